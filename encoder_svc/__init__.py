@@ -1,0 +1,1 @@
+"""The encoder service: images in, image embeddings computed, cached and handed over."""

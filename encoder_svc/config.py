@@ -1,0 +1,27 @@
+"""Settings of the encoder service."""
+
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
+
+from maskmesh.config import ModelSettings
+
+
+class EncoderSettings(ModelSettings):
+    """Image encoder and embedding cache."""
+
+    model_config = SettingsConfigDict(env_prefix="MASKMESH_ENCODER_")
+
+    port: int = Field(50051, ge=0, le=65535)
+    """Port to listen on; 0 chooses a free one."""
+    advertise: str = ""
+    """Target by which trackers reach this replica, by default host and port."""
+    cache_bytes: int = Field(2 * 2**30, ge=2**20)
+    """Budget of the embedding cache in bytes."""
+    cache_wait_seconds: float = Field(10.0, ge=0)
+    """How long an encode waits for room where everything is pinned."""
+    max_pixels: int = Field(64 * 2**20, ge=1)
+    """Largest image in pixels."""
+    max_queue: int = Field(256, ge=1)
+    """Largest number of images that wait for the device."""
+    decode_threads: int = Field(2, ge=1)
+    """Threads that decode images."""

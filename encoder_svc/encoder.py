@@ -1,0 +1,176 @@
+"""Image bytes in, embedding out: decoding, preprocessing and the image encoder."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from encoder_svc.cache import Embedding
+from encoder_svc.config import EncoderSettings
+from encoder_svc.images import decode_image
+from encoder_svc.model import weights
+from encoder_svc.model.config import PRESETS
+from encoder_svc.model.image_encoder import ImageEncoder
+from encoder_svc.model.preprocess import PREPROCESS_VERSION, preprocess
+from maskmesh import telemetry
+from maskmesh.checkpoint import CheckpointError, check_keys
+from maskmesh.device_worker import DeviceWorker, Priority
+from maskmesh.errors import InvalidRequest
+from maskmesh.types import ByteArray, Image, ModelId, ModelInfo, TensorSpec
+from maskmesh.wire import image_key
+
+logger = logging.getLogger(__name__)
+
+WARM_UP_RUNS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model on its device, and what the world may know of it."""
+
+    model: ImageEncoder
+    info: ModelInfo
+    device: torch.device
+    dtype: torch.dtype
+
+
+def load_model(settings: EncoderSettings) -> LoadedModel:
+    """Build the model of the settings.
+
+    Raises CheckpointError for an unknown preset, a checkpoint that does not fit, or none where one is
+    needed, and OSError where the file cannot be read.
+    """
+    if settings.model not in PRESETS:
+        raise CheckpointError(f"there is no model {settings.model!r}; known: {', '.join(PRESETS)}")
+    config = PRESETS[settings.model]
+    if settings.image_size is not None:
+        config = replace(config, image_size=settings.image_size)
+    state, digest = None, weights.UNTRAINED_DIGEST
+    if settings.checkpoint is not None:
+        state = weights.read_checkpoint(settings.checkpoint)
+        check_keys(settings.model, {key: tuple(value.shape) for key, value in state.items()})
+        digest = weights.weights_digest(state)
+    elif config.trained:
+        raise CheckpointError(f"{settings.model} needs a checkpoint")
+    device, dtype = torch.device(settings.device), torch.float32
+    model = weights.build(config, state).to(device, dtype)
+    dtype_name = str(dtype).removeprefix("torch.")
+    model_id = ModelId(settings.model, digest, config.image_size, dtype_name, PREPROCESS_VERSION)
+    info = ModelInfo(
+        model_id=str(model_id),
+        name=settings.model,
+        image_size=config.image_size,
+        trained=state is not None,
+        parameters=sum(p.numel() for p in model.parameters()),
+        device=str(device),
+        dtype=dtype_name,
+        threads=torch.get_num_threads(),
+    )
+    return LoadedModel(model, info, device, dtype)
+
+
+class Encoder:
+    """Owns the model and its device.
+
+    Decoding has threads of its own, so that the model never waits for a picture that could have been
+    ready; the device runs one image at a time, those that a person waits for first.
+    """
+
+    def __init__(self, loaded: LoadedModel, settings: EncoderSettings) -> None:
+        self.info = loaded.info
+        self._model, self._device, self._dtype = loaded.model, loaded.device, loaded.dtype
+        self._max_pixels = settings.max_pixels
+        self._worker = DeviceWorker("encoder-device", max_queue=settings.max_queue)
+        self._decoders = ThreadPoolExecutor(settings.decode_threads, thread_name_prefix="decode")
+        self._seen: set[str] = set()
+        self._synchronize: Callable[[], None] | None = None
+        if loaded.device.type == "cuda":
+            self._synchronize = lambda: torch.cuda.synchronize(loaded.device)
+        self.tensors: tuple[TensorSpec, ...] = ()
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of one embedding; known after the warm-up."""
+        return sum(spec.num_bytes for spec in self.tensors)
+
+    async def warm_up(self) -> None:
+        """Pay for what the first runs cost, and learn the shapes of embeddings."""
+        start = time.perf_counter()
+        size = self.info.image_size
+        # Another size than the model's, so that resizing is warm too.
+        pixels = np.zeros((size * 3 // 4, size, 3), dtype=np.uint8)
+        with telemetry.tracer().start_as_current_span(telemetry.WARM_UP):
+            for _ in range(WARM_UP_RUNS):
+                recorder = self.recorder()
+                embedding = await self._worker.run(lambda r=recorder: self._encode(pixels, r))
+                telemetry.emit(recorder.records, None)
+        self.tensors = tuple(embedding.tensors)
+        self.info = replace(self.info, warm_up_seconds=time.perf_counter() - start)
+        logger.info(
+            "%s on %s in %s with %d threads, warm after %.2f s",
+            self.info.model_id, self.info.device, self.info.dtype, self.info.threads,
+            self.info.warm_up_seconds,
+        )  # fmt: skip
+
+    def recorder(self) -> telemetry.StageRecorder:
+        """A recorder for one piece of this encoder's work."""
+        return telemetry.StageRecorder(
+            seen=self._seen,
+            synchronize=self._synchronize,
+            attributes={telemetry.DEVICE: self.info.device, telemetry.DTYPE: self.info.dtype},
+        )
+
+    async def encode(
+        self, image: Image, *, key: str, priority: Priority, recorder: telemetry.StageRecorder
+    ) -> Embedding:
+        """Encode one image whose content must have the digest ``key``.
+
+        Raises InvalidRequest where it has another, InvalidImage or ImageTooLarge where it cannot be
+        decoded, ResourceExhausted where too much is waiting.
+        """
+        loop = asyncio.get_running_loop()
+        pixels = await loop.run_in_executor(self._decoders, self._decode, image, key, recorder)
+        decoded_ns = recorder.records[-1].end_ns
+        return await self._worker.run(
+            lambda: self._encode(pixels, recorder),
+            recorder=recorder,
+            priority=priority,
+            since_ns=decoded_ns,
+        )
+
+    def close(self) -> None:
+        """Stop the threads."""
+        self._worker.close()
+        self._decoders.shutdown(cancel_futures=True)
+
+    def _decode(self, image: Image, key: str, recorder: telemetry.StageRecorder) -> ByteArray:
+        with recorder.stage(telemetry.DECODE_IMAGE):
+            if image_key(image) != key:
+                raise InvalidRequest("the image does not have the digest of the request", field="key")
+            return decode_image(image, max_pixels=self._max_pixels)
+
+    @torch.inference_mode()
+    def _encode(self, pixels: ByteArray, recorder: telemetry.StageRecorder) -> Embedding:
+        height, width, _ = pixels.shape
+        with recorder.stage(telemetry.PREPROCESS):
+            # A copy: pixels may lie in the request, which torch must not write to.
+            host = torch.from_numpy(pixels if pixels.flags.writeable else pixels.copy())
+            image = preprocess(host, self.info.image_size, self._device, self._dtype)
+        with recorder.stage(telemetry.IMAGE_ENCODER, batch__size=1):
+            features = self._model(image)
+            tensors = {name: value[0].contiguous() for name, value in features._asdict().items()}
+            data = _to_host(list(tensors.values()))
+        specs = [TensorSpec(n, self.info.dtype, tuple(t.shape)) for n, t in tensors.items()]
+        return Embedding(specs, data, width, height)
+
+
+def _to_host(tensors: list[Tensor]) -> memoryview:
+    """The bytes of tensors one after the other."""
+    flat = torch.cat([t.reshape(-1).view(torch.uint8) for t in tensors])
+    return memoryview(flat.cpu().numpy())

@@ -1,0 +1,200 @@
+"""Hiera, the trunk of the image encoder.
+
+Source: Ryali et al., "Hiera: A Hierarchical Vision Transformer without the Bells-and-Whistles" (2023),
+in the form that SAM 2 uses (Ravi et al., 2024): windowed position embeddings (Bolya et al., 2023), a few
+global blocks, and queries pooled by two where a stage begins.  Attributes carry the names of the official
+checkpoints.
+"""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+POOL = 2  # both the query stride and the window shrinkage where a stage begins
+
+
+class Windows(NamedTuple):
+    """Windows cut from a map, and what it takes to put them back."""
+
+    tokens: Tensor  # [B * windows, size, size, C]
+    padded_height: int
+    padded_width: int
+
+
+def partition_windows(x: Tensor, size: int) -> Windows:
+    """Cut x: [B, H, W, C] into windows of ``size``, padding below and on the right with zeros."""
+    batch, height, width, channels = x.shape
+    pad_height, pad_width = -height % size, -width % size
+    if pad_height or pad_width:
+        x = F.pad(x, (0, 0, 0, pad_width, 0, pad_height))
+    padded_height, padded_width = height + pad_height, width + pad_width
+    x = x.view(batch, padded_height // size, size, padded_width // size, size, channels)
+    return Windows(x.transpose(2, 3).reshape(-1, size, size, channels), padded_height, padded_width)
+
+
+def merge_windows(windows: Windows, size: int, height: int, width: int) -> Tensor:
+    """Undo :func:`partition_windows`: returns [B, height, width, C] with the padding cut off."""
+    tokens, padded_height, padded_width = windows
+    rows, columns = padded_height // size, padded_width // size
+    x = tokens.view(-1, rows, columns, size, size, tokens.shape[-1])
+    x = x.transpose(2, 3).reshape(-1, padded_height, padded_width, tokens.shape[-1])
+    return x[:, :height, :width].contiguous()
+
+
+def max_pool(x: Tensor) -> Tensor:
+    """Halve x: [B, H, W, C] in height and width by taking maxima."""
+    return F.max_pool2d(x.permute(0, 3, 1, 2), POOL).permute(0, 2, 3, 1)
+
+
+class MLP(nn.Module):
+    """Two linear layers with a GELU between them."""
+
+    def __init__(self, dim: int, hidden_dim: int) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList([nn.Linear(dim, hidden_dim), nn.Linear(hidden_dim, dim)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: [..., dim]; returns the same shape."""
+        y: Tensor = self.layers[1](F.gelu(self.layers[0](x)))
+        return y
+
+
+class MultiScaleAttention(nn.Module):
+    """Self-attention within one window (or the whole map), its queries pooled where a stage begins."""
+
+    def __init__(self, dim: int, out_dim: int, *, heads: int, pool_queries: bool) -> None:
+        super().__init__()
+        self.heads = heads
+        self.pool_queries = pool_queries
+        self.qkv = nn.Linear(dim, 3 * out_dim)
+        self.proj = nn.Linear(out_dim, out_dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: [B, H, W, dim]; returns [B, H, W, out_dim], or half the height and width if it pools."""
+        batch, height, width, _ = x.shape
+        query, key, value = self.qkv(x).chunk(3, dim=-1)
+        if self.pool_queries:
+            query = max_pool(query)
+            height, width = query.shape[1:3]
+        attended = F.scaled_dot_product_attention(
+            self._split_heads(query), self._split_heads(key), self._split_heads(value)
+        )
+        y: Tensor = self.proj(attended.transpose(1, 2).reshape(batch, height, width, -1))
+        return y
+
+    def _split_heads(self, x: Tensor) -> Tensor:
+        """[B, H, W, C] to [B, heads, H * W, C / heads]."""
+        return x.reshape(x.shape[0], -1, self.heads, x.shape[-1] // self.heads).transpose(1, 2)
+
+
+class MultiScaleBlock(nn.Module):
+    """A transformer block; the first one of a later stage also widens and pools.
+
+    ``window`` is the window size of its attention in patches of its input, 0 for the whole map.
+    """
+
+    def __init__(
+        self, dim: int, out_dim: int, *, heads: int, window: int, pool_queries: bool
+    ) -> None:
+        super().__init__()
+        self.window = window
+        self.pool_queries = pool_queries
+        self.norm1 = nn.LayerNorm(dim, eps=1e-6)
+        self.attn = MultiScaleAttention(dim, out_dim, heads=heads, pool_queries=pool_queries)
+        self.norm2 = nn.LayerNorm(out_dim, eps=1e-6)
+        self.mlp = MLP(out_dim, 4 * out_dim)
+        self.proj = nn.Linear(dim, out_dim) if dim != out_dim else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: [B, H, W, dim]; returns [B, H, W, out_dim], or half the height and width if it pools."""
+        normed = self.norm1(x)
+        shortcut = x if self.proj is None else self.proj(normed)
+        if self.pool_queries:
+            shortcut = max_pool(shortcut)
+        x = shortcut + self._attend(normed)
+        y: Tensor = x + self.mlp(self.norm2(x))
+        return y
+
+    def _attend(self, x: Tensor) -> Tensor:
+        if not self.window:
+            attended: Tensor = self.attn(x)
+            return attended
+        windows = partition_windows(x, self.window)
+        shrink = POOL if self.pool_queries else 1
+        merged = Windows(
+            self.attn(windows.tokens), windows.padded_height // shrink, windows.padded_width // shrink
+        )
+        return merge_windows(
+            merged, self.window // shrink, x.shape[1] // shrink, x.shape[2] // shrink
+        )
+
+
+class PatchEmbed(nn.Module):
+    """Overlapping 7 x 7 patches with a stride of 4."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(3, dim, kernel_size=7, stride=4, padding=3)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """image: [B, 3, S, S]; returns [B, S / 4, S / 4, dim]."""
+        y: Tensor = self.proj(image).permute(0, 2, 3, 1)
+        return y
+
+
+class Hiera(nn.Module):
+    """The trunk: four stages at strides 4, 8, 16 and 32, each twice as wide as the one before."""
+
+    def __init__(
+        self,
+        dim: int,
+        heads: int,
+        *,
+        stages: tuple[int, ...],
+        global_attention_blocks: tuple[int, ...],
+        window_sizes: tuple[int, ...],
+        background_size: tuple[int, int],
+    ) -> None:
+        super().__init__()
+        self.patch_embed = PatchEmbed(dim)
+        self.pos_embed = nn.Parameter(torch.zeros(1, dim, *background_size))
+        self.pos_embed_window = nn.Parameter(torch.zeros(1, dim, window_sizes[0], window_sizes[0]))
+        self.blocks = nn.ModuleList()
+        self.stage_ends: list[int] = []
+        for stage, depth in enumerate(stages):
+            for position in range(depth):
+                begins_stage = stage > 0 and position == 0
+                out_dim = dim * 2 if begins_stage else dim
+                heads = heads * 2 if begins_stage else heads
+                # A pooling block still works in the windows of the stage before it.
+                window = window_sizes[stage - 1 if begins_stage else stage]
+                if len(self.blocks) in global_attention_blocks:
+                    window = 0
+                self.blocks.append(
+                    MultiScaleBlock(
+                        dim, out_dim, heads=heads, window=window, pool_queries=begins_stage
+                    )
+                )
+                dim = out_dim
+            self.stage_ends.append(len(self.blocks) - 1)
+
+    def position_embedding(self, height: int, width: int) -> Tensor:
+        """The embedding of a grid of height x width patches: [1, height, width, dim]."""
+        background = F.interpolate(self.pos_embed, size=(height, width), mode="bicubic")
+        tile = self.pos_embed_window
+        repeats = (-(-height // tile.shape[2]), -(-width // tile.shape[3]))
+        tiled = tile.tile(1, 1, *repeats)[:, :, :height, :width]
+        return (background + tiled).permute(0, 2, 3, 1)
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """image: [B, 3, S, S]; returns maps [B, C, H, W] at strides 4, 8, 16, 32, the finest first."""
+        x = self.patch_embed(image)
+        x = x + self.position_embedding(x.shape[1], x.shape[2])
+        maps: list[Tensor] = []
+        for index, block in enumerate(self.blocks):
+            x = block(x)
+            if index in self.stage_ends:
+                maps.append(x.permute(0, 3, 1, 2))
+        return maps

@@ -1,0 +1,58 @@
+"""The image encoder up to the cut: everything that depends on the image alone.
+
+Source: Ravi et al., "SAM 2: Segment Anything in Images and Videos" (2024).  The two high-resolution
+projections ``conv_s0`` and ``conv_s1`` are stored with the mask decoder in the official checkpoints, but
+they see nothing but the image; with them on this side an embedding is a fifth of the size it would be.
+"""
+
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from encoder_svc.model.config import ImageEncoderConfig
+from encoder_svc.model.fpn_neck import FpnNeck
+from encoder_svc.model.hiera import Hiera
+
+
+class ImageFeatures(NamedTuple):
+    """What leaves the encoder.  Shapes for an image of S x S and a width of C (256 in SAM 2.1)."""
+
+    image_embedding: Tensor  # [B, C, S / 16, S / 16]
+    high_res_features_s4: Tensor  # [B, C / 8, S / 4, S / 4]
+    high_res_features_s8: Tensor  # [B, C / 4, S / 8, S / 8]
+
+
+class Backbone(nn.Module):
+    """Trunk and neck, grouped as the checkpoints group them."""
+
+    def __init__(self, config: ImageEncoderConfig) -> None:
+        super().__init__()
+        self.trunk = Hiera(
+            config.trunk_dim,
+            config.trunk_heads,
+            stages=config.stages,
+            global_attention_blocks=config.global_attention_blocks,
+            window_sizes=config.window_sizes,
+            background_size=config.background_size,
+        )
+        self.neck = FpnNeck(config.trunk_dim, config.embed_dim)
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """image: [B, 3, S, S]; returns maps [B, C, H, W] at strides 4, 8 and 16."""
+        maps: list[Tensor] = self.neck(self.trunk(image))
+        return maps
+
+
+class ImageEncoder(nn.Module):
+    """Backbone and high-resolution projections: an image in, an embedding out."""
+
+    def __init__(self, config: ImageEncoderConfig) -> None:
+        super().__init__()
+        self.image_encoder = Backbone(config)
+        self.conv_s0 = nn.Conv2d(config.embed_dim, config.embed_dim // 8, kernel_size=1)
+        self.conv_s1 = nn.Conv2d(config.embed_dim, config.embed_dim // 4, kernel_size=1)
+
+    def forward(self, image: Tensor) -> ImageFeatures:
+        """image: [B, 3, S, S], normalised, S a multiple of 32."""
+        stride4, stride8, stride16 = self.image_encoder(image)
+        return ImageFeatures(stride16, self.conv_s0(stride4), self.conv_s1(stride8))

@@ -1,0 +1,193 @@
+"""EncoderService over gRPC: messages to values and back, nothing else."""
+
+import asyncio
+import logging
+import socket
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
+
+import grpc
+import torch
+from opentelemetry import trace
+
+from encoder_svc.cache import CacheKey, Embedding, EmbeddingCache, Outcome, Pin
+from encoder_svc.config import EncoderSettings
+from encoder_svc.encoder import Encoder, load_model
+from maskmesh import telemetry, wire
+from maskmesh.device_worker import Priority
+from maskmesh.errors import InvalidRequest, ModelMismatch
+from maskmesh.internal.v1 import encoder_pb2, encoder_pb2_grpc
+from maskmesh.serving import Service
+from maskmesh.types import EmbeddingRef
+
+logger = logging.getLogger(__name__)
+
+CHUNK_BYTES = 2**20
+_KEY_LENGTH = len("sha256:") + 64
+
+_OUTCOMES = {
+    Outcome.HIT: encoder_pb2.CACHE_OUTCOME_HIT,
+    Outcome.MISS: encoder_pb2.CACHE_OUTCOME_MISS,
+    Outcome.JOINED: encoder_pb2.CACHE_OUTCOME_JOINED,
+}
+
+
+class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
+    """Answers calls once :meth:`start` has returned."""
+
+    encoder: Encoder
+    cache: EmbeddingCache
+
+    def __init__(self, settings: EncoderSettings) -> None:
+        self._settings = settings
+        self._address = settings.advertise
+
+    async def start(self, port: int) -> None:
+        """Load the model and warm it up."""
+        host = self._settings.host
+        if not self._address:
+            reachable = socket.gethostname() if host in ("0.0.0.0", "[::]", "::") else host
+            self._address = f"{reachable}:{port}"
+        loaded = await asyncio.to_thread(load_model, self._settings)
+        self.encoder = Encoder(loaded, self._settings)
+        self.cache = EmbeddingCache(
+            self._settings.cache_bytes, wait_seconds=self._settings.cache_wait_seconds
+        )
+        await self.encoder.warm_up()
+
+    async def close(self) -> None:
+        """Stop the threads."""
+        if hasattr(self, "encoder"):
+            await asyncio.to_thread(self.encoder.close)
+
+    async def Encode(self, request: encoder_pb2.EncodeRequest, context: Any) -> Any:
+        """See the proto."""
+        if len(request.key) != _KEY_LENGTH or not request.key.startswith("sha256:"):
+            raise InvalidRequest("a key is sha256: and 64 hexadecimal digits", field="key")
+        pin = None
+        if request.HasField("pin"):
+            ttl = request.pin.ttl.ToNanoseconds() / 1e9
+            if not request.pin.owner or ttl <= 0:
+                raise InvalidRequest("a pin needs an owner and a positive ttl", field="pin")
+            pin = Pin(request.pin.owner, ttl)
+        span = trace.get_current_span()
+        key = self._cache_key(request.tenant, request.key)
+        if not request.HasField("image"):
+            found = self.cache.hit(key, pin)
+            span.set_attribute(telemetry.CACHE_OUTCOME, "hit" if found else "miss")
+            if found is None:
+                return encoder_pb2.EncodeResponse(cache_outcome=encoder_pb2.CACHE_OUTCOME_MISS)
+            embedding, outcome = found, Outcome.HIT
+        else:
+            embedding, outcome = await self._encode(request, key, pin)
+            span.set_attribute(telemetry.CACHE_OUTCOME, outcome.value)
+        if outcome is not Outcome.MISS and embedding.filled_by and embedding.filled_by.is_valid:
+            span.add_link(embedding.filled_by)
+        return encoder_pb2.EncodeResponse(
+            ref=wire.ref_to_proto(self._ref(key, embedding)), cache_outcome=_OUTCOMES[outcome]
+        )
+
+    async def _encode(
+        self, request: encoder_pb2.EncodeRequest, key: CacheKey, pin: Pin | None
+    ) -> tuple[Embedding, Outcome]:
+        image = wire.image_from_proto(
+            request.image, field="image", max_pixels=self._settings.max_pixels
+        )
+        interactive = request.priority == encoder_pb2.ENCODE_PRIORITY_INTERACTIVE
+        recorder = self.encoder.recorder()
+        filled_by = trace.get_current_span().get_span_context()
+
+        async def create() -> Embedding:
+            try:
+                made = await self.encoder.encode(
+                    image,
+                    key=request.key,
+                    priority=Priority.INTERACTIVE if interactive else Priority.AHEAD,
+                    recorder=recorder,
+                )
+            finally:
+                telemetry.emit(recorder.records, None)
+            return replace(made, filled_by=filled_by)
+
+        return await self.cache.get_or_create(key, self.encoder.num_bytes, create, pin)
+
+    async def Fetch(
+        self, request: encoder_pb2.FetchRequest, context: Any
+    ) -> AsyncIterator[encoder_pb2.FetchResponse]:
+        """See the proto."""
+        if request.model_id != self.encoder.info.model_id:
+            raise ModelMismatch(
+                "the embedding was made by another model",
+                expected=self.encoder.info.model_id,
+                actual=request.model_id,
+            )
+        embedding = self.cache.get(self._cache_key(request.tenant, request.key))
+        trace.get_current_span().set_attribute(telemetry.BYTES, len(embedding.data))
+        header = encoder_pb2.FetchHeader(
+            tensors=[wire.tensor_spec_to_proto(spec) for spec in embedding.tensors],
+            num_bytes=len(embedding.data),
+        )
+        yield encoder_pb2.FetchResponse(header=header)
+        for start in range(0, len(embedding.data), CHUNK_BYTES):
+            chunk = bytes(embedding.data[start : start + CHUNK_BYTES])
+            yield encoder_pb2.FetchResponse(chunk=chunk)
+
+    async def Unpin(self, request: encoder_pb2.UnpinRequest, context: Any) -> Any:
+        """See the proto."""
+        if not request.owner:
+            raise InvalidRequest("pins have an owner", field="owner")
+        keys = [self._cache_key(request.tenant, key) for key in request.keys]
+        return encoder_pb2.UnpinResponse(released=await self.cache.unpin(request.owner, keys))
+
+    async def GetModel(self, request: encoder_pb2.GetModelRequest, context: Any) -> Any:
+        """See the proto."""
+        return encoder_pb2.GetModelResponse(model=wire.model_info_to_proto(self.encoder.info))
+
+    async def GetCacheStatistics(
+        self, request: encoder_pb2.GetCacheStatisticsRequest, context: Any
+    ) -> Any:
+        """See the proto."""
+        statistics = self.cache.statistics
+        return encoder_pb2.GetCacheStatisticsResponse(
+            hits=statistics.hits,
+            misses=statistics.misses,
+            joined=statistics.joined,
+            evictions=statistics.evictions,
+            entries=len(self.cache),
+            num_bytes=self.cache.num_bytes,
+            pinned_bytes=self.cache.pinned_bytes,
+            budget_bytes=self.cache.budget_bytes,
+        )
+
+    def _cache_key(self, tenant: str, key: str) -> CacheKey:
+        return CacheKey(tenant or wire.DEFAULT_TENANT, self.encoder.info.model_id, key)
+
+    def _ref(self, key: CacheKey, embedding: Embedding) -> EmbeddingRef:
+        return EmbeddingRef(
+            key=key.digest,
+            model_id=key.model_id,
+            address=self._address,
+            num_bytes=len(embedding.data),
+            image_width=embedding.image_width,
+            image_height=embedding.image_height,
+            tenant=key.tenant,
+        )
+
+
+def make_service(settings: EncoderSettings) -> Service:
+    """The encoder as a service to run."""
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    servicer = EncoderServicer(settings)
+
+    def register(server: grpc.aio.Server) -> None:
+        encoder_pb2_grpc.add_EncoderServiceServicer_to_server(servicer, server)
+
+    return Service(
+        name="encoder",
+        full_name=encoder_pb2.DESCRIPTOR.services_by_name["EncoderService"].full_name,
+        register=register,
+        start=servicer.start,
+        close=servicer.close,
+    )

@@ -1,0 +1,232 @@
+"""Every error that maskmesh raises, on either side of the wire.
+
+    MaskmeshError
+    +-- InvalidRequest              a field is missing, malformed or out of range
+    |   +-- InvalidImage            empty or undecodable
+    |   |   +-- ImageTooLarge
+    |   +-- InvalidVideo            empty or unreadable
+    |   +-- InvalidPrompt           empty, malformed, outside the frame or in conflict
+    +-- NotFound
+    |   +-- SessionNotFound
+    |   +-- ObjectNotFound
+    |   +-- EmbeddingNotFound       between the services only
+    +-- FailedPrecondition
+    |   +-- NothingPrompted
+    |   +-- ModelMismatch
+    |   +-- SessionBusy
+    |   +-- FrameOutOfMemory
+    +-- ResourceExhausted           carries a hint when to retry
+    +-- Unavailable
+    +-- InternalError               the text is in the server's log only
+
+Servers raise these; :mod:`maskmesh.interceptors` turns them into a status whose details name the reason
+(``google.rpc.ErrorInfo``), the field (``BadRequest``) and the delay (``RetryInfo``); clients raise the same
+class again.  Source of the form: google.rpc error details (AIP-193).
+"""
+
+import math
+from typing import Any, ClassVar
+
+import grpc
+from google.protobuf import any_pb2, duration_pb2
+from google.rpc import code_pb2, error_details_pb2, status_pb2
+from grpc_status import rpc_status
+
+from maskmesh.v1 import error_reason_pb2
+
+DOMAIN = "maskmesh"
+_PREFIX = "ERROR_REASON_"
+
+
+class MaskmeshError(Exception):
+    """The root.  ``metadata`` holds the facts of the error as strings, by the names of ErrorReason."""
+
+    code: ClassVar[grpc.StatusCode] = grpc.StatusCode.INTERNAL
+    reason: ClassVar[int] = error_reason_pb2.ERROR_REASON_INTERNAL
+
+    def __init__(self, message: str, **metadata: object) -> None:
+        super().__init__(message)
+        self.message = message
+        self.metadata = {name: str(value) for name, value in metadata.items()}
+
+
+class InvalidRequest(MaskmeshError):
+    """A field is missing, malformed or out of range; ``field`` names it."""
+
+    code = grpc.StatusCode.INVALID_ARGUMENT
+    reason = error_reason_pb2.ERROR_REASON_INVALID_REQUEST
+
+    def __init__(self, message: str, *, field: str, **metadata: object) -> None:
+        super().__init__(message, field=field, **metadata)
+
+    @property
+    def field(self) -> str:
+        """The path of the field in the request, for example ``prompt.points[0].x``."""
+        return self.metadata["field"]
+
+
+class InvalidImage(InvalidRequest):
+    """An image is empty or cannot be decoded."""
+
+    reason = error_reason_pb2.ERROR_REASON_INVALID_IMAGE
+
+
+class ImageTooLarge(InvalidImage):
+    """An image has more pixels or bytes than the server takes."""
+
+    reason = error_reason_pb2.ERROR_REASON_IMAGE_TOO_LARGE
+
+
+class InvalidVideo(InvalidRequest):
+    """A video is empty or cannot be read."""
+
+    reason = error_reason_pb2.ERROR_REASON_INVALID_VIDEO
+
+
+class InvalidPrompt(InvalidRequest):
+    """A prompt is empty, malformed, outside the frame or in conflict with earlier ones."""
+
+    reason = error_reason_pb2.ERROR_REASON_INVALID_PROMPT
+
+
+class NotFound(MaskmeshError):
+    """Something that a request names does not exist."""
+
+    code = grpc.StatusCode.NOT_FOUND
+
+
+class SessionNotFound(NotFound):
+    """The session is unknown, deleted or expired."""
+
+    reason = error_reason_pb2.ERROR_REASON_SESSION_NOT_FOUND
+
+
+class ObjectNotFound(NotFound):
+    """The session has no such object."""
+
+    reason = error_reason_pb2.ERROR_REASON_OBJECT_NOT_FOUND
+
+
+class EmbeddingNotFound(NotFound):
+    """A service does not hold an embedding (any more); the gateway encodes again."""
+
+    reason = error_reason_pb2.ERROR_REASON_EMBEDDING_NOT_FOUND
+
+
+class FailedPrecondition(MaskmeshError):
+    """The request is well formed, but not possible as things are."""
+
+    code = grpc.StatusCode.FAILED_PRECONDITION
+
+
+class NothingPrompted(FailedPrecondition):
+    """The session cannot propagate before an object is prompted."""
+
+    reason = error_reason_pb2.ERROR_REASON_NOTHING_PROMPTED
+
+
+class ModelMismatch(FailedPrecondition):
+    """An embedding was made by another model than the one that should use it."""
+
+    reason = error_reason_pb2.ERROR_REASON_MODEL_MISMATCH
+
+
+class SessionBusy(FailedPrecondition):
+    """The session is already propagating."""
+
+    reason = error_reason_pb2.ERROR_REASON_SESSION_BUSY
+
+
+class FrameOutOfMemory(FailedPrecondition):
+    """The frame was tracked so long ago that what was known then is no longer held."""
+
+    reason = error_reason_pb2.ERROR_REASON_FRAME_OUT_OF_MEMORY
+
+
+class ResourceExhausted(MaskmeshError):
+    """A limit is reached; ``retry_seconds`` says when to try again."""
+
+    code = grpc.StatusCode.RESOURCE_EXHAUSTED
+    reason = error_reason_pb2.ERROR_REASON_RESOURCE_EXHAUSTED
+
+    def __init__(
+        self, message: str, *, resource: str, retry_seconds: float = 1.0, **metadata: object
+    ) -> None:
+        super().__init__(message, resource=resource, **metadata)
+        self.retry_seconds = retry_seconds
+
+
+class Unavailable(MaskmeshError):
+    """A service is starting, draining or out of reach."""
+
+    code = grpc.StatusCode.UNAVAILABLE
+    reason = error_reason_pb2.ERROR_REASON_UNAVAILABLE
+
+
+class InternalError(MaskmeshError):
+    """A fault of the server; its log has the text under ``error_id``."""
+
+
+def all_errors(root: type[MaskmeshError] = MaskmeshError) -> list[type[MaskmeshError]]:
+    """The whole tree, parents before children."""
+    return [root] + [leaf for child in root.__subclasses__() for leaf in all_errors(child)]
+
+
+def _by_reason() -> dict[str, type[MaskmeshError]]:
+    classes = {c.reason: c for c in all_errors() if "reason" in vars(c) and c is not MaskmeshError}
+    classes[InternalError.reason] = InternalError
+    return {
+        error_reason_pb2.ErrorReason.Name(reason).removeprefix(_PREFIX): c  # type: ignore[arg-type]
+        for reason, c in classes.items()
+    }
+
+
+def to_status(error: MaskmeshError) -> status_pb2.Status:
+    """The status that carries an error over the wire."""
+    name = error_reason_pb2.ErrorReason.Name(error.reason)  # type: ignore[arg-type]
+    details: list[Any] = [
+        error_details_pb2.ErrorInfo(
+            reason=name.removeprefix(_PREFIX), domain=DOMAIN, metadata=error.metadata
+        )
+    ]
+    if isinstance(error, InvalidRequest):
+        violation = error_details_pb2.BadRequest.FieldViolation(
+            field=error.field, description=error.message
+        )
+        details.append(error_details_pb2.BadRequest(field_violations=[violation]))
+    if isinstance(error, ResourceExhausted):
+        delay = duration_pb2.Duration()
+        delay.FromNanoseconds(math.ceil(error.retry_seconds * 1e9))
+        details.append(error_details_pb2.RetryInfo(retry_delay=delay))
+    status = status_pb2.Status(code=code_pb2.Code.Value(error.code.name), message=error.message)
+    for detail in details:
+        packed = any_pb2.Any()
+        packed.Pack(detail)
+        status.details.append(packed)
+    return status
+
+
+def from_rpc_error(error: grpc.RpcError) -> Exception:
+    """The error that a server raised, or ``error`` itself where it is not one of ours.
+
+    A connection that fails on its own becomes :class:`Unavailable`; deadlines and cancellations keep
+    gRPC's own exception.
+    """
+    try:
+        status = rpc_status.from_call(error)  # type: ignore[arg-type]
+    except ValueError:  # details that contradict the status: not written by maskmesh
+        return error
+    if status is None:
+        if error.code() is grpc.StatusCode.UNAVAILABLE:  # type: ignore[attr-defined]
+            return Unavailable(f"service out of reach: {error.details()}")  # type: ignore[attr-defined]
+        return error
+    info, retry = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()
+    for detail in status.details:
+        detail.Unpack(info) if detail.Is(info.DESCRIPTOR) else detail.Unpack(retry)
+    if info.domain != DOMAIN or info.reason not in _by_reason():
+        return error
+    rebuilt = _by_reason()[info.reason].__new__(_by_reason()[info.reason])
+    MaskmeshError.__init__(rebuilt, status.message, **dict(info.metadata))
+    if isinstance(rebuilt, ResourceExhausted):
+        rebuilt.retry_seconds = retry.retry_delay.ToNanoseconds() / 1e9
+    return rebuilt

@@ -1,0 +1,234 @@
+"""What every call of the mesh has in common: errors as statuses, traces across processes.
+
+OpenTelemetry's own gRPC instrumentation leaks spans of cancelled asyncio streams and knows nothing of the
+time between sender and handler, hence interceptors of our own on its propagator API.
+"""
+
+import asyncio
+import contextlib
+import logging
+import time
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+from opentelemetry import trace
+from opentelemetry.trace import SpanKind, Status, StatusCode
+
+from maskmesh import telemetry
+from maskmesh.errors import InternalError, MaskmeshError, Unavailable, from_rpc_error, to_status
+
+logger = logging.getLogger(__name__)
+
+TRACE_ID_KEY = "maskmesh-trace-id"
+RECEIVED_KEY = "maskmesh-received-unix-nanos"
+SENT_KEY = "maskmesh-sent-unix-nanos"
+_DETAILS_KEY = "grpc-status-details-bin"
+
+
+@dataclass(slots=True)
+class Gate:
+    """Whether a server takes calls.  ``closed_because`` is empty while it does."""
+
+    service: str
+    closed_because: str = "starting"
+
+    def check(self) -> None:
+        """Raises Unavailable while the gate is closed."""
+        if self.closed_because:
+            raise Unavailable(f"the {self.service} is {self.closed_because}", service=self.service)
+
+
+class ServerInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
+    """A span, an error table and a trace id for every call of maskmesh's own services."""
+
+    def __init__(self, gate: Gate) -> None:
+        self._gate = gate
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler:
+        """Wrap the handler, whichever of the four kinds it is."""
+        handler = await continuation(handler_call_details)
+        method = handler_call_details.method
+        if handler is None or not method.startswith("/maskmesh."):
+            return handler
+        behaviour = (
+            handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
+        )
+
+        async def call(request: Any, context: Any) -> Any:
+            async with self._handle(method, context):
+                return await behaviour(request, context)
+
+        async def stream(request: Any, context: Any) -> AsyncIterator[Any]:
+            async with self._handle(method, context):
+                async for response in behaviour(request, context):
+                    yield response
+
+        kinds: dict[tuple[bool, bool], Callable[..., grpc.RpcMethodHandler]] = {
+            (False, False): grpc.unary_unary_rpc_method_handler,
+            (False, True): grpc.unary_stream_rpc_method_handler,
+            (True, False): grpc.stream_unary_rpc_method_handler,
+            (True, True): grpc.stream_stream_rpc_method_handler,
+        }
+        kind = kinds[handler.request_streaming, handler.response_streaming]
+        return kind(
+            stream if handler.response_streaming else call,
+            request_deserializer=handler.request_deserializer,
+            response_serializer=handler.response_serializer,
+        )
+
+    @contextlib.asynccontextmanager
+    async def _handle(self, method: str, context: Any) -> AsyncIterator[None]:
+        received = time.time_ns()
+        metadata = {k: v for k, v in context.invocation_metadata() if isinstance(v, str)}
+        parent = telemetry.extract(metadata)
+        with telemetry.tracer().start_as_current_span(
+            method.lstrip("/"),
+            context=parent,
+            kind=SpanKind.SERVER,
+            start_time=received,
+            attributes={"rpc.system.name": "grpc", "rpc.method": method.lstrip("/")},
+            record_exception=False,
+            set_status_on_exception=False,
+        ) as span:
+
+            def trailing() -> tuple[tuple[str, str], ...]:
+                times = ((RECEIVED_KEY, str(received)), (SENT_KEY, str(time.time_ns())))
+                return ((TRACE_ID_KEY, telemetry.trace_id(span)), *times)
+
+            try:
+                self._gate.check()
+                yield
+            except asyncio.CancelledError:
+                span.set_attribute("rpc.response.status_code", grpc.StatusCode.CANCELLED.name)
+                raise
+            except Exception as raised:
+                if isinstance(raised, grpc.RpcError):
+                    raised = from_rpc_error(raised)
+                if isinstance(raised, grpc.RpcError):
+                    code, text, details = raised.code(), raised.details() or "", ()
+                else:
+                    error = raised if isinstance(raised, MaskmeshError) else _internal(raised, method)
+                    status = to_status(error)
+                    code, text = error.code, error.message
+                    details = ((_DETAILS_KEY, status.SerializeToString()),)
+                span.set_status(Status(StatusCode.ERROR, text))
+                span.set_attribute("rpc.response.status_code", code.name)
+                await context.abort(code, text, (*trailing(), *details))
+            else:
+                span.set_attribute("rpc.response.status_code", grpc.StatusCode.OK.name)
+                context.set_trailing_metadata(trailing())
+
+
+def _internal(raised: Exception, method: str) -> InternalError:
+    error_id = uuid.uuid4().hex[:8]
+    logger.error("internal error %s in %s", error_id, method, exc_info=raised)
+    return InternalError(f"internal error {error_id}", error_id=error_id)
+
+
+class TracingUnaryUnary(grpc.aio.UnaryUnaryClientInterceptor):  # type: ignore[misc]
+    """A client span for a call between services, with the time on the wire as ``transfer`` spans."""
+
+    async def intercept_unary_unary(
+        self, continuation: Callable[..., Any], client_call_details: Any, request: Any
+    ) -> Any:
+        """Make the call, wait for its answer, and say how long it was under way."""
+        method = client_call_details.method
+        method = method.decode() if isinstance(method, bytes) else method
+        with telemetry.tracer().start_as_current_span(
+            method.lstrip("/"),
+            kind=SpanKind.CLIENT,
+            attributes={"rpc.system.name": "grpc", "rpc.method": method.lstrip("/")},
+            record_exception=False,
+        ):
+            start = time.time_ns()
+            call = await continuation(with_trace(client_call_details), request)
+            try:
+                await call
+            finally:
+                if call.done():
+                    end = time.time_ns()
+                    metadata = dict(await call.trailing_metadata() or ())
+                    if RECEIVED_KEY in metadata and SENT_KEY in metadata:
+                        handled = int(metadata[RECEIVED_KEY]), int(metadata[SENT_KEY])
+                        telemetry.emit(transfers((start, end), handled), None)
+            return call
+
+
+class TracingUnaryStream(grpc.aio.UnaryStreamClientInterceptor):  # type: ignore[misc]
+    """Passes the current trace on."""
+
+    async def intercept_unary_stream(
+        self, continuation: Callable[..., Any], client_call_details: Any, request: Any
+    ) -> Any:
+        """Make the call within the current trace."""
+        return await continuation(with_trace(client_call_details), request)
+
+
+class TracingStreamUnary(grpc.aio.StreamUnaryClientInterceptor):  # type: ignore[misc]
+    """Passes the current trace on."""
+
+    async def intercept_stream_unary(
+        self, continuation: Callable[..., Any], client_call_details: Any, request_iterator: Any
+    ) -> Any:
+        """Make the call within the current trace."""
+        return await continuation(with_trace(client_call_details), request_iterator)
+
+
+class TracingStreamStream(grpc.aio.StreamStreamClientInterceptor):  # type: ignore[misc]
+    """Passes the current trace on."""
+
+    async def intercept_stream_stream(
+        self, continuation: Callable[..., Any], client_call_details: Any, request_iterator: Any
+    ) -> Any:
+        """Make the call within the current trace."""
+        return await continuation(with_trace(client_call_details), request_iterator)
+
+
+CLIENT_INTERCEPTORS = (
+    TracingUnaryUnary,
+    TracingUnaryStream,
+    TracingStreamUnary,
+    TracingStreamStream,
+)
+
+
+def with_trace(details: Any) -> Any:
+    """Call details with the W3C headers of the current context."""
+    metadata = grpc.aio.Metadata(*(details.metadata or ()))
+    for key, value in telemetry.inject().items():
+        metadata.add(key, value)
+    return details._replace(metadata=metadata)
+
+
+def transfers(
+    outer: tuple[int, int], handled: tuple[int, int], *, waited: int = 0
+) -> list[telemetry.StageRecord]:
+    """The stretches between sender and handler.
+
+    ``outer`` is when the sender sent and had the answer, ``handled`` when the handler had the request and
+    was done, in nanoseconds; ``waited`` nanoseconds at the end of ``outer`` are not the wire's.  Where the
+    clocks of two hosts disagree, the handler is placed in the middle of what the sender saw.
+    """
+    start, end = outer[0], outer[1] - waited
+    received, sent = handled
+    if received < start or sent > end:
+        slack = max(0, (end - start) - (sent - received))
+        received, sent = start + slack // 2, end - slack // 2
+    return [
+        telemetry.StageRecord(
+            telemetry.TRANSFER, start, received, {telemetry.DIRECTION: "request"}
+        ),
+        telemetry.StageRecord(telemetry.TRANSFER, sent, end, {telemetry.DIRECTION: "response"}),
+    ]
+
+
+def current_trace_id() -> str:
+    """The id of the current trace, empty where nothing is traced."""
+    return telemetry.trace_id(trace.get_current_span())

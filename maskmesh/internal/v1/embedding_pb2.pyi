@@ -1,0 +1,55 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class DType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    D_TYPE_UNSPECIFIED: _ClassVar[DType]
+    D_TYPE_FLOAT32: _ClassVar[DType]
+    D_TYPE_BFLOAT16: _ClassVar[DType]
+    D_TYPE_FLOAT16: _ClassVar[DType]
+D_TYPE_UNSPECIFIED: DType
+D_TYPE_FLOAT32: DType
+D_TYPE_BFLOAT16: DType
+D_TYPE_FLOAT16: DType
+
+class TensorSpec(_message.Message):
+    __slots__ = ("name", "dtype", "shape")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    DTYPE_FIELD_NUMBER: _ClassVar[int]
+    SHAPE_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    dtype: DType
+    shape: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, name: _Optional[str] = ..., dtype: _Optional[_Union[DType, str]] = ..., shape: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class EmbeddingRef(_message.Message):
+    __slots__ = ("key", "model_id", "address", "num_bytes", "image_width", "image_height", "tenant")
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    MODEL_ID_FIELD_NUMBER: _ClassVar[int]
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    NUM_BYTES_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_WIDTH_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_HEIGHT_FIELD_NUMBER: _ClassVar[int]
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    key: str
+    model_id: str
+    address: str
+    num_bytes: int
+    image_width: int
+    image_height: int
+    tenant: str
+    def __init__(self, key: _Optional[str] = ..., model_id: _Optional[str] = ..., address: _Optional[str] = ..., num_bytes: _Optional[int] = ..., image_width: _Optional[int] = ..., image_height: _Optional[int] = ..., tenant: _Optional[str] = ...) -> None: ...
+
+class Handling(_message.Message):
+    __slots__ = ("received_unix_nanos", "sent_unix_nanos")
+    RECEIVED_UNIX_NANOS_FIELD_NUMBER: _ClassVar[int]
+    SENT_UNIX_NANOS_FIELD_NUMBER: _ClassVar[int]
+    received_unix_nanos: int
+    sent_unix_nanos: int
+    def __init__(self, received_unix_nanos: _Optional[int] = ..., sent_unix_nanos: _Optional[int] = ...) -> None: ...

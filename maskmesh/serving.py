@@ -1,0 +1,126 @@
+"""Running one gRPC server: limits, health, readiness after warm-up, and an orderly end."""
+
+import asyncio
+import logging
+import os
+import signal
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from maskmesh import telemetry
+from maskmesh.config import ServerSettings, TelemetrySettings
+from maskmesh.interceptors import Gate, ServerInterceptor
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """What a server serves, and what goes before and after."""
+
+    name: str
+    """Short name, for example "encoder"."""
+    full_name: str
+    """Name of the gRPC service, for health and reflection."""
+    register: Callable[[grpc.aio.Server], None]
+    """Adds the servicer."""
+    start: Callable[[int], Awaitable[None]]
+    """Gets the service ready, given its port; it reports SERVING after that."""
+    close: Callable[[], Awaitable[None]]
+    """Frees what the service holds."""
+
+
+def channel_options(max_message_bytes: int) -> list[tuple[str, int]]:
+    """Options that both ends of a connection need."""
+    return [
+        ("grpc.max_receive_message_length", max_message_bytes),
+        ("grpc.max_send_message_length", max_message_bytes),
+    ]
+
+
+async def serve(service: Service, settings: ServerSettings) -> None:
+    """Serve until SIGTERM or SIGINT, then drain."""
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+
+    gate = Gate(service.name)
+    server = grpc.aio.server(
+        interceptors=[ServerInterceptor(gate)],
+        options=[
+            *channel_options(settings.max_message_bytes),
+            # Two servers on one port would split the calls between them.
+            ("grpc.so_reuseport", 0),
+        ],
+    )
+    service.register(server)
+    checks = health.aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(checks, server)
+    for name in ("", service.full_name):
+        await checks.set(name, health_pb2.HealthCheckResponse.NOT_SERVING)
+    if settings.reflection:
+        names = (service.full_name, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, server)
+    port = server.add_insecure_port(f"{settings.host}:{settings.port}")
+    await server.start()
+    logger.info("listening on %s:%d", settings.host, port)
+    if settings.port_file is not None:
+        _write_port(settings.port_file, port)
+
+    starting = asyncio.ensure_future(service.start(port))
+    stopping = asyncio.ensure_future(stopped.wait())
+    try:
+        await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if starting.done():
+            _check_started(service, starting)
+            gate.closed_because = ""
+            for name in ("", service.full_name):
+                await checks.set(name, health_pb2.HealthCheckResponse.SERVING)
+            logger.info("ready")
+            await stopping
+    finally:
+        for task in (starting, stopping):
+            task.cancel()
+        gate.closed_because = "draining"
+        await checks.enter_graceful_shutdown()
+        await server.stop(settings.drain_seconds)
+        await service.close()
+        logger.info("stopped")
+
+
+def _check_started(service: Service, starting: "asyncio.Future[None]") -> None:
+    """A bad setting or file ends the process with a sentence, anything else with a traceback."""
+    try:
+        starting.result()
+    except (OSError, ValueError) as error:
+        raise SystemExit(f"maskmesh-{service.name}: {error}") from error
+
+
+def _write_port(path: Path, port: int) -> None:
+    """Whoever waits for the file sees all of it or nothing."""
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(f"{port}\n")
+    os.replace(temporary, path)
+
+
+def run(service: Service, settings: ServerSettings) -> None:
+    """Set up log and traces, serve, and flush what is left."""
+    logging.basicConfig(
+        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    traces = TelemetrySettings()
+    tracing = telemetry.set_up_tracing(
+        f"maskmesh-{service.name}",
+        otlp_endpoint=traces.otlp_endpoint,
+        trace_dir=traces.trace_path,
+    )
+    try:
+        asyncio.run(serve(service, settings))
+    finally:
+        tracing.shutdown()

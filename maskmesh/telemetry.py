@@ -1,0 +1,270 @@
+"""Where the time went: names of spans and attributes, records of stages, and the set-up of tracing.
+
+Names are declared here and nowhere else.  Work is recorded by a :class:`StageRecorder`, which needs no
+tracing and may be used on any thread, and becomes spans when it is emitted under its frame or call.  A
+stage on an accelerator is synchronised at both ends, so its time is that of the device and not of the
+launch.
+"""
+
+import logging
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, TypeAlias
+
+from opentelemetry import propagate, trace
+from opentelemetry.context import Context
+from opentelemetry.exporter.otlp.json.file.trace_exporter import FileSpanExporter
+from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+from opentelemetry.trace import Link, SpanContext
+
+logger = logging.getLogger(__name__)
+
+AttributeValue: TypeAlias = str | int | float | bool
+
+# Stages of the model and of the work around it: the span names that count in the attribution.
+DECODE_IMAGE: Final = "decode_image"
+PREPROCESS: Final = "preprocess"
+IMAGE_ENCODER: Final = "image_encoder"
+FETCH_EMBEDDING: Final = "fetch_embedding"
+MEMORY_ATTENTION: Final = "memory_attention"
+PROMPT_ENCODER: Final = "prompt_encoder"
+MASK_DECODER: Final = "mask_decoder"
+MEMORY_ENCODER: Final = "memory_encoder"
+POSTPROCESS: Final = "postprocess"
+QUEUE: Final = "queue"
+TRANSFER: Final = "transfer"
+
+STAGES: Final = (
+    DECODE_IMAGE,
+    PREPROCESS,
+    IMAGE_ENCODER,
+    FETCH_EMBEDDING,
+    MEMORY_ATTENTION,
+    PROMPT_ENCODER,
+    MASK_DECODER,
+    MEMORY_ENCODER,
+    POSTPROCESS,
+)
+NAMED: Final = frozenset((*STAGES, QUEUE, TRANSFER))
+
+# Spans that hold others together and name nothing themselves.
+FRAME: Final = "frame"  # one frame of a propagation, from its place in the window to its delivery
+TRACK: Final = "track"  # its way to the tracker and back, and the work there
+WARM_UP: Final = "warm_up"
+
+# Attributes.
+SESSION_ID: Final = "maskmesh.session.id"
+FRAME_INDEX: Final = "maskmesh.frame.index"
+FRAME_KIND: Final = "maskmesh.frame.kind"  # "conditioning" or "tracked"
+PROPAGATION_ID: Final = "maskmesh.propagation.id"
+OBJECT_COUNT: Final = "maskmesh.object.count"
+CACHE_OUTCOME: Final = "maskmesh.cache.outcome"  # "hit", "miss" or "joined"
+BATCH_SIZE: Final = "maskmesh.batch.size"
+DEVICE: Final = "maskmesh.device"
+DTYPE: Final = "maskmesh.dtype"
+BYTES: Final = "maskmesh.bytes"
+COLD: Final = "maskmesh.cold"  # true for the first run of a stage in its process
+WAITS_FOR: Final = "maskmesh.waits_for"  # what a queue span waits for
+DIRECTION: Final = "maskmesh.direction"  # of a transfer: "request" or "response"
+
+CONDITIONING: Final = "conditioning"
+TRACKED: Final = "tracked"
+
+
+def tracer() -> trace.Tracer:
+    """The tracer of every span of maskmesh."""
+    return trace.get_tracer("maskmesh")
+
+
+@dataclass(slots=True)
+class StageRecord:
+    """One stretch of named work: wall clock in nanoseconds since the epoch."""
+
+    name: str
+    start_ns: int
+    end_ns: int
+    attributes: dict[str, AttributeValue] = field(default_factory=dict)
+    children: "list[StageRecord]" = field(default_factory=list)
+
+
+class StageRecorder:
+    """Collects the stages of one piece of work.  Used by one thread at a time.
+
+    ``seen`` is shared by the recorders of a process: the first run of each stage is marked cold.
+    """
+
+    def __init__(
+        self,
+        *,
+        seen: set[str] | None = None,
+        synchronize: Callable[[], None] | None = None,
+        attributes: Mapping[str, AttributeValue] | None = None,
+    ) -> None:
+        self.records: list[StageRecord] = []
+        self._seen = set[str]() if seen is None else seen
+        self._synchronize = synchronize
+        self._attributes = dict(attributes or {})
+
+    @contextmanager
+    def stage(self, name: str, **attributes: AttributeValue) -> Iterator[None]:
+        """Record the body as a stage; keywords are attribute names with ``__`` for the dots."""
+        if self._synchronize:
+            self._synchronize()
+        start = time.time_ns()
+        try:
+            yield
+        finally:
+            if self._synchronize:
+                self._synchronize()
+            named = {f"maskmesh.{key.replace('__', '.')}": v for key, v in attributes.items()}
+            cold = {COLD: True} if name not in self._seen else {COLD: False}
+            self._seen.add(name)
+            self.records.append(
+                StageRecord(name, start, time.time_ns(), self._attributes | cold | named)
+            )
+
+    def add(
+        self, name: str, start_ns: int, end_ns: int, attributes: dict[str, AttributeValue] | None = None
+    ) -> StageRecord:
+        """Record a stretch that was measured elsewhere."""
+        record = StageRecord(name, start_ns, max(start_ns, end_ns), dict(attributes or {}))
+        self.records.append(record)
+        return record
+
+
+def emit(records: Sequence[StageRecord], parent: Context | None) -> None:
+    """Turn records into spans under ``parent`` (None: the current span)."""
+    for record in records:
+        span = tracer().start_span(
+            record.name, context=parent, start_time=record.start_ns, attributes=record.attributes
+        )
+        if record.children:
+            emit(record.children, trace.set_span_in_context(span, parent))
+        span.end(record.end_ns)
+
+
+def trace_id(span: trace.Span) -> str:
+    """The trace id as 32 hexadecimal digits, empty where nothing is traced."""
+    context = span.get_span_context()
+    return trace.format_trace_id(context.trace_id) if context.is_valid else ""
+
+
+def inject(context: Context | None = None) -> dict[str, str]:
+    """The W3C headers that carry a context (None: the current one)."""
+    carrier: dict[str, str] = {}
+    propagate.inject(carrier, context)
+    return carrier
+
+
+def extract(carrier: Mapping[str, str]) -> Context:
+    """The context that W3C headers carry."""
+    return propagate.extract(carrier)
+
+
+def context_of(traceparent: str) -> Context:
+    """The context of a ``traceparent`` that came inside a message; empty means none."""
+    return extract({"traceparent": traceparent}) if traceparent else Context()
+
+
+def links(*contexts: SpanContext) -> list[Link]:
+    """Links to those of the contexts that exist."""
+    return [Link(context) for context in contexts if context.is_valid]
+
+
+class CountingExporter(SpanExporter):
+    """Passes spans on and counts those that arrived."""
+
+    def __init__(self, exporter: SpanExporter) -> None:
+        self.exported = 0
+        self._exporter = exporter
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        """Export through the wrapped exporter."""
+        result = self._exporter.export(spans)
+        if result is SpanExportResult.SUCCESS:
+            self.exported += len(spans)
+        return result
+
+    def shutdown(self) -> None:
+        """Shut the wrapped exporter down."""
+        self._exporter.shutdown()
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        """Flush the wrapped exporter."""
+        return self._exporter.force_flush(timeout_millis)
+
+
+class CountingProcessor(BatchSpanProcessor):
+    """A batch processor that knows how many spans never arrived."""
+
+    def __init__(self, exporter: SpanExporter) -> None:
+        self._counting = CountingExporter(exporter)
+        self._ended = 0
+        super().__init__(self._counting, max_queue_size=65_536, schedule_delay_millis=1_000)
+
+    def on_end(self, span: ReadableSpan) -> None:
+        """Count and queue a span."""
+        if span.context is not None and span.context.trace_flags.sampled:
+            self._ended += 1
+        super().on_end(span)
+
+    @property
+    def dropped(self) -> int:
+        """Spans that ended and were not exported; meaningful after a flush."""
+        return self._ended - self._counting.exported
+
+
+@dataclass(frozen=True, slots=True)
+class Tracing:
+    """Tracing that was set up for this process."""
+
+    provider: TracerProvider
+    processor: CountingProcessor | None
+
+    def shutdown(self) -> None:
+        """Flush what is left and say how much was lost."""
+        if self.processor is None:
+            return
+        self.processor.force_flush()
+        if self.processor.dropped:
+            logger.warning("%d spans were dropped", self.processor.dropped)
+        self.provider.shutdown()
+
+
+def set_up_tracing(service: str, *, otlp_endpoint: str, trace_dir: Path | None) -> Tracing:
+    """Trace this process: to an OTLP receiver where there is one, else to a file.
+
+    ``otlp_endpoint`` is a gRPC target such as ``http://localhost:4317``; without one, spans go to
+    ``trace_dir`` as OTLP JSON lines, a file for each process; without that too they are not exported.
+    Sampling follows the standard ``OTEL_TRACES_SAMPLER`` variables.
+    """
+    resource = Resource.create(
+        {
+            "service.name": service,
+            "service.instance.id": f"{socket.gethostname()}-{os.getpid()}",
+            "host.name": socket.gethostname(),
+            "process.pid": os.getpid(),
+        }
+    )
+    provider = TracerProvider(resource=resource)
+    processor = None
+    if otlp_endpoint:
+        exporter: SpanExporter = OTLPSpanExporter(
+            endpoint=otlp_endpoint, insecure=not otlp_endpoint.startswith("https:")
+        )
+        processor = CountingProcessor(exporter)
+    elif trace_dir is not None:
+        trace_dir.mkdir(parents=True, exist_ok=True)
+        processor = CountingProcessor(FileSpanExporter(trace_dir / f"{service}-{os.getpid()}.jsonl"))
+    if processor is not None:
+        provider.add_span_processor(processor)
+    trace.set_tracer_provider(provider)
+    return Tracing(provider, processor)

@@ -1,0 +1,43 @@
+"""Write the keys and shapes of every preset's whole checkpoint, as the services judge them.
+
+    python tools/write_checkpoint_keys.py [OUT]
+
+Builds both halves on the meta device, so it takes no memory; run it when a model changes.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+
+from encoder_svc.model import config as encoder_config
+from encoder_svc.model import weights as encoder_weights
+from encoder_svc.model.image_encoder import ImageEncoder
+from tracker_svc.model import config as tracker_config
+from tracker_svc.model import weights as tracker_weights
+from tracker_svc.model.tracking_model import TrackingModel
+
+OUT = Path(__file__).parent.parent / "maskmesh" / "checkpoint_keys"
+
+
+def checkpoint_keys(preset: str) -> dict[str, list[int]]:
+    """Every key and shape of the whole model."""
+    with torch.device("meta"):
+        encoder = ImageEncoder(encoder_config.PRESETS[preset])
+        tracker = TrackingModel(tracker_config.PRESETS[preset])
+    whole = encoder_weights.to_checkpoint_keys(encoder.state_dict())
+    whole |= tracker_weights.to_checkpoint_keys(tracker.state_dict())
+    return {key: list(whole[key].shape) for key in sorted(whole)}
+
+
+def write(out: Path) -> None:
+    """Write one file for each preset."""
+    out.mkdir(parents=True, exist_ok=True)
+    for preset in encoder_config.PRESETS:
+        lines = [f"{json.dumps(k)}: {json.dumps(v)}" for k, v in checkpoint_keys(preset).items()]
+        (out / f"{preset}.json").write_text("{\n" + ",\n".join(lines) + "\n}\n")
+
+
+if __name__ == "__main__":
+    write(Path(sys.argv[1]) if len(sys.argv) > 1 else OUT)

@@ -1,0 +1,81 @@
+"""Small layers that several stages share."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class LayerNorm2d(nn.Module):
+    """Layer normalisation over the channels of a map."""
+
+    def __init__(self, dim: int, eps: float = 1e-6) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(dim))
+        self.bias = nn.Parameter(torch.zeros(dim))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: [B, C, H, W]; returns the same shape."""
+        normed = F.layer_norm(
+            x.permute(0, 2, 3, 1), self.weight.shape, self.weight, self.bias, self.eps
+        )
+        return normed.permute(0, 3, 1, 2)
+
+
+class MLP(nn.Module):
+    """Linear layers with ReLUs between them."""
+
+    def __init__(self, in_dim: int, hidden_dim: int, out_dim: int, *, depth: int) -> None:
+        super().__init__()
+        dims = [in_dim, *[hidden_dim] * (depth - 1), out_dim]
+        self.layers = nn.ModuleList(
+            nn.Linear(a, b) for a, b in zip(dims[:-1], dims[1:], strict=True)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: [..., in_dim]; returns [..., out_dim]."""
+        *hidden, last = self.layers
+        for layer in hidden:
+            x = F.relu(layer(x))
+        y: Tensor = last(x)
+        return y
+
+
+class Attention(nn.Module):
+    """Multi-head attention whose inner width may be smaller than that of its tokens.
+
+    ``key_dim`` is the width of keys and values where it differs from ``dim``.
+    """
+
+    def __init__(
+        self, dim: int, *, heads: int, inner_dim: int | None = None, key_dim: int | None = None
+    ) -> None:
+        super().__init__()
+        inner_dim, key_dim = inner_dim or dim, key_dim or dim
+        if inner_dim % heads:
+            raise ValueError("heads must divide inner_dim")
+        self.heads = heads
+        self.q_proj = nn.Linear(dim, inner_dim)
+        self.k_proj = nn.Linear(key_dim, inner_dim)
+        self.v_proj = nn.Linear(key_dim, inner_dim)
+        self.out_proj = nn.Linear(inner_dim, dim)
+
+    def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """query: [B, N, dim]; key, value: [B, M, key_dim]; returns [B, N, dim]."""
+        return self.attend(
+            self.split_heads(self.q_proj(query)), self.split_heads(self.k_proj(key)), value
+        )
+
+    def split_heads(self, x: Tensor) -> Tensor:
+        """x: [B, N, inner_dim]; returns [B, heads, N, inner_dim / heads]."""
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """The part after the projections of queries and keys.
+
+        query, key: [B, heads, N or M, inner_dim / heads]; value: [B, M, key_dim], not yet projected.
+        """
+        projected = self.split_heads(self.v_proj(value))
+        attended = F.scaled_dot_product_attention(query, key, projected)
+        y: Tensor = self.out_proj(attended.transpose(1, 2).flatten(-2))
+        return y

@@ -1,0 +1,258 @@
+"""One Track stream: frames come ahead of time, masks go back in order."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextvars import copy_context
+from dataclasses import dataclass
+
+from opentelemetry import context as otel_context
+from opentelemetry import trace
+from opentelemetry.trace import Span, SpanKind
+
+from maskmesh import telemetry, wire
+from maskmesh.device_worker import DeviceWorker, Priority
+from maskmesh.errors import EmbeddingNotFound, InvalidRequest
+from maskmesh.internal.v1 import embedding_pb2, tracker_pb2
+from maskmesh.types import EmbeddingRef, MaskFormat
+from maskmesh.v1 import types_pb2
+from tracker_svc.embeddings import EmbeddingStore
+from tracker_svc.memory_bank import FrameState
+from tracker_svc.session import Session, SessionStore
+from tracker_svc.tracker import Frame, Tracker, check_remembered
+
+# How often an embedding is asked for again before the propagation gives up.
+MAX_ATTEMPTS = 3
+
+
+@dataclass(slots=True)
+class _Item:
+    """One frame that was received."""
+
+    frame_index: int
+    ref: EmbeddingRef
+    span: Span
+    received_ns: int
+    prefetch: "asyncio.Task[Frame]"
+    ready_ns: int = 0  # when its embedding was here
+
+
+@dataclass(frozen=True, slots=True)
+class _Tracked:
+    """What one step leaves for the result, and for the memory that is made after it."""
+
+    states: dict[int, FrameState]
+    message: types_pb2.FrameMasks
+    frame: Frame
+
+
+class Propagation:
+    """Tracks the frames of one stream.
+
+    The embedding of the next frame is fetched while the current one is computed.  A frame's memory is made
+    after its result has left, so that it delays the next frame (whose trace says so) and not this one.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        sessions: SessionStore,
+        tracker: Tracker,
+        worker: DeviceWorker,
+        embeddings: EmbeddingStore,
+        mask_format: MaskFormat,
+    ) -> None:
+        self._session = session
+        self._sessions = sessions
+        self._tracker = tracker
+        self._worker = worker
+        self._embeddings = embeddings
+        self._mask_format = mask_format
+        self._items: asyncio.Queue[_Item | None] = asyncio.Queue()
+        self._open: dict[int, _Item] = {}
+        self._answers: dict[int, asyncio.Future[EmbeddingRef]] = {}
+        self._carried: list[telemetry.StageRecord] = []
+        self._last_received: int | None = None
+        self._is_first = True
+
+    async def run(
+        self, requests: AsyncIterator[tracker_pb2.TrackRequest]
+    ) -> AsyncIterator[tracker_pb2.TrackResponse]:
+        """Answer the messages that follow the configuration."""
+        reader = asyncio.ensure_future(self._read(requests))
+        try:
+            while (item := await self._next(reader)) is not None:
+                async for response in self._step(item):
+                    yield response
+        finally:
+            reader.cancel()
+            for item in self._open.values():
+                item.prefetch.cancel()
+                item.span.end()
+
+    async def _next(self, reader: "asyncio.Task[None]") -> _Item | None:
+        """The next frame, None at the end of the stream; raises what the reader raised."""
+        item = await self._items.get()
+        if item is None:
+            await reader
+        return item
+
+    async def _read(self, requests: AsyncIterator[tracker_pb2.TrackRequest]) -> None:
+        try:
+            async for request in requests:
+                match request.WhichOneof("content"):
+                    case "frame":
+                        self._receive(request.frame)
+                    case "embedding":
+                        answer = self._answers.get(request.embedding.frame_index)
+                        if answer is not None and not answer.done():
+                            answer.set_result(wire.ref_from_proto(request.embedding.embedding))
+                    case _:
+                        raise InvalidRequest("the configuration comes once, first", field="config")
+        finally:
+            for answer in self._answers.values():
+                answer.cancel()
+            self._items.put_nowait(None)
+
+    def _receive(self, message: tracker_pb2.TrackFrame) -> None:
+        """Begin to fetch the embedding of a frame that will be tracked."""
+        received = time.time_ns()
+        ref = wire.ref_from_proto(message.embedding)
+        self._embeddings.check(ref)
+        if self._last_received is not None and message.frame_index <= self._last_received:
+            raise InvalidRequest("frames come in order", field="frame.frame_index")
+        self._last_received = message.frame_index
+        span = telemetry.tracer().start_span(
+            telemetry.TRACK,
+            context=telemetry.context_of(message.traceparent),
+            kind=SpanKind.SERVER,
+            start_time=received,
+            attributes={
+                telemetry.FRAME_INDEX: message.frame_index,
+                telemetry.SESSION_ID: self._session.session_id,
+            },
+        )
+        prefetch = self._prefetch(ref, span)
+        item = _Item(message.frame_index, ref, span, received, prefetch)
+        prefetch.add_done_callback(lambda _: setattr(item, "ready_ns", time.time_ns()))
+        self._open[message.frame_index] = item
+        self._items.put_nowait(item)
+
+    def _prefetch(self, ref: EmbeddingRef, span: Span) -> "asyncio.Task[Frame]":
+        """Fetch within the trace of the frame rather than that of the stream."""
+        context = copy_context()
+        context.run(otel_context.attach, trace.set_span_in_context(span))
+        task = asyncio.get_running_loop().create_task(self._embeddings.get(ref), context=context)
+        # A failure is dealt with when the frame's turn comes, which may be never.
+        task.add_done_callback(lambda t: t.cancelled() or t.exception())
+        return task
+
+    async def _step(self, item: _Item) -> AsyncIterator[tracker_pb2.TrackResponse]:
+        """Everything for one frame: late memories, tracking, the result, its own memory."""
+        session, index = self._session, item.frame_index
+        obtained: list[Frame] = []
+        async for response in self._obtain(index, item, item.prefetch, obtained):
+            yield response
+        recorder = self._tracker.recorder(frame__index=index)
+        async with session.lock:
+            self._sessions.get(session.session_id)
+            session.check_prompted()
+            if self._is_first:
+                check_remembered(list(session.objects.values()), index)
+                self._is_first = False
+            for pending in session.pending_frames():
+                task = self._prefetch(session.prompted_refs[pending], item.span)
+                async for response in self._obtain(pending, item, task, obtained):
+                    yield response
+                await self._memorize_prompted(pending, obtained.pop(), recorder, item.ready_ns)
+            tracked = await self._worker.run(
+                lambda: self._track(index, obtained[0], recorder),
+                recorder=recorder,
+                priority=Priority.AHEAD,
+                since_ns=None if recorder.records else item.ready_ns,
+            )
+        sent_ns = recorder.records[-1].end_ns
+        self._finish(item, recorder, tracked, sent_ns)
+        # It starts when the result is on its way, and is not undone by a reader that leaves.
+        memory = asyncio.ensure_future(self._memorize_tracked(index, tracked.frame))
+        handling = embedding_pb2.Handling(
+            received_unix_nanos=item.received_ns, sent_unix_nanos=sent_ns
+        )
+        result = tracker_pb2.TrackResult(frame=tracked.message, handling=handling)
+        yield tracker_pb2.TrackResponse(result=result)
+        await memory
+
+    async def _obtain(
+        self, frame_index: int, item: _Item, task: "asyncio.Task[Frame]", obtained: list[Frame]
+    ) -> AsyncIterator[tracker_pb2.TrackResponse]:
+        """Append the embedding of a frame to ``obtained``, asking the caller for it where it is gone."""
+        for attempt in range(MAX_ATTEMPTS):
+            try:
+                obtained.append(await task)
+                return
+            except EmbeddingNotFound:
+                if attempt == MAX_ATTEMPTS - 1:
+                    raise
+            answer: asyncio.Future[EmbeddingRef] = asyncio.get_running_loop().create_future()
+            self._answers[frame_index] = answer
+            needed = tracker_pb2.EmbeddingNeeded(frame_index=frame_index)
+            yield tracker_pb2.TrackResponse(embedding_needed=needed)
+            task = self._prefetch(await answer, item.span)
+            task.add_done_callback(lambda _: setattr(item, "ready_ns", time.time_ns()))
+
+    async def _memorize_prompted(
+        self, frame_index: int, frame: Frame, recorder: telemetry.StageRecorder, ready_ns: int
+    ) -> None:
+        objects = list(self._session.objects.values())
+        await self._worker.run(
+            lambda: self._tracker.memorize_prompted(objects, frame_index, frame, recorder),
+            recorder=recorder,
+            priority=Priority.AHEAD,
+            since_ns=None if recorder.records else ready_ns,
+        )
+        self._session.prompted_refs.pop(frame_index, None)
+
+    async def _memorize_tracked(self, frame_index: int, frame: Frame) -> None:
+        recorder = self._tracker.recorder(frame__index=frame_index)
+        async with self._session.lock:
+            objects = list(self._session.objects.values())
+            await self._worker.run(
+                lambda: self._tracker.memorize_tracked(objects, frame_index, frame, recorder),
+                priority=Priority.AHEAD,
+            )
+        self._carried = recorder.records
+
+    def _track(self, index: int, frame: Frame, recorder: telemetry.StageRecorder) -> _Tracked:
+        """Runs on the device's thread."""
+        objects = list(self._session.objects.values())
+        states = self._tracker.track(objects, index, frame, recorder=recorder)
+        conditioning = any(index in o.bank.conditioning for o in objects)
+        with recorder.stage(telemetry.POSTPROCESS, object__count=len(objects)):
+            masks = [
+                self._tracker.object_mask(obj_id, state, frame, self._mask_format)
+                for obj_id, state in states.items()
+            ]
+            message = types_pb2.FrameMasks(
+                frame_index=index,
+                objects=[wire.object_mask_to_proto(mask) for mask in masks],
+                conditioning=conditioning,
+                width=frame.width,
+                height=frame.height,
+            )
+        return _Tracked(states, message, frame)
+
+    def _finish(
+        self, item: _Item, recorder: telemetry.StageRecorder, tracked: _Tracked, sent_ns: int
+    ) -> None:
+        """Close the frame's span over everything that was recorded for it."""
+        kind = telemetry.CONDITIONING if tracked.message.conditioning else telemetry.TRACKED
+        for record in recorder.records:
+            record.attributes[telemetry.FRAME_KIND] = kind
+        # What the frame waited for in the queue was, first of all, the memory of the one before it.
+        recorder.records[0].children = self._carried
+        self._carried = []
+        item.span.set_attribute(telemetry.FRAME_KIND, kind)
+        item.span.set_attribute(telemetry.OBJECT_COUNT, len(tracked.states))
+        telemetry.emit(recorder.records, trace.set_span_in_context(item.span))
+        item.span.end(sent_ns)
+        del self._open[item.frame_index]
