@@ -134,8 +134,14 @@ class Encoder:
         Raises InvalidRequest where it has another, InvalidImage or ImageTooLarge where it cannot be
         decoded, ResourceExhausted where too much is waiting.
         """
-        loop = asyncio.get_running_loop()
-        pixels = await loop.run_in_executor(self._decoders, self._decode, image, key, recorder)
+        submitted_ns = time.time_ns()
+
+        def decode() -> ByteArray:
+            waited = {telemetry.WAITS_FOR: "decoder"}
+            recorder.add(telemetry.QUEUE, submitted_ns, time.time_ns(), dict(waited))
+            return self._decode(image, key, recorder)
+
+        pixels = await asyncio.get_running_loop().run_in_executor(self._decoders, decode)
         decoded_ns = recorder.records[-1].end_ns
         return await self._worker.run(
             lambda: self._encode(pixels, recorder),

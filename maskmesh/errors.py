@@ -24,7 +24,9 @@ Servers raise these; :mod:`maskmesh.interceptors` turns them into a status whose
 class again.  Source of the form: google.rpc error details (AIP-193).
 """
 
+import contextlib
 import math
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import grpc
@@ -230,3 +232,12 @@ def from_rpc_error(error: grpc.RpcError) -> Exception:
     if isinstance(rebuilt, ResourceExhausted):
         rebuilt.retry_seconds = retry.retry_delay.ToNanoseconds() / 1e9
     return rebuilt
+
+
+@contextlib.contextmanager
+def raising_ours() -> Iterator[None]:
+    """Raise the errors of a server as the classes that it raised."""
+    try:
+        yield
+    except grpc.RpcError as error:
+        raise from_rpc_error(error) from error

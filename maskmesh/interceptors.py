@@ -208,15 +208,15 @@ def with_trace(details: Any) -> Any:
 
 
 def transfers(
-    outer: tuple[int, int], handled: tuple[int, int], *, waited: int = 0
+    outer: tuple[int, int], handled: tuple[int, int]
 ) -> list[telemetry.StageRecord]:
     """The stretches between sender and handler.
 
     ``outer`` is when the sender sent and had the answer, ``handled`` when the handler had the request and
-    was done, in nanoseconds; ``waited`` nanoseconds at the end of ``outer`` are not the wire's.  Where the
-    clocks of two hosts disagree, the handler is placed in the middle of what the sender saw.
+    was done, in nanoseconds.  Where the clocks of two hosts disagree, the handler is placed in the middle
+    of what the sender saw.
     """
-    start, end = outer[0], outer[1] - waited
+    start, end = outer
     received, sent = handled
     if received < start or sent > end:
         slack = max(0, (end - start) - (sent - received))

@@ -13,6 +13,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from maskmesh import telemetry
+from maskmesh.channels import channel_options
 from maskmesh.config import ServerSettings, TelemetrySettings
 from maskmesh.interceptors import Gate, ServerInterceptor
 
@@ -33,14 +34,6 @@ class Service:
     """Gets the service ready, given its port; it reports SERVING after that."""
     close: Callable[[], Awaitable[None]]
     """Frees what the service holds."""
-
-
-def channel_options(max_message_bytes: int) -> list[tuple[str, int]]:
-    """Options that both ends of a connection need."""
-    return [
-        ("grpc.max_receive_message_length", max_message_bytes),
-        ("grpc.max_send_message_length", max_message_bytes),
-    ]
 
 
 async def serve(service: Service, settings: ServerSettings) -> None:

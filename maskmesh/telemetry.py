@@ -73,6 +73,7 @@ DTYPE: Final = "maskmesh.dtype"
 BYTES: Final = "maskmesh.bytes"
 COLD: Final = "maskmesh.cold"  # true for the first run of a stage in its process
 WAITS_FOR: Final = "maskmesh.waits_for"  # what a queue span waits for
+ABANDONED: Final = "maskmesh.abandoned"  # true for a frame that was not delivered
 DIRECTION: Final = "maskmesh.direction"  # of a transfer: "request" or "response"
 
 CONDITIONING: Final = "conditioning"
@@ -98,7 +99,8 @@ class StageRecord:
 class StageRecorder:
     """Collects the stages of one piece of work.  Used by one thread at a time.
 
-    ``seen`` is shared by the recorders of a process: the first run of each stage is marked cold.
+    ``seen`` is shared by the recorders of a process: the first run of each stage is marked cold, later
+    ones are not; without it nothing is said.
     """
 
     def __init__(
@@ -109,7 +111,7 @@ class StageRecorder:
         attributes: Mapping[str, AttributeValue] | None = None,
     ) -> None:
         self.records: list[StageRecord] = []
-        self._seen = set[str]() if seen is None else seen
+        self._seen = seen
         self._synchronize = synchronize
         self._attributes = dict(attributes or {})
 
@@ -125,8 +127,10 @@ class StageRecorder:
             if self._synchronize:
                 self._synchronize()
             named = {f"maskmesh.{key.replace('__', '.')}": v for key, v in attributes.items()}
-            cold = {COLD: True} if name not in self._seen else {COLD: False}
-            self._seen.add(name)
+            cold: dict[str, AttributeValue] = {}
+            if self._seen is not None:
+                cold[COLD] = name not in self._seen
+                self._seen.add(name)
             self.records.append(
                 StageRecord(name, start, time.time_ns(), self._attributes | cold | named)
             )

@@ -82,6 +82,39 @@ class Prompt:
     box: Box | None = None
     mask: RleMask | LowResLogits | None = None
 
+    @classmethod
+    def of(
+        cls,
+        *,
+        points: Sequence[Point | Sequence[float]] = (),
+        box: Box | Sequence[float] | None = None,
+        mask: BoolArray | FloatArray | RleMask | LowResLogits | None = None,
+    ) -> "Prompt":
+        """A prompt from plain values.
+
+        points: (x, y), or (x, y, label) with label 1 for positive and 0 for negative.  box: (x0, y0, x1,
+        y1).  mask: [height, width], bool for a binary mask, floating for logits.
+        Raises ValueError for a point, box or mask of another form.
+        """
+        if isinstance(mask, np.ndarray):
+            if mask.ndim != 2:
+                raise ValueError(f"a mask is [height, width], got {list(mask.shape)}")
+            binary = mask.dtype == np.bool_
+            mask = RleMask.encode(mask) if binary else LowResLogits(mask.astype(np.float32))
+        if box is not None and not isinstance(box, Box):
+            if len(box) != 4:
+                raise ValueError(f"a box is x0, y0, x1, y1, got {list(box)}")
+            box = Box(*box)
+        return cls(tuple(_point(p) for p in points), box, mask)
+
+
+def _point(value: Point | Sequence[float]) -> Point:
+    if isinstance(value, Point):
+        return value
+    if len(value) == 2 or (len(value) == 3 and value[2] in (0, 1)):
+        return Point(value[0], value[1], len(value) == 2 or bool(value[2]))
+    raise ValueError(f"a point is x, y and a label of 0 or 1, got {list(value)}")
+
 
 @dataclass(frozen=True, slots=True)
 class ObjectMask:

@@ -1,0 +1,149 @@
+"""The two services behind the gateway, as it sees them: values in, values out, their errors raised."""
+
+import asyncio
+from dataclasses import dataclass
+
+import grpc
+from google.protobuf.duration_pb2 import Duration
+
+from maskmesh import telemetry, wire
+from maskmesh.errors import raising_ours
+from maskmesh.internal.v1 import encoder_pb2, encoder_pb2_grpc, tracker_pb2, tracker_pb2_grpc
+from maskmesh.types import EmbeddingRef, Image, ModelInfo
+from maskmesh.v1 import types_pb2
+
+
+@dataclass(frozen=True, slots=True)
+class Urgency:
+    """How a call to the encoder is made: before others, kept for whom, and by when."""
+
+    interactive: bool
+    owner: str = ""
+    pin_seconds: float = 0.0
+    timeout: float | None = None
+
+
+class EncoderBackend:
+    """EncoderService."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._stub = encoder_pb2_grpc.EncoderServiceStub(channel)
+
+    async def encode(self, image: Image, key: str, urgency: Urgency) -> EmbeddingRef:
+        """The embedding of an image, whose bytes are sent only where the encoder does not have it."""
+        found = await self._call(encoder_pb2.EncodeRequest(key=key), urgency)
+        if found is not None:
+            return found
+        recorder = telemetry.StageRecorder()
+        with recorder.stage(telemetry.TRANSFER, direction="request"):
+            # Pixels are copied twice on their way into a message: not on the event loop.
+            request = await asyncio.to_thread(_encode_request, key, image)
+        telemetry.emit(recorder.records, None)
+        encoded = await self._call(request, urgency)
+        assert encoded is not None, "an encoder that has the image has its embedding"
+        return encoded
+
+    async def unpin(self, owner: str, keys: list[str]) -> None:
+        """Release pins; without keys, all of the owner's."""
+        with raising_ours():
+            await self._stub.Unpin(encoder_pb2.UnpinRequest(owner=owner, keys=keys))
+
+    async def model(self) -> ModelInfo:
+        """The model that the service runs; waits until the service is there."""
+        with raising_ours():
+            answer = await self._stub.GetModel(encoder_pb2.GetModelRequest(), wait_for_ready=True)
+        return wire.model_info_from_proto(answer.model)
+
+    async def _call(
+        self, request: encoder_pb2.EncodeRequest, urgency: Urgency
+    ) -> EmbeddingRef | None:
+        request.priority = (
+            encoder_pb2.ENCODE_PRIORITY_INTERACTIVE
+            if urgency.interactive
+            else encoder_pb2.ENCODE_PRIORITY_AHEAD
+        )
+        if urgency.owner:
+            request.pin.owner = urgency.owner
+            request.pin.ttl.FromNanoseconds(int(urgency.pin_seconds * 1e9))
+        with raising_ours():
+            response = await self._stub.Encode(request, timeout=urgency.timeout)
+        return wire.ref_from_proto(response.ref) if response.HasField("ref") else None
+
+
+def _encode_request(key: str, image: Image) -> encoder_pb2.EncodeRequest:
+    return encoder_pb2.EncodeRequest(key=key, image=wire.image_to_proto(image))
+
+
+class TrackerBackend:
+    """TrackerService."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._stub = tracker_pb2_grpc.TrackerServiceStub(channel)
+
+    async def segment_image(
+        self, request: tracker_pb2.SegmentImageRequest, timeout: float | None
+    ) -> list[types_pb2.ObjectMask]:
+        """Masks on one image, in the order of the prompts."""
+        with raising_ours():
+            response = await self._stub.SegmentImage(request, timeout=timeout)
+        return list(response.masks)
+
+    async def create_session(self, session_id: str, ttl_seconds: float) -> float:
+        """Begin a session; returns the seconds of its lease."""
+        ttl = Duration()
+        ttl.FromNanoseconds(int(ttl_seconds * 1e9))
+        with raising_ours():
+            response = await self._stub.CreateSession(
+                tracker_pb2.CreateSessionRequest(session_id=session_id, ttl=ttl)
+            )
+        return float(response.ttl.ToNanoseconds() / 1e9)
+
+    async def add_prompt(
+        self, request: tracker_pb2.AddPromptRequest, timeout: float | None
+    ) -> types_pb2.ObjectMask:
+        """Prompt one object on one frame."""
+        with raising_ours():
+            response = await self._stub.AddPrompt(request, timeout=timeout)
+        mask: types_pb2.ObjectMask = response.mask
+        return mask
+
+    def track(self, timeout: float | None) -> grpc.aio.StreamStreamCall:
+        """Open a stream; its errors are gRPC's own."""
+        return self._stub.Track(timeout=timeout)
+
+    async def remove_object(self, session_id: str, obj_id: int) -> list[int]:
+        """Forget one object; returns those that remain."""
+        with raising_ours():
+            response = await self._stub.RemoveObject(
+                tracker_pb2.RemoveObjectRequest(session_id=session_id, obj_id=obj_id)
+            )
+        return list(response.obj_ids)
+
+    async def reset_session(self, session_id: str) -> None:
+        """Forget all objects."""
+        with raising_ours():
+            await self._stub.ResetSession(
+                tracker_pb2.ResetSessionRequest(session_id=session_id)
+            )
+
+    async def renew_session(self, session_id: str) -> None:
+        """Renew the lease."""
+        with raising_ours():
+            await self._stub.RenewSession(
+                tracker_pb2.RenewSessionRequest(session_id=session_id)
+            )
+
+    async def delete_session(self, session_id: str) -> None:
+        """End a session."""
+        with raising_ours():
+            await self._stub.DeleteSession(
+                tracker_pb2.DeleteSessionRequest(session_id=session_id)
+            )
+
+    async def model(self) -> ModelInfo:
+        """The model that the service runs; waits until the service is there."""
+        with raising_ours():
+            answer = await self._stub.GetTrackerModel(
+                tracker_pb2.GetTrackerModelRequest(), wait_for_ready=True
+            )
+        return wire.model_info_from_proto(answer.model)

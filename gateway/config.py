@@ -1,0 +1,37 @@
+"""Settings of the gateway."""
+
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
+
+from maskmesh.config import ServerSettings
+
+
+class GatewaySettings(ServerSettings):
+    """Where the other services are, and what sessions may hold."""
+
+    model_config = SettingsConfigDict(env_prefix="MASKMESH_GATEWAY_")
+
+    port: int = Field(50050, ge=0, le=65535)
+    """Port to listen on; 0 chooses a free one."""
+    encoder: str = "127.0.0.1:50051"
+    """gRPC target of the encoder service."""
+    tracker: str = "127.0.0.1:50052"
+    """gRPC target of the tracker service."""
+    window: int = Field(4, ge=2, le=64)
+    """Frames of a propagation that are under way at once, from reading to delivery."""
+    data_dir: Path | None = None
+    """Folder for the frames of sessions, by default the system's temporary folder."""
+    session_ttl_seconds: float = Field(600.0, gt=0)
+    """How long a session may stay unused, at most and by default."""
+    max_sessions: int = Field(64, ge=1)
+    """Largest number of sessions."""
+    max_session_bytes: int = Field(4 * 2**30, ge=2**20)
+    """Largest size of the frames of one session, as they came."""
+    max_frames: int = Field(200_000, ge=1)
+    """Largest number of frames of one session."""
+    max_pixels: int = Field(64 * 2**20, ge=1)
+    """Largest frame in pixels."""
+    pin_seconds: float = Field(60.0, gt=0)
+    """How long an embedding of a frame under way is kept in the encoder at most."""

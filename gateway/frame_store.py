@@ -1,0 +1,211 @@
+"""The frames of a session, on disk as they came."""
+
+import io
+import shutil
+import tempfile
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image as PillowImage
+from PIL import UnidentifiedImageError
+
+from gateway.video import VideoIndex, VideoReader, index_video
+from maskmesh.errors import ImageTooLarge, InvalidImage, InvalidRequest, ResourceExhausted
+from maskmesh.types import EncodedImage, Image, RawImage
+from maskmesh.wire import check_pixels
+
+FIELD = "frame"
+_FORMATS = ("JPEG", "PNG")
+
+
+@dataclass(frozen=True, slots=True)
+class FrameLimits:
+    """What one session may hold."""
+
+    max_bytes: int
+    max_frames: int
+    max_pixels: int
+
+
+class FrameReader(ABC):
+    """Reads frames by index; for one user at a time, on any thread."""
+
+    @abstractmethod
+    def read(self, frame_index: int) -> Image:
+        """One frame.  Raises InvalidImage or InvalidVideo where it is broken."""
+
+    def close(self) -> None:
+        """Free what the reader holds."""
+
+
+class _ImageReader(FrameReader):
+    def __init__(self, folder: Path, sizes: tuple[int, int]) -> None:
+        self._folder = folder
+        self._width, self._height = sizes
+
+    def read(self, frame_index: int) -> Image:
+        """One frame as it came."""
+        raw = self._folder / f"{frame_index}.rgb"
+        if not raw.exists():
+            return EncodedImage((self._folder / f"{frame_index}.image").read_bytes())
+        pixels = np.frombuffer(raw.read_bytes(), dtype=np.uint8)
+        return RawImage(pixels.reshape(self._height, self._width, 3))
+
+
+class _VideoFrames(FrameReader):
+    def __init__(self, path: Path, index: VideoIndex) -> None:
+        self._reader = VideoReader(path, index)
+
+    def read(self, frame_index: int) -> Image:
+        """One frame, decoded."""
+        return RawImage(self._reader.read(frame_index))
+
+    def close(self) -> None:
+        """Close the video."""
+        self._reader.close()
+
+
+class FrameStore:
+    """Frames of one session: images in the order in which they came, or one video.
+
+    All have one size.  Additions go through :class:`Addition` and happen as a whole or not at all.
+    """
+
+    def __init__(self, parent: Path | None, limits: FrameLimits) -> None:
+        self.limits = limits
+        self.folder = Path(tempfile.mkdtemp(prefix="maskmesh-session-", dir=parent))
+        self.num_frames = 0
+        self.num_bytes = 0
+        self.width = 0
+        self.height = 0
+        self.video: VideoIndex | None = None
+
+    @property
+    def frames_per_second(self) -> float:
+        """Mean rate of a video, 0 for images."""
+        return self.video.frames_per_second if self.video else 0.0
+
+    def open_reader(self) -> FrameReader:
+        """A reader of its own for each user, so that one's jumps do not cost the other."""
+        if self.video is not None:
+            return _VideoFrames(self.folder / "video", self.video)
+        return _ImageReader(self.folder, (self.width, self.height))
+
+    def check_index(self, frame_index: int, *, field: str = "frame_index") -> None:
+        """Raises InvalidRequest for a frame that the session does not have."""
+        if not 0 <= frame_index < self.num_frames:
+            raise InvalidRequest(
+                f"the session has {self.num_frames} frames, no frame {frame_index}", field=field
+            )
+
+    def close(self) -> None:
+        """Delete everything."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class Addition:
+    """Frames that are being added.  :meth:`commit` takes them in; without it they are dropped.
+
+    Blocking; used by one thread at a time.
+    """
+
+    def __init__(self, store: FrameStore) -> None:
+        self._store = store
+        self._folder = Path(tempfile.mkdtemp(prefix="addition-", dir=store.folder))
+        self._bytes = 0
+        self._count = 0
+        self._size: tuple[int, int] | None = (store.width, store.height) if store.width else None
+        self._has_video = False
+
+    def add_frame(self, image: Image) -> None:
+        """Add one image.
+
+        Raises InvalidImage or ImageTooLarge where it cannot be opened, InvalidRequest where its size is
+        not that of the other frames, or there is a video already.
+        """
+        if self._has_video or self._store.video is not None:
+            raise InvalidRequest("a session has one video or images, not both", field=FIELD)
+        if isinstance(image, RawImage):
+            data = image.pixels.tobytes()
+            size, suffix = (image.pixels.shape[1], image.pixels.shape[0]), "rgb"
+        else:
+            data, suffix = image.data, "image"
+            size = image_size(image, max_pixels=self._store.limits.max_pixels)
+        self._count_bytes(len(data))
+        if self._size not in (None, size):
+            raise InvalidRequest(
+                f"the frame is {size[0]} x {size[1]}, the others {self._size[0]} x {self._size[1]}",
+                field=FIELD,
+            )
+        limit = self._store.limits.max_frames
+        if self._store.num_frames + self._count >= limit:
+            raise ResourceExhausted(f"a session takes at most {limit} frames", resource="frames")
+        self._size = size
+        index = self._store.num_frames + self._count
+        (self._folder / f"{index}.{suffix}").write_bytes(data)
+        self._count += 1
+
+    def add_video_chunk(self, chunk: bytes) -> None:
+        """Add the next part of the video.  Raises InvalidRequest where there are frames already."""
+        if self._count or self._store.num_frames:
+            raise InvalidRequest("a session has one video or images, not both", field="video_chunk")
+        self._has_video = True
+        self._count_bytes(len(chunk))
+        with (self._folder / "video").open("ab") as file:
+            file.write(chunk)
+
+    def commit(self) -> int:
+        """Take everything in; returns the index of the first new frame.
+
+        Raises InvalidVideo where the video cannot be read, InvalidRequest where nothing was added.
+        """
+        store, first = self._store, self._store.num_frames
+        if self._has_video:
+            limits = store.limits
+            index = index_video(self._folder / "video", max_pixels=limits.max_pixels)
+            if index.num_frames > limits.max_frames:
+                raise ResourceExhausted(
+                    f"a session takes at most {limits.max_frames} frames", resource="frames"
+                )
+            store.video, self._count = index, index.num_frames
+            self._size = (index.width, index.height)
+        if not self._count or self._size is None:
+            raise InvalidRequest("no frames were sent", field="content")
+        for path in self._folder.iterdir():
+            path.rename(store.folder / path.name)
+        store.num_frames += self._count
+        store.num_bytes += self._bytes
+        store.width, store.height = self._size
+        self.close()
+        return first
+
+    def close(self) -> None:
+        """Drop what was not committed."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _count_bytes(self, number: int) -> None:
+        self._bytes += number
+        if self._store.num_bytes + self._bytes > self._store.limits.max_bytes:
+            raise ResourceExhausted(
+                f"a session takes at most {self._store.limits.max_bytes} bytes", resource="bytes"
+            )
+
+
+def image_size(image: EncodedImage, *, max_pixels: int) -> tuple[int, int]:
+    """Width and height after EXIF rotation, from the header alone.
+
+    Raises InvalidImage or ImageTooLarge.
+    """
+    try:
+        with PillowImage.open(io.BytesIO(image.data), formats=_FORMATS) as opened:
+            check_pixels(opened.width, opened.height, field=FIELD, max_pixels=max_pixels)
+            turned = opened.getexif().get(0x0112, 1) >= 5  # orientations 5 to 8 lie on their side
+            return (opened.height, opened.width) if turned else (opened.width, opened.height)
+    except (PillowImage.DecompressionBombError, PillowImage.DecompressionBombWarning) as error:
+        raise ImageTooLarge(str(error), field=FIELD, limit=max_pixels) from error
+    except UnidentifiedImageError as error:
+        raise InvalidImage("the frame is neither JPEG nor PNG", field=FIELD) from error
+    except (OSError, SyntaxError, ValueError) as error:
+        raise InvalidImage(f"the frame cannot be read: {error}", field=FIELD) from error

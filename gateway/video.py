@@ -1,0 +1,158 @@
+"""Video files: which frames there are, and their pixels by index."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from av.video.stream import VideoStream
+
+from maskmesh.errors import InvalidVideo
+from maskmesh.types import ByteArray
+from maskmesh.wire import check_pixels
+
+FIELD = "video_chunk"
+
+# Containers only: playlists would have FFmpeg open files and addresses that the client names.
+_CONTAINERS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,ogg,asf,h264,hevc,ivf,mxf,gif"
+)
+_OPTIONS = {"format_whitelist": _CONTAINERS, "protocol_whitelist": "file"}
+
+
+@dataclass(frozen=True, slots=True)
+class VideoIndex:
+    """The frames of one video in the order in which they are shown."""
+
+    num_frames: int
+    width: int  # after rotation
+    height: int
+    frames_per_second: float
+    times: tuple[int, ...]
+    """Presentation time of each frame in the stream's own units; empty where the file has none."""
+
+
+def index_video(path: Path, *, max_pixels: int) -> VideoIndex:
+    """Find the frames of a video without decoding more than the first.
+
+    Raises InvalidVideo where the file is empty or cannot be read, ImageTooLarge for large frames.
+    """
+    try:
+        with _open(path) as container:
+            stream = _video_stream(container)
+            rate = float(stream.average_rate or 0)
+            times, complete = [], True
+            for packet in container.demux(stream):
+                if not packet.size or packet.is_discard:
+                    continue
+                complete = complete and packet.pts is not None
+                if packet.pts is not None:
+                    times.append(packet.pts)
+        with _open(path) as container:
+            check_pixels(
+                _video_stream(container).width,
+                _video_stream(container).height,
+                field=FIELD,
+                max_pixels=max_pixels,
+            )
+            first = next(_decode(container), None)
+            if first is None:
+                raise InvalidVideo("the video has no frames", field=FIELD)
+            height, width, _ = _pixels(first).shape
+            if complete:
+                # Frames from before the first that can be shown are not shown.
+                shown = sorted({t for t in times if first.pts is None or t >= first.pts})
+                return VideoIndex(len(shown), width, height, rate, tuple(shown))
+            count = 1 + sum(1 for _ in _decode(container))
+            return VideoIndex(count, width, height, rate, ())
+    except av.FFmpegError as error:
+        raise InvalidVideo(f"the video cannot be read: {error}", field=FIELD) from error
+
+
+class VideoReader:
+    """Decodes frames by index; one after the other is cheap, a jump costs a seek.
+
+    Not safe for use by several threads at once.
+    """
+
+    def __init__(self, path: Path, index: VideoIndex) -> None:
+        self._path = path
+        self._index = index
+        self._container: Any = None
+        self._frames: Iterator[Any] = iter(())
+        self._next = 0
+
+    def read(self, frame_index: int) -> ByteArray:
+        """One frame: [H, W, 3], uint8, RGB, after rotation.  Raises InvalidVideo if it is broken."""
+        try:
+            if self._container is None or frame_index != self._next:
+                self._seek(frame_index)
+            frame = self._advance(frame_index)
+        except av.FFmpegError as error:
+            self.close()
+            raise InvalidVideo(
+                f"frame {frame_index} cannot be decoded: {error}", field=FIELD
+            ) from error
+        self._next = frame_index + 1
+        return _pixels(frame)
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._container is not None:
+            self._container.close()
+        self._container, self._frames = None, iter(())
+
+    def _seek(self, frame_index: int) -> None:
+        times = self._index.times
+        if self._container is None or not times:
+            self.close()
+            self._container = _open(self._path)
+        if times and frame_index > 0:
+            # To the key frame before; what lies between is decoded and passed over.
+            self._container.seek(
+                times[frame_index], stream=_video_stream(self._container), backward=True
+            )
+        elif times:
+            self._container.seek(times[0], stream=_video_stream(self._container), backward=True)
+        self._frames = _decode(self._container)
+        self._next = 0
+
+    def _advance(self, frame_index: int) -> Any:
+        if not self._index.times:
+            for _ in range(frame_index - self._next):
+                next(self._frames, None)
+            frame = next(self._frames, None)
+        else:
+            wanted = self._index.times[frame_index]
+            frame = next((f for f in self._frames if f.pts is None or f.pts >= wanted), None)
+            if frame is not None and frame.pts != wanted:
+                frame = None
+        if frame is None:
+            self.close()
+            raise InvalidVideo(f"frame {frame_index} cannot be decoded", field=FIELD)
+        return frame
+
+
+def _open(path: Path) -> Any:
+    return av.open(str(path), options=dict(_OPTIONS))
+
+
+def _video_stream(container: Any) -> VideoStream:
+    if not container.streams.video:
+        raise InvalidVideo("the file has no video", field=FIELD)
+    stream: VideoStream = container.streams.video[0]
+    return stream
+
+
+def _decode(container: Any) -> Iterator[Any]:
+    stream = _video_stream(container)
+    stream.thread_type = "AUTO"
+    yield from container.decode(stream)
+
+
+def _pixels(frame: Any) -> ByteArray:
+    rgb = frame.to_ndarray(format="rgb24")
+    turns = round(frame.rotation / 90) % 4
+    return np.ascontiguousarray(np.rot90(rgb, turns))

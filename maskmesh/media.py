@@ -1,0 +1,83 @@
+"""Pictures and videos on the client's side: frames for overlays, and what is drawn on them."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from PIL import Image as PillowImage
+from PIL import ImageOps
+
+from maskmesh.types import BoolArray, ByteArray, RleMask
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
+
+_COLOURS = np.array(
+    [(255, 87, 51), (51, 153, 255), (76, 209, 55), (255, 195, 0), (199, 0, 255), (0, 210, 211)],
+    dtype=np.float32,
+)
+_OPACITY = 0.45
+
+
+def is_image(path: Path) -> bool:
+    """Whether a file is a picture, by its suffix."""
+    return path.suffix.lower() in IMAGE_SUFFIXES
+
+
+def read_image(path: Path) -> ByteArray:
+    """A picture as the services see it: [H, W, 3], uint8, RGB, upright."""
+    with PillowImage.open(path) as opened:
+        upright = ImageOps.exif_transpose(opened)
+        return np.asarray(upright.convert("RGB"))
+
+
+def read_frames(path: Path) -> Iterator[ByteArray]:
+    """The frames of a video in order: [H, W, 3], uint8, RGB, upright."""
+    with av.open(str(path)) as container:
+        for frame in container.decode(video=0):
+            turns = round(frame.rotation / 90) % 4
+            yield np.rot90(frame.to_ndarray(format="rgb24"), turns)
+
+
+def overlay(pixels: ByteArray, masks: Mapping[int, RleMask]) -> ByteArray:
+    """The picture with each object tinted and outlined in a colour of its own, by ``obj_id``."""
+    drawn = pixels.astype(np.float32)
+    for obj_id, rle in masks.items():
+        mask = rle.decode()
+        colour = _COLOURS[obj_id % len(_COLOURS)]
+        drawn[mask] = drawn[mask] * (1 - _OPACITY) + colour * _OPACITY
+        drawn[_outline(mask)] = colour
+    return drawn.astype(np.uint8)
+
+
+def _outline(mask: BoolArray) -> BoolArray:
+    """The pixels of a mask that touch its outside, two wide."""
+    inner = mask.copy()
+    for axis in (0, 1):
+        for shift in (-2, 2):
+            inner &= np.roll(mask, shift, axis)
+    outline: BoolArray = mask & ~inner
+    return outline
+
+
+@contextmanager
+def video_writer(path: Path, frames_per_second: float) -> Iterator[Any]:
+    """Write an H.264 video; yields a function that takes frames [H, W, 3], uint8, RGB."""
+    with av.open(str(path), "w") as container:
+        rate = Fraction(frames_per_second or 25.0).limit_denominator(1001)
+        stream = container.add_stream("libx264", rate=rate, options={"crf": "20"})
+        stream.pix_fmt = "yuv420p"
+
+        def write(pixels: ByteArray) -> None:
+            # Chroma is stored for pairs of pixels, so an odd last row or column has no place.
+            height, width = pixels.shape[0] // 2 * 2, pixels.shape[1] // 2 * 2
+            if not stream.codec_context.is_open:
+                stream.width, stream.height = width, height
+            even = np.ascontiguousarray(pixels[:height, :width])
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(even, format="rgb24")))
+
+        yield write
+        container.mux(stream.encode())

@@ -1,0 +1,212 @@
+"""The three services as processes on this machine."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+import tempfile
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+STOP_SECONDS = 15.0
+
+# Services that share cores must not spin while they wait for one another: with spinning, OpenMP threads
+# of two processes on two cores run ten times slower.
+_SHARED_CORES = {"OMP_WAIT_POLICY": "PASSIVE"}
+_POLL_SECONDS = 0.05
+_GATEWAY_SERVICE = "maskmesh.v1.SegmentationService"
+
+
+class MeshError(RuntimeError):
+    """A service could not be started, or ended by itself."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeshOptions:
+    """What the services are started with."""
+
+    model: str = "test"
+    checkpoint: Path | None = None
+    image_size: int | None = None
+    host: str = "127.0.0.1"
+    port: int = 0
+    """Port of the gateway; 0 chooses a free one, as for the others."""
+    encoder_port: int = 0
+    tracker_port: int = 0
+    device: str = "cpu"
+    threads: int = 0
+    """Threads of one operation in each service with a model; 0 leaves it to torch."""
+    flags: dict[str, list[str]] = field(default_factory=dict)
+    """Further flags by service: encoder, tracker, gateway."""
+    environment: dict[str, str] = field(default_factory=dict)
+    """Variables beside those of this process."""
+
+
+@dataclass(slots=True)
+class _Process:
+    name: str
+    process: asyncio.subprocess.Process
+    port_file: Path
+    log: "asyncio.Task[None]"
+    last_lines: deque[str]
+
+
+class LocalMesh:
+    """Encoder, tracker and gateway, started together and stopped together.
+
+    ``log`` receives every line of the services, after the service's name.  Used as an async context
+    manager; :attr:`endpoint` is ready to be called inside of it.
+    """
+
+    def __init__(
+        self, options: MeshOptions, *, log: Callable[[str, str], None] | None = None
+    ) -> None:
+        self._options = options
+        self._log = log or (lambda name, line: None)
+        self._processes: dict[str, _Process] = {}
+        self._folder = tempfile.TemporaryDirectory(prefix="maskmesh-")
+        self.endpoint = ""
+        self.ports: dict[str, int] = {}
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._start()
+        except BaseException:
+            await self.stop()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        exception_type: type[BaseException] | None,
+        exception: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.stop()
+
+    def pid(self, name: str) -> int:
+        """The process id of a service."""
+        return self._processes[name].process.pid
+
+    async def wait(self) -> None:
+        """Wait until a service ends, which it should not.  Raises MeshError."""
+        waits = {
+            asyncio.ensure_future(p.process.wait()): p for p in self._processes.values()
+        }
+        try:
+            done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in waits:
+                task.cancel()
+        raise self._ended(waits[done.pop()])
+
+    async def stop(self) -> None:
+        """Stop the services in the order of their calls, and wait for them."""
+        for name in ("gateway", "tracker", "encoder"):
+            if (process := self._processes.pop(name, None)) is not None:
+                await _stop(process)
+        self._folder.cleanup()
+
+    async def _start(self) -> None:
+        options = self._options
+        model = ["--model", options.model, "--device", options.device]
+        model += ["--threads", str(options.threads)]
+        if options.checkpoint is not None:
+            model += ["--checkpoint", str(options.checkpoint)]
+        if options.image_size is not None:
+            model += ["--image-size", str(options.image_size)]
+        await self._spawn("encoder", "encoder_svc", ["--port", str(options.encoder_port), *model])
+        await self._spawn("tracker", "tracker_svc", ["--port", str(options.tracker_port), *model])
+        for name in ("encoder", "tracker"):
+            self.ports[name] = await self._port(name)
+        await self._spawn(
+            "gateway",
+            "gateway",
+            [
+                *("--port", str(options.port)),
+                *("--encoder", f"{options.host}:{self.ports['encoder']}"),
+                *("--tracker", f"{options.host}:{self.ports['tracker']}"),
+            ],
+        )
+        self.ports["gateway"] = await self._port("gateway")
+        self.endpoint = f"{options.host}:{self.ports['gateway']}"
+        await self._until_serving()
+
+    async def _spawn(self, name: str, module: str, flags: list[str]) -> None:
+        port_file = Path(self._folder.name) / f"{name}.port"
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *("-m", module, "--host", self._options.host, "--port-file", str(port_file)),
+            *flags,
+            *self._options.flags.get(name, []),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            env={**_SHARED_CORES, **os.environ, **self._options.environment},
+            # Ctrl-C reaches this process only, which stops the others in order.
+            process_group=0,
+        )
+        last_lines: deque[str] = deque(maxlen=20)
+        pump = asyncio.ensure_future(self._pump(name, process, last_lines))
+        self._processes[name] = _Process(name, process, port_file, pump, last_lines)
+
+    async def _pump(
+        self, name: str, process: asyncio.subprocess.Process, last_lines: deque[str]
+    ) -> None:
+        assert process.stdout is not None
+        while line := await process.stdout.readline():
+            text = line.decode(errors="replace").rstrip()
+            last_lines.append(text)
+            self._log(name, text)
+
+    async def _port(self, name: str) -> int:
+        process = self._processes[name]
+        while not process.port_file.exists():
+            await self._check()
+            await asyncio.sleep(_POLL_SECONDS)
+        return int(process.port_file.read_text())
+
+    async def _until_serving(self) -> None:
+        async with grpc.aio.insecure_channel(self.endpoint) as channel:
+            health = health_pb2_grpc.HealthStub(channel)
+            request = health_pb2.HealthCheckRequest(service=_GATEWAY_SERVICE)
+            while True:
+                await self._check()
+                with contextlib.suppress(grpc.RpcError):
+                    answer = await health.Check(request, timeout=1.0)
+                    if answer.status == health_pb2.HealthCheckResponse.SERVING:
+                        return
+                await asyncio.sleep(_POLL_SECONDS)
+
+    async def _check(self) -> None:
+        for process in self._processes.values():
+            if process.process.returncode is not None:
+                await process.log
+                raise self._ended(process)
+
+    def _ended(self, process: _Process) -> MeshError:
+        tail = "\n".join(list(process.last_lines)[-5:])
+        return MeshError(
+            f"the {process.name} ended with status {process.process.returncode}:\n{tail}"
+        )
+
+
+async def _stop(process: _Process) -> None:
+    if process.process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            process.process.send_signal(signal.SIGTERM)
+        try:
+            await asyncio.wait_for(process.process.wait(), STOP_SECONDS)
+        except TimeoutError:
+            with contextlib.suppress(ProcessLookupError):
+                process.process.kill()
+            await process.process.wait()
+    await process.log

@@ -1,0 +1,148 @@
+"""Spans read back from the local trace files (OTLP JSON lines)."""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+KIND_SERVER = 2
+KIND_CLIENT = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """One span; times are wall clock, in nanoseconds since the epoch."""
+
+    trace_id: str
+    span_id: str
+    parent_id: str
+    name: str
+    kind: int
+    start_ns: int
+    end_ns: int
+    service: str
+    instance: str
+    host: str
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    links: Sequence[str] = ()
+    """Ids of the spans that it is linked to."""
+
+    @property
+    def duration_ns(self) -> int:
+        """How long it took."""
+        return self.end_ns - self.start_ns
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """The spans of one trace, by id, and the depth of each below its root."""
+
+    trace_id: str
+    spans: Mapping[str, Span]
+    depths: Mapping[str, int]
+
+    @property
+    def root(self) -> Span:
+        """The span that has no parent here, the longest where there are several."""
+        roots = [s for s in self.spans.values() if s.parent_id not in self.spans]
+        return max(roots, key=lambda s: s.duration_ns)
+
+
+def read_spans(path: Path) -> list[Span]:
+    """Read a file, or all ``.jsonl`` files of a folder.
+
+    A last line that is cut off, of a process that was killed, is passed over.  Raises OSError, and
+    ValueError for a file that is not OTLP JSON lines.
+    """
+    files = sorted(path.glob("*.jsonl")) if path.is_dir() else [path]
+    spans: list[Span] = []
+    for file in files:
+        lines = file.read_text().splitlines()
+        for number, line in enumerate(lines, start=1):
+            try:
+                content = json.loads(line)
+            except json.JSONDecodeError as error:
+                if number == len(lines):
+                    continue
+                raise ValueError(f"{file}, line {number}: not JSON") from error
+            spans += _spans_of(content)
+    return spans
+
+
+def group_traces(spans: Iterable[Span]) -> list[Trace]:
+    """Traces in the order of their beginnings, clocks of several hosts aligned."""
+    by_trace: dict[str, dict[str, Span]] = defaultdict(dict)
+    for span in spans:
+        by_trace[span.trace_id][span.span_id] = span
+    traces = [_make_trace(trace_id, found) for trace_id, found in by_trace.items()]
+    return sorted(traces, key=lambda t: t.root.start_ns)
+
+
+def _make_trace(trace_id: str, spans: dict[str, Span]) -> Trace:
+    children: dict[str, list[str]] = defaultdict(list)
+    for span in spans.values():
+        children[span.parent_id if span.parent_id in spans else ""].append(span.span_id)
+    depths: dict[str, int] = {}
+    stack = [(span_id, 0, 0) for span_id in children[""]]
+    while stack:
+        span_id, depth, shift = stack.pop()
+        span = spans[span_id]
+        parent = spans.get(span.parent_id)
+        shift = shift + _skew(parent, replace_times(span, shift))
+        spans[span_id] = replace_times(span, shift)
+        depths[span_id] = depth
+        stack += [(child, depth + 1, shift) for child in children[span_id]]
+    return Trace(trace_id, spans, depths)
+
+
+def replace_times(span: Span, shift: int) -> Span:
+    """The span, later by ``shift`` nanoseconds."""
+    return replace(span, start_ns=span.start_ns + shift, end_ns=span.end_ns + shift)
+
+
+def _skew(parent: Span | None, span: Span) -> int:
+    """How far to move a server's span so that it lies in the middle of its client's.
+
+    Only between hosts: on one host the clock is one.
+    """
+    if parent is None or parent.host == span.host:
+        return 0
+    if parent.kind != KIND_CLIENT or span.kind != KIND_SERVER:
+        return 0
+    slack = max(0, parent.duration_ns - span.duration_ns)
+    return parent.start_ns + slack // 2 - span.start_ns
+
+
+def _spans_of(content: Mapping[str, Any]) -> list[Span]:
+    spans = []
+    for resource_spans in content.get("resourceSpans", ()):
+        resource = _attributes(resource_spans.get("resource", {}).get("attributes", ()))
+        for scope_spans in resource_spans.get("scopeSpans", ()):
+            for span in scope_spans.get("spans", ()):
+                spans.append(
+                    Span(
+                        trace_id=span["traceId"],
+                        span_id=span["spanId"],
+                        parent_id=span.get("parentSpanId", ""),
+                        name=span["name"],
+                        kind=int(span.get("kind", 0)),
+                        start_ns=int(span["startTimeUnixNano"]),
+                        end_ns=int(span["endTimeUnixNano"]),
+                        service=str(resource.get("service.name", "")),
+                        instance=str(resource.get("service.instance.id", "")),
+                        host=str(resource.get("host.name", "")),
+                        attributes=_attributes(span.get("attributes", ())),
+                        links=[link["spanId"] for link in span.get("links", ())],
+                    )
+                )
+    return spans
+
+
+def _attributes(pairs: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for pair in pairs:
+        (kind, value), *_ = pair["value"].items()
+        values[pair["key"]] = int(value) if kind == "intValue" else value
+    return values
