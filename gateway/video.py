@@ -21,6 +21,9 @@ _CONTAINERS = (
 )
 _OPTIONS = {"format_whitelist": _CONTAINERS, "protocol_whitelist": "file"}
 
+# Up to so many frames ahead are decoded and passed over; beyond, a seek to a key frame is cheaper.
+PASS_OVER = 12
+
 
 @dataclass(frozen=True, slots=True)
 class VideoIndex:
@@ -87,7 +90,8 @@ class VideoReader:
     def read(self, frame_index: int) -> ByteArray:
         """One frame: [H, W, 3], uint8, RGB, after rotation.  Raises InvalidVideo if it is broken."""
         try:
-            if self._container is None or frame_index != self._next:
+            ahead = frame_index - self._next
+            if self._container is None or not 0 <= ahead <= PASS_OVER:
                 self._seek(frame_index)
             frame = self._advance(frame_index)
         except av.FFmpegError as error:
@@ -148,7 +152,8 @@ def _video_stream(container: Any) -> VideoStream:
 
 def _decode(container: Any) -> Iterator[Any]:
     stream = _video_stream(container)
-    stream.thread_type = "AUTO"
+    if not stream.codec_context.is_open:
+        stream.thread_type = "AUTO"
     yield from container.decode(stream)
 
 

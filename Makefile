@@ -1,0 +1,37 @@
+# `make demo` and `make test` set everything up by themselves, in .venv.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+
+.PHONY: demo test check stubs clean
+
+demo: .venv/services
+	rm -rf demo
+	$(BIN)/python tools/make_clip.py demo/clip.mp4
+	MASKMESH_TRACE_DIR=demo/traces $(BIN)/maskmesh segment demo/clip.mp4 --model test \
+	  --point 90,180 --object 2 --box 480,50,560,130 \
+	  -o demo/overlay.mp4 --masks demo/masks.json
+	$(BIN)/maskmesh report demo/traces -o demo/waterfall.png
+
+test: check
+	$(BIN)/pytest
+
+check: .venv/dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports --cache-dir .venv/import-linter
+
+stubs: .venv/dev
+	$(BIN)/python protos/generate.py
+
+clean:
+	rm -rf .venv demo build *.egg-info
+
+.venv/services: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[services]'
+	touch $@
+
+.venv/dev: .venv/services
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[services,dev]'
+	touch $@

@@ -1,0 +1,111 @@
+"""What tests share: a mesh of real processes, clips, spans; and CI's rule on skipped tests."""
+
+import asyncio
+import logging
+import os
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from maskmesh import AsyncClient
+from maskmesh.mesh import LocalMesh, MeshOptions
+from maskmesh.spans import Trace, group_traces, read_spans
+from tools.make_clip import make_clip
+
+CLIP_FRAMES = 60
+
+log = logging.getLogger("mesh")
+
+# One thread in each process, here and in the services: results can then be equal to the bit.
+THREADS = 1
+torch.set_num_threads(THREADS)
+
+# In CI a test is skipped only for what CI cannot have.
+_ALLOWED_SKIPS = ("test data is missing", "needs a GPU")
+_skipped: list[str] = []
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    if report.skipped and not hasattr(report, "wasxfail"):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        if not any(allowed in reason for allowed in _ALLOWED_SKIPS):
+            _skipped.append(f"{report.nodeid}: {reason}")
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    if os.environ.get("CI") and _skipped and exitstatus == 0:
+        print("\nskipped in CI:\n" + "\n".join(_skipped), file=sys.stderr)
+        session.exitstatus = 1
+
+
+@dataclass(slots=True)
+class Mesh:
+    """A running mesh and where its traces go."""
+
+    local: LocalMesh
+    traces: Path
+
+    @property
+    def endpoint(self) -> str:
+        return self.local.endpoint
+
+    def address(self, service: str) -> str:
+        return f"127.0.0.1:{self.local.ports[service]}"
+
+    async def wait_for_traces(
+        self, enough: Callable[[list[Trace]], bool], *, seconds: float = 15.0
+    ) -> list[Trace]:
+        """Traces as soon as they satisfy ``enough``: spans are exported about once a second."""
+        deadline = time.monotonic() + seconds
+        while True:
+            traces = group_traces(read_spans(self.traces))
+            if enough(traces):
+                return traces
+            assert time.monotonic() < deadline, "the spans did not arrive"
+            await asyncio.sleep(0.2)
+
+
+@asynccontextmanager
+async def running_mesh(traces: Path, options: MeshOptions, **environment: str) -> AsyncIterator[Mesh]:
+    """A mesh with single-threaded services whose traces go to files."""
+    everywhere = {"MASKMESH_TRACE_DIR": str(traces), "OTEL_EXPORTER_OTLP_ENDPOINT": ""}
+    options = replace(options, threads=THREADS, environment=everywhere | environment)
+    async with LocalMesh(options, log=lambda name, line: log.info("%s: %s", name, line)) as local:
+        yield Mesh(local, traces)
+
+
+@pytest.fixture(scope="session")
+async def mesh(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Mesh]:
+    """A mesh with the ``test`` preset, shared by all tests that do not disturb it."""
+    async with running_mesh(tmp_path_factory.mktemp("traces"), MeshOptions()) as running:
+        yield running
+
+
+@pytest.fixture
+async def client(mesh: Mesh) -> AsyncIterator[AsyncClient]:
+    async with AsyncClient(mesh.endpoint, timeout=60) as connected:
+        yield connected
+
+
+@pytest.fixture(scope="session")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A procedural clip of 60 frames, 640 x 360."""
+    path = tmp_path_factory.mktemp("clip") / "clip.mp4"
+    make_clip(path, CLIP_FRAMES)
+    return path
+
+
+@pytest.fixture
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """No variable of ours from outside."""
+    for name in list(os.environ):
+        if name.startswith(("MASKMESH_", "OTEL_")):
+            monkeypatch.delenv(name)
+    yield monkeypatch

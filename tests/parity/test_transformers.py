@@ -1,0 +1,230 @@
+"""Every stage against transformers' Sam2VideoModel at a second configuration: base-plus at 512 x 512.
+
+Reference: transformers 5.23, random weights from a fixed seed, renamed to the official checkpoints' names.
+Its multi-layer perceptrons, fuser blocks and norms go by other names there; the numbers are the same.
+"""
+
+import re
+from dataclasses import replace
+from functools import cache
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import Sam2VideoConfig, Sam2VideoModel
+
+from encoder_svc.model import config as encoder_config
+from encoder_svc.model import weights as encoder_weights
+from encoder_svc.model.image_encoder import ImageEncoder
+from maskmesh.checkpoint import check_keys
+from tests.golden import relative_error
+from tracker_svc.model import config as tracker_config
+from tracker_svc.model import weights as tracker_weights
+from tracker_svc.model.position_encoding import sine_position_encoding
+from tracker_svc.model.tracking_model import TrackingModel
+
+PRESET = "sam2.1-base-plus"
+SIZE = 512
+GRID = SIZE // 16
+TOLERANCE = 1e-4
+
+# Names there -> names in the official checkpoints, tried in this order.
+RENAMES = [
+    (r"^vision_encoder\.backbone\.patch_embed\.projection\.", "image_encoder.trunk.patch_embed.proj."),
+    (r"^vision_encoder\.backbone\.", "image_encoder.trunk."),
+    (r"^vision_encoder\.neck\.convs\.(\d)\.", r"image_encoder.neck.convs.\1.conv."),
+    (r"^prompt_encoder\.shared_embedding\.positional_embedding",
+     "sam_prompt_encoder.pe_layer.positional_encoding_gaussian_matrix"),
+    (r"^prompt_encoder\.mask_embed\.conv1", "sam_prompt_encoder.mask_downscaling.0"),
+    (r"^prompt_encoder\.mask_embed\.layer_norm1", "sam_prompt_encoder.mask_downscaling.1"),
+    (r"^prompt_encoder\.mask_embed\.conv2", "sam_prompt_encoder.mask_downscaling.3"),
+    (r"^prompt_encoder\.mask_embed\.layer_norm2", "sam_prompt_encoder.mask_downscaling.4"),
+    (r"^prompt_encoder\.mask_embed\.conv3", "sam_prompt_encoder.mask_downscaling.6"),
+    (r"^prompt_encoder\.", "sam_prompt_encoder."),
+    (r"^mask_decoder\.upscale_conv1", "sam_mask_decoder.output_upscaling.0"),
+    (r"^mask_decoder\.upscale_layer_norm", "sam_mask_decoder.output_upscaling.1"),
+    (r"^mask_decoder\.upscale_conv2", "sam_mask_decoder.output_upscaling.3"),
+    (r"^mask_decoder\.", "sam_mask_decoder."),
+    (r"^memory_encoder\.mask_downsampler\.final_conv", "memory_encoder.mask_downsampler.encoder.12"),
+    (r"^memory_encoder\.feature_projection", "memory_encoder.pix_feat_proj"),
+    (r"^memory_encoder\.projection", "memory_encoder.out_proj"),
+    (r"^object_pointer_proj\.", "obj_ptr_proj."),
+    (r"^temporal_positional_encoding_projection_layer\.", "obj_ptr_tpos_proj."),
+    (r"^memory_temporal_positional_encoding$", "maskmem_tpos_enc"),
+    (r"^no_memory_embedding$", "no_mem_embed"),
+    (r"^no_memory_positional_encoding$", "no_mem_pos_enc"),
+    (r"^no_object_pointer$", "no_obj_ptr"),
+    (r"^occlusion_spatial_embedding_parameter$", "no_obj_embed_spatial"),
+    (r"memory_fuser\.layers\.(\d)\.scale", r"fuser.layers.\1.gamma"),
+    (r"memory_fuser\.", "fuser."),
+    (r"depthwise_conv", "dwconv"),
+    (r"pointwise_conv", "pwconv"),
+    (r"trunk\.(.*)layer_norm(\d)", r"trunk.\1norm\2"),
+    (r"fuser(.*)layer_norm", r"fuser\1norm"),
+    (r"layer_norm_final_attn", "norm_final_attn"),
+    (r"memory_attention\.layer_norm", "memory_attention.norm"),
+    (r"layer_norm(\d)", r"norm\1"),
+    (r"o_proj", "out_proj"),
+    (r"windowed_positional|pos_embed_windowed", "pos_embed_window"),
+]  # fmt: skip
+
+# Perceptrons: the first and last layer have names of their own there.
+MLP_DEPTHS = {
+    "output_hypernetworks_mlps": 3,
+    "iou_prediction_head": 3,
+    "pred_obj_score_head": 3,
+    "obj_ptr_proj": 3,
+    "mlp": 2,
+}
+
+
+def official_name(name: str) -> str:
+    downsampler = re.match(r"memory_encoder\.mask_downsampler\.layers\.(\d)\.(\w+)\.(\w+)", name)
+    if downsampler:
+        layer, part, parameter = downsampler.groups()
+        index = 3 * int(layer) + (part == "layer_norm")
+        return f"memory_encoder.mask_downsampler.encoder.{index}.{parameter}"
+    for pattern, replacement in RENAMES:
+        name = re.sub(pattern, replacement, name)
+    for mlp, depth in MLP_DEPTHS.items():
+        if f"{mlp}." not in name:
+            continue
+        if "layers." in name.split(f"{mlp}.", 1)[1]:
+            # Hidden layers are counted from 0 there, after the first one.
+            name = re.sub(rf"({mlp}\.(?:\d\.)?layers)\.0\.", r"\1.1.", name)
+        name = re.sub(r"\.proj_in\.", ".layers.0.", name)
+        name = re.sub(r"\.proj_out\.", f".layers.{depth - 1}.", name)
+        break
+    return name
+
+
+@cache
+def reference() -> Sam2VideoModel:
+    config = Sam2VideoConfig(image_size=SIZE)
+    trunk = config.vision_config.backbone_config
+    trunk.hidden_size, trunk.num_attention_heads = 112, 2
+    trunk.embed_dim_per_stage = [112, 224, 448, 896]
+    trunk.num_attention_heads_per_stage = [2, 4, 8, 16]
+    trunk.blocks_per_stage = [2, 3, 16, 3]
+    trunk.global_attention_blocks = [12, 16, 20]
+    trunk.window_positional_embedding_background_size = [14, 14]
+    trunk.image_size = [SIZE, SIZE]
+    config.vision_config.backbone_channel_list = [896, 448, 224, 112]
+    config.vision_config.backbone_feature_sizes = [[SIZE // s, SIZE // s] for s in (4, 8, 16)]
+    config.prompt_encoder_config.image_size = SIZE
+    config.memory_attention_rope_feat_sizes = [GRID, GRID]
+    torch.manual_seed(0)
+    model = Sam2VideoModel(config).eval()
+    model.shared_image_embedding = model.prompt_encoder.shared_embedding  # one matrix in checkpoints
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            # Its own initialisation leaves embeddings at zero and layer scales at 1e-6.
+            scale = 0.5 if "embed" in name or "scale" in name or "token" in name else 0.05
+            parameter.add_(torch.randn_like(parameter) * scale)
+    return model
+
+
+@cache
+def ours() -> tuple[ImageEncoder, TrackingModel]:
+    state: dict[str, Tensor] = {}
+    points: Tensor | None = None
+    for name, value in reference().state_dict().items():
+        if name == "prompt_encoder.point_embed.weight":
+            points = value
+        elif not name.startswith("shared_image_embedding"):  # the prompt encoder's, once more
+            state[official_name(name)] = value.contiguous()
+    assert points is not None
+    for label in range(4):
+        state[f"sam_prompt_encoder.point_embeddings.{label}.weight"] = points[label : label + 1]
+    check_keys(PRESET, {key: tuple(value.shape) for key, value in state.items()})
+    encoder = replace(encoder_config.PRESETS[PRESET], image_size=SIZE)
+    tracker = replace(tracker_config.PRESETS[PRESET], image_size=SIZE)
+    return encoder_weights.build(encoder, state), tracker_weights.build(tracker, state)
+
+
+def random(*shape: int, seed: int = 1) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def assert_close(actual: Tensor, expected: Tensor) -> None:
+    assert actual.shape == expected.shape
+    assert relative_error(actual, expected) <= TOLERANCE
+
+
+def as_map(tokens: Tensor, size: int) -> Tensor:
+    return tokens.permute(1, 2, 0).unflatten(-1, (size, size))
+
+
+@torch.inference_mode()
+def test_image_encoder() -> None:
+    image = random(1, 3, SIZE, SIZE)
+    expected = reference().get_image_features(image, return_dict=True).fpn_hidden_states
+    features = ours()[0](image)
+    assert_close(features.high_res_features_s4, as_map(expected[0], SIZE // 4))
+    assert_close(features.high_res_features_s8, as_map(expected[1], SIZE // 8))
+    assert_close(features.image_embedding, as_map(expected[2], GRID))
+
+
+@pytest.mark.parametrize("with_mask", [False, True])
+@torch.inference_mode()
+def test_prompt_encoder(with_mask: bool) -> None:
+    coords = torch.tensor([[[10.0, 20.0], [200.5, 300.0], [30.0, 40.0], [400.0, 500.0]]])
+    labels = torch.tensor([[1, 0, 2, 3]])
+    mask = random(1, 1, SIZE // 4, SIZE // 4) if with_mask else None
+    sparse, dense = reference().prompt_encoder(coords[None], labels[None], None, mask)
+    prompts = ours()[1].encode_prompts(coords, labels, mask)
+    assert_close(prompts.sparse_embeddings, sparse[0])
+    assert_close(prompts.dense_embeddings, dense)
+
+
+@pytest.mark.parametrize("multimask_output", [True, False])
+@torch.inference_mode()
+def test_mask_decoder(multimask_output: bool) -> None:
+    image, sparse = random(1, 256, GRID, GRID), random(1, 3, 256, seed=2)
+    dense = random(1, 256, GRID, GRID, seed=3)
+    high = random(1, 32, 4 * GRID, 4 * GRID, seed=4), random(1, 64, 2 * GRID, 2 * GRID, seed=5)
+    positions = reference().get_image_wide_positional_embeddings()
+    masks, ious, tokens, scores = reference().mask_decoder(
+        image, positions, sparse[:, None], dense, multimask_output, list(high)
+    )
+    model = ours()[1]
+    assert_close(model.sam_prompt_encoder.image_positions(), positions)
+    decoded = model.sam_mask_decoder(
+        image, positions, sparse, dense, high, multimask_output=multimask_output
+    )
+    assert_close(decoded.low_res_masks, masks[:, 0])
+    assert_close(decoded.iou_predictions, ious[:, 0])
+    assert_close(decoded.mask_tokens, tokens[:, 0])
+    assert_close(decoded.object_score_logits, scores.view(1, 1))
+
+
+@torch.inference_mode()
+def test_memory_attention() -> None:
+    tokens, pointers = GRID * GRID, 8
+    current = random(tokens, 1, 256)
+    memory = random(3 * tokens + pointers, 1, 64, seed=2)
+    memory_positions = random(3 * tokens + pointers, 1, 64, seed=3)
+    positions = sine_position_encoding(GRID, GRID, 256, torch.device("cpu"))
+    expected = reference().memory_attention(
+        current_vision_features=current,
+        memory=memory,
+        current_vision_position_embeddings=positions.flatten(1).T[:, None],
+        memory_posision_embeddings=memory_positions,
+        num_object_pointer_tokens=pointers,
+    )
+    conditioned = ours()[1].memory_attention(
+        as_map(current, GRID),
+        positions[None],
+        memory.transpose(0, 1),
+        memory_positions.transpose(0, 1),
+        pointer_tokens=pointers,
+    )
+    assert_close(conditioned, as_map(expected.reshape(tokens, 1, 256), GRID))
+
+
+@torch.inference_mode()
+def test_memory_encoder() -> None:
+    image, mask = random(1, 256, GRID, GRID), 10 * random(1, 1, SIZE, SIZE, seed=2)
+    features, positions = reference().memory_encoder(image, mask)
+    assert_close(ours()[1].memory_encoder(image, mask), features)
+    assert_close(sine_position_encoding(GRID, GRID, 64, torch.device("cpu"))[None], positions)
