@@ -1,9 +1,11 @@
 """The frames of a session, on disk as they came."""
 
+import asyncio
 import io
 import shutil
 import tempfile
 from abc import ABC, abstractmethod
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,18 +31,18 @@ class FrameLimits:
     max_pixels: int
 
 
-class FrameReader(ABC):
-    """Reads frames by index; for one user at a time, on any thread."""
+class FrameSource(ABC):
+    """Reads frames by index; blocking, and used by one thread at a time."""
 
     @abstractmethod
     def read(self, frame_index: int) -> Image:
         """One frame.  Raises InvalidImage or InvalidVideo where it is broken."""
 
     def close(self) -> None:
-        """Free what the reader holds."""
+        """Free what it holds."""
 
 
-class _ImageReader(FrameReader):
+class _ImageFrames(FrameSource):
     def __init__(self, folder: Path, sizes: tuple[int, int]) -> None:
         self._folder = folder
         self._width, self._height = sizes
@@ -54,7 +56,7 @@ class _ImageReader(FrameReader):
         return RawImage(pixels.reshape(self._height, self._width, 3))
 
 
-class _VideoFrames(FrameReader):
+class _VideoFrames(FrameSource):
     def __init__(self, path: Path, index: VideoIndex) -> None:
         self._reader = VideoReader(path, index)
 
@@ -65,6 +67,28 @@ class _VideoFrames(FrameReader):
     def close(self) -> None:
         """Close the video."""
         self._reader.close()
+
+
+class FrameReader:
+    """Reads frames on a thread of its own.
+
+    A reader may be closed while somebody who has left is still being read for: closing comes after that
+    on the same thread.
+    """
+
+    def __init__(self, source: FrameSource) -> None:
+        self._source = source
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="read-frames")
+
+    async def read(self, frame_index: int) -> Image:
+        """One frame.  Raises InvalidImage or InvalidVideo where it is broken."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thread, self._source.read, frame_index)
+
+    def close(self) -> None:
+        """Close the source as soon as nobody reads."""
+        self._thread.submit(self._source.close)
+        self._thread.shutdown(wait=False)
 
 
 class FrameStore:
@@ -90,8 +114,8 @@ class FrameStore:
     def open_reader(self) -> FrameReader:
         """A reader of its own for each user, so that one's jumps do not cost the other."""
         if self.video is not None:
-            return _VideoFrames(self.folder / "video", self.video)
-        return _ImageReader(self.folder, (self.width, self.height))
+            return FrameReader(_VideoFrames(self.folder / "video", self.video))
+        return FrameReader(_ImageFrames(self.folder, (self.width, self.height)))
 
     def check_index(self, frame_index: int, *, field: str = "frame_index") -> None:
         """Raises InvalidRequest for a frame that the session does not have."""

@@ -5,7 +5,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Coroutine
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import grpc
 from opentelemetry.trace import SpanContext
@@ -39,6 +39,10 @@ class _Result:
     received_ns: int
 
 
+# A frame, and the work that ends in its embedding and the time when it was there.
+_Encoding: TypeAlias = tuple[int, "asyncio.Task[tuple[EmbeddingRef, int]]"]
+
+
 class Propagation:
     """One call of PropagateVideo.
 
@@ -65,10 +69,9 @@ class Propagation:
         self._links = links
         self._id = uuid.uuid4().hex[:16]
         self._slots = asyncio.Semaphore(window)
-        self._encoded: asyncio.Queue[tuple[int, asyncio.Task[EmbeddingRef]] | None] = asyncio.Queue()
+        self._encoded: asyncio.Queue[_Encoding | None] = asyncio.Queue()
         self._results: asyncio.Queue[_Result | BaseException | None] = asyncio.Queue()
         self._traces: dict[int, FrameTrace] = {}
-        self._ready_ns: dict[int, int] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._unpin: list[str] = []
 
@@ -147,32 +150,29 @@ class Propagation:
                 self._traces[index] = trace
                 if index not in self._session.refs:
                     image, key = await trace.task(
-                        read_frame(index, lambda i=index: asyncio.to_thread(reader.read, i))
+                        read_frame(index, lambda i=index: reader.read(i))
                     )
                     encode = encode_frame(
                         self._session, self._encoder, index, image, key, self._urgency
                     )
                 else:
                     encode = frame_ref(self._session, self._encoder, index, self._urgency)
-                task = trace.task(encode)
-                task.add_done_callback(
-                    lambda _, i=index: self._ready_ns.__setitem__(i, time.time_ns())
-                )
+                task = trace.task(_timed(encode))
                 self._tasks.add(task)
                 await self._encoded.put((index, task))
             await self._encoded.put(None)
         finally:
-            await asyncio.to_thread(reader.close)
+            reader.close()
 
     async def _send(self, call: Any) -> None:
         """Send references to the tracker in order, each as soon as it is there."""
         while (item := await self._encoded.get()) is not None:
             index, task = item
             try:
-                ref = await task
+                ref, ready_ns = await task
             finally:
                 self._tasks.discard(task)
-            traceparent = self._traces[index].sent_to_tracker(self._ready_ns.pop(index))
+            traceparent = self._traces[index].sent_to_tracker(ready_ns)
             frame = tracker_pb2.TrackFrame(
                 frame_index=index, embedding=wire.ref_to_proto(ref), traceparent=traceparent
             )
@@ -225,6 +225,10 @@ class Propagation:
         if len(self._unpin) >= UNPIN_BATCH:
             keys, self._unpin = self._unpin, []
             self._spawn(self._encoder.unpin(self._session.session_id, keys))
+
+
+async def _timed(work: Coroutine[Any, Any, EmbeddingRef]) -> tuple[EmbeddingRef, int]:
+    return await work, time.time_ns()
 
 
 async def _write(call: Any, message: tracker_pb2.TrackRequest) -> None:

@@ -26,7 +26,6 @@ class GatewaySession:
     appending: asyncio.Lock = field(default_factory=asyncio.Lock)
     expires: float = 0.0
     _reader: FrameReader | None = None
-    _reading: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def renew(self) -> None:
         """Begin the lease anew."""
@@ -34,10 +33,9 @@ class GatewaySession:
 
     async def read(self, frame_index: int) -> Image:
         """One frame, for a click; propagations have readers of their own."""
-        async with self._reading:
-            if self._reader is None:
-                self._reader = self.frames.open_reader()
-            return await asyncio.to_thread(self._reader.read, frame_index)
+        if self._reader is None:
+            self._reader = self.frames.open_reader()
+        return await self._reader.read(frame_index)
 
     def forget_reader(self) -> None:
         """After frames were added."""

@@ -56,12 +56,39 @@ class RleMask:
 
     def decode(self) -> BoolArray:
         """Returns [height, width], bool.  Raises ValueError where the counts do not fill the size."""
+        if _covered_pixels(self.counts) != self.height * self.width:
+            raise ValueError(f"the runs do not fill {self.width} x {self.height} pixels")
         decoded = coco.decode({"size": [self.height, self.width], "counts": self.counts})
         return decoded.astype(bool)
 
     def to_coco(self) -> dict[str, object]:
         """The JSON form that COCO's tools read."""
         return {"size": [self.height, self.width], "counts": self.counts.decode("ascii")}
+
+
+def _covered_pixels(counts: bytes) -> int:
+    """The sum of the run lengths of a compressed string, -1 for one that is malformed.
+
+    pycocotools does not check it, and returns memory that nobody wrote where runs are missing.
+    """
+    runs: list[int] = []
+    value, shift = 0, 0
+    for byte in counts:
+        digit = byte - 48
+        if not 0 <= digit < 64:
+            return -1
+        value |= (digit & 0x1F) << shift
+        shift += 5
+        if digit & 0x20:
+            continue
+        if digit & 0x10:
+            value -= 1 << shift
+        # From the third on, a run is stored as its difference from the one two before.
+        runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+        if runs[-1] < 0:
+            return -1
+        value, shift = 0, 0
+    return -1 if shift else sum(runs)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

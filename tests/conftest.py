@@ -1,11 +1,12 @@
 """What tests share: a mesh of real processes, clips, spans; and CI's rule on skipped tests."""
 
 import asyncio
+import itertools
 import logging
 import os
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 
-from maskmesh import AsyncClient
+from maskmesh import AsyncClient, telemetry
 from maskmesh.mesh import LocalMesh, MeshOptions
 from maskmesh.spans import Trace, group_traces, read_spans
 from tools.make_clip import make_clip
@@ -22,6 +23,7 @@ from tools.make_clip import make_clip
 CLIP_FRAMES = 60
 
 log = logging.getLogger("mesh")
+_seeds = itertools.count(100)
 
 # One thread in each process, here and in the services: results can then be equal to the bit.
 THREADS = 1
@@ -59,17 +61,29 @@ class Mesh:
     def address(self, service: str) -> str:
         return f"127.0.0.1:{self.local.ports[service]}"
 
-    async def wait_for_traces(
-        self, enough: Callable[[list[Trace]], bool], *, seconds: float = 15.0
-    ) -> list[Trace]:
-        """Traces as soon as they satisfy ``enough``: spans are exported about once a second."""
-        deadline = time.monotonic() + seconds
+    async def complete_traces(self, ids: Iterable[str]) -> dict[str, Trace]:
+        """Traces by id, as soon as all services have exported their part, about once a second."""
+        wanted = set(ids)
+        deadline = time.monotonic() + 20
         while True:
-            traces = group_traces(read_spans(self.traces))
-            if enough(traces):
-                return traces
+            found = {t.trace_id: t for t in group_traces(read_spans(self.traces))}
+            if wanted <= found.keys() and all(_is_complete(found[i]) for i in wanted):
+                return {i: found[i] for i in wanted}
             assert time.monotonic() < deadline, "the spans did not arrive"
             await asyncio.sleep(0.2)
+
+    def all_traces(self) -> list[Trace]:
+        """What was exported up to now."""
+        return group_traces(read_spans(self.traces))
+
+
+def _is_complete(trace: Trace) -> bool:
+    """Nothing hangs in the air, and what ends in masks has them."""
+    if any(s.parent_id and s.parent_id not in trace.spans for s in trace.spans.values()):
+        return False
+    if trace.root.name.rsplit("/", 1)[-1] not in (telemetry.FRAME, "AddPrompt", "SegmentImage"):
+        return True
+    return any(s.name == telemetry.POSTPROCESS for s in trace.spans.values())
 
 
 @asynccontextmanager
@@ -99,6 +113,14 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A procedural clip of 60 frames, 640 x 360."""
     path = tmp_path_factory.mktemp("clip") / "clip.mp4"
     make_clip(path, CLIP_FRAMES)
+    return path
+
+
+@pytest.fixture
+def fresh_clip(tmp_path: Path) -> Path:
+    """A clip of 50 frames that no cache has seen."""
+    path = tmp_path / "fresh.mp4"
+    make_clip(path, 50, seed=next(_seeds))
     return path
 
 

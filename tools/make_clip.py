@@ -46,9 +46,9 @@ def square_mask(time: float) -> BoolArray:
     return np.maximum(np.abs(across), np.abs(along)) < SQUARE_HALF
 
 
-def ground() -> FloatArray:
+def ground(seed: int) -> FloatArray:
     """Soft blotches: [HEIGHT, WIDTH, 3]."""
-    random = np.random.default_rng(7)
+    random = np.random.default_rng(seed)
     rows, columns = np.mgrid[:HEIGHT, :WIDTH].astype(np.float32)
     picture = np.full((HEIGHT, WIDTH, 3), 110, dtype=np.float32)
     for _ in range(40):
@@ -69,9 +69,9 @@ def draw(time: float, background: FloatArray) -> ByteArray:
     return picture.clip(0, 255).astype(np.uint8)
 
 
-def make_clip(path: Path, frames: int = 90) -> None:
-    """Write the clip."""
-    background = ground()
+def make_clip(path: Path, frames: int = 90, *, seed: int = 7) -> None:
+    """Write the clip; the seed is that of the ground."""
+    background = ground(seed)
     with video_writer(path, RATE) as write:
         for index in range(frames):
             write(draw(index / max(frames - 1, 1), background))

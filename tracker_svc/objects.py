@@ -45,6 +45,19 @@ def check_mask_size(prompt: Prompt, *, width: int, height: int) -> None:
         raise InvalidPrompt(f"the mask cannot be read: {error}", field=f"{FIELD}.mask.rle") from error
 
 
+def check_logits_size(prompt: Prompt, *, size: int, field: str) -> None:
+    """Raises InvalidPrompt where a prompt on an image has a mask that is not logits of the model's size."""
+    if prompt.mask is None:
+        return
+    if not isinstance(prompt.mask, LowResLogits):
+        raise InvalidPrompt("on an image a mask is low-resolution logits", field=f"{field}.mask")
+    if prompt.mask.values.shape != (size, size):
+        raise InvalidPrompt(
+            f"logits are {size} x {size}, as the model returns them",
+            field=f"{field}.mask.low_res_logits",
+        )
+
+
 def as_points(prompt: Prompt) -> list[tuple[float, float, int]]:
     """Points and box as x, y and the model's label, the box first."""
     points: list[tuple[float, float, int]] = []

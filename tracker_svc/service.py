@@ -18,7 +18,7 @@ from maskmesh.serving import Service
 from maskmesh.types import ModelInfo, ObjectMask
 from tracker_svc.config import TrackerSettings
 from tracker_svc.embeddings import EmbeddingStore
-from tracker_svc.objects import TrackedObject, check_mask_size, combine
+from tracker_svc.objects import TrackedObject, check_logits_size, check_mask_size, combine
 from tracker_svc.propagation import Propagation
 from tracker_svc.session import Session, SessionStore
 from tracker_svc.tracker import Tracker, check_promptable, load_model
@@ -85,6 +85,9 @@ class TrackerServicer(tracker_pb2_grpc.TrackerServiceServicer):
             )
             for i, p in enumerate(request.prompts)
         ]
+        for i, prompt in enumerate(prompts):
+            size = self.tracker.model.image_size // 4
+            check_logits_size(prompt, size=size, field=f"prompts[{i}].prompt")
         frame = await self.embeddings.get(ref)
         recorder = self.tracker.recorder(object__count=len(prompts))
 

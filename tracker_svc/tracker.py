@@ -14,7 +14,7 @@ from torch import Tensor
 
 from maskmesh import telemetry
 from maskmesh.checkpoint import CheckpointError, check_keys
-from maskmesh.errors import FrameOutOfMemory, InvalidPrompt
+from maskmesh.errors import FrameOutOfMemory
 from maskmesh.telemetry import StageRecorder
 from maskmesh.types import (
     LowResLogits,
@@ -331,13 +331,7 @@ class Tracker:
         return coords, labels.long()
 
     def _mask_input(self, logits: LowResLogits) -> Tensor:
-        """Logits of an earlier answer: [1, 1, S / 4, S / 4].  Raises InvalidPrompt for another size."""
-        size = self.model.image_size // 4
-        if logits.values.shape != (size, size):
-            raise InvalidPrompt(
-                f"logits must be {size} x {size}, as the model returns them",
-                field="prompt.mask.low_res_logits",
-            )
+        """Logits of an earlier answer: [1, 1, S / 4, S / 4]."""
         return torch.from_numpy(logits.values.copy()).to(self.model.device)[None, None]
 
     def _binary_mask(self, rle: RleMask) -> Tensor:

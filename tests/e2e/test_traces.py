@@ -1,0 +1,172 @@
+"""Traces across the three processes, as users read them."""
+
+from collections import Counter
+from pathlib import Path
+
+from maskmesh import AsyncClient, telemetry
+from maskmesh.attribution import attribute_frames, unnamed_share
+from maskmesh.spans import KIND_SERVER, Trace
+from tests.conftest import Mesh
+
+MAX_UNNAMED = 0.05
+MAX_UNNAMED_FRAME = 0.10
+ATTEMPTS = 3
+
+
+def edges(trace: Trace) -> set[tuple[str, str, str, str]]:
+    """Parent and child of every span: service, name, service, name."""
+    found = set()
+    for span in trace.spans.values():
+        if (parent := trace.spans.get(span.parent_id)) is not None:
+            names = (s.name.rsplit("/", 1)[-1] for s in (parent, span))
+            (above, below) = names
+            services = (s.service.removeprefix("maskmesh-") for s in (parent, span))
+            (from_service, to_service) = services
+            found.add((from_service, above, to_service, below))
+    return found
+
+
+def names(trace: Trace) -> Counter[str]:
+    return Counter(s.name.rsplit("/", 1)[-1] for s in trace.spans.values())
+
+
+async def test_a_click_on_an_encoded_frame_makes_no_encode(
+    mesh: Mesh, client: AsyncClient, fresh_clip: Path
+) -> None:
+    async with client.session() as session:
+        await session.append_video(fresh_clip)
+        first = await session.add_prompt(20, 1, points=[(90, 180)])
+        second = await session.add_prompt(20, 1, points=[(60, 60, 0)])
+        async for frame in session.propagate(max_frames=2):
+            tracked = frame
+        third = await session.add_prompt(tracked.frame_index, 1, points=[(10, 10, 0)])
+    clicks = [first.trace_id, second.trace_id, third.trace_id]
+    traces = await mesh.complete_traces(clicks)
+    encodes = [names(traces[click])[telemetry.IMAGE_ENCODER] for click in clicks]
+    assert encodes == [1, 0, 0]
+    # Not even the encoder is asked: the tracker still has the embedding.
+    assert names(traces[second.trace_id])["Encode"] == 0
+    assert names(traces[second.trace_id])[telemetry.FETCH_EMBEDDING] == 0
+    for click in clicks:
+        assert names(traces[click])[telemetry.PROMPT_ENCODER] == 1
+        assert names(traces[click])[telemetry.MASK_DECODER] == 1
+        assert names(traces[click])[telemetry.MEMORY_ENCODER] == 0
+    # Only a frame on which the object was tracked before is conditioned on its memories.
+    attended = [names(traces[click])[telemetry.MEMORY_ATTENTION] for click in clicks]
+    assert attended == [0, 0, 1]
+
+
+async def test_each_frame_is_a_trace_through_all_services(
+    mesh: Mesh, client: AsyncClient, fresh_clip: Path
+) -> None:
+    async with client.session() as session:
+        await session.append_video(fresh_clip)
+        await session.add_prompt(30, 1, points=[(90, 180)])
+        await session.add_prompt(30, 2, points=[(90, 180)])
+        frames = [f async for f in session.propagate(max_frames=4)]
+        session_trace = session.trace_id
+    traces = await mesh.complete_traces([session_trace, *(f.trace_id for f in frames)])
+    created = traces[session_trace].root
+    for frame in frames:
+        trace = traces[frame.trace_id]
+        root = trace.root
+        assert root.name == telemetry.FRAME
+        assert root.attributes[telemetry.FRAME_INDEX] == frame.frame_index
+        assert root.attributes[telemetry.SESSION_ID] == session.session_id
+        assert root.attributes[telemetry.OBJECT_COUNT] == 2
+        assert created.span_id in root.links
+        assert edges(trace) >= {
+            ("gateway", "frame", "gateway", "track"),
+            ("gateway", "track", "gateway", "transfer"),
+            ("gateway", "track", "tracker", "track"),
+            ("tracker", "track", "tracker", "postprocess"),
+            ("gateway", "frame", "gateway", "queue"),
+        }
+    assert traces[frames[0].trace_id].root.attributes[telemetry.FRAME_KIND] == "conditioning"
+    tracked = traces[frames[2].trace_id]
+    assert tracked.root.attributes[telemetry.FRAME_KIND] == "tracked"
+    assert edges(tracked) >= {
+        ("gateway", "frame", "gateway", "decode_image"),
+        ("gateway", "frame", "gateway", "Encode"),
+        ("gateway", "Encode", "encoder", "Encode"),
+        ("encoder", "Encode", "encoder", "queue"),
+        ("encoder", "Encode", "encoder", "preprocess"),
+        ("encoder", "Encode", "encoder", "image_encoder"),
+        ("tracker", "track", "tracker", "fetch_embedding"),
+        ("tracker", "fetch_embedding", "encoder", "Fetch"),
+        ("tracker", "track", "tracker", "memory_attention"),
+        ("tracker", "track", "tracker", "prompt_encoder"),
+        ("tracker", "track", "tracker", "mask_decoder"),
+        ("tracker", "queue", "tracker", "memory_encoder"),
+    }
+    attributes = {s.name: s.attributes for s in tracked.spans.values()}
+    assert attributes[telemetry.FETCH_EMBEDDING][telemetry.BYTES] > 0
+    assert attributes[telemetry.IMAGE_ENCODER][telemetry.DEVICE] == "cpu"
+    assert attributes[telemetry.IMAGE_ENCODER][telemetry.DTYPE] == "float32"
+    assert attributes[telemetry.MASK_DECODER][telemetry.BATCH_SIZE] == 2
+
+
+async def test_a_cache_hit_is_linked_to_what_filled_it(
+    mesh: Mesh, client: AsyncClient, fresh_clip: Path
+) -> None:
+    async def click() -> str:
+        async with client.session() as session:
+            await session.append_video(fresh_clip)
+            return (await session.add_prompt(40, 1, points=[(90, 180)])).trace_id
+
+    filled, hit = await click(), await click()
+    traces = await mesh.complete_traces([filled, hit])
+
+    def encode(trace_id: str) -> tuple[str, object, list[str]]:
+        spans = [
+            s
+            for s in traces[trace_id].spans.values()
+            if s.name.endswith("EncoderService/Encode") and s.kind == KIND_SERVER
+        ]
+        span = max(spans, key=lambda s: s.start_ns)
+        return span.span_id, span.attributes[telemetry.CACHE_OUTCOME], list(span.links)
+
+    filling, outcome, _ = encode(filled)
+    assert outcome == "miss"
+    assert encode(hit)[1:] == ("hit", [filling])
+    assert names(traces[hit])[telemetry.IMAGE_ENCODER] == 0
+
+
+async def test_the_warm_up_pays_for_the_first_calls(mesh: Mesh, client: AsyncClient) -> None:
+    # The services have been up for longer than an export takes.
+    session = await client.create_session()
+    await mesh.complete_traces([session.trace_id])
+    await session.delete()
+    traces = mesh.all_traces()
+    cold = {
+        span.name: trace.root.name
+        for trace in traces
+        for span in trace.spans.values()
+        if span.attributes.get(telemetry.COLD)
+    }
+    # decode_image has nothing to warm up.
+    stages = set(telemetry.STAGES) - {telemetry.DECODE_IMAGE, telemetry.FETCH_EMBEDDING}
+    assert {name: cold.get(name) for name in stages} == dict.fromkeys(stages, telemetry.WARM_UP)
+
+
+async def test_no_time_goes_unnamed(mesh: Mesh, client: AsyncClient, fresh_clip: Path) -> None:
+    """Over 50 frames at most 5% in all and 10% of any frame belong to no stage, queue or transfer.
+
+    On a machine that somebody else uses at the moment a process can be kept from running between two
+    stages, which no span can name: hence a few attempts.
+    """
+    worst = []
+    for _ in range(ATTEMPTS):
+        async with client.session() as session:
+            await session.append_video(fresh_clip)
+            await session.add_prompt(0, 1, points=[(90, 180)])
+            frames = [f async for f in session.propagate(max_frames=50)]
+        traces = await mesh.complete_traces(f.trace_id for f in frames)
+        found = attribute_frames(traces.values())
+        assert len(found) == 50
+        for attribution in found:
+            assert sum(attribution.by_name.values()) == attribution.duration_ns
+        worst.append((unnamed_share(found), max(f.unnamed_share for f in found)))
+        if worst[-1][0] < MAX_UNNAMED and worst[-1][1] < MAX_UNNAMED_FRAME:
+            return
+    raise AssertionError(f"unnamed in all, and in the worst frame: {worst}")
