@@ -172,9 +172,7 @@ class EmbeddingCache:
             self._room.notify_all()
         return released
 
-    async def _fill(
-        self, key: CacheKey, size: int, create: Callable[[], Awaitable[Embedding]]
-    ) -> Embedding:
+    async def _fill(self, key: CacheKey, size: int, create: Callable[[], Awaitable[Embedding]]) -> Embedding:
         flight = self._flights[key]
         await self._reserve(size)
         try:

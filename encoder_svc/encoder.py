@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -108,7 +109,7 @@ class Encoder:
         with telemetry.tracer().start_as_current_span(telemetry.WARM_UP):
             for _ in range(WARM_UP_RUNS):
                 recorder = self.recorder()
-                embedding = await self._worker.run(lambda r=recorder: self._encode(pixels, r))
+                embedding = await self._worker.run(partial(self._encode, pixels, recorder))
                 telemetry.emit(recorder.records, None)
         self.tensors = tuple(embedding.tensors)
         self.info = replace(self.info, warm_up_seconds=time.perf_counter() - start)
@@ -179,4 +180,4 @@ class Encoder:
 def _to_host(tensors: list[Tensor]) -> memoryview:
     """The bytes of tensors one after the other."""
     flat = torch.cat([t.reshape(-1).view(torch.uint8) for t in tensors])
-    return memoryview(flat.cpu().numpy())
+    return flat.cpu().numpy().data

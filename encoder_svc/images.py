@@ -44,5 +44,9 @@ def decode_file(image: EncodedImage, *, max_pixels: int) -> ByteArray:
         raise ImageTooLarge(str(error), field=FIELD, limit=max_pixels) from error
     except UnidentifiedImageError as error:
         raise InvalidImage("the image is neither JPEG nor PNG", field=FIELD) from error
-    except (OSError, SyntaxError, ValueError) as error:  # Pillow's ways to say that a file is broken
+    except (
+        OSError,
+        SyntaxError,
+        ValueError,
+    ) as error:  # Pillow's ways to say that a file is broken
         raise InvalidImage(f"the image cannot be decoded: {error}", field=FIELD) from error

@@ -91,9 +91,7 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
     async def _encode(
         self, request: encoder_pb2.EncodeRequest, key: CacheKey, pin: Pin | None
     ) -> tuple[Embedding, Outcome]:
-        image = wire.image_from_proto(
-            request.image, field="image", max_pixels=self._settings.max_pixels
-        )
+        image = wire.image_from_proto(request.image, field="image", max_pixels=self._settings.max_pixels)
         interactive = request.priority == encoder_pb2.ENCODE_PRIORITY_INTERACTIVE
         recorder = self.encoder.recorder()
         filled_by = trace.get_current_span().get_span_context()
@@ -144,9 +142,7 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
         """See the proto."""
         return encoder_pb2.GetModelResponse(model=wire.model_info_to_proto(self.encoder.info))
 
-    async def GetCacheStatistics(
-        self, request: encoder_pb2.GetCacheStatisticsRequest, context: Any
-    ) -> Any:
+    async def GetCacheStatistics(self, request: encoder_pb2.GetCacheStatisticsRequest, context: Any) -> Any:
         """See the proto."""
         statistics = self.cache.statistics
         return encoder_pb2.GetCacheStatisticsResponse(

@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass
+from typing import Any
 
 import grpc
 from google.protobuf.duration_pb2 import Duration
@@ -54,9 +55,7 @@ class EncoderBackend:
             answer = await self._stub.GetModel(encoder_pb2.GetModelRequest(), wait_for_ready=True)
         return wire.model_info_from_proto(answer.model)
 
-    async def _call(
-        self, request: encoder_pb2.EncodeRequest, urgency: Urgency
-    ) -> EmbeddingRef | None:
+    async def _call(self, request: encoder_pb2.EncodeRequest, urgency: Urgency) -> EmbeddingRef | None:
         request.priority = (
             encoder_pb2.ENCODE_PRIORITY_INTERACTIVE
             if urgency.interactive
@@ -107,7 +106,7 @@ class TrackerBackend:
         mask: types_pb2.ObjectMask = response.mask
         return mask
 
-    def track(self, timeout: float | None) -> grpc.aio.StreamStreamCall:
+    def track(self, timeout: float | None) -> Any:
         """Open a stream; its errors are gRPC's own."""
         return self._stub.Track(timeout=timeout)
 
@@ -122,23 +121,17 @@ class TrackerBackend:
     async def reset_session(self, session_id: str) -> None:
         """Forget all objects."""
         with raising_ours():
-            await self._stub.ResetSession(
-                tracker_pb2.ResetSessionRequest(session_id=session_id)
-            )
+            await self._stub.ResetSession(tracker_pb2.ResetSessionRequest(session_id=session_id))
 
     async def renew_session(self, session_id: str) -> None:
         """Renew the lease."""
         with raising_ours():
-            await self._stub.RenewSession(
-                tracker_pb2.RenewSessionRequest(session_id=session_id)
-            )
+            await self._stub.RenewSession(tracker_pb2.RenewSessionRequest(session_id=session_id))
 
     async def delete_session(self, session_id: str) -> None:
         """End a session."""
         with raising_ours():
-            await self._stub.DeleteSession(
-                tracker_pb2.DeleteSessionRequest(session_id=session_id)
-            )
+            await self._stub.DeleteSession(tracker_pb2.DeleteSessionRequest(session_id=session_id))
 
     async def model(self) -> ModelInfo:
         """The model that the service runs; waits until the service is there."""

@@ -26,9 +26,7 @@ async def encode_image(encoder: EncoderBackend, image: Image, urgency: Urgency) 
     return await encoder.encode(image, key, urgency)
 
 
-async def read_frame(
-    frame_index: int, read: Callable[[], Awaitable[Image]]
-) -> tuple[Image, str]:
+async def read_frame(frame_index: int, read: Callable[[], Awaitable[Image]]) -> tuple[Image, str]:
     """Read a frame and take its digest, as the stage ``decode_image`` of the current trace."""
     recorder = StageRecorder(seen=_seen)
     try:

@@ -38,7 +38,7 @@ class FrameSource(ABC):
     def read(self, frame_index: int) -> Image:
         """One frame.  Raises InvalidImage or InvalidVideo where it is broken."""
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 - most sources hold nothing
         """Free what it holds."""
 
 

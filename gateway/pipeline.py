@@ -5,6 +5,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Coroutine
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeAlias
 
 import grpc
@@ -84,10 +85,10 @@ class Propagation:
         try:
             with raising_ours():
                 config = tracker_pb2.TrackConfig(
-                    session_id=self._session.session_id, mask_format=int(mask_format)
+                    session_id=self._session.session_id, mask_format=wire.mask_format_to_proto(mask_format)
                 )
                 await _write(call, tracker_pb2.TrackRequest(config=config))
-                started = await call.read()
+                started: Any = await call.read()
                 if started is grpc.aio.EOF:
                     # The stream ended before it began: its status says why.
                     raise await _failure(call)
@@ -126,9 +127,7 @@ class Propagation:
         if not task.cancelled() and (error := task.exception()) is not None:
             self._results.put_nowait(error)
 
-    async def _read_ahead(
-        self, frames: range, start_ns: int, opening: tuple[int, int]
-    ) -> None:
+    async def _read_ahead(self, frames: range, start_ns: int, opening: tuple[int, int]) -> None:
         """Read frames one after the other and begin to encode each, while there is room in the window.
 
         The first frame's trace begins with the call, and with the opening of the stream to the tracker.
@@ -149,12 +148,8 @@ class Propagation:
                     trace.opened_stream(*opening)
                 self._traces[index] = trace
                 if index not in self._session.refs:
-                    image, key = await trace.task(
-                        read_frame(index, lambda i=index: reader.read(i))
-                    )
-                    encode = encode_frame(
-                        self._session, self._encoder, index, image, key, self._urgency
-                    )
+                    image, key = await trace.task(read_frame(index, partial(reader.read, index)))
+                    encode = encode_frame(self._session, self._encoder, index, image, key, self._urgency)
                 else:
                     encode = frame_ref(self._session, self._encoder, index, self._urgency)
                 task = trace.task(_timed(encode))
@@ -187,23 +182,19 @@ class Propagation:
                 match response.WhichOneof("content"):
                     case "result":
                         result = response.result
-                        await self._results.put(
-                            _Result(result.frame, result.handling, received_ns)
-                        )
+                        await self._results.put(_Result(result.frame, result.handling, received_ns))
                     case "embedding_needed":
                         self._spawn(self._answer(call, response.embedding_needed.frame_index))
         await self._results.put(None)
 
     async def _answer(self, call: Any, frame_index: int) -> None:
         """Encode a frame again whose embedding is gone."""
-        self._session.refs.pop(frame_index, None)
+        self._session.forget_ref(frame_index)
         work = frame_ref(self._session, self._encoder, frame_index, self._urgency)
         # The frame that waits for it may be another one than the frame that is encoded.
         waiting = self._traces.get(frame_index) or next(iter(self._traces.values()), None)
         ref = await (waiting.task(work) if waiting else work)
-        answer = tracker_pb2.FrameEmbedding(
-            frame_index=frame_index, embedding=wire.ref_to_proto(ref)
-        )
+        answer = tracker_pb2.FrameEmbedding(frame_index=frame_index, embedding=wire.ref_to_proto(ref))
         await _write(call, tracker_pb2.TrackRequest(embedding=answer))
 
     def _open(self, result: _Result) -> types_pb2.FrameMasks:
@@ -248,4 +239,3 @@ async def _failure(call: Any) -> Exception:
         await call.trailing_metadata() or grpc.aio.Metadata(),
         details=await call.details(),
     )
-

@@ -5,6 +5,7 @@ import logging
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import grpc
@@ -56,9 +57,7 @@ class SegmentationServicer(segmentation_pb2_grpc.SegmentationServiceServicer):
         encoder = await _wait_for(self._encoder.model)
         self.model = await _wait_for(self._tracker.model)
         if encoder.model_id != self.model.model_id:
-            raise ValueError(
-                f"the encoder runs {encoder.model_id}, the tracker {self.model.model_id}"
-            )
+            raise ValueError(f"the encoder runs {encoder.model_id}, the tracker {self.model.model_id}")
         self._sweeper = asyncio.ensure_future(self._sweep())
 
     async def close(self) -> None:
@@ -69,13 +68,9 @@ class SegmentationServicer(segmentation_pb2_grpc.SegmentationServiceServicer):
         for channel in self._channels:
             await channel.close()
 
-    async def SegmentImage(
-        self, request: segmentation_pb2.SegmentImageRequest, context: Any
-    ) -> Any:
+    async def SegmentImage(self, request: segmentation_pb2.SegmentImageRequest, context: Any) -> Any:
         """See the proto."""
-        image = wire.image_from_proto(
-            request.image, field="image", max_pixels=self._settings.max_pixels
-        )
+        image = wire.image_from_proto(request.image, field="image", max_pixels=self._settings.max_pixels)
         mask_format = wire.mask_format_from_proto(request.mask_format)
         _check_image_prompts(request)
         urgency = Urgency(interactive=True, timeout=context.time_remaining())
@@ -95,12 +90,9 @@ class SegmentationServicer(segmentation_pb2_grpc.SegmentationServiceServicer):
                 )
             message = tracker_pb2.SegmentImageRequest(
                 embedding=wire.ref_to_proto(ref),
-                prompts=[
-                    tracker_pb2.ImagePrompt(obj_id=p.obj_id, prompt=p.prompt)
-                    for p in request.prompts
-                ],
+                prompts=[tracker_pb2.ImagePrompt(obj_id=p.obj_id, prompt=p.prompt) for p in request.prompts],
                 multimask_output=request.multimask_output,
-                mask_format=int(mask_format),
+                mask_format=wire.mask_format_to_proto(mask_format),
             )
             return await self._tracker.segment_image(message, context.time_remaining())
 
@@ -112,9 +104,7 @@ class SegmentationServicer(segmentation_pb2_grpc.SegmentationServiceServicer):
             trace_id=current_trace_id(),
         )
 
-    async def CreateSession(
-        self, request: segmentation_pb2.CreateSessionRequest, context: Any
-    ) -> Any:
+    async def CreateSession(self, request: segmentation_pb2.CreateSessionRequest, context: Any) -> Any:
         """See the proto."""
         asked = request.ttl.ToNanoseconds() / 1e9
         if asked < 0:
@@ -161,9 +151,7 @@ class SegmentationServicer(segmentation_pb2_grpc.SegmentationServiceServicer):
             frames_per_second=session.frames.frames_per_second,
         )
 
-    async def _append(
-        self, addition: Addition, request: segmentation_pb2.AppendFramesRequest
-    ) -> None:
+    async def _append(self, addition: Addition, request: segmentation_pb2.AppendFramesRequest) -> None:
         match request.WhichOneof("content"):
             case "frame":
                 image = wire.image_from_proto(
@@ -182,9 +170,7 @@ class SegmentationServicer(segmentation_pb2_grpc.SegmentationServiceServicer):
         frames.check_index(request.frame_index)
         wire.mask_format_from_proto(request.mask_format)
         # Before anything is encoded for nothing; the tracker judges it again.
-        wire.prompt_from_proto(
-            request.prompt, width=frames.width, height=frames.height, field="prompt"
-        )
+        wire.prompt_from_proto(request.prompt, width=frames.width, height=frames.height, field="prompt")
         urgency = Urgency(interactive=True, timeout=context.time_remaining())
         index = request.frame_index
 
@@ -203,7 +189,7 @@ class SegmentationServicer(segmentation_pb2_grpc.SegmentationServiceServicer):
         mask = await with_embedding(
             lambda: frame_ref(session, self._encoder, index, urgency),
             use,
-            lambda: session.refs.pop(index, None) and None,
+            partial(session.forget_ref, index),
         )
         frame = types_pb2.FrameMasks(
             frame_index=index,
@@ -238,34 +224,26 @@ class SegmentationServicer(segmentation_pb2_grpc.SegmentationServiceServicer):
             ),
             links=[session.span, trace.get_current_span().get_span_context()],
         )
-        frames = propagation.run(
-            Extent(start, request.max_frames), mask_format, start_ns=start_ns
-        )
+        frames = propagation.run(Extent(start, request.max_frames), mask_format, start_ns=start_ns)
         try:
             async for frame in frames:
                 yield segmentation_pb2.PropagateVideoResponse(frame=frame)
         finally:
             await frames.aclose()  # type: ignore[attr-defined]
 
-    async def RemoveObject(
-        self, request: segmentation_pb2.RemoveObjectRequest, context: Any
-    ) -> Any:
+    async def RemoveObject(self, request: segmentation_pb2.RemoveObjectRequest, context: Any) -> Any:
         """See the proto."""
         session = self._session(request.session_id)
         left = await self._tracker.remove_object(session.session_id, request.obj_id)
         return segmentation_pb2.RemoveObjectResponse(obj_ids=left)
 
-    async def ResetSession(
-        self, request: segmentation_pb2.ResetSessionRequest, context: Any
-    ) -> Any:
+    async def ResetSession(self, request: segmentation_pb2.ResetSessionRequest, context: Any) -> Any:
         """See the proto."""
         session = self._session(request.session_id)
         await self._tracker.reset_session(session.session_id)
         return segmentation_pb2.ResetSessionResponse()
 
-    async def DeleteSession(
-        self, request: segmentation_pb2.DeleteSessionRequest, context: Any
-    ) -> Any:
+    async def DeleteSession(self, request: segmentation_pb2.DeleteSessionRequest, context: Any) -> Any:
         """See the proto."""
         self._session(request.session_id)
         self._sessions.delete(request.session_id)
@@ -306,9 +284,7 @@ def _check_image_prompts(request: segmentation_pb2.SegmentImageRequest) -> None:
     seen = set()
     for index, prompt in enumerate(request.prompts):
         if prompt.obj_id in seen:
-            raise InvalidPrompt(
-                f"object {prompt.obj_id} is prompted twice", field=f"prompts[{index}].obj_id"
-            )
+            raise InvalidPrompt(f"object {prompt.obj_id} is prompted twice", field=f"prompts[{index}].obj_id")
         seen.add(prompt.obj_id)
         if prompt.prompt.mask.WhichOneof("form") == "rle":
             raise InvalidPrompt(

@@ -37,6 +37,10 @@ class GatewaySession:
             self._reader = self.frames.open_reader()
         return await self._reader.read(frame_index)
 
+    def forget_ref(self, frame_index: int) -> None:
+        """After the embedding of a frame turned out to be gone."""
+        self.refs.pop(frame_index, None)
+
     def forget_reader(self) -> None:
         """After frames were added."""
         if self._reader is not None:
@@ -52,9 +56,7 @@ class GatewaySession:
 class GatewaySessions:
     """The sessions of one gateway.  Used on one event loop only."""
 
-    def __init__(
-        self, *, folder: Path | None, limits: FrameLimits, max_sessions: int
-    ) -> None:
+    def __init__(self, *, folder: Path | None, limits: FrameLimits, max_sessions: int) -> None:
         self._folder = folder
         self._limits = limits
         self._max_sessions = max_sessions

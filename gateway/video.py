@@ -96,9 +96,7 @@ class VideoReader:
             frame = self._advance(frame_index)
         except av.FFmpegError as error:
             self.close()
-            raise InvalidVideo(
-                f"frame {frame_index} cannot be decoded: {error}", field=FIELD
-            ) from error
+            raise InvalidVideo(f"frame {frame_index} cannot be decoded: {error}", field=FIELD) from error
         self._next = frame_index + 1
         return _pixels(frame)
 
@@ -115,9 +113,7 @@ class VideoReader:
             self._container = _open(self._path)
         if times and frame_index > 0:
             # To the key frame before; what lies between is decoded and passed over.
-            self._container.seek(
-                times[frame_index], stream=_video_stream(self._container), backward=True
-            )
+            self._container.seek(times[frame_index], stream=_video_stream(self._container), backward=True)
         elif times:
             self._container.seek(times[0], stream=_video_stream(self._container), backward=True)
         self._frames = _decode(self._container)

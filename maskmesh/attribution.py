@@ -9,6 +9,7 @@ not summed.
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from maskmesh import telemetry
 from maskmesh.spans import Span, Trace
@@ -53,7 +54,7 @@ def attribute(trace: Trace, start_ns: int, end_ns: int) -> Attribution:
         edges |= {max(span.start_ns, start_ns), min(span.end_ns, end_ns)}
     ordered = sorted(edges)
     by_name: dict[str, int] = defaultdict(int)
-    for begin, end in zip(ordered[:-1], ordered[1:], strict=True):
+    for begin, end in pairwise(ordered):
         by_name[_owner(named, begin, end)] += end - begin
     return Attribution(trace, start_ns, end_ns, dict(by_name))
 

@@ -31,7 +31,9 @@ _CHECKPOINT = click.option(
     help="Checkpoint of the whole model (.pt or .safetensors).",
 )
 _IMAGE_SIZE = click.option(
-    "--image-size", type=int, help="Side of the square that the model sees; the preset's by default."
+    "--image-size",
+    type=int,
+    help="Side of the square that the model sees; the preset's by default.",
 )
 _DEVICE = click.option("--device", default="cpu", show_default=True, help="Torch device.")
 _THREADS = click.option(
@@ -70,12 +72,8 @@ def up(**options: Any) -> None:
 @click.option("--endpoint", help="Gateway to use; without one a mesh is started for this run.")
 @click.option("--max-frames", default=0, help="Largest number of frames; 0 means all.")
 @click.option("--multimask", is_flag=True, help="Three alternatives for each object (images only).")
-@click.option(
-    "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="Overlay to write."
-)
-@click.option(
-    "--masks", type=click.Path(dir_okay=False, path_type=Path), help="Masks to write (COCO RLE)."
-)
+@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="Overlay to write.")
+@click.option("--masks", type=click.Path(dir_okay=False, path_type=Path), help="Masks to write (COCO RLE).")
 @click.option("--verbose", is_flag=True, help="Show the log of the mesh that is started.")
 def segment_command(
     *,

@@ -92,7 +92,7 @@ class AsyncClient:
         request = segmentation_pb2.SegmentImageRequest(
             image=wire.image_to_proto(_image(image)),
             multimask_output=multimask_output,
-            mask_format=int(mask_format),
+            mask_format=wire.mask_format_to_proto(mask_format),
         )
         for obj_id, prompt in prompts.items():
             request.prompts.add(obj_id=obj_id, prompt=wire.prompt_to_proto(prompt))
@@ -164,9 +164,7 @@ class VideoSession:
             )
         else:
             chunks = _file_chunks(Path(video))
-        return await self._append(
-            segmentation_pb2.AppendFramesRequest(video_chunk=chunk) for chunk in chunks
-        )
+        return await self._append(segmentation_pb2.AppendFramesRequest(video_chunk=chunk) for chunk in chunks)
 
     async def append_frames(self, frames: Iterable[ImageLike]) -> int:
         """Send images, all of one size; returns the number of frames in the session.
@@ -174,8 +172,7 @@ class VideoSession:
         Raises InvalidImage, ImageTooLarge, InvalidRequest; nothing is added then.
         """
         return await self._append(
-            segmentation_pb2.AppendFramesRequest(frame=wire.image_to_proto(_image(frame)))
-            for frame in frames
+            segmentation_pb2.AppendFramesRequest(frame=wire.image_to_proto(_image(frame))) for frame in frames
         )
 
     async def add_prompt(
@@ -202,7 +199,7 @@ class VideoSession:
             obj_id=obj_id,
             prompt=wire.prompt_to_proto(prompt),
             clear_previous=clear_previous,
-            mask_format=int(mask_format),
+            mask_format=wire.mask_format_to_proto(mask_format),
         )
         with raising_ours():
             response = await self._stub.AddPrompt(request, timeout=self._timeout)
@@ -225,7 +222,7 @@ class VideoSession:
             session_id=self.session_id,
             start_frame_index=start_frame_index,
             max_frames=max_frames,
-            mask_format=int(mask_format),
+            mask_format=wire.mask_format_to_proto(mask_format),
         )
         call = self._stub.PropagateVideo(request, timeout=timeout)
         try:
@@ -282,9 +279,7 @@ class VideoSession:
 def _image(image: ImageLike) -> Image:
     if isinstance(image, np.ndarray):
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-            raise ValueError(
-                f"pixels are [height, width, 3] uint8, got {list(image.shape)} {image.dtype}"
-            )
+            raise ValueError(f"pixels are [height, width, 3] uint8, got {list(image.shape)} {image.dtype}")
         return RawImage(image)
     if isinstance(image, bytes):
         return EncodedImage(image)

@@ -178,23 +178,18 @@ def _by_reason() -> dict[str, type[MaskmeshError]]:
     classes = {c.reason: c for c in all_errors() if "reason" in vars(c) and c is not MaskmeshError}
     classes[InternalError.reason] = InternalError
     return {
-        error_reason_pb2.ErrorReason.Name(reason).removeprefix(_PREFIX): c  # type: ignore[arg-type]
-        for reason, c in classes.items()
+        error_reason_pb2.ErrorReason.Name(reason).removeprefix(_PREFIX): c for reason, c in classes.items()
     }
 
 
 def to_status(error: MaskmeshError) -> status_pb2.Status:
     """The status that carries an error over the wire."""
-    name = error_reason_pb2.ErrorReason.Name(error.reason)  # type: ignore[arg-type]
+    name = error_reason_pb2.ErrorReason.Name(error.reason)
     details: list[Any] = [
-        error_details_pb2.ErrorInfo(
-            reason=name.removeprefix(_PREFIX), domain=DOMAIN, metadata=error.metadata
-        )
+        error_details_pb2.ErrorInfo(reason=name.removeprefix(_PREFIX), domain=DOMAIN, metadata=error.metadata)
     ]
     if isinstance(error, InvalidRequest):
-        violation = error_details_pb2.BadRequest.FieldViolation(
-            field=error.field, description=error.message
-        )
+        violation = error_details_pb2.BadRequest.FieldViolation(field=error.field, description=error.message)
         details.append(error_details_pb2.BadRequest(field_violations=[violation]))
     if isinstance(error, ResourceExhausted):
         delay = duration_pb2.Duration()
@@ -219,8 +214,8 @@ def from_rpc_error(error: grpc.RpcError) -> Exception:
     except ValueError:  # details that contradict the status: not written by maskmesh
         return error
     if status is None:
-        if error.code() is grpc.StatusCode.UNAVAILABLE:  # type: ignore[attr-defined]
-            return Unavailable(f"service out of reach: {error.details()}")  # type: ignore[attr-defined]
+        if error.code() is grpc.StatusCode.UNAVAILABLE:
+            return Unavailable(f"service out of reach: {error.details()}")
         return error
     info, retry = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()
     for detail in status.details:

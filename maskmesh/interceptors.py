@@ -41,7 +41,7 @@ class Gate:
             raise Unavailable(f"the {self.service} is {self.closed_because}", service=self.service)
 
 
-class ServerInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
+class ServerInterceptor(grpc.aio.ServerInterceptor):
     """A span, an error table and a trace id for every call of maskmesh's own services."""
 
     def __init__(self, gate: Gate) -> None:
@@ -49,15 +49,15 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
 
     async def intercept_service(
         self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler]],
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
         handler_call_details: grpc.HandlerCallDetails,
-    ) -> grpc.RpcMethodHandler:
+    ) -> Any:
         """Wrap the handler, whichever of the four kinds it is."""
         handler = await continuation(handler_call_details)
         method = handler_call_details.method
         if handler is None or not method.startswith("/maskmesh."):
             return handler
-        behaviour = (
+        behaviour: Any = (
             handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
         )
 
@@ -70,7 +70,7 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
                 async for response in behaviour(request, context):
                     yield response
 
-        kinds: dict[tuple[bool, bool], Callable[..., grpc.RpcMethodHandler]] = {
+        kinds: dict[tuple[bool, bool], Callable[..., Any]] = {
             (False, False): grpc.unary_unary_rpc_method_handler,
             (False, True): grpc.unary_stream_rpc_method_handler,
             (True, False): grpc.stream_unary_rpc_method_handler,
@@ -111,8 +111,9 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
             except Exception as raised:
                 if isinstance(raised, grpc.RpcError):
                     raised = from_rpc_error(raised)
+                details: tuple[tuple[str, bytes], ...] = ()
                 if isinstance(raised, grpc.RpcError):
-                    code, text, details = raised.code(), raised.details() or "", ()
+                    code, text = raised.code(), raised.details() or ""
                 else:
                     error = raised if isinstance(raised, MaskmeshError) else _internal(raised, method)
                     status = to_status(error)
@@ -132,7 +133,7 @@ def _internal(raised: Exception, method: str) -> InternalError:
     return InternalError(f"internal error {error_id}", error_id=error_id)
 
 
-class TracingUnaryUnary(grpc.aio.UnaryUnaryClientInterceptor):  # type: ignore[misc]
+class TracingUnaryUnary(grpc.aio.UnaryUnaryClientInterceptor):
     """A client span for a call between services, with the time on the wire as ``transfer`` spans."""
 
     async def intercept_unary_unary(
@@ -161,7 +162,7 @@ class TracingUnaryUnary(grpc.aio.UnaryUnaryClientInterceptor):  # type: ignore[m
             return call
 
 
-class TracingUnaryStream(grpc.aio.UnaryStreamClientInterceptor):  # type: ignore[misc]
+class TracingUnaryStream(grpc.aio.UnaryStreamClientInterceptor):
     """Passes the current trace on."""
 
     async def intercept_unary_stream(
@@ -171,7 +172,7 @@ class TracingUnaryStream(grpc.aio.UnaryStreamClientInterceptor):  # type: ignore
         return await continuation(with_trace(client_call_details), request)
 
 
-class TracingStreamUnary(grpc.aio.StreamUnaryClientInterceptor):  # type: ignore[misc]
+class TracingStreamUnary(grpc.aio.StreamUnaryClientInterceptor):
     """Passes the current trace on."""
 
     async def intercept_stream_unary(
@@ -181,7 +182,7 @@ class TracingStreamUnary(grpc.aio.StreamUnaryClientInterceptor):  # type: ignore
         return await continuation(with_trace(client_call_details), request_iterator)
 
 
-class TracingStreamStream(grpc.aio.StreamStreamClientInterceptor):  # type: ignore[misc]
+class TracingStreamStream(grpc.aio.StreamStreamClientInterceptor):
     """Passes the current trace on."""
 
     async def intercept_stream_stream(
@@ -207,9 +208,7 @@ def with_trace(details: Any) -> Any:
     return details._replace(metadata=metadata)
 
 
-def transfers(
-    outer: tuple[int, int], handled: tuple[int, int]
-) -> list[telemetry.StageRecord]:
+def transfers(outer: tuple[int, int], handled: tuple[int, int]) -> list[telemetry.StageRecord]:
     """The stretches between sender and handler.
 
     ``outer`` is when the sender sent and had the answer, ``handled`` when the handler had the request and
@@ -222,9 +221,7 @@ def transfers(
         slack = max(0, (end - start) - (sent - received))
         received, sent = start + slack // 2, end - slack // 2
     return [
-        telemetry.StageRecord(
-            telemetry.TRANSFER, start, received, {telemetry.DIRECTION: "request"}
-        ),
+        telemetry.StageRecord(telemetry.TRANSFER, start, received, {telemetry.DIRECTION: "request"}),
         telemetry.StageRecord(telemetry.TRANSFER, sent, end, {telemetry.DIRECTION: "response"}),
     ]
 

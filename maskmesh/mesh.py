@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -66,9 +66,7 @@ class LocalMesh:
     manager; :attr:`endpoint` is ready to be called inside of it.
     """
 
-    def __init__(
-        self, options: MeshOptions, *, log: Callable[[str, str], None] | None = None
-    ) -> None:
+    def __init__(self, options: MeshOptions, *, log: Callable[[str, str], None] | None = None) -> None:
         self._options = options
         self._log = log or (lambda name, line: None)
         self._processes: dict[str, _Process] = {}
@@ -98,9 +96,7 @@ class LocalMesh:
 
     async def wait(self) -> None:
         """Wait until a service ends, which it should not.  Raises MeshError."""
-        waits = {
-            asyncio.ensure_future(p.process.wait()): p for p in self._processes.values()
-        }
+        waits = {asyncio.ensure_future(p.process.wait()): p for p in self._processes.values()}
         try:
             done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -158,9 +154,7 @@ class LocalMesh:
         pump = asyncio.ensure_future(self._pump(name, process, last_lines))
         self._processes[name] = _Process(name, process, port_file, pump, last_lines)
 
-    async def _pump(
-        self, name: str, process: asyncio.subprocess.Process, last_lines: deque[str]
-    ) -> None:
+    async def _pump(self, name: str, process: asyncio.subprocess.Process, last_lines: deque[str]) -> None:
         assert process.stdout is not None
         while line := await process.stdout.readline():
             text = line.decode(errors="replace").rstrip()
@@ -176,7 +170,7 @@ class LocalMesh:
 
     async def _until_serving(self) -> None:
         async with grpc.aio.insecure_channel(self.endpoint) as channel:
-            health = health_pb2_grpc.HealthStub(channel)
+            health: Any = health_pb2_grpc.HealthStub(channel)
             request = health_pb2.HealthCheckRequest(service=_GATEWAY_SERVICE)
             while True:
                 await self._check()
@@ -194,9 +188,7 @@ class LocalMesh:
 
     def _ended(self, process: _Process) -> MeshError:
         tail = "\n".join(list(process.last_lines)[-5:])
-        return MeshError(
-            f"the {process.name} ended with status {process.process.returncode}:\n{tail}"
-        )
+        return MeshError(f"the {process.name} ended with status {process.process.returncode}:\n{tail}")
 
 
 async def _stop(process: _Process) -> None:

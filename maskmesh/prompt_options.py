@@ -20,7 +20,7 @@ PromptsByObject = dict[tuple[int, int], FramePrompt]
 """By object and frame, in the order in which they were given."""
 
 
-class _Numbers(click.ParamType):
+class _Numbers(click.ParamType[Any]):
     """Numbers with commas between them."""
 
     def __init__(self, name: str, counts: tuple[int, ...]) -> None:

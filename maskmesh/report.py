@@ -51,7 +51,7 @@ class Report:
     @property
     def steady(self) -> Sequence[Attribution]:
         """Delivered frames but the first of each propagation, which fills the pipeline."""
-        firsts = {}
+        firsts: dict[object, Attribution] = {}
         for frame in self.frames:
             firsts.setdefault(frame.trace.root.attributes.get(telemetry.PROPAGATION_ID), frame)
         return [f for f in self.frames if f not in firsts.values()]
@@ -108,9 +108,7 @@ def situation(trace: Trace, span: Span) -> str:
     """When a stage ran: cold, for a conditioning or a tracked frame, or for an image."""
     if span.attributes.get(telemetry.COLD):
         return FIRST_CALL
-    kind = span.attributes.get(telemetry.FRAME_KIND) or trace.root.attributes.get(
-        telemetry.FRAME_KIND
-    )
+    kind = span.attributes.get(telemetry.FRAME_KIND) or trace.root.attributes.get(telemetry.FRAME_KIND)
     if kind:
         return str(kind)
     method = trace.root.name.rsplit("/", 1)[-1]

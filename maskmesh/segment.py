@@ -47,9 +47,7 @@ async def _segment_image(job: Job, client: AsyncClient, console: Console) -> Non
     if any(frame for _, frame in job.prompts):
         raise click.UsageError("an image has one frame: --frame 0")
     prompts = {obj_id: _prompt(p) for (obj_id, _), p in job.prompts.items()}
-    found = await client.segment_image(
-        job.source.read_bytes(), prompts, multimask_output=job.multimask
-    )
+    found = await client.segment_image(job.source.read_bytes(), prompts, multimask_output=job.multimask)
     best = {obj_id: masks[0] for obj_id, masks in found.objects.items()}
     for obj_id, mask in best.items():
         console.print(f"object {obj_id}: predicted IoU {mask.predicted_iou:.2f}")
@@ -90,7 +88,11 @@ async def _segment_video(job: Job, session: VideoSession, console: Console) -> N
                 progress.update(task, advance=1, rate=f"{rate:.1f} frames/s")
             seconds = time.perf_counter() - start
     if job.masks is not None:
-        _write_masks(job, [_frame_json(f) for f in frames], {"width": session.width, "height": session.height})
+        _write_masks(
+            job,
+            [_frame_json(f) for f in frames],
+            {"width": session.width, "height": session.height},
+        )
         console.print(f"masks: {job.masks}")
     if job.output is not None:
         console.print(f"overlay: {job.output}")
@@ -99,9 +101,7 @@ async def _segment_video(job: Job, session: VideoSession, console: Console) -> N
 
 
 @asynccontextmanager
-async def _overlay_video(
-    job: Job, frames_per_second: float
-) -> AsyncIterator[Callable[[FrameMasks], None]]:
+async def _overlay_video(job: Job, frames_per_second: float) -> AsyncIterator[Callable[[FrameMasks], None]]:
     """Draws frames on a thread of its own, so that the mesh never waits for the picture."""
     if job.output is None:
         yield lambda found: None

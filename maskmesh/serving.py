@@ -14,7 +14,7 @@ from grpc_reflection.v1alpha import reflection
 
 from maskmesh import telemetry
 from maskmesh.channels import channel_options
-from maskmesh.config import ServerSettings, TelemetrySettings
+from maskmesh.config import ServerSettings, TelemetrySettings, load
 from maskmesh.interceptors import Gate, ServerInterceptor
 
 logger = logging.getLogger(__name__)
@@ -107,7 +107,7 @@ def run(service: Service, settings: ServerSettings) -> None:
     logging.basicConfig(
         level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
-    traces = TelemetrySettings()
+    traces = load(TelemetrySettings, [])
     tracing = telemetry.set_up_tracing(
         f"maskmesh-{service.name}",
         otlp_endpoint=traces.otlp_endpoint,

@@ -131,12 +131,14 @@ class StageRecorder:
             if self._seen is not None:
                 cold[COLD] = name not in self._seen
                 self._seen.add(name)
-            self.records.append(
-                StageRecord(name, start, time.time_ns(), self._attributes | cold | named)
-            )
+            self.records.append(StageRecord(name, start, time.time_ns(), self._attributes | cold | named))
 
     def add(
-        self, name: str, start_ns: int, end_ns: int, attributes: dict[str, AttributeValue] | None = None
+        self,
+        name: str,
+        start_ns: int,
+        end_ns: int,
+        attributes: dict[str, AttributeValue] | None = None,
     ) -> StageRecord:
         """Record a stretch that was measured elsewhere."""
         record = StageRecord(name, start_ns, max(start_ns, end_ns), dict(attributes or {}))

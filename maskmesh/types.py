@@ -51,8 +51,9 @@ class RleMask:
     @classmethod
     def encode(cls, mask: BoolArray) -> "RleMask":
         """mask: [height, width], bool."""
-        encoded = coco.encode(np.asfortranarray(mask, dtype=np.uint8))
-        return cls(mask.shape[0], mask.shape[1], encoded["counts"])
+        counts = coco.encode(np.asfortranarray(mask, dtype=np.uint8))["counts"]
+        height, width = mask.shape
+        return cls(height, width, counts if isinstance(counts, bytes) else counts.encode())
 
     def decode(self) -> BoolArray:
         """Returns [height, width], bool.  Raises ValueError where the counts do not fill the size."""
@@ -126,8 +127,10 @@ class Prompt:
         if isinstance(mask, np.ndarray):
             if mask.ndim != 2:
                 raise ValueError(f"a mask is [height, width], got {list(mask.shape)}")
-            binary = mask.dtype == np.bool_
-            mask = RleMask.encode(mask) if binary else LowResLogits(mask.astype(np.float32))
+            if mask.dtype == np.bool_:
+                mask = RleMask.encode(mask.astype(np.bool_))
+            else:
+                mask = LowResLogits(mask.astype(np.float32))
         if box is not None and not isinstance(box, Box):
             if len(box) != 4:
                 raise ValueError(f"a box is x0, y0, x1, y1, got {list(box)}")

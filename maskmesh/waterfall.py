@@ -38,9 +38,7 @@ def draw_waterfall(frame: Attribution, path: Path) -> None:
     figure = Figure(figsize=(12, 1.6 + 0.24 * len(spans)), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    axes.axvspan(
-        (frame.start_ns - origin) / 1e6, (frame.end_ns - origin) / 1e6, color="#fff6d6", zorder=0
-    )
+    axes.axvspan((frame.start_ns - origin) / 1e6, (frame.end_ns - origin) / 1e6, color="#fff6d6", zorder=0)
     longest = max(s.end_ns for s in spans) - origin
     for row, span in enumerate(spans):
         start, width = (span.start_ns - origin) / 1e6, max(span.duration_ns, longest * 0.001) / 1e6

@@ -30,6 +30,10 @@ DEFAULT_TENANT = "default"
 MAX_POINTS = 256
 
 _LABELS = {types_pb2.POINT_LABEL_NEGATIVE: False, types_pb2.POINT_LABEL_POSITIVE: True}
+_MASK_FORMATS = {
+    MaskFormat.COCO_RLE: types_pb2.MASK_FORMAT_COCO_RLE,
+    MaskFormat.LOW_RES_LOGITS: types_pb2.MASK_FORMAT_LOW_RES_LOGITS,
+}
 _DTYPES = {
     "float32": embedding_pb2.D_TYPE_FLOAT32,
     "bfloat16": embedding_pb2.D_TYPE_BFLOAT16,
@@ -44,9 +48,7 @@ def prompt_to_proto(prompt: Prompt) -> types_pb2.Prompt:
     """A prompt as it is sent; it is checked where it arrives."""
     message = types_pb2.Prompt()
     for point in prompt.points:
-        label = (
-            types_pb2.POINT_LABEL_POSITIVE if point.positive else types_pb2.POINT_LABEL_NEGATIVE
-        )
+        label = types_pb2.POINT_LABEL_POSITIVE if point.positive else types_pb2.POINT_LABEL_NEGATIVE
         message.points.add(x=point.x, y=point.y, label=label)
     if prompt.box is not None:
         box = prompt.box
@@ -104,9 +106,7 @@ def mask_to_proto(mask: RleMask | LowResLogits) -> types_pb2.Mask:
         rle = types_pb2.RleMask(height=mask.height, width=mask.width, counts=mask.counts)
         return types_pb2.Mask(rle=rle)
     values = np.ascontiguousarray(mask.values, dtype="<f4")
-    logits = types_pb2.LowResLogits(
-        height=values.shape[0], width=values.shape[1], values=values.tobytes()
-    )
+    logits = types_pb2.LowResLogits(height=values.shape[0], width=values.shape[1], values=values.tobytes())
     return types_pb2.Mask(low_res_logits=logits)
 
 
@@ -139,6 +139,11 @@ def mask_format_from_proto(value: int) -> MaskFormat:
         return MaskFormat(value)
     except ValueError:
         raise InvalidRequest(f"unknown mask format {value}", field="mask_format") from None
+
+
+def mask_format_to_proto(value: MaskFormat) -> types_pb2.MaskFormat:
+    """The form of masks as it is sent."""
+    return _MASK_FORMATS[value]
 
 
 def object_mask_to_proto(mask: ObjectMask) -> types_pb2.ObjectMask:
@@ -304,5 +309,3 @@ def model_info_from_proto(message: types_pb2.ModelInfo) -> ModelInfo:
         threads=message.threads,
         warm_up_seconds=message.warm_up_seconds,
     )
-
-

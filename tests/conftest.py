@@ -6,11 +6,10 @@ import logging
 import os
 import sys
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -122,12 +121,3 @@ def fresh_clip(tmp_path: Path) -> Path:
     path = tmp_path / "fresh.mp4"
     make_clip(path, 50, seed=next(_seeds))
     return path
-
-
-@pytest.fixture
-def clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """No variable of ours from outside."""
-    for name in list(os.environ):
-        if name.startswith(("MASKMESH_", "OTEL_")):
-            monkeypatch.delenv(name)
-    yield monkeypatch

@@ -38,7 +38,8 @@ needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="test data is missing:
 def tiny_state(score_bias: float = 4.0) -> dict[str, Tensor]:
     """The reproducible weights that the golden outputs were made with, as a whole checkpoint."""
     spec = importlib.util.spec_from_file_location("golden_weights", GOLDEN / "weights.py")
-    assert spec and spec.loader
+    assert spec
+    assert spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     keys = json.loads((DATA / "checkpoint_keys" / "sam2.1_hiera_tiny.json").read_text())["keys"]
@@ -64,9 +65,7 @@ def tiny_tracker(score_bias: float = 4.0) -> TrackingModel:
 def frame_features(index: int) -> ImageFeatures:
     """The embedding of a golden frame (the score bias does not reach it)."""
     pixels = np.array(Image.open(GOLDEN / "frames" / f"{index:05}.png").convert("RGB"))
-    image = preprocess(
-        torch.from_numpy(pixels), IMAGE_SIZE, torch.device("cpu"), torch.float32
-    )
+    image = preprocess(torch.from_numpy(pixels), IMAGE_SIZE, torch.device("cpu"), torch.float32)
     with torch.inference_mode():
         return ImageFeatures(*tiny_encoder()(image))
 

@@ -33,7 +33,8 @@ def disc_mask(time: float) -> BoolArray:
     """The pixels of the disc."""
     x, y = disc_centre(time)
     rows, columns = np.mgrid[:HEIGHT, :WIDTH]
-    return (columns - x) ** 2 + (rows - y) ** 2 < DISC_RADIUS**2
+    inside: BoolArray = (columns - x) ** 2 + (rows - y) ** 2 < DISC_RADIUS**2
+    return inside
 
 
 def square_mask(time: float) -> BoolArray:
@@ -43,7 +44,8 @@ def square_mask(time: float) -> BoolArray:
     rows, columns = np.mgrid[:HEIGHT, :WIDTH]
     across = (columns - x) * math.cos(angle) + (rows - y) * math.sin(angle)
     along = (rows - y) * math.cos(angle) - (columns - x) * math.sin(angle)
-    return np.maximum(np.abs(across), np.abs(along)) < SQUARE_HALF
+    inside: BoolArray = np.maximum(np.abs(across), np.abs(along)) < SQUARE_HALF
+    return inside
 
 
 def ground(seed: int) -> FloatArray:

@@ -96,9 +96,7 @@ class EmbeddingStore:
 
     async def _download(self, ref: EmbeddingRef) -> tuple[list[TensorSpec], bytearray]:
         stub = encoder_pb2_grpc.EncoderServiceStub(self._channel(ref.address))
-        call = stub.Fetch(
-            encoder_pb2.FetchRequest(key=ref.key, model_id=ref.model_id, tenant=ref.tenant)
-        )
+        call = stub.Fetch(encoder_pb2.FetchRequest(key=ref.key, model_id=ref.model_id, tenant=ref.tenant))
         specs: list[TensorSpec] = []
         data, filled = bytearray(), 0
         async for message in call:
@@ -114,15 +112,11 @@ class EmbeddingStore:
 
     def _channel(self, address: str) -> grpc.aio.Channel:
         if address not in self._channels:
-            self._channels[address] = open_channel(
-                address, max_message_bytes=self._max_message_bytes
-            )
+            self._channels[address] = open_channel(address, max_message_bytes=self._max_message_bytes)
         return self._channels[address]
 
 
-def _to_features(
-    specs: Sequence[TensorSpec], data: bytearray, device: torch.device
-) -> ImageFeatures:
+def _to_features(specs: Sequence[TensorSpec], data: bytearray, device: torch.device) -> ImageFeatures:
     """Tensors over the bytes that were fetched, without a copy on the host."""
     tensors, start = {}, 0
     for spec in specs:

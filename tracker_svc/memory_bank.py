@@ -141,9 +141,7 @@ class MemoryBank:
 
     def remember(self, frame_index: int, memory_features: Tensor) -> None:
         """Add the memory of a frame that was tracked just now."""
-        self.tracked[frame_index] = replace(
-            self.tracked[frame_index], memory_features=memory_features
-        )
+        self.tracked[frame_index] = replace(self.tracked[frame_index], memory_features=memory_features)
 
     def _before(self, frame_index: int, count: int, step: int) -> Iterator[tuple[int, int]]:
         """Tracked frames up to ``count`` before, and how far; the farthest first, as the original has it."""

@@ -25,7 +25,8 @@ def combine(earlier: Prompt | None, new: Prompt, *, clear_previous: bool) -> Pro
         return new
     if new.box is not None:
         raise InvalidPrompt(
-            "a box comes before points or with them; clear_previous starts over", field=f"{FIELD}.box"
+            "a box comes before points or with them; clear_previous starts over",
+            field=f"{FIELD}.box",
         )
     return Prompt([*earlier.points, *new.points], earlier.box)
 

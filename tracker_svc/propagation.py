@@ -175,9 +175,7 @@ class Propagation:
         self._finish(item, recorder, tracked, sent_ns)
         # It starts when the result is on its way, and is not undone by a reader that leaves.
         memory = asyncio.ensure_future(self._memorize_tracked(index, tracked.frame))
-        handling = embedding_pb2.Handling(
-            received_unix_nanos=item.received_ns, sent_unix_nanos=sent_ns
-        )
+        handling = embedding_pb2.Handling(received_unix_nanos=item.received_ns, sent_unix_nanos=sent_ns)
         result = tracker_pb2.TrackResult(frame=tracked.message, handling=handling)
         yield tracker_pb2.TrackResponse(result=result)
         await memory

@@ -46,9 +46,7 @@ class TrackerServicer(tracker_pb2_grpc.TrackerServiceServicer):
         """Load the model and warm it up."""
         settings = self._settings
         loaded = await asyncio.to_thread(load_model, settings)
-        self.tracker = Tracker(
-            loaded.model, session_memory_bytes=settings.session_memory_bytes
-        )
+        self.tracker = Tracker(loaded.model, session_memory_bytes=settings.session_memory_bytes)
         self.worker = DeviceWorker("tracker-device", max_queue=settings.max_queue)
         self.embeddings = EmbeddingStore(
             model_id=loaded.info.model_id,
@@ -81,7 +79,10 @@ class TrackerServicer(tracker_pb2_grpc.TrackerServiceServicer):
         mask_format = wire.mask_format_from_proto(request.mask_format)
         prompts = [
             wire.prompt_from_proto(
-                p.prompt, width=ref.image_width, height=ref.image_height, field=f"prompts[{i}].prompt"
+                p.prompt,
+                width=ref.image_width,
+                height=ref.image_height,
+                field=f"prompts[{i}].prompt",
             )
             for i, p in enumerate(request.prompts)
         ]
@@ -106,9 +107,7 @@ class TrackerServicer(tracker_pb2_grpc.TrackerServiceServicer):
             masks = await self.worker.run(segment, recorder=recorder)
         finally:
             telemetry.emit(recorder.records, None)
-        return tracker_pb2.SegmentImageResponse(
-            masks=[wire.object_mask_to_proto(mask) for mask in masks]
-        )
+        return tracker_pb2.SegmentImageResponse(masks=[wire.object_mask_to_proto(mask) for mask in masks])
 
     async def CreateSession(self, request: tracker_pb2.CreateSessionRequest, context: Any) -> Any:
         """See the proto."""
@@ -174,9 +173,7 @@ class TrackerServicer(tracker_pb2_grpc.TrackerServiceServicer):
         mask_format = wire.mask_format_from_proto(first.config.mask_format)
         session = self._session(first.config.session_id)
         with session.propagating():
-            started = tracker_pb2.TrackStarted(
-                first_prompted_frame_index=session.first_prompted_frame()
-            )
+            started = tracker_pb2.TrackStarted(first_prompted_frame_index=session.first_prompted_frame())
             yield tracker_pb2.TrackResponse(started=started)
             propagation = Propagation(
                 session, self.sessions, self.tracker, self.worker, self.embeddings, mask_format
@@ -208,9 +205,7 @@ class TrackerServicer(tracker_pb2_grpc.TrackerServiceServicer):
         self.sessions.delete(request.session_id)
         return tracker_pb2.DeleteSessionResponse()
 
-    async def GetTrackerModel(
-        self, request: tracker_pb2.GetTrackerModelRequest, context: Any
-    ) -> Any:
+    async def GetTrackerModel(self, request: tracker_pb2.GetTrackerModelRequest, context: Any) -> Any:
         """See the proto."""
         return tracker_pb2.GetTrackerModelResponse(model=wire.model_info_to_proto(self.info))
 

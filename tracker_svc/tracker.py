@@ -116,13 +116,16 @@ class Tracker:
             telemetry.DEVICE: str(self.model.device),
             telemetry.DTYPE: str(self.model.dtype).removeprefix("torch."),
         }
-        return StageRecorder(
-            seen=self._seen, synchronize=self._synchronize, attributes=device | named
-        )
+        return StageRecorder(seen=self._seen, synchronize=self._synchronize, attributes=device | named)
 
     @torch.inference_mode()
     def segment_image(
-        self, frame: Frame, prompts: Sequence[Prompt], *, multimask_output: bool, recorder: StageRecorder
+        self,
+        frame: Frame,
+        prompts: Sequence[Prompt],
+        *,
+        multimask_output: bool,
+        recorder: StageRecorder,
     ) -> list[list[FrameState]]:
         """Decode masks without any memory: one for each prompt, or three, the most confident first.
 
@@ -183,9 +186,7 @@ class Tracker:
             selection = bank.select(frame_index, reverse=bank.visited[frame_index])
             if selection.memories:
                 with recorder.stage(telemetry.MEMORY_ATTENTION, object__count=1):
-                    conditioned = self.model.attend_to_memories(
-                        frame.features, [_memories(obj, selection)]
-                    )
+                    conditioned = self.model.attend_to_memories(frame.features, [_memories(obj, selection)])
         previous = bank.current(frame_index)
         with recorder.stage(telemetry.PROMPT_ENCODER):
             coords, labels = self._points(prompt, frame)
@@ -230,21 +231,22 @@ class Tracker:
             obj.bank.visited[frame_index] = reverse
             if frame_index not in obj.bank.conditioning:
                 state = states[obj.obj_id]
-                obj.bank.track(
-                    frame_index, state, max_frames=self._max_frames(state, len(objects))
-                )
+                obj.bank.track(frame_index, state, max_frames=self._max_frames(state, len(objects)))
         return {obj.obj_id: states[obj.obj_id] for obj in objects}
 
     @torch.inference_mode()
     def memorize_tracked(
-        self, objects: Sequence[TrackedObject], frame_index: int, frame: Frame, recorder: StageRecorder
+        self,
+        objects: Sequence[TrackedObject],
+        frame_index: int,
+        frame: Frame,
+        recorder: StageRecorder,
     ) -> None:
         """Make the memories of a frame that was tracked just now."""
         fresh = [
             (obj, obj.bank.tracked[frame_index])
             for obj in objects
-            if frame_index in obj.bank.tracked
-            and obj.bank.tracked[frame_index].memory_features is None
+            if frame_index in obj.bank.tracked and obj.bank.tracked[frame_index].memory_features is None
         ]
         features = self._encode_memory([s for _, s in fresh], frame, recorder, prompted=False)
         for (obj, _), memory in zip(fresh, features, strict=True):
@@ -252,13 +254,15 @@ class Tracker:
 
     @torch.inference_mode()
     def memorize_prompted(
-        self, objects: Sequence[TrackedObject], frame_index: int, frame: Frame, recorder: StageRecorder
+        self,
+        objects: Sequence[TrackedObject],
+        frame_index: int,
+        frame: Frame,
+        recorder: StageRecorder,
     ) -> None:
         """Make a prompted frame a conditioning frame of the objects that were prompted on it."""
         prompted = [
-            (obj, obj.bank.prompted[frame_index])
-            for obj in objects
-            if frame_index in obj.bank.prompted
+            (obj, obj.bank.prompted[frame_index]) for obj in objects if frame_index in obj.bank.prompted
         ]
         features = self._encode_memory([s for _, s in prompted], frame, recorder, prompted=True)
         for (obj, _), memory in zip(prompted, features, strict=True):
@@ -295,9 +299,7 @@ class Tracker:
         with recorder.stage(telemetry.PROMPT_ENCODER, batch__size=len(batch)):
             encoded = self.model.encode_no_prompt(len(batch))
         with recorder.stage(telemetry.MASK_DECODER, batch__size=len(batch)):
-            decoded = self.model.decode(
-                conditioned, frame.features, encoded, multimask_output=True
-            )
+            decoded = self.model.decode(conditioned, frame.features, encoded, multimask_output=True)
             return _states(self.model.select(decoded))
 
     def _encode_memory(
@@ -349,9 +351,7 @@ def check_remembered(objects: Sequence[TrackedObject], frame_index: int) -> None
     Raises FrameOutOfMemory where frames just before it were tracked and are no longer held.
     """
     for obj in objects:
-        forgotten = any(
-            obj.bank.is_forgotten(frame_index - d) for d in range(1, RECENT_POINTERS + 1)
-        )
+        forgotten = any(obj.bank.is_forgotten(frame_index - d) for d in range(1, RECENT_POINTERS + 1))
         if forgotten and frame_index not in obj.bank.prompted:
             raise _out_of_memory(obj, frame_index)
 

@@ -45,7 +45,5 @@ def empty_frame(model: TrackingModel) -> Frame:
     def zeros(channels: int, side: int) -> torch.Tensor:
         return torch.zeros(1, channels, side, side, device=model.device, dtype=model.dtype)
 
-    features = ImageFeatures(
-        zeros(dim, size), zeros(dim // 8, 4 * size), zeros(dim // 4, 2 * size)
-    )
+    features = ImageFeatures(zeros(dim, size), zeros(dim // 8, 4 * size), zeros(dim // 4, 2 * size))
     return Frame(features, model.image_size, model.image_size)

@@ -95,9 +95,7 @@ class MultiScaleBlock(nn.Module):
     ``window`` is the window size of its attention in patches of its input, 0 for the whole map.
     """
 
-    def __init__(
-        self, dim: int, out_dim: int, *, heads: int, window: int, pool_queries: bool
-    ) -> None:
+    def __init__(self, dim: int, out_dim: int, *, heads: int, window: int, pool_queries: bool) -> None:
         super().__init__()
         self.window = window
         self.pool_queries = pool_queries
@@ -124,11 +122,11 @@ class MultiScaleBlock(nn.Module):
         windows = partition_windows(x, self.window)
         shrink = POOL if self.pool_queries else 1
         merged = Windows(
-            self.attn(windows.tokens), windows.padded_height // shrink, windows.padded_width // shrink
+            self.attn(windows.tokens),
+            windows.padded_height // shrink,
+            windows.padded_width // shrink,
         )
-        return merge_windows(
-            merged, self.window // shrink, x.shape[1] // shrink, x.shape[2] // shrink
-        )
+        return merge_windows(merged, self.window // shrink, x.shape[1] // shrink, x.shape[2] // shrink)
 
 
 class PatchEmbed(nn.Module):
@@ -173,9 +171,7 @@ class Hiera(nn.Module):
                 if len(self.blocks) in global_attention_blocks:
                     window = 0
                 self.blocks.append(
-                    MultiScaleBlock(
-                        dim, out_dim, heads=heads, window=window, pool_queries=begins_stage
-                    )
+                    MultiScaleBlock(dim, out_dim, heads=heads, window=window, pool_queries=begins_stage)
                 )
                 dim = out_dim
             self.stage_ends.append(len(self.blocks) - 1)

@@ -21,9 +21,7 @@ def preprocess(pixels: Tensor, image_size: int, device: torch.device, dtype: tor
     """
     image = pixels.to(device, non_blocking=True).permute(2, 0, 1).unsqueeze(0).float()
     if image.shape[-2:] != (image_size, image_size):
-        image = F.interpolate(
-            image, size=(image_size, image_size), mode="bilinear", antialias=True
-        )
+        image = F.interpolate(image, size=(image_size, image_size), mode="bilinear", antialias=True)
     mean = torch.tensor(MEAN, device=device).view(1, 3, 1, 1)
     std = torch.tensor(STD, device=device).view(1, 3, 1, 1)
     return ((image / 255 - mean) / std).to(dtype)

@@ -42,7 +42,7 @@ def weights_digest(state: dict[str, Tensor]) -> str:
     for key in sorted(state):
         value = state[key].contiguous()
         digest.update(f"{key} {value.dtype} {tuple(value.shape)}".encode())
-        digest.update(value.reshape(-1).view(torch.uint8).numpy())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

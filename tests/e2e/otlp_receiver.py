@@ -1,6 +1,6 @@
 """An OTLP gRPC receiver as a process of its own: prints its port, then a line for each span.
 
-    python otlp_receiver.py
+python otlp_receiver.py
 """
 
 import sys

@@ -115,7 +115,10 @@ BAD_PROMPTS: dict[str, tuple[Call, str]] = {
         lambda s: s.add_prompt(0, 1, points=[(1, 1), (1, -3)]),
         "prompt.points[1].y",
     ),
-    "not-a-number": (lambda s: s.add_prompt(0, 1, points=[(float("nan"), 2)]), "prompt.points[0].x"),
+    "not-a-number": (
+        lambda s: s.add_prompt(0, 1, points=[(float("nan"), 2)]),
+        "prompt.points[0].x",
+    ),
     "box-outside": (lambda s: s.add_prompt(0, 1, box=(0, 0, 641, 20)), "prompt.box.x1"),
     "box-swapped": (lambda s: s.add_prompt(0, 1, box=(50, 50, 20, 80)), "prompt.box"),
     "box-after-points": (lambda s: s.add_prompt(0, 9, box=(20, 20, 50, 80)), "prompt.box"),

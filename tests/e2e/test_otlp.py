@@ -12,9 +12,7 @@ from tests.conftest import running_mesh
 RECEIVER = Path(__file__).with_name("otlp_receiver.py")
 
 
-async def test_spans_of_all_services_arrive_even_those_of_the_last_second(
-    clip: Path, tmp_path: Path
-) -> None:
+async def test_spans_of_all_services_arrive_even_those_of_the_last_second(clip: Path, tmp_path: Path) -> None:
     receiver = await asyncio.create_subprocess_exec(
         sys.executable, str(RECEIVER), stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
     )
@@ -23,9 +21,11 @@ async def test_spans_of_all_services_arrive_even_those_of_the_last_second(
     try:
         port = int(await receiver.stdout.readline())
         endpoint = f"http://127.0.0.1:{port}"
-        async with running_mesh(
-            tmp_path, MeshOptions(), OTEL_EXPORTER_OTLP_ENDPOINT=endpoint
-        ) as mesh, AsyncClient(mesh.endpoint) as client, client.session() as session:
+        async with (
+            running_mesh(tmp_path, MeshOptions(), OTEL_EXPORTER_OTLP_ENDPOINT=endpoint) as mesh,
+            AsyncClient(mesh.endpoint) as client,
+            client.session() as session,
+        ):
             await session.append_video(clip)
             await session.add_prompt(0, 1, points=[(90, 180)])
             frames = [f async for f in session.propagate(max_frames=5)]

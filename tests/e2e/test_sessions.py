@@ -75,9 +75,7 @@ async def test_frames_one_by_one_give_what_the_video_gives(client: AsyncClient, 
 async def test_logits_are_what_masks_are_made_of(client: AsyncClient, clip: Path) -> None:
     async with client.session() as session:
         await session.append_video(clip)
-        frame = await session.add_prompt(
-            0, 1, points=[(90, 180)], mask_format=MaskFormat.LOW_RES_LOGITS
-        )
+        frame = await session.add_prompt(0, 1, points=[(90, 180)], mask_format=MaskFormat.LOW_RES_LOGITS)
         logits = frame.objects[1].mask
         assert isinstance(logits, LowResLogits)
         assert logits.values.shape == (64, 64)
@@ -116,9 +114,7 @@ async def test_a_lossless_round_over_an_image(client: AsyncClient, clip: Path) -
     assert ious == sorted(ious, reverse=True)
     # The logits of one answer refine the next.
     logits = several.objects[1][0].mask
-    refined = await client.segment_image(
-        pixels, {1: Prompt.of(points=[(90, 180), (60, 60, 0)], mask=logits)}
-    )
+    refined = await client.segment_image(pixels, {1: Prompt.of(points=[(90, 180), (60, 60, 0)], mask=logits)})
     assert refined.objects[1][0].mask != single.objects[1][0].mask
 
 

@@ -52,9 +52,7 @@ class Clip:
         out = {}
         for index in indices:
             frame = self.frame(index)
-            out[index] = self.tracker.track(
-                objects, index, frame, reverse=reverse, recorder=self.recorder
-            )
+            out[index] = self.tracker.track(objects, index, frame, reverse=reverse, recorder=self.recorder)
             self.tracker.memorize_tracked(objects, index, frame, self.recorder)
         return out
 

@@ -28,7 +28,7 @@ def assert_equal(actual: Tensor, name: str) -> None:
 
 def as_map(tokens: Tensor) -> Tensor:
     """[H * W, 1, C] to [1, C, H, W]."""
-    return tokens.permute(1, 2, 0).unflatten(-1, (16, 16))
+    return tokens.permute(1, 2, 0).reshape(1, -1, 16, 16)
 
 
 @torch.inference_mode()
@@ -47,9 +47,7 @@ def test_image_encoder() -> None:
 @torch.inference_mode()
 def test_prompt_encoder(call: str) -> None:
     stage = f"prompt_encoder/{call}"
-    prompts = tiny_tracker().encode_prompts(
-        golden(f"{stage}/in.points.0"), golden(f"{stage}/in.points.1")
-    )
+    prompts = tiny_tracker().encode_prompts(golden(f"{stage}/in.points.0"), golden(f"{stage}/in.points.1"))
     assert_equal(prompts.sparse_embeddings, f"{stage}/out.0")
     assert_equal(prompts.dense_embeddings, f"{stage}/out.1")
 
@@ -96,6 +94,4 @@ def test_memory_encoder(call: str) -> None:
     stage = f"memory_encoder/{call}"
     memory = tiny_tracker().memory_encoder(golden(f"{stage}/in.0"), golden(f"{stage}/in.1"))
     assert_equal(memory, f"{stage}/out.vision_features")
-    assert_equal(
-        sine_position_encoding(16, 16, 64, CPU)[None], f"{stage}/out.vision_pos_enc.0"
-    )
+    assert_equal(sine_position_encoding(16, 16, 64, CPU)[None], f"{stage}/out.vision_pos_enc.0")

@@ -7,6 +7,7 @@ Its multi-layer perceptrons, fuser blocks and norms go by other names there; the
 import re
 from dataclasses import replace
 from functools import cache
+from typing import Any
 
 import pytest
 import torch
@@ -100,7 +101,7 @@ def official_name(name: str) -> str:
 
 @cache
 def reference() -> Sam2VideoModel:
-    config = Sam2VideoConfig(image_size=SIZE)
+    config: Any = Sam2VideoConfig(image_size=SIZE)
     trunk = config.vision_config.backbone_config
     trunk.hidden_size, trunk.num_attention_heads = 112, 2
     trunk.embed_dim_per_stage = [112, 224, 448, 896]
@@ -114,7 +115,7 @@ def reference() -> Sam2VideoModel:
     config.prompt_encoder_config.image_size = SIZE
     config.memory_attention_rope_feat_sizes = [GRID, GRID]
     torch.manual_seed(0)
-    model = Sam2VideoModel(config).eval()
+    model: Sam2VideoModel = Sam2VideoModel(config).eval()
     model.shared_image_embedding = model.prompt_encoder.shared_embedding  # one matrix in checkpoints
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -152,7 +153,7 @@ def assert_close(actual: Tensor, expected: Tensor) -> None:
 
 
 def as_map(tokens: Tensor, size: int) -> Tensor:
-    return tokens.permute(1, 2, 0).unflatten(-1, (size, size))
+    return tokens.permute(1, 2, 0).reshape(1, -1, size, size)
 
 
 @torch.inference_mode()
@@ -189,9 +190,7 @@ def test_mask_decoder(multimask_output: bool) -> None:
     )
     model = ours()[1]
     assert_close(model.sam_prompt_encoder.image_positions(), positions)
-    decoded = model.sam_mask_decoder(
-        image, positions, sparse, dense, high, multimask_output=multimask_output
-    )
+    decoded = model.sam_mask_decoder(image, positions, sparse, dense, high, multimask_output=multimask_output)
     assert_close(decoded.low_res_masks, masks[:, 0])
     assert_close(decoded.iou_predictions, ious[:, 0])
     assert_close(decoded.mask_tokens, tokens[:, 0])

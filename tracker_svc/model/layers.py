@@ -1,5 +1,7 @@
 """Small layers that several stages share."""
 
+import itertools
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -16,9 +18,7 @@ class LayerNorm2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x: [B, C, H, W]; returns the same shape."""
-        normed = F.layer_norm(
-            x.permute(0, 2, 3, 1), self.weight.shape, self.weight, self.bias, self.eps
-        )
+        normed = F.layer_norm(x.permute(0, 2, 3, 1), self.weight.shape, self.weight, self.bias, self.eps)
         return normed.permute(0, 3, 1, 2)
 
 
@@ -28,9 +28,7 @@ class MLP(nn.Module):
     def __init__(self, in_dim: int, hidden_dim: int, out_dim: int, *, depth: int) -> None:
         super().__init__()
         dims = [in_dim, *[hidden_dim] * (depth - 1), out_dim]
-        self.layers = nn.ModuleList(
-            nn.Linear(a, b) for a, b in zip(dims[:-1], dims[1:], strict=True)
-        )
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(dims))
 
     def forward(self, x: Tensor) -> Tensor:
         """x: [..., in_dim]; returns [..., out_dim]."""
@@ -62,13 +60,13 @@ class Attention(nn.Module):
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """query: [B, N, dim]; key, value: [B, M, key_dim]; returns [B, N, dim]."""
-        return self.attend(
-            self.split_heads(self.q_proj(query)), self.split_heads(self.k_proj(key)), value
-        )
+        queries, keys = self.split_heads(self.q_proj(query)), self.split_heads(self.k_proj(key))
+        return self.attend(queries, keys, value)
 
     def split_heads(self, x: Tensor) -> Tensor:
         """x: [B, N, inner_dim]; returns [B, heads, N, inner_dim / heads]."""
-        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        heads: Tensor = x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        return heads
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """The part after the projections of queries and keys.

@@ -76,9 +76,7 @@ class MaskDecoder(nn.Module):
         sparse_embeddings: [B, N, C]; dense_embeddings: [B, C, E, E].
         high_res_features: [1 or B, C / 8, 4 E, 4 E] and [1 or B, C / 4, 2 E, 2 E].
         """
-        learned = torch.cat(
-            (self.obj_score_token.weight, self.iou_token.weight, self.mask_tokens.weight)
-        )
+        learned = torch.cat((self.obj_score_token.weight, self.iou_token.weight, self.mask_tokens.weight))
         batch = sparse_embeddings.shape[0]
         tokens = torch.cat((learned.expand(batch, -1, -1), sparse_embeddings), dim=1)
         out = self.transformer(image_embedding + dense_embeddings, image_positions, tokens)

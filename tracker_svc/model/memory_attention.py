@@ -30,7 +30,13 @@ class RopeCrossAttention(Attention):
     """Attention of a grid to several grids of memories, and to pointers, which have no place in it."""
 
     def forward_memory(
-        self, x: Tensor, memory: Tensor, memory_positions: Tensor, *, grid: tuple[int, int], pointers: int
+        self,
+        x: Tensor,
+        memory: Tensor,
+        memory_positions: Tensor,
+        *,
+        grid: tuple[int, int],
+        pointers: int,
     ) -> Tensor:
         """Attend to the memory.
 
@@ -63,7 +69,13 @@ class MemoryAttentionLayer(nn.Module):
         return x + self.self_attn.forward_grid(self.norm1(x), height, width)
 
     def attend_to_memory(
-        self, x: Tensor, memory: Tensor, memory_positions: Tensor, *, grid: tuple[int, int], pointers: int
+        self,
+        x: Tensor,
+        memory: Tensor,
+        memory_positions: Tensor,
+        *,
+        grid: tuple[int, int],
+        pointers: int,
     ) -> Tensor:
         """The rest of the layer; shapes as in :meth:`RopeCrossAttention.forward_memory`."""
         x = x + self.cross_attn_image.forward_memory(
@@ -79,8 +91,7 @@ class MemoryAttention(nn.Module):
     def __init__(self, dim: int, *, memory_dim: int, layers: int, hidden_dim: int) -> None:
         super().__init__()
         self.layers = nn.ModuleList(
-            MemoryAttentionLayer(dim, memory_dim=memory_dim, hidden_dim=hidden_dim)
-            for _ in range(layers)
+            MemoryAttentionLayer(dim, memory_dim=memory_dim, hidden_dim=hidden_dim) for _ in range(layers)
         )
         self.norm = nn.LayerNorm(dim)
 
@@ -103,11 +114,12 @@ class MemoryAttention(nn.Module):
         height, width = image_embedding.shape[-2:]
         x = (image_embedding + POSITION_WEIGHT * image_positions).flatten(2).transpose(1, 2)
         for index, layer in enumerate(self.layers):
+            assert isinstance(layer, MemoryAttentionLayer)
             x = layer.attend_to_self(x, height, width)
             if index == 0:
                 x = x.expand(memory.shape[0], -1, -1)
             x = layer.attend_to_memory(
                 x, memory, memory_positions, grid=(height, width), pointers=pointer_tokens
             )
-        normed: Tensor = self.norm(x)
-        return normed.transpose(1, 2).unflatten(-1, (height, width))
+        conditioned: Tensor = self.norm(x).transpose(1, 2).unflatten(-1, (height, width))
+        return conditioned

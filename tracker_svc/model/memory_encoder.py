@@ -47,7 +47,7 @@ class FuserBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x: [B, dim, H, W]; returns the same shape."""
-        y = self.norm(self.dwconv(x)).permute(0, 2, 3, 1)
+        y: Tensor = self.norm(self.dwconv(x)).permute(0, 2, 3, 1)
         y = self.gamma * self.pwconv2(F.gelu(self.pwconv1(y)))
         return x + y.permute(0, 3, 1, 2)
 

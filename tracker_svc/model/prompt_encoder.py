@@ -80,6 +80,7 @@ class PromptEncoder(nn.Module):
         embedded = torch.where(labels == PointLabel.PADDING, 0.0, embedded)
         embedded = embedded + (labels == PointLabel.PADDING) * self.not_a_point_embed.weight
         for label, embedding in enumerate(self.point_embeddings):
+            assert isinstance(embedding, nn.Embedding)
             embedded = embedded + (labels == label) * embedding.weight
         return embedded
 

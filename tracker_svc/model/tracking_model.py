@@ -225,7 +225,11 @@ class TrackingModel(nn.Module):
         )
 
     def encode_memory(
-        self, frame: ImageFeatures, low_res_masks: Tensor, object_score_logits: Tensor, prompted: Tensor
+        self,
+        frame: ImageFeatures,
+        low_res_masks: Tensor,
+        object_score_logits: Tensor,
+        prompted: Tensor,
     ) -> Tensor:
         """The stage ``memory_encoder``.
 

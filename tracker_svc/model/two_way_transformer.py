@@ -62,8 +62,7 @@ class TwoWayTransformer(nn.Module):
     def __init__(self, dim: int, *, depth: int, heads: int, hidden_dim: int) -> None:
         super().__init__()
         self.layers = nn.ModuleList(
-            TwoWayBlock(dim, heads=heads, hidden_dim=hidden_dim, first=index == 0)
-            for index in range(depth)
+            TwoWayBlock(dim, heads=heads, hidden_dim=hidden_dim, first=index == 0) for index in range(depth)
         )
         self.final_attn_token_to_image = Attention(dim, heads=heads, inner_dim=dim // 2)
         self.norm_final_attn = nn.LayerNorm(dim)
@@ -75,7 +74,5 @@ class TwoWayTransformer(nn.Module):
         token_positions = tokens
         for layer in self.layers:
             tokens, image = layer(tokens, image, token_positions, image_positions)
-        attended = self.final_attn_token_to_image(
-            tokens + token_positions, image + image_positions, image
-        )
+        attended = self.final_attn_token_to_image(tokens + token_positions, image + image_positions, image)
         return TwoWayOutput(self.norm_final_attn(tokens + attended), image)

@@ -38,7 +38,7 @@ def weights_digest(state: dict[str, Tensor]) -> str:
     for key in sorted(state):
         value = state[key].contiguous()
         digest.update(f"{key} {value.dtype} {tuple(value.shape)}".encode())
-        digest.update(value.reshape(-1).view(torch.uint8).numpy())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
@@ -62,7 +62,8 @@ def build(config: TrackingModelConfig, state: dict[str, Tensor] | None) -> Track
             if "embed" in name or "token" in name or "tpos_enc" in name or "no_obj_ptr" in name:
                 nn.init.normal_(parameter, std=0.5)
         # Untrained objects stay in sight: one that is absent exercises nothing.
-        nn.init.constant_(model.sam_mask_decoder.pred_obj_score_head.layers[-1].bias, 4.0)
+        *_, last = model.sam_mask_decoder.pred_obj_score_head.parameters()
+        nn.init.constant_(last, 4.0)
     if state is not None:
         load(model, state)
     return model.eval().requires_grad_(False)
