@@ -171,7 +171,7 @@ class Encoder:
             image = preprocess(host, self.info.image_size, self._device, self._dtype)
         with recorder.stage(telemetry.IMAGE_ENCODER, batch__size=1):
             features = self._model(image)
-            tensors = {name: value[0].contiguous() for name, value in features._asdict().items()}
+            tensors = {name: value[0] for name, value in features._asdict().items()}
             data = _to_host(list(tensors.values()))
         specs = [TensorSpec(n, self.info.dtype, tuple(t.shape)) for n, t in tensors.items()]
         return Embedding(specs, data, width, height)

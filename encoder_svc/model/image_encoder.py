@@ -55,4 +55,7 @@ class ImageEncoder(nn.Module):
     def forward(self, image: Tensor) -> ImageFeatures:
         """image: [B, 3, S, S], normalised, S a multiple of 32."""
         stride4, stride8, stride16 = self.image_encoder(image)
-        return ImageFeatures(stride16, self.conv_s0(stride4), self.conv_s1(stride8))
+        features = (stride16, self.conv_s0(stride4), self.conv_s1(stride8))
+        # One layout in memory, whether an embedding crosses the wire or not: kernels differ by layout,
+        # and so do the last bits of what follows.
+        return ImageFeatures(*(f.contiguous() for f in features))

@@ -1,0 +1,170 @@
+"""The command as a user runs it, in processes of its own."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from maskmesh import RleMask
+from tests.conftest import Mesh
+from tests.golden import DATA, GOLDEN, needs_data, tiny_state
+
+
+async def maskmesh(*arguments: object, cwd: Path, status: int = 0) -> tuple[str, str]:
+    """Run the command; returns its output and what it said beside."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "maskmesh.cli", *map(str, arguments)),
+        cwd=cwd,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, "MASKMESH_TRACE_DIR": "traces", "OTEL_EXPORTER_OTLP_ENDPOINT": ""},
+    )
+    output, errors = (text.decode() for text in await process.communicate())
+    assert process.returncode == status, errors
+    return output, errors
+
+
+def count_frames(video: Path) -> int:
+    with av.open(str(video)) as container:
+        return sum(1 for _ in container.decode(video=0))
+
+
+async def test_a_video_with_a_mesh_of_its_own_and_the_report(clip: Path, tmp_path: Path) -> None:
+    _, said = await maskmesh(
+        "segment", clip, "--point", "90,180", "--point", "5,5,0",
+        "--object", "2", "--frame", "3", "--box", "480,50,560,130",
+        "--max-frames", "8", "-o", "overlay.mp4", "--masks", "masks.json",
+        cwd=tmp_path,
+    )  # fmt: skip
+    assert "untrained" in said
+    assert "8 frames" in said
+    assert count_frames(tmp_path / "overlay.mp4") == 8
+    masks = json.loads((tmp_path / "masks.json").read_text())
+    assert (masks["width"], masks["height"]) == (640, 360)
+    assert [f["frame_index"] for f in masks["frames"]] == list(range(8))
+    objects = masks["frames"][5]["objects"]
+    assert [o["obj_id"] for o in objects] == [1, 2]
+    height, width = objects[0]["segmentation"]["size"]
+    counts = objects[0]["segmentation"]["counts"].encode()
+    assert RleMask(height, width, counts).decode().shape == (360, 640)
+
+    table, _ = await maskmesh("report", "traces", "-o", "waterfall.png", cwd=tmp_path)
+    for word in ("image_encoder", "memory_attention", "first call", "tracked", "8 frames"):
+        assert word in table
+    with Image.open(tmp_path / "waterfall.png") as picture:
+        assert picture.width > 800
+    figures, _ = await maskmesh("report", "traces", "--json", "--frame", "4", cwd=tmp_path)
+    report = json.loads(figures)
+    assert report["summary"]["frames"] == 8
+    assert sum(report["shares"].values()) == pytest.approx(1)
+
+
+async def test_an_image_at_a_running_mesh(mesh: Mesh, tmp_path: Path) -> None:
+    Image.fromarray(np.full((60, 90, 3), 80, np.uint8)).save(tmp_path / "picture.png")
+    await maskmesh(
+        "segment", "picture.png", "--point", "45,30", "--multimask", "--endpoint", mesh.endpoint,
+        "-o", "overlay.png", "--masks", "masks.json", cwd=tmp_path,
+    )  # fmt: skip
+    with Image.open(tmp_path / "overlay.png") as picture:
+        assert picture.size == (90, 60)
+    frames = json.loads((tmp_path / "masks.json").read_text())["frames"]
+    assert len(frames[0]["objects"]) == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["--point", "700,20"], 1, "prompt.points[0].x"),
+        (["--point", "20"], 2, "x,y[,label]"),
+        (["--box", "1,2,3"], 2, "x0,y0,x1,y1"),
+        (["--frame", "99", "--point", "2,2"], 1, "frame_index"),
+        ([], 2, "--point"),
+    ],
+)
+async def test_mistakes_are_named(
+    mesh: Mesh, clip: Path, tmp_path: Path, arguments: list[str], status: int, message: str
+) -> None:
+    _, said = await maskmesh(
+        "segment", clip, "--endpoint", mesh.endpoint, *arguments, cwd=tmp_path, status=status
+    )
+    assert message in said
+    assert "Traceback" not in said
+
+
+async def test_up_serves_until_it_is_stopped(tmp_path: Path) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "maskmesh.cli", "up", "--port", "0"),
+        cwd=tmp_path,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, "MASKMESH_TRACE_DIR": "traces"},
+    )
+    assert process.stdout is not None
+    ready = (await process.stdout.readline()).decode()
+    endpoint = ready.rsplit(maxsplit=1)[-1]
+    Image.fromarray(np.full((60, 90, 3), 80, np.uint8)).save(tmp_path / "picture.png")
+    await maskmesh("segment", "picture.png", "--point", "4,3", "--endpoint", endpoint, cwd=tmp_path)
+    process.send_signal(signal.SIGINT)
+    _, said = await process.communicate()
+    log = said.decode()
+    # One log of all three, and an end in the order of the calls.
+    stopped = [line.split()[0] for line in log.splitlines() if line.endswith("stopped")]
+    assert stopped[:3] == ["gateway", "tracker", "encoder"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model", "sam2.1-tiny"], "sam2.1-tiny needs a checkpoint"),
+        (["--model", "sam9"], "there is no model 'sam9'"),
+        (["--image-size", "100"], "multiple of 32"),
+    ],
+)
+async def test_a_mesh_that_cannot_start_says_why(
+    clip: Path, tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    _, said = await maskmesh("segment", clip, "--point", "1,1", *arguments, cwd=tmp_path, status=1)
+    assert message in said
+    assert "Traceback" not in said
+
+
+@needs_data
+async def test_all_of_a_real_clip(tmp_path: Path) -> None:
+    _, said = await maskmesh(
+        "segment", DATA / "clips" / "bedroom.mp4", "--point", "480,270",
+        "-o", "overlay.mp4", "--masks", "masks.json", cwd=tmp_path,
+    )  # fmt: skip
+    assert "200 frames" in said
+    assert count_frames(tmp_path / "overlay.mp4") == 200
+    figures, _ = await maskmesh("report", "traces", "--json", cwd=tmp_path)
+    summary = json.loads(figures)["summary"]
+    assert summary["frames"] == 200
+    assert summary["unnamed_share"] < 0.05
+
+
+@needs_data
+@pytest.mark.timeout(600)
+async def test_a_real_clip_with_an_official_checkpoint(tmp_path: Path) -> None:
+    """Eight frames at 1024 x 1024 with sam2.1-tiny, whose weights are random but in the real format."""
+    import torch
+
+    assert GOLDEN.is_dir()
+    torch.save({"model": tiny_state()}, tmp_path / "tiny.pt")
+    _, said = await maskmesh(
+        "segment", DATA / "clips" / "bedroom.mp4", "--point", "480,270", "--max-frames", "8",
+        "--model", "sam2.1-tiny", "--checkpoint", "tiny.pt", "--masks", "masks.json", cwd=tmp_path,
+    )  # fmt: skip
+    assert "sam2.1-tiny at 1024 x 1024" in said
+    assert "8 frames" in said
+    assert len(json.loads((tmp_path / "masks.json").read_text())["frames"]) == 8
+    figures, _ = await maskmesh("report", "traces", "--json", cwd=tmp_path)
+    report = json.loads(figures)
+    assert report["summary"]["frames"] == 8
+    assert {"image_encoder", "memory_attention", "mask_decoder", "memory_encoder"} <= set(report["shares"])
