@@ -5,7 +5,7 @@ import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -15,65 +15,17 @@ from torch import Tensor
 from encoder_svc.cache import Embedding
 from encoder_svc.config import EncoderSettings
 from encoder_svc.images import decode_image
-from encoder_svc.model import weights
-from encoder_svc.model.config import PRESETS
-from encoder_svc.model.image_encoder import ImageEncoder
-from encoder_svc.model.preprocess import PREPROCESS_VERSION, preprocess
+from encoder_svc.loading import LoadedModel
+from encoder_svc.model.preprocess import preprocess
 from maskmesh import telemetry
-from maskmesh.checkpoint import CheckpointError, check_keys
 from maskmesh.device_worker import DeviceWorker, Priority
 from maskmesh.errors import InvalidRequest
-from maskmesh.types import ByteArray, Image, ModelId, ModelInfo, TensorSpec
+from maskmesh.types import ByteArray, Image, TensorSpec
 from maskmesh.wire import image_key
 
 logger = logging.getLogger(__name__)
 
 WARM_UP_RUNS = 2
-
-
-@dataclass(frozen=True, slots=True)
-class LoadedModel:
-    """A model on its device, and what the world may know of it."""
-
-    model: ImageEncoder
-    info: ModelInfo
-    device: torch.device
-    dtype: torch.dtype
-
-
-def load_model(settings: EncoderSettings) -> LoadedModel:
-    """Build the model of the settings.
-
-    Raises CheckpointError for an unknown preset, a checkpoint that does not fit, or none where one is
-    needed, and OSError where the file cannot be read.
-    """
-    if settings.model not in PRESETS:
-        raise CheckpointError(f"there is no model {settings.model!r}; known: {', '.join(PRESETS)}")
-    config = PRESETS[settings.model]
-    if settings.image_size is not None:
-        config = replace(config, image_size=settings.image_size)
-    state, digest = None, weights.UNTRAINED_DIGEST
-    if settings.checkpoint is not None:
-        state = weights.read_checkpoint(settings.checkpoint)
-        check_keys(settings.model, {key: tuple(value.shape) for key, value in state.items()})
-        digest = weights.weights_digest(state)
-    elif config.trained:
-        raise CheckpointError(f"{settings.model} needs a checkpoint")
-    device, dtype = torch.device(settings.device), torch.float32
-    model = weights.build(config, state).to(device, dtype)
-    dtype_name = str(dtype).removeprefix("torch.")
-    model_id = ModelId(settings.model, digest, config.image_size, dtype_name, PREPROCESS_VERSION)
-    info = ModelInfo(
-        model_id=str(model_id),
-        name=settings.model,
-        image_size=config.image_size,
-        trained=state is not None,
-        parameters=sum(p.numel() for p in model.parameters()),
-        device=str(device),
-        dtype=dtype_name,
-        threads=torch.get_num_threads(),
-    )
-    return LoadedModel(model, info, device, dtype)
 
 
 class Encoder:

@@ -13,7 +13,8 @@ from opentelemetry import trace
 
 from encoder_svc.cache import CacheKey, Embedding, EmbeddingCache, Outcome, Pin
 from encoder_svc.config import EncoderSettings
-from encoder_svc.encoder import Encoder, load_model
+from encoder_svc.encoder import Encoder
+from encoder_svc.loading import load_model
 from maskmesh import telemetry, wire
 from maskmesh.device_worker import Priority
 from maskmesh.errors import InvalidRequest, ModelMismatch

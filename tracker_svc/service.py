@@ -18,10 +18,11 @@ from maskmesh.serving import Service
 from maskmesh.types import ModelInfo, ObjectMask
 from tracker_svc.config import TrackerSettings
 from tracker_svc.embeddings import EmbeddingStore
+from tracker_svc.loading import load_model
 from tracker_svc.objects import TrackedObject, check_logits_size, check_mask_size, combine
 from tracker_svc.propagation import Propagation
 from tracker_svc.session import Session, SessionStore
-from tracker_svc.tracker import Tracker, check_promptable, load_model
+from tracker_svc.tracker import Tracker, check_promptable
 from tracker_svc.warm_up import warm_up
 
 logger = logging.getLogger(__name__)

@@ -6,29 +6,23 @@ the two that memorize, which commit to the memory banks as their last act.
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from maskmesh import telemetry
-from maskmesh.checkpoint import CheckpointError, check_keys
 from maskmesh.errors import FrameOutOfMemory
 from maskmesh.telemetry import StageRecorder
 from maskmesh.types import (
     LowResLogits,
     MaskFormat,
-    ModelId,
-    ModelInfo,
     ObjectMask,
     Prompt,
     RleMask,
 )
-from tracker_svc.config import TrackerSettings
 from tracker_svc.memory_bank import RECENT_POINTERS, FrameState, Selection
-from tracker_svc.model import weights
-from tracker_svc.model.config import PRESETS
 from tracker_svc.model.tracking_model import (
     ImageFeatures,
     Memories,
@@ -38,9 +32,6 @@ from tracker_svc.model.tracking_model import (
     TrackingModel,
 )
 from tracker_svc.objects import TrackedObject, as_points
-
-# The version of preprocessing that this tracker's masks were checked with; part of the model id.
-PREPROCESS_VERSION = 1
 
 # A correcting click sees the logits it corrects, within these bounds, as SAM 2 was trained.
 PREVIOUS_LOGIT_LIMIT = 32.0
@@ -53,49 +44,6 @@ class Frame:
     features: ImageFeatures
     width: int
     height: int
-
-
-@dataclass(frozen=True, slots=True)
-class LoadedModel:
-    """A model on its device, and what the world may know of it."""
-
-    model: TrackingModel
-    info: ModelInfo
-
-
-def load_model(settings: TrackerSettings) -> LoadedModel:
-    """Build the model of the settings.
-
-    Raises CheckpointError for an unknown preset, a checkpoint that does not fit, or none where one is
-    needed, and OSError where the file cannot be read.
-    """
-    if settings.model not in PRESETS:
-        raise CheckpointError(f"there is no model {settings.model!r}; known: {', '.join(PRESETS)}")
-    config = PRESETS[settings.model]
-    if settings.image_size is not None:
-        config = replace(config, image_size=settings.image_size)
-    state, digest = None, weights.UNTRAINED_DIGEST
-    if settings.checkpoint is not None:
-        state = weights.read_checkpoint(settings.checkpoint)
-        check_keys(settings.model, {key: tuple(value.shape) for key, value in state.items()})
-        digest = weights.weights_digest(state)
-    elif config.trained:
-        raise CheckpointError(f"{settings.model} needs a checkpoint")
-    dtype = torch.float32
-    model = weights.build(config, state).to(torch.device(settings.device), dtype)
-    dtype_name = str(dtype).removeprefix("torch.")
-    model_id = ModelId(settings.model, digest, config.image_size, dtype_name, PREPROCESS_VERSION)
-    info = ModelInfo(
-        model_id=str(model_id),
-        name=settings.model,
-        image_size=config.image_size,
-        trained=state is not None,
-        parameters=sum(p.numel() for p in model.parameters()),
-        device=str(model.device),
-        dtype=dtype_name,
-        threads=torch.get_num_threads(),
-    )
-    return LoadedModel(model, info)
 
 
 class Tracker:

@@ -1,6 +1,7 @@
 """Weights of the tracking model: official checkpoints, or a fixed seed for the untrained preset."""
 
 import hashlib
+import pickle
 from pathlib import Path
 
 import torch
@@ -25,7 +26,10 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
     """
     if path.suffix == ".safetensors":
         return load_file(path)
-    content = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise ValueError(f"{path.name} cannot be read without running code in it") from error
     state = content.get("model") if isinstance(content, dict) else None
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise ValueError(f'{path.name} does not hold {{"model": state_dict}}')

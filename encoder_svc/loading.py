@@ -1,0 +1,58 @@
+"""From settings to a model on its device."""
+
+from dataclasses import dataclass, replace
+
+import torch
+
+from encoder_svc.config import EncoderSettings
+from encoder_svc.model import weights
+from encoder_svc.model.config import PRESETS
+from encoder_svc.model.image_encoder import ImageEncoder
+from encoder_svc.model.preprocess import PREPROCESS_VERSION
+from maskmesh.checkpoint import CheckpointError, check_keys
+from maskmesh.types import ModelId, ModelInfo
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model on its device, and what the world may know of it."""
+
+    model: ImageEncoder
+    info: ModelInfo
+    device: torch.device
+    dtype: torch.dtype
+
+
+def load_model(settings: EncoderSettings) -> LoadedModel:
+    """Build the model of the settings.
+
+    Raises CheckpointError for an unknown preset, a checkpoint that does not fit, or none where one is
+    needed, and OSError where the file cannot be read.
+    """
+    if settings.model not in PRESETS:
+        raise CheckpointError(f"there is no model {settings.model!r}; known: {', '.join(PRESETS)}")
+    config = PRESETS[settings.model]
+    if settings.image_size is not None:
+        config = replace(config, image_size=settings.image_size)
+    state, digest = None, weights.UNTRAINED_DIGEST
+    if settings.checkpoint is not None:
+        state = weights.read_checkpoint(settings.checkpoint)
+        check_keys(settings.model, {key: tuple(value.shape) for key, value in state.items()})
+        digest = weights.weights_digest(state)
+    elif config.trained:
+        raise CheckpointError(f"{settings.model} needs a checkpoint")
+    device, dtype = torch.device(settings.device), torch.float32
+    model = weights.build(config, state).to(device, dtype)
+    dtype_name = str(dtype).removeprefix("torch.")
+    model_id = ModelId(settings.model, digest, config.image_size, dtype_name, PREPROCESS_VERSION)
+    info = ModelInfo(
+        model_id=str(model_id),
+        name=settings.model,
+        image_size=config.image_size,
+        trained=state is not None,
+        parameters=sum(p.numel() for p in model.parameters()),
+        device=str(device),
+        dtype=dtype_name,
+        threads=torch.get_num_threads(),
+    )
+    return LoadedModel(model, info, device, dtype)

@@ -1,0 +1,140 @@
+import asyncio
+
+import pytest
+
+from encoder_svc.cache import CacheKey, Embedding, EmbeddingCache, Outcome, Pin
+from maskmesh import EmbeddingNotFound, ResourceExhausted
+
+SIZE = 10
+
+
+def key(name: str, tenant: str = "default") -> CacheKey:
+    return CacheKey(tenant, "model", name)
+
+
+def embedding(fill: int = 0) -> Embedding:
+    return Embedding([], memoryview(bytes([fill] * SIZE)), 4, 3)
+
+
+async def put(cache: EmbeddingCache, name: str, pin: Pin | None = None) -> Outcome:
+    async def create() -> Embedding:
+        return embedding()
+
+    return (await cache.get_or_create(key(name), SIZE, create, pin))[1]
+
+
+async def test_hits_and_misses() -> None:
+    cache = EmbeddingCache(100)
+    assert await put(cache, "a") is Outcome.MISS
+    assert await put(cache, "a") is Outcome.HIT
+    assert cache.hit(key("b")) is None
+    assert cache.hit(key("a", tenant="another")) is None
+    assert (cache.statistics.hits, cache.statistics.misses, cache.num_bytes) == (1, 1, SIZE)
+
+
+async def test_the_least_recently_used_goes_first() -> None:
+    cache = EmbeddingCache(3 * SIZE)
+    for name in "abc":
+        await put(cache, name)
+    cache.get(key("a"))
+    await put(cache, "d")
+    assert cache.hit(key("b")) is None
+    assert cache.hit(key("a")) is not None
+    assert cache.statistics.evictions == 1
+    with pytest.raises(EmbeddingNotFound):
+        cache.get(key("b"))
+
+
+async def test_pinned_entries_stay() -> None:
+    cache = EmbeddingCache(2 * SIZE)
+    await put(cache, "a", Pin("session", 60))
+    await put(cache, "b")
+    await put(cache, "c")
+    assert cache.hit(key("a")) is not None
+    assert cache.pinned_bytes == SIZE
+    assert await cache.unpin("session", [key("a"), key("b")]) == 1
+    assert cache.pinned_bytes == 0
+
+
+async def test_where_all_is_pinned_new_work_waits_for_room() -> None:
+    cache = EmbeddingCache(SIZE, wait_seconds=5)
+    await put(cache, "a", Pin("session", 60))
+    waiting = asyncio.ensure_future(put(cache, "b"))
+    await asyncio.sleep(0.05)
+    assert not waiting.done()
+    await cache.unpin("session")
+    assert await waiting is Outcome.MISS
+
+
+async def test_or_for_a_pin_to_expire() -> None:
+    cache = EmbeddingCache(SIZE, wait_seconds=5)
+    await put(cache, "a", Pin("session", 0.1))
+    assert await asyncio.wait_for(put(cache, "b"), 2) is Outcome.MISS
+
+
+async def test_and_is_refused_in_the_end() -> None:
+    cache = EmbeddingCache(SIZE, wait_seconds=0.1)
+    await put(cache, "a", Pin("session", 60))
+    with pytest.raises(ResourceExhausted) as caught:
+        await put(cache, "b")
+    assert caught.value.metadata["resource"] == "cache"
+    assert await put(cache, "a") is Outcome.HIT
+
+
+async def test_one_encode_however_many_ask() -> None:
+    cache = EmbeddingCache(100)
+    made = 0
+    release = asyncio.Event()
+
+    async def create() -> Embedding:
+        nonlocal made
+        made += 1
+        await release.wait()
+        return embedding()
+
+    tasks = [
+        asyncio.ensure_future(cache.get_or_create(key("a"), SIZE, create, Pin(str(i), 60))) for i in range(5)
+    ]
+    await asyncio.sleep(0.01)
+    # The first one leaves: the others still get theirs.
+    tasks[0].cancel()
+    await asyncio.sleep(0.01)
+    release.set()
+    outcomes = [outcome for _, outcome in await asyncio.gather(*tasks[1:])]
+    assert made == 1
+    assert outcomes == [Outcome.JOINED] * 4
+    assert cache.pinned_bytes == SIZE
+
+
+async def test_nobody_waits_nothing_is_made() -> None:
+    cache = EmbeddingCache(100)
+    cancelled = asyncio.Event()
+
+    async def create() -> Embedding:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+        return embedding()
+
+    tasks = [asyncio.ensure_future(cache.get_or_create(key("a"), SIZE, create)) for _ in range(3)]
+    await asyncio.sleep(0.01)
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait_for(cancelled.wait(), 1)
+    await asyncio.sleep(0)
+    assert await put(cache, "a") is Outcome.MISS
+    assert cache.num_bytes == SIZE
+
+
+async def test_a_failure_leaves_no_trace() -> None:
+    cache = EmbeddingCache(SIZE)
+
+    async def fail() -> Embedding:
+        raise ValueError("broken")
+
+    for _ in range(3):
+        with pytest.raises(ValueError, match="broken"):
+            await cache.get_or_create(key("a"), SIZE, fail)
+    assert await put(cache, "b") is Outcome.MISS

@@ -1,0 +1,91 @@
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from encoder_svc.images import decode_image
+from maskmesh import ImageTooLarge, InvalidImage
+from maskmesh.types import EncodedImage, RawImage
+
+LIMIT = 100_000
+
+
+def encoded(image: Image.Image, form: str = "PNG", **options: object) -> EncodedImage:
+    file = io.BytesIO()
+    image.save(file, form, **options)
+    return EncodedImage(file.getvalue())
+
+
+def gradient(height: int = 20, width: int = 30) -> np.ndarray:
+    rows, columns = np.mgrid[:height, :width]
+    return np.stack([rows * 5, columns * 5, rows + columns], axis=2).astype(np.uint8)
+
+
+def test_png_is_lossless_and_jpeg_close() -> None:
+    pixels = gradient()
+    picture = Image.fromarray(pixels)
+    np.testing.assert_array_equal(decode_image(encoded(picture), max_pixels=LIMIT), pixels)
+    jpeg = decode_image(encoded(picture, "JPEG", quality=95), max_pixels=LIMIT)
+    assert np.abs(jpeg.astype(int) - pixels).mean() < 4
+
+
+@pytest.mark.parametrize(("orientation", "turns"), [(1, 0), (3, 2), (6, 3), (8, 1)])
+def test_exif_rotation_is_applied(orientation: int, turns: int) -> None:
+    pixels = gradient()
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = encoded(Image.fromarray(pixels), exif=exif)
+    decoded = decode_image(stored, max_pixels=LIMIT)
+    np.testing.assert_array_equal(decoded, np.rot90(pixels, turns))
+
+
+def test_alpha_is_dropped() -> None:
+    pixels = np.dstack([gradient(), np.full((20, 30), 7, np.uint8)])
+    decoded = decode_image(encoded(Image.fromarray(pixels, "RGBA")), max_pixels=LIMIT)
+    np.testing.assert_array_equal(decoded, gradient())
+
+
+def test_grey_has_three_channels() -> None:
+    grey = gradient()[:, :, 1]
+    decoded = decode_image(encoded(Image.fromarray(grey)), max_pixels=LIMIT)
+    np.testing.assert_array_equal(decoded, np.dstack([grey] * 3))
+
+
+def test_sixteen_bits_become_eight() -> None:
+    grey = (gradient()[:, :, 1].astype(np.uint16) << 8) + 99
+    decoded = decode_image(encoded(Image.fromarray(grey)), max_pixels=LIMIT)
+    np.testing.assert_array_equal(decoded, np.dstack([gradient()[:, :, 1]] * 3))
+
+
+def test_palettes_are_resolved() -> None:
+    picture = Image.fromarray(gradient()).convert("P")
+    decoded = decode_image(encoded(picture), max_pixels=LIMIT)
+    np.testing.assert_array_equal(decoded, np.asarray(picture.convert("RGB")))
+
+
+def test_raw_pixels_pass() -> None:
+    pixels = gradient()
+    assert decode_image(RawImage(pixels), max_pixels=LIMIT) is pixels
+
+
+@pytest.mark.parametrize("form", ["GIF", "BMP", "TIFF"])
+def test_other_formats_are_refused(form: str) -> None:
+    with pytest.raises(InvalidImage, match="neither JPEG nor PNG"):
+        decode_image(encoded(Image.fromarray(gradient()), form), max_pixels=LIMIT)
+
+
+def test_truncated_files_are_refused() -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (80, 80, 3), np.uint8)
+    whole = encoded(Image.fromarray(noise), "JPEG").data
+    with pytest.raises(InvalidImage) as caught:
+        decode_image(EncodedImage(whole[: len(whole) // 2]), max_pixels=LIMIT)
+    assert caught.value.field == "image"
+
+
+@pytest.mark.parametrize("side", [400, 20_000])
+def test_large_images_are_refused_before_they_are_decoded(side: int) -> None:
+    large = encoded(Image.new("1", (side, side)))
+    with pytest.raises(ImageTooLarge) as caught:
+        decode_image(large, max_pixels=LIMIT)
+    assert caught.value.metadata["limit"] == str(LIMIT)

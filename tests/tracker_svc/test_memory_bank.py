@@ -1,0 +1,102 @@
+"""What counts on which frame, in plain numbers."""
+
+from dataclasses import replace
+
+import torch
+
+from tracker_svc.memory_bank import MIN_TRACKED_FRAMES, FrameState, MemoryBank
+
+FEATURES = torch.zeros(1)
+
+
+def state() -> FrameState:
+    return FrameState(torch.zeros(1, 2, 2), 0.5, 4.0, torch.zeros(4))
+
+
+def bank(*, conditioning: list[int], tracked: list[int]) -> MemoryBank:
+    made = MemoryBank()
+    for index in conditioning:
+        made.prompt(index, state())
+        made.memorize(index, FEATURES)
+    for index in tracked:
+        made.track(index, state(), max_frames=1000)
+        made.remember(index, FEATURES)
+    return made
+
+
+def memories(made: MemoryBank, frame: int, *, reverse: bool = False) -> list[tuple[int, int]]:
+    return sorted((m.frame_index, m.slot) for m in made.select(frame, reverse=reverse).memories)
+
+
+def pointers(made: MemoryBank, frame: int, *, reverse: bool = False) -> list[tuple[int, int]]:
+    return sorted((p.frame_index, p.frames_before) for p in made.select(frame, reverse=reverse).pointers)
+
+
+def test_conditioning_frames_and_the_six_before() -> None:
+    made = bank(conditioning=[0], tracked=list(range(1, 20)))
+    assert memories(made, 20) == [(0, 6), (14, 5), (15, 4), (16, 3), (17, 2), (18, 1), (19, 0)]
+    assert pointers(made, 20) == [(0, 20), *((i, 20 - i) for i in range(5, 20))]
+
+
+def test_later_conditioning_frames_count_but_their_pointers_do_not() -> None:
+    made = bank(conditioning=[0, 10], tracked=[1, 2])
+    assert memories(made, 3) == [(0, 6), (1, 1), (2, 0), (10, 6)]
+    assert pointers(made, 3) == [(0, 3), (1, 2), (2, 1)]
+
+
+def test_a_gap_stays_empty() -> None:
+    made = bank(conditioning=[18], tracked=[10, 15, 19])
+    assert memories(made, 20) == [(15, 4), (18, 6), (19, 0)]
+
+
+def test_reverse_looks_the_other_way() -> None:
+    made = bank(conditioning=[12], tracked=[11, 10, 9])
+    assert memories(made, 8, reverse=True) == [(9, 0), (10, 1), (11, 2), (12, 6)]
+    assert pointers(made, 8, reverse=True) == [(9, 1), (10, 2), (11, 3), (12, 4)]
+    assert pointers(made, 14, reverse=True) == []
+
+
+def test_a_prompt_counts_once_it_is_memorized() -> None:
+    made = bank(conditioning=[0], tracked=[1, 2, 3])
+    made.prompt(2, state())
+    assert memories(made, 4) == [(0, 6), (1, 2), (2, 1), (3, 0)]
+    made.memorize(2, FEATURES)
+    # What was believed near the prompt is cleared, the mask there is kept for later corrections.
+    assert memories(made, 4) == [(0, 6), (2, 6)]
+    assert pointers(made, 4) == [(0, 4), (2, 2)]
+    assert made.current(3) is not None
+    assert 2 not in made.tracked
+
+
+def test_clearing_reaches_seven_frames() -> None:
+    made = bank(conditioning=[0], tracked=list(range(1, 30)))
+    made.prompt(15, state())
+    made.memorize(15, FEATURES)
+    kept = [i for i, s in made.tracked.items() if s.memory_features is not None]
+    assert kept == [*range(1, 8), *range(23, 30)]
+
+
+def test_a_second_prompt_replaces_the_first() -> None:
+    made = bank(conditioning=[5], tracked=[])
+    second = replace(state(), predicted_iou=0.9)
+    made.prompt(5, second)
+    assert made.current(5) is second
+    assert made.conditioning[5].predicted_iou == 0.5
+    made.memorize(5, FEATURES)
+    assert made.conditioning[5].predicted_iou == 0.9
+
+
+def test_the_oldest_tracked_frames_go_conditioning_frames_stay() -> None:
+    made = bank(conditioning=[0], tracked=[])
+    for index in range(1, 100):
+        made.visited[index] = False
+        made.track(index, state(), max_frames=3)
+        made.remember(index, FEATURES)
+    assert sorted(made.tracked) == list(range(100 - MIN_TRACKED_FRAMES, 100))
+    assert list(made.conditioning) == [0]
+    assert made.is_forgotten(50)
+    assert not made.is_forgotten(99)
+    assert not made.is_forgotten(200)
+    # Nothing that still counts was dropped.
+    assert len(memories(made, 100)) == 7
+    assert len(pointers(made, 100)) == 16

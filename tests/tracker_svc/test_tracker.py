@@ -1,0 +1,245 @@
+"""The steps of the model on random embeddings: rules that golden outputs do not reach."""
+
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+
+from maskmesh import (
+    Box,
+    FrameOutOfMemory,
+    LowResLogits,
+    MaskFormat,
+    Point,
+    Prompt,
+    RleMask,
+)
+from maskmesh.telemetry import StageRecorder
+from tracker_svc.memory_bank import FrameState
+from tracker_svc.model import weights
+from tracker_svc.model.config import PRESETS
+from tracker_svc.model.mask_decoder import stability_score, stable_mask
+from tracker_svc.model.tracking_model import NO_OBJECT_LOGIT, ImageFeatures
+from tracker_svc.objects import TrackedObject, combine
+from tracker_svc.tracker import Frame, Tracker, check_promptable, check_remembered
+
+SIDE = 16
+TOLERANCE = 1e-4
+
+
+@cache
+def frame(index: int) -> Frame:
+    random = torch.Generator().manual_seed(index)
+
+    def maps(channels: int, side: int) -> torch.Tensor:
+        return torch.randn(1, channels, side, side, generator=random)
+
+    return Frame(ImageFeatures(maps(64, SIDE), maps(8, 4 * SIDE), maps(16, 2 * SIDE)), 320, 200)
+
+
+@pytest.fixture
+def tracker() -> Tracker:
+    return Tracker(weights.build(PRESETS["test"], None))
+
+
+class Video:
+    """A session over random frames."""
+
+    def __init__(self, tracker: Tracker) -> None:
+        self.tracker = tracker
+        self.objects: dict[int, TrackedObject] = {}
+        self.recorder = StageRecorder()
+
+    def prompt(self, obj_id: int, index: int, prompt: Prompt, *, clear: bool = False) -> FrameState:
+        obj = self.objects.setdefault(obj_id, TrackedObject(obj_id))
+        obj.prompts[index] = combine(obj.prompts.get(index), prompt, clear_previous=clear)
+        state = self.tracker.prompt(
+            obj, index, obj.prompts[index], frame(index), clear_previous=clear, recorder=self.recorder
+        )
+        obj.bank.prompt(index, state)
+        return state
+
+    def track(self, first: int, last: int) -> dict[int, dict[int, FrameState]]:
+        objects = list(self.objects.values())
+        for index in sorted({i for o in objects for i in o.bank.prompted}):
+            self.tracker.memorize_prompted(objects, index, frame(index), self.recorder)
+        states = {}
+        for index in range(first, last):
+            states[index] = self.tracker.track(objects, index, frame(index), recorder=self.recorder)
+            self.tracker.memorize_tracked(objects, index, frame(index), self.recorder)
+        return states
+
+    def stages(self) -> list[str]:
+        names = [r.name for r in self.recorder.records]
+        self.recorder.records.clear()
+        return names
+
+
+def test_objects_in_a_batch_equal_objects_alone(tracker: Tracker) -> None:
+    together = Video(tracker)
+    together.prompt(1, 0, Prompt([Point(50, 60)]))
+    together.prompt(2, 0, Prompt(box=Box(100, 20, 180, 120)))
+    together.prompt(3, 2, Prompt([Point(200, 100)]))  # another number of memories: another batch
+    all_states = together.track(0, 8)
+    sizes = {r.attributes["maskmesh.batch.size"] for r in together.recorder.records if "batch" in str(r)}
+    assert {1, 2} <= sizes
+    for obj_id, index, prompt in (
+        (1, 0, Prompt([Point(50, 60)])),
+        (2, 0, Prompt(box=Box(100, 20, 180, 120))),
+        (3, 2, Prompt([Point(200, 100)])),
+    ):
+        alone = Video(tracker)
+        alone.prompt(obj_id, index, prompt)
+        for i, states in alone.track(0, 8).items():
+            here, there = states[obj_id].low_res_masks, all_states[i][obj_id].low_res_masks
+            assert float((here - there).abs().max() / there.abs().max()) < 5 * TOLERANCE
+
+
+def test_an_object_is_tracked_before_its_first_prompt(tracker: Tracker) -> None:
+    video = Video(tracker)
+    video.prompt(1, 0, Prompt([Point(50, 60)]))
+    video.prompt(2, 4, Prompt([Point(150, 60)]))
+    states = video.track(0, 6)
+    assert list(states[1]) == [1, 2]
+    assert states[4][2] is video.objects[2].bank.conditioning[4]
+
+
+def test_a_corrected_mask_stays_and_what_follows_changes(tracker: Tracker) -> None:
+    video = Video(tracker)
+    video.prompt(1, 0, Prompt([Point(50, 60)]))
+    before = video.track(0, 12)
+    corrected = video.prompt(1, 5, Prompt([Point(250, 150), Point(20, 20, False)]))
+    after = video.track(0, 12)
+    assert torch.equal(after[5][1].low_res_masks, corrected.low_res_masks)
+    assert not torch.equal(after[6][1].low_res_masks, before[6][1].low_res_masks)
+    # And it stays, however often the video is propagated.
+    again = video.track(0, 12)
+    assert torch.equal(again[5][1].low_res_masks, corrected.low_res_masks)
+    for index in range(12):
+        assert torch.equal(again[index][1].low_res_masks, after[index][1].low_res_masks)
+
+
+def test_memory_conditions_a_prompt_only_where_the_object_was_tracked(tracker: Tracker) -> None:
+    video = Video(tracker)
+    video.prompt(1, 0, Prompt([Point(50, 60)]))
+    assert video.stages() == ["prompt_encoder", "mask_decoder"]
+    video.track(0, 3)
+    video.stages()
+    video.prompt(1, 2, Prompt([Point(50, 60)]))
+    assert video.stages() == ["memory_attention", "prompt_encoder", "mask_decoder"]
+    video.prompt(1, 9, Prompt([Point(50, 60)]))
+    assert video.stages() == ["prompt_encoder", "mask_decoder"]
+
+
+def test_a_click_memorizes_nothing(tracker: Tracker) -> None:
+    video = Video(tracker)
+    video.prompt(1, 0, Prompt([Point(50, 60)]))
+    assert video.objects[1].bank.prompted[0].memory_features is None
+    video.stages()
+    video.track(0, 1)
+    assert video.stages() == ["memory_encoder"]
+    memory = video.objects[1].bank.conditioning[0].memory_features
+    assert memory is not None
+    assert memory.dtype is torch.bfloat16
+
+
+def test_a_correcting_click_sees_the_mask_it_corrects(tracker: Tracker) -> None:
+    points = [Point(50, 60), Point(150, 100, False)]
+    one_by_one, at_once, cleared = Video(tracker), Video(tracker), Video(tracker)
+    one_by_one.prompt(1, 0, Prompt(points[:1]))
+    refined = one_by_one.prompt(1, 0, Prompt(points[1:]))
+    fresh = at_once.prompt(1, 0, Prompt(points))
+    assert not torch.equal(refined.low_res_masks, fresh.low_res_masks)
+    cleared.prompt(1, 0, Prompt([Point(300, 10)]))
+    start_over = cleared.prompt(1, 0, Prompt(points), clear=True)
+    assert torch.equal(start_over.low_res_masks, fresh.low_res_masks)
+
+
+def test_one_click_takes_the_best_of_three(tracker: Tracker) -> None:
+    click = [Prompt([Point(50, 60)])]
+    video = Video(tracker)
+    best = video.prompt(1, 0, click[0])
+    three = tracker.segment_image(frame(0), click, multimask_output=True, recorder=StageRecorder())[0]
+    assert len(three) == 3
+    assert torch.equal(three[0].low_res_masks, best.low_res_masks)
+    assert best.predicted_iou == max(s.predicted_iou for s in three)
+
+
+def test_an_unstable_single_mask_falls_back_to_the_best_alternative() -> None:
+    stable = torch.full((1, 8, 8), 3.0)
+    unstable = torch.linspace(-0.06, 0.06, 64).view(1, 8, 8)
+    assert float(stability_score(stable[None])) == 1
+    assert float(stability_score(unstable[None])) < 0.5
+    assert float(stability_score(torch.full((1, 1, 8, 8), -9.0))) == 1
+    others = torch.stack([torch.full((8, 8), float(v)) for v in (5, 6, 7)])
+    masks = torch.stack([torch.cat((stable, others)), torch.cat((unstable, others))])
+    ious = torch.tensor([[0.1, 0.3, 0.9, 0.5], [0.1, 0.3, 0.9, 0.5]])
+    chosen, scores = stable_mask(masks, ious)
+    assert torch.equal(chosen[0, 0], stable[0])
+    assert torch.equal(chosen[1, 0], others[1])
+    assert scores.flatten().tolist() == pytest.approx([0.1, 0.9])
+
+
+def test_objects_out_of_sight() -> None:
+    model = weights.build(PRESETS["test"], None)
+    *_, bias = model.sam_mask_decoder.pred_obj_score_head.parameters()
+    torch.nn.init.constant_(bias, -8.0)
+    video = Video(Tracker(model))
+    state = video.prompt(1, 0, Prompt([Point(50, 60)]))
+    assert state.object_score_logit < 0
+    assert float(state.low_res_masks.max()) == NO_OBJECT_LOGIT
+    assert state.object_pointer is not None
+    assert torch.equal(state.object_pointer, model.no_obj_ptr[0])
+    video.track(0, 1)
+    with_embedding = video.objects[1].bank.conditioning[0].memory_features
+    torch.nn.init.zeros_(model.no_obj_embed_spatial)
+    with torch.inference_mode():
+        without = model.encode_memory(
+            frame(0).features, state.low_res_masks[None], torch.tensor([-1.0]), torch.tensor([True])
+        )
+    assert with_embedding is not None
+    assert not torch.equal(with_embedding, without[0])
+
+
+def test_a_mask_prompt_is_the_output(tracker: Tracker) -> None:
+    mask = np.zeros((200, 320), dtype=bool)
+    mask[50:120, 100:220] = True
+    video = Video(tracker)
+    state = video.prompt(1, 0, Prompt(mask=RleMask.encode(mask)))
+    assert float(state.low_res_masks.max()) == pytest.approx(10)
+    assert float(state.low_res_masks.min()) == pytest.approx(-10)
+    assert state.object_score_logit == 10
+    shown = tracker.object_mask(1, state, frame(0), MaskFormat.COCO_RLE).mask
+    assert isinstance(shown, RleMask)
+    found = shown.decode()
+    assert (found & mask).sum() / (found | mask).sum() > 0.95
+    empty = video.prompt(2, 0, Prompt(mask=RleMask.encode(np.zeros((200, 320), dtype=bool))))
+    assert empty.object_score_logit == -10
+    assert torch.equal(empty.object_pointer, tracker.model.no_obj_ptr[0])  # type: ignore[arg-type]
+
+
+def test_logits_come_as_they_are(tracker: Tracker) -> None:
+    video = Video(tracker)
+    state = video.prompt(1, 0, Prompt([Point(50, 60)]))
+    shown = tracker.object_mask(1, state, frame(0), MaskFormat.LOW_RES_LOGITS).mask
+    assert isinstance(shown, LowResLogits)
+    assert shown.values.shape == (64, 64)
+    np.testing.assert_array_equal(shown.values, state.low_res_masks[0].numpy())
+
+
+def test_memory_is_bounded_and_says_so() -> None:
+    tracker = Tracker(weights.build(PRESETS["test"], None), session_memory_bytes=1)
+    video = Video(tracker)
+    video.prompt(1, 0, Prompt([Point(50, 60)]))
+    video.track(0, 40)
+    bank = video.objects[1].bank
+    assert len(bank.tracked) == 16
+    check_promptable(video.objects[1], 30)
+    with pytest.raises(FrameOutOfMemory) as caught:
+        check_promptable(video.objects[1], 10)
+    assert caught.value.metadata["frame_index"] == "10"
+    with pytest.raises(FrameOutOfMemory):
+        check_remembered([video.objects[1]], 24)
+    check_remembered([video.objects[1]], 40)
+    check_remembered([video.objects[1]], 0)
