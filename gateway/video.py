@@ -94,9 +94,16 @@ class VideoReader:
             if self._container is None or not 0 <= ahead <= PASS_OVER:
                 self._seek(frame_index)
             frame = self._advance(frame_index)
+            if frame is None:
+                # Not every container finds the key frame before: from the beginning, then.
+                self._restart()
+                frame = self._advance(frame_index)
         except av.FFmpegError as error:
             self.close()
             raise InvalidVideo(f"frame {frame_index} cannot be decoded: {error}", field=FIELD) from error
+        if frame is None:
+            self.close()
+            raise InvalidVideo(f"frame {frame_index} cannot be decoded", field=FIELD)
         self._next = frame_index + 1
         return _pixels(frame)
 
@@ -106,33 +113,31 @@ class VideoReader:
             self._container.close()
         self._container, self._frames = None, iter(())
 
-    def _seek(self, frame_index: int) -> None:
-        times = self._index.times
-        if self._container is None or not times:
-            self.close()
-            self._container = _open(self._path)
-        if times and frame_index > 0:
-            # To the key frame before; what lies between is decoded and passed over.
-            self._container.seek(times[frame_index], stream=_video_stream(self._container), backward=True)
-        elif times:
-            self._container.seek(times[0], stream=_video_stream(self._container), backward=True)
+    def _restart(self) -> None:
+        self.close()
+        self._container = _open(self._path)
         self._frames = _decode(self._container)
         self._next = 0
 
+    def _seek(self, frame_index: int) -> None:
+        """To the key frame before; what lies between is decoded and passed over."""
+        times = self._index.times
+        if self._container is None or not times or frame_index == 0:
+            self._restart()
+        if times and frame_index > 0:
+            stream = _video_stream(self._container)
+            self._container.seek(times[frame_index], stream=stream, backward=True)
+            self._frames = _decode(self._container)
+
     def _advance(self, frame_index: int) -> Any:
+        """Decode up to a frame; None where it does not come."""
         if not self._index.times:
             for _ in range(frame_index - self._next):
                 next(self._frames, None)
-            frame = next(self._frames, None)
-        else:
-            wanted = self._index.times[frame_index]
-            frame = next((f for f in self._frames if f.pts is None or f.pts >= wanted), None)
-            if frame is not None and frame.pts != wanted:
-                frame = None
-        if frame is None:
-            self.close()
-            raise InvalidVideo(f"frame {frame_index} cannot be decoded", field=FIELD)
-        return frame
+            return next(self._frames, None)
+        wanted = self._index.times[frame_index]
+        frame = next((f for f in self._frames if f.pts is None or f.pts >= wanted), None)
+        return frame if frame is not None and frame.pts == wanted else None
 
 
 def _open(path: Path) -> Any:

@@ -1,0 +1,86 @@
+import asyncio
+import threading
+import time
+
+import pytest
+
+from maskmesh import ResourceExhausted, telemetry
+from maskmesh.device_worker import DeviceWorker, Priority
+
+
+async def test_one_thread_of_its_own() -> None:
+    worker = DeviceWorker("device")
+    threads = {await worker.run(threading.get_ident) for _ in range(5)}
+    assert len(threads) == 1
+    assert threads != {threading.get_ident()}
+    worker.close()
+
+
+async def test_what_somebody_waits_for_goes_first() -> None:
+    worker = DeviceWorker("device")
+    order: list[str] = []
+    release = threading.Event()
+    blocker = asyncio.ensure_future(worker.run(release.wait))
+    await asyncio.sleep(0.01)
+    ahead = [
+        asyncio.ensure_future(worker.run(lambda i=i: order.append(f"ahead {i}"), priority=Priority.AHEAD))  # type: ignore[misc]
+        for i in range(2)
+    ]
+    click = asyncio.ensure_future(worker.run(lambda: order.append("click")))
+    await asyncio.sleep(0.01)
+    release.set()
+    await asyncio.gather(blocker, *ahead, click)
+    assert order == ["click", "ahead 0", "ahead 1"]
+    worker.close()
+
+
+async def test_work_whose_caller_left_is_skipped() -> None:
+    worker = DeviceWorker("device")
+    release = threading.Event()
+    ran: list[int] = []
+    blocker = asyncio.ensure_future(worker.run(release.wait))
+    await asyncio.sleep(0.01)
+    left = asyncio.ensure_future(worker.run(lambda: ran.append(1)))
+    await asyncio.sleep(0.01)
+    left.cancel()
+    release.set()
+    await blocker
+    await worker.run(lambda: ran.append(2))
+    assert ran == [2]
+    worker.close()
+
+
+async def test_a_full_queue_refuses_at_once() -> None:
+    worker = DeviceWorker("device", max_queue=1)
+    release = threading.Event()
+    blocker = asyncio.ensure_future(worker.run(release.wait))
+    await asyncio.sleep(0.05)
+    waiting = asyncio.ensure_future(worker.run(int))
+    await asyncio.sleep(0.01)
+    with pytest.raises(ResourceExhausted) as caught:
+        await worker.run(int)
+    assert caught.value.metadata == {"resource": "queue"}
+    release.set()
+    await asyncio.gather(blocker, waiting)
+    worker.close()
+
+
+async def test_waiting_is_recorded_and_errors_come_back() -> None:
+    worker = DeviceWorker("device")
+    recorder = telemetry.StageRecorder()
+    blocker = asyncio.ensure_future(worker.run(lambda: time.sleep(0.05)))
+    await asyncio.sleep(0.01)
+
+    def work() -> None:
+        with recorder.stage(telemetry.MASK_DECODER, batch__size=3):
+            raise ValueError("broken")
+
+    with pytest.raises(ValueError, match="broken"):
+        await worker.run(work, recorder=recorder)
+    await blocker
+    queue, stage = recorder.records
+    assert (queue.name, queue.attributes) == ("queue", {telemetry.WAITS_FOR: "device"})
+    assert queue.end_ns - queue.start_ns > 20_000_000
+    assert queue.end_ns <= stage.start_ns
+    assert stage.attributes == {telemetry.BATCH_SIZE: 3}
+    worker.close()

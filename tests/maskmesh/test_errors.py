@@ -1,0 +1,70 @@
+import grpc
+import pytest
+
+from maskmesh import InvalidPrompt, MaskmeshError, ResourceExhausted, Unavailable, errors
+from maskmesh.v1 import error_reason_pb2
+
+LEAVES = [
+    c for c in errors.all_errors() if c not in (MaskmeshError, errors.NotFound, errors.FailedPrecondition)
+]
+
+
+def make(cls: type[MaskmeshError]) -> MaskmeshError:
+    if issubclass(cls, errors.InvalidRequest):
+        return cls("no good", field="prompt.points[0].x", limit=7)
+    if issubclass(cls, ResourceExhausted):
+        return cls("full", resource="sessions", retry_seconds=2.5)
+    return cls("so it is", session_id="s")
+
+
+def over_the_wire(error: MaskmeshError) -> Exception:
+    status = errors.to_status(error)
+    metadata = grpc.aio.Metadata(("grpc-status-details-bin", status.SerializeToString()))
+    call = grpc.aio.AioRpcError(error.code, grpc.aio.Metadata(), metadata, details=error.message)
+    return errors.from_rpc_error(call)
+
+
+@pytest.mark.parametrize("cls", LEAVES)
+def test_every_class_comes_back_as_itself(cls: type[MaskmeshError]) -> None:
+    sent = make(cls)
+    back = over_the_wire(sent)
+    assert type(back) is cls
+    assert isinstance(back, MaskmeshError)
+    assert (back.message, back.metadata, back.code) == (sent.message, sent.metadata, sent.code)
+    assert str(back) == sent.message
+    if isinstance(sent, ResourceExhausted):
+        assert isinstance(back, ResourceExhausted)
+        assert back.retry_seconds == 2.5
+
+
+def test_every_reason_is_used_once() -> None:
+    reasons = [c.reason for c in LEAVES]
+    assert len(reasons) == len(set(reasons))
+    assert set(reasons) == {v.number for v in error_reason_pb2.ErrorReason.DESCRIPTOR.values} - {0}
+
+
+def test_codes_are_those_of_the_contract() -> None:
+    codes = {c.__name__: c.code.name for c in LEAVES}
+    assert codes["SessionNotFound"] == codes["ObjectNotFound"] == "NOT_FOUND"
+    assert codes["InvalidPrompt"] == codes["ImageTooLarge"] == "INVALID_ARGUMENT"
+    assert codes["NothingPrompted"] == codes["ModelMismatch"] == "FAILED_PRECONDITION"
+    assert codes["ResourceExhausted"] == "RESOURCE_EXHAUSTED"
+    assert codes["Unavailable"] == "UNAVAILABLE"
+    assert codes["InternalError"] == "INTERNAL"
+
+
+def test_a_bad_field_is_named_for_any_client() -> None:
+    from google.rpc import error_details_pb2
+
+    status = errors.to_status(InvalidPrompt("no good", field="prompt.box"))
+    request = error_details_pb2.BadRequest()
+    assert any(detail.Unpack(request) for detail in status.details)
+    assert request.field_violations[0].field == "prompt.box"
+
+
+def test_foreign_errors_stay_themselves() -> None:
+    nothing = grpc.aio.Metadata()
+    lost = grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, nothing, nothing, details="refused")
+    assert isinstance(errors.from_rpc_error(lost), Unavailable)
+    late = grpc.aio.AioRpcError(grpc.StatusCode.DEADLINE_EXCEEDED, nothing, nothing)
+    assert errors.from_rpc_error(late) is late
