@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from opentelemetry.trace import SpanContext
 
+from maskmesh.device_worker import Ticket
 from maskmesh.errors import EmbeddingNotFound, ResourceExhausted
 from maskmesh.types import TensorSpec
 
@@ -75,6 +76,7 @@ class _Flight:
     """One embedding that is being made, and who waits for it."""
 
     task: "asyncio.Task[Embedding]"
+    ticket: Ticket
     waiters: int = 0
     pins: dict[str, float] = field(default_factory=dict)
 
@@ -134,9 +136,12 @@ class EmbeddingCache:
         size: int,
         create: Callable[[], Awaitable[Embedding]],
         pin: Pin | None = None,
+        ticket: Ticket | None = None,
     ) -> tuple[Embedding, Outcome]:
         """The entry, made by ``create`` if need be; ``size`` is how many bytes it will have.
 
+        ``ticket`` is the place of ``create``'s work in the device's queue: who joins it with a better
+        one takes it forward.
         Raises ResourceExhausted where there is no room, and whatever ``create`` raises.
         """
         found = self.hit(key, pin)
@@ -145,13 +150,16 @@ class EmbeddingCache:
         flight = self._flights.get(key)
         outcome = Outcome.JOINED if flight else Outcome.MISS
         if flight is None:
-            flight = _Flight(asyncio.ensure_future(self._fill(key, size, create)))
+            work = asyncio.ensure_future(self._fill(key, size, create))
+            flight = _Flight(work, ticket or Ticket())
             self._flights[key] = flight
             self.statistics.misses += 1
         else:
             self.statistics.joined += 1
         if pin is not None:
             flight.pins[pin.owner] = time.monotonic() + pin.ttl_seconds
+        if ticket is not None:
+            flight.ticket.hurry(ticket.priority)
         flight.waiters += 1
         try:
             return await asyncio.shield(flight.task), outcome

@@ -18,7 +18,7 @@ from encoder_svc.images import decode_image
 from encoder_svc.loading import LoadedModel
 from encoder_svc.model.preprocess import preprocess
 from maskmesh import telemetry
-from maskmesh.device_worker import DeviceWorker, Priority
+from maskmesh.device_worker import DeviceWorker, Ticket, TicketGate
 from maskmesh.errors import InvalidRequest
 from maskmesh.types import ByteArray, Image, TensorSpec
 from maskmesh.wire import image_key
@@ -41,6 +41,11 @@ class Encoder:
         self._max_pixels = settings.max_pixels
         self._worker = DeviceWorker("encoder-device", max_queue=settings.max_queue)
         self._decoders = ThreadPoolExecutor(settings.decode_threads, thread_name_prefix="decode")
+        self._decoded = TicketGate(
+            settings.decode_threads + 1,
+            reserved=settings.decode_threads,
+            max_waiting=settings.max_queue,
+        )
         self._seen: set[str] = set()
         self._synchronize: Callable[[], None] | None = None
         if loaded.device.type == "cuda":
@@ -80,7 +85,7 @@ class Encoder:
         )
 
     async def encode(
-        self, image: Image, *, key: str, priority: Priority, recorder: telemetry.StageRecorder
+        self, image: Image, *, key: str, ticket: Ticket, recorder: telemetry.StageRecorder
     ) -> Embedding:
         """Encode one image whose content must have the digest ``key``.
 
@@ -94,14 +99,16 @@ class Encoder:
             recorder.add(telemetry.QUEUE, submitted_ns, time.time_ns(), dict(waited))
             return self._decode(image, key, recorder)
 
-        pixels = await asyncio.get_running_loop().run_in_executor(self._decoders, decode)
-        decoded_ns = recorder.records[-1].end_ns
-        return await self._worker.run(
-            lambda: self._encode(pixels, recorder),
-            recorder=recorder,
-            priority=priority,
-            since_ns=decoded_ns,
-        )
+        # Decoded pictures are large: only so many wait for the device at once.
+        async with self._decoded.enter(ticket):
+            pixels = await asyncio.get_running_loop().run_in_executor(self._decoders, decode)
+            decoded_ns = recorder.records[-1].end_ns
+            return await self._worker.run(
+                lambda: self._encode(pixels, recorder),
+                recorder=recorder,
+                ticket=ticket,
+                since_ns=decoded_ns,
+            )
 
     def close(self) -> None:
         """Stop the threads."""

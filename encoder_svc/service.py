@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import socket
+import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
@@ -16,7 +17,7 @@ from encoder_svc.config import EncoderSettings
 from encoder_svc.encoder import Encoder
 from encoder_svc.loading import load_model
 from maskmesh import telemetry, wire
-from maskmesh.device_worker import Priority
+from maskmesh.device_worker import Priority, Ticket
 from maskmesh.errors import InvalidRequest, ModelMismatch
 from maskmesh.internal.v1 import encoder_pb2, encoder_pb2_grpc
 from maskmesh.serving import Service
@@ -94,22 +95,31 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
     ) -> tuple[Embedding, Outcome]:
         image = wire.image_from_proto(request.image, field="image", max_pixels=self._settings.max_pixels)
         interactive = request.priority == encoder_pb2.ENCODE_PRIORITY_INTERACTIVE
+        ticket = Ticket(Priority.INTERACTIVE if interactive else Priority.AHEAD)
         recorder = self.encoder.recorder()
+        asked_ns = time.time_ns()
         filled_by = trace.get_current_span().get_span_context()
 
         async def create() -> Embedding:
+            waited: dict[str, telemetry.AttributeValue] = {telemetry.WAITS_FOR: "cache"}
+            recorder.add(telemetry.QUEUE, asked_ns, time.time_ns(), waited)
             try:
                 made = await self.encoder.encode(
                     image,
                     key=request.key,
-                    priority=Priority.INTERACTIVE if interactive else Priority.AHEAD,
+                    ticket=ticket,
                     recorder=recorder,
                 )
             finally:
                 telemetry.emit(recorder.records, None)
             return replace(made, filled_by=filled_by)
 
-        return await self.cache.get_or_create(key, self.encoder.num_bytes, create, pin)
+        found = await self.cache.get_or_create(key, self.encoder.num_bytes, create, pin, ticket)
+        if found[1] is Outcome.JOINED:
+            # The work is in the trace of whoever began it; here it is what this call waited for.
+            joined: dict[str, telemetry.AttributeValue] = {telemetry.WAITS_FOR: "encode"}
+            telemetry.emit([telemetry.StageRecord(telemetry.QUEUE, asked_ns, time.time_ns(), joined)], None)
+        return found
 
     async def Fetch(
         self, request: encoder_pb2.FetchRequest, context: Any

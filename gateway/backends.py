@@ -47,7 +47,7 @@ class EncoderBackend:
     async def unpin(self, owner: str, keys: list[str]) -> None:
         """Release pins; without keys, all of the owner's."""
         with raising_ours():
-            await self._stub.Unpin(encoder_pb2.UnpinRequest(owner=owner, keys=keys))
+            await self._stub.Unpin(encoder_pb2.UnpinRequest(owner=owner, keys=keys), timeout=5.0)
 
     async def model(self) -> ModelInfo:
         """The model that the service runs; waits until the service is there."""

@@ -5,18 +5,28 @@ import io
 import shutil
 import tempfile
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 from PIL import Image as PillowImage
 from PIL import UnidentifiedImageError
 
 from gateway.video import VideoIndex, VideoReader, index_video
-from maskmesh.errors import ImageTooLarge, InvalidImage, InvalidRequest, ResourceExhausted
+from maskmesh.errors import (
+    ImageTooLarge,
+    InvalidImage,
+    InvalidRequest,
+    ResourceExhausted,
+    SessionNotFound,
+)
 from maskmesh.types import EncodedImage, Image, RawImage
 from maskmesh.wire import check_pixels
+
+T = TypeVar("T")
 
 FIELD = "frame"
 _FORMATS = ("JPEG", "PNG")
@@ -76,14 +86,21 @@ class FrameReader:
     on the same thread.
     """
 
-    def __init__(self, source: FrameSource) -> None:
+    def __init__(self, source: FrameSource, session_id: str) -> None:
         self._source = source
+        self._session_id = session_id
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="read-frames")
 
     async def read(self, frame_index: int) -> Image:
-        """One frame.  Raises InvalidImage or InvalidVideo where it is broken."""
+        """One frame.
+
+        Raises InvalidVideo where it is broken, SessionNotFound where the session has ended meanwhile.
+        """
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._thread, self._source.read, frame_index)
+        try:
+            return await loop.run_in_executor(self._thread, self._source.read, frame_index)
+        except FileNotFoundError as error:
+            raise SessionNotFound("the session has ended", session_id=self._session_id) from error
 
     def close(self) -> None:
         """Close the source as soon as nobody reads."""
@@ -97,8 +114,10 @@ class FrameStore:
     All have one size.  Additions go through :class:`Addition` and happen as a whole or not at all.
     """
 
-    def __init__(self, parent: Path | None, limits: FrameLimits) -> None:
+    def __init__(self, session_id: str, parent: Path | None, limits: FrameLimits) -> None:
         self.limits = limits
+        self._session_id = session_id
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="add-frames")
         self.folder = Path(tempfile.mkdtemp(prefix="maskmesh-session-", dir=parent))
         self.num_frames = 0
         self.num_bytes = 0
@@ -114,8 +133,10 @@ class FrameStore:
     def open_reader(self) -> FrameReader:
         """A reader of its own for each user, so that one's jumps do not cost the other."""
         if self.video is not None:
-            return FrameReader(_VideoFrames(self.folder / "video", self.video))
-        return FrameReader(_ImageFrames(self.folder, (self.width, self.height)))
+            source: FrameSource = _VideoFrames(self.folder / "video", self.video)
+        else:
+            source = _ImageFrames(self.folder, (self.width, self.height))
+        return FrameReader(source, self._session_id)
 
     def check_index(self, frame_index: int, *, field: str = "frame_index") -> None:
         """Raises InvalidRequest for a frame that the session does not have."""
@@ -124,9 +145,21 @@ class FrameStore:
                 f"the session has {self.num_frames} frames, no frame {frame_index}", field=field
             )
 
-    def close(self) -> None:
+    async def on_thread(self, function: Callable[..., T], *arguments: Any) -> T:
+        """Run a step of an addition: one after the other, and not on the event loop.
+
+        Raises SessionNotFound where the session has ended.
+        """
+        try:
+            future = self._thread.submit(function, *arguments)
+        except RuntimeError as error:  # the thread has been shut down
+            raise SessionNotFound("the session has ended", session_id=self._session_id) from error
+        return await asyncio.wrap_future(future)
+
+    async def close(self) -> None:
         """Delete everything."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        await self.on_thread(shutil.rmtree, self.folder, True)
+        self._thread.shutdown(wait=False)
 
 
 class Addition:
@@ -185,20 +218,18 @@ class Addition:
 
         Raises InvalidVideo where the video cannot be read, InvalidRequest where nothing was added.
         """
-        store, first = self._store, self._store.num_frames
+        store, first, index = self._store, self._store.num_frames, None
         if self._has_video:
             limits = store.limits
-            index = index_video(self._folder / "video", max_pixels=limits.max_pixels)
-            if index.num_frames > limits.max_frames:
-                raise ResourceExhausted(
-                    f"a session takes at most {limits.max_frames} frames", resource="frames"
-                )
-            store.video, self._count = index, index.num_frames
-            self._size = (index.width, index.height)
+            index = index_video(
+                self._folder / "video", max_pixels=limits.max_pixels, max_frames=limits.max_frames
+            )
+            self._count, self._size = index.num_frames, (index.width, index.height)
         if not self._count or self._size is None:
             raise InvalidRequest("no frames were sent", field="content")
         for path in self._folder.iterdir():
             path.rename(store.folder / path.name)
+        store.video = index
         store.num_frames += self._count
         store.num_bytes += self._bytes
         store.width, store.height = self._size
@@ -225,7 +256,8 @@ def image_size(image: EncodedImage, *, max_pixels: int) -> tuple[int, int]:
     try:
         with PillowImage.open(io.BytesIO(image.data), formats=_FORMATS) as opened:
             check_pixels(opened.width, opened.height, field=FIELD, max_pixels=max_pixels)
-            turned = opened.getexif().get(0x0112, 1) >= 5  # orientations 5 to 8 lie on their side
+            # Orientations 5 to 8 lie on their side.
+            turned = opened.getexif().get(0x0112) in (5, 6, 7, 8)
             return (opened.height, opened.width) if turned else (opened.width, opened.height)
     except (PillowImage.DecompressionBombError, PillowImage.DecompressionBombWarning) as error:
         raise ImageTooLarge(str(error), field=FIELD, limit=max_pixels) from error

@@ -1,6 +1,7 @@
 """A propagation: frames read and encoded ahead, tracked in order, delivered in order."""
 
 import asyncio
+import logging
 import time
 import uuid
 from collections.abc import AsyncIterator, Coroutine
@@ -16,10 +17,12 @@ from gateway.embeddings import encode_frame, frame_ref, read_frame
 from gateway.frame_trace import FrameTrace
 from gateway.session import GatewaySession
 from maskmesh import wire
-from maskmesh.errors import raising_ours
+from maskmesh.errors import MaskmeshError, raising_ours
 from maskmesh.internal.v1 import embedding_pb2, tracker_pb2
 from maskmesh.types import EmbeddingRef, MaskFormat
 from maskmesh.v1 import types_pb2
+
+logger = logging.getLogger(__name__)
 
 # Pins are released in batches: they also expire, and a call for each frame costs more than it frees.
 UNPIN_BATCH = 8
@@ -96,7 +99,7 @@ class Propagation:
             opening = (opening_ns, time.time_ns())
             self._spawn(self._read_ahead(frames, start_ns, opening))
             self._spawn(self._send(call))
-            self._spawn(self._receive(call))
+            self._spawn(self._receive(call, len(frames)))
             while (result := await self._results.get()) is not None:
                 if isinstance(result, BaseException):
                     raise result
@@ -109,6 +112,7 @@ class Propagation:
             await asyncio.gather(*self._tasks, return_exceptions=True)
             for trace in self._traces.values():
                 trace.abandoned()
+            self._unpin_later([])
 
     def _extent(self, extent: Extent, first_prompted: int) -> range:
         start = first_prompted if extent.start is None else extent.start
@@ -172,10 +176,9 @@ class Propagation:
                 frame_index=index, embedding=wire.ref_to_proto(ref), traceparent=traceparent
             )
             await _write(call, tracker_pb2.TrackRequest(frame=frame))
-        await call.done_writing()
 
-    async def _receive(self, call: Any) -> None:
-        """Take results as they come, and answer questions for embeddings."""
+    async def _receive(self, call: Any, expected: int) -> None:
+        """Take results as they come, and answer questions for embeddings up to the last one."""
         with raising_ours():
             async for response in call:
                 received_ns = time.time_ns()
@@ -183,6 +186,9 @@ class Propagation:
                     case "result":
                         result = response.result
                         await self._results.put(_Result(result.frame, result.handling, received_ns))
+                        expected -= 1
+                        if not expected:
+                            await call.done_writing()
                     case "embedding_needed":
                         self._spawn(self._answer(call, response.embedding_needed.frame_index))
         await self._results.put(None)
@@ -215,7 +221,25 @@ class Propagation:
             self._unpin.append(ref.key)
         if len(self._unpin) >= UNPIN_BATCH:
             keys, self._unpin = self._unpin, []
-            self._spawn(self._encoder.unpin(self._session.session_id, keys))
+            self._unpin_later(keys)
+
+    def _unpin_later(self, keys: list[str]) -> None:
+        """Release pins (all of the session's without keys) beside everything else: they also expire."""
+        unpinning = asyncio.ensure_future(unpin(self._encoder, self._session.session_id, keys))
+        _unpinning.add(unpinning)
+        unpinning.add_done_callback(_unpinning.discard)
+
+
+# The event loop holds tasks weakly: somebody must hold them until they are done.
+_unpinning: set["asyncio.Task[None]"] = set()
+
+
+async def unpin(encoder: EncoderBackend, owner: str, keys: list[str]) -> None:
+    """Release pins; a failure is worth a line in the log and no more."""
+    try:
+        await encoder.unpin(owner, keys)
+    except (MaskmeshError, grpc.RpcError) as error:
+        logger.info("pins of %s are left to expire: %s", owner, error)
 
 
 async def _timed(work: Coroutine[Any, Any, EmbeddingRef]) -> tuple[EmbeddingRef, int]:

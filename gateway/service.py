@@ -50,7 +50,9 @@ class SegmentationServicer(segmentation_pb2_grpc.SegmentationServiceServicer):
         ]
         self._encoder = EncoderBackend(self._channels[0])
         self._tracker = TrackerBackend(self._channels[1])
-        limits = FrameLimits(settings.max_session_bytes, settings.max_frames, settings.max_pixels)
+        # A decoded frame goes to the encoder in one message.
+        self._max_pixels = min(settings.max_pixels, (settings.max_message_bytes - 2**16) // 3)
+        limits = FrameLimits(settings.max_session_bytes, settings.max_frames, self._max_pixels)
         self._sessions = GatewaySessions(
             folder=settings.data_dir, limits=limits, max_sessions=settings.max_sessions
         )
@@ -64,7 +66,7 @@ class SegmentationServicer(segmentation_pb2_grpc.SegmentationServiceServicer):
         """Delete the frames and close the connections."""
         if hasattr(self, "_sweeper"):
             self._sweeper.cancel()
-        self._sessions.close()
+        await self._sessions.close()
         for channel in self._channels:
             await channel.close()
 
@@ -132,17 +134,12 @@ class SegmentationServicer(segmentation_pb2_grpc.SegmentationServiceServicer):
         if first is None or first.WhichOneof("content") != "config":
             raise InvalidRequest("the configuration comes first", field="config")
         session = self._session(first.config.session_id)
-        async with session.appending:
-            addition = Addition(session.frames)
-            try:
-                async for request in request_iterator:
-                    session.renew()
-                    await self._append(addition, request)
-                first_frame = await asyncio.to_thread(addition.commit)
-            finally:
-                await asyncio.to_thread(addition.close)
-            session.forget_reader()
-        await self._tracker.renew_session(session.session_id)
+        renewal = asyncio.ensure_future(self._keep_alive(session))
+        try:
+            async with session.appending:
+                first_frame = await self._add_frames(session, request_iterator)
+        finally:
+            renewal.cancel()
         return segmentation_pb2.AppendFramesResponse(
             first_frame_index=first_frame,
             num_frames=session.frames.num_frames,
@@ -151,17 +148,41 @@ class SegmentationServicer(segmentation_pb2_grpc.SegmentationServiceServicer):
             frames_per_second=session.frames.frames_per_second,
         )
 
-    async def _append(self, addition: Addition, request: segmentation_pb2.AppendFramesRequest) -> None:
-        match request.WhichOneof("content"):
-            case "frame":
-                image = wire.image_from_proto(
-                    request.frame, field="frame", max_pixels=self._settings.max_pixels
-                )
-                await asyncio.to_thread(addition.add_frame, image)
-            case "video_chunk":
-                await asyncio.to_thread(addition.add_video_chunk, request.video_chunk)
-            case _:
-                raise InvalidRequest("send frames or a video after the configuration", field="content")
+    async def _add_frames(
+        self,
+        session: GatewaySession,
+        requests: AsyncIterator[segmentation_pb2.AppendFramesRequest],
+    ) -> int:
+        """Take in all frames of a call or none; returns the index of the first.
+
+        The session's one thread does it step by step, so a caller who leaves interrupts no step, and what
+        is dropped then is dropped after the step.
+        """
+        addition = Addition(session.frames)
+        try:
+            async for request in requests:
+                match request.WhichOneof("content"):
+                    case "frame":
+                        image = wire.image_from_proto(
+                            request.frame, field="frame", max_pixels=self._max_pixels
+                        )
+                        await session.frames.on_thread(addition.add_frame, image)
+                    case "video_chunk":
+                        await session.frames.on_thread(addition.add_video_chunk, request.video_chunk)
+                    case "finish":
+                        return await session.frames.on_thread(addition.commit)
+                    case _:
+                        raise InvalidRequest("after the configuration come frames", field="content")
+            raise InvalidRequest("the call ended before its last message", field="content")
+        finally:
+            await session.frames.on_thread(addition.close)
+
+    async def _keep_alive(self, session: GatewaySession) -> None:
+        """A long upload is use: keep both leases."""
+        while True:
+            await self._tracker.renew_session(session.session_id)
+            session.renew()
+            await asyncio.sleep(session.ttl_seconds / 3)
 
     async def AddPrompt(self, request: segmentation_pb2.AddPromptRequest, context: Any) -> Any:
         """See the proto."""
@@ -246,7 +267,7 @@ class SegmentationServicer(segmentation_pb2_grpc.SegmentationServiceServicer):
     async def DeleteSession(self, request: segmentation_pb2.DeleteSessionRequest, context: Any) -> Any:
         """See the proto."""
         self._session(request.session_id)
-        self._sessions.delete(request.session_id)
+        await self._sessions.delete(request.session_id)
         await self._free(request.session_id)
         return segmentation_pb2.DeleteSessionResponse()
 
@@ -270,7 +291,7 @@ class SegmentationServicer(segmentation_pb2_grpc.SegmentationServiceServicer):
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(SWEEP_SECONDS)
-            for session_id in self._sessions.expired():
+            for session_id in await self._sessions.expired():
                 logger.info("session %s expired", session_id)
                 await self._free(session_id)
 

@@ -41,16 +41,11 @@ class GatewaySession:
         """After the embedding of a frame turned out to be gone."""
         self.refs.pop(frame_index, None)
 
-    def forget_reader(self) -> None:
-        """After frames were added."""
+    async def close(self) -> None:
+        """Delete the frames."""
         if self._reader is not None:
             self._reader.close()
-            self._reader = None
-
-    def close(self) -> None:
-        """Delete the frames."""
-        self.forget_reader()
-        self.frames.close()
+        await self.frames.close()
 
 
 class GatewaySessions:
@@ -71,7 +66,7 @@ class GatewaySessions:
 
     def create(self, session_id: str, ttl_seconds: float, span: SpanContext) -> GatewaySession:
         """Begin a session."""
-        frames = FrameStore(self._folder, self._limits)
+        frames = FrameStore(session_id, self._folder, self._limits)
         session = GatewaySession(session_id, ttl_seconds, frames, span)
         session.renew()
         self._sessions[session_id] = session
@@ -85,21 +80,20 @@ class GatewaySessions:
         session.renew()
         return session
 
-    def delete(self, session_id: str) -> None:
+    async def delete(self, session_id: str) -> None:
         """End a session and delete its frames.  Raises SessionNotFound."""
         self.get(session_id)
-        self._sessions.pop(session_id).close()
+        await self._sessions.pop(session_id).close()
 
-    def expired(self) -> list[str]:
+    async def expired(self) -> list[str]:
         """Sessions whose leases are over; they are ended and named."""
         now = time.monotonic()
         over = [i for i, s in self._sessions.items() if s.expires <= now]
         for session_id in over:
-            self._sessions.pop(session_id).close()
+            await self._sessions.pop(session_id).close()
         return over
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """End all sessions."""
-        for session in self._sessions.values():
-            session.close()
-        self._sessions.clear()
+        while self._sessions:
+            await self._sessions.popitem()[1].close()

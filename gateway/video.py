@@ -9,7 +9,7 @@ import av
 import numpy as np
 from av.video.stream import VideoStream
 
-from maskmesh.errors import InvalidVideo
+from maskmesh.errors import InvalidVideo, ResourceExhausted
 from maskmesh.types import ByteArray
 from maskmesh.wire import check_pixels
 
@@ -37,10 +37,11 @@ class VideoIndex:
     """Presentation time of each frame in the stream's own units; empty where the file has none."""
 
 
-def index_video(path: Path, *, max_pixels: int) -> VideoIndex:
-    """Find the frames of a video without decoding more than the first.
+def index_video(path: Path, *, max_pixels: int, max_frames: int) -> VideoIndex:
+    """Find the frames of a video; only where packets have no times are they decoded for that.
 
-    Raises InvalidVideo where the file is empty or cannot be read, ImageTooLarge for large frames.
+    Raises InvalidVideo where the file is empty or cannot be read, ImageTooLarge for large frames,
+    ResourceExhausted for too many.
     """
     try:
         with _open(path) as container:
@@ -53,6 +54,7 @@ def index_video(path: Path, *, max_pixels: int) -> VideoIndex:
                 complete = complete and packet.pts is not None
                 if packet.pts is not None:
                     times.append(packet.pts)
+                _check_count(len(times), max_frames)
         with _open(path) as container:
             check_pixels(
                 _video_stream(container).width,
@@ -63,15 +65,18 @@ def index_video(path: Path, *, max_pixels: int) -> VideoIndex:
             first = next(_decode(container), None)
             if first is None:
                 raise InvalidVideo("the video has no frames", field=FIELD)
-            height, width, _ = _pixels(first).shape
+            width, height = _size(first)
             if complete:
                 # Frames from before the first that can be shown are not shown.
                 shown = sorted({t for t in times if first.pts is None or t >= first.pts})
                 return VideoIndex(len(shown), width, height, rate, tuple(shown))
-            count = 1 + sum(1 for _ in _decode(container))
+            count = 1
+            for _ in _decode(container):
+                count += 1
+                _check_count(count, max_frames)
             return VideoIndex(count, width, height, rate, ())
     except av.FFmpegError as error:
-        raise InvalidVideo(f"the video cannot be read: {error}", field=FIELD) from error
+        raise InvalidVideo(f"the video cannot be read: {error.strerror}", field=FIELD) from error
 
 
 class VideoReader:
@@ -98,13 +103,19 @@ class VideoReader:
                 # Not every container finds the key frame before: from the beginning, then.
                 self._restart()
                 frame = self._advance(frame_index)
+        except FileNotFoundError:
+            raise  # the session has ended
         except av.FFmpegError as error:
             self.close()
-            raise InvalidVideo(f"frame {frame_index} cannot be decoded: {error}", field=FIELD) from error
+            raise InvalidVideo(
+                f"frame {frame_index} cannot be decoded: {error.strerror}", field=FIELD
+            ) from error
         if frame is None:
             self.close()
             raise InvalidVideo(f"frame {frame_index} cannot be decoded", field=FIELD)
         self._next = frame_index + 1
+        if _size(frame) != (self._index.width, self._index.height):
+            raise InvalidVideo(f"frame {frame_index} has another size", field=FIELD)
         return _pixels(frame)
 
     def close(self) -> None:
@@ -141,14 +152,21 @@ class VideoReader:
 
 
 def _open(path: Path) -> Any:
-    return av.open(str(path), options=dict(_OPTIONS))
+    return av.open(str(path), options=dict(_OPTIONS), metadata_errors="replace")
 
 
 def _video_stream(container: Any) -> VideoStream:
     if not container.streams.video:
         raise InvalidVideo("the file has no video", field=FIELD)
     stream: VideoStream = container.streams.video[0]
+    if stream.codec_context is None:
+        raise InvalidVideo("the codec of the video is not known", field=FIELD)
     return stream
+
+
+def _check_count(count: int, max_frames: int) -> None:
+    if count > max_frames:
+        raise ResourceExhausted(f"a session takes at most {max_frames} frames", resource="frames")
 
 
 def _decode(container: Any) -> Iterator[Any]:
@@ -158,7 +176,17 @@ def _decode(container: Any) -> Iterator[Any]:
     yield from container.decode(stream)
 
 
+def _quarter_turns(frame: Any) -> int:
+    turns: int = round(frame.rotation / 90) % 4
+    return turns
+
+
+def _size(frame: Any) -> tuple[int, int]:
+    """Width and height as shown."""
+    on_its_side = _quarter_turns(frame) % 2
+    return (frame.height, frame.width) if on_its_side else (frame.width, frame.height)
+
+
 def _pixels(frame: Any) -> ByteArray:
     rgb = frame.to_ndarray(format="rgb24")
-    turns = round(frame.rotation / 90) % 4
-    return np.ascontiguousarray(np.rot90(rgb, turns))
+    return np.ascontiguousarray(np.rot90(rgb, _quarter_turns(frame)))

@@ -11,6 +11,7 @@ from typing import Any
 import click
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from maskmesh.errors import InvalidRequest, MaskmeshError
@@ -152,7 +153,7 @@ def _run(work: Coroutine[Any, Any, None]) -> None:
 
 
 def _log(name: str, line: str) -> None:
-    console.print(f"[bold]{name:8}[/bold] {line}", markup=True, soft_wrap=True)
+    console.print(f"[bold]{name:8}[/bold] {escape(line)}", soft_wrap=True)
 
 
 async def _up(options: MeshOptions) -> None:

@@ -9,6 +9,7 @@
 Errors of the server are raised as the classes of :mod:`maskmesh.errors`.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -16,7 +17,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeAlias
 
-import grpc
 import numpy as np
 
 from maskmesh import wire
@@ -253,23 +253,21 @@ class VideoSession:
 
     async def _append(self, contents: Iterable[segmentation_pb2.AppendFramesRequest]) -> int:
         config = segmentation_pb2.AppendFramesConfig(session_id=self.session_id)
+        finish = segmentation_pb2.AppendFramesFinish()
         call = self._stub.AppendFrames()
-        with raising_ours():
-            try:
-                await call.write(segmentation_pb2.AppendFramesRequest(config=config))
-                for content in contents:
-                    await call.write(content)
-                await call.done_writing()
-            except grpc.aio.UsageError:
-                raise
-            except Exception as error:
-                # The server ended the call early: its status says why.
-                if not call.done():
-                    call.cancel()
-                    raise
-                if await call.code() is grpc.StatusCode.OK:
-                    raise error
-            response = await call
+        try:
+            with raising_ours():
+                try:
+                    await call.write(segmentation_pb2.AppendFramesRequest(config=config))
+                    for content in contents:
+                        await call.write(content)
+                    await call.write(segmentation_pb2.AppendFramesRequest(finish=finish))
+                    await call.done_writing()
+                except asyncio.InvalidStateError:
+                    pass  # the server ended the call early: its answer says why
+                response = await call
+        finally:
+            call.cancel()  # where it is not over yet, nothing is added
         self.num_frames = response.num_frames
         self.width, self.height = response.width, response.height
         self.frames_per_second = response.frames_per_second

@@ -1,11 +1,12 @@
-"""One thread that owns a device, and a queue before it."""
+"""One thread that owns a device, and the order in which work reaches it."""
 
 import asyncio
-import heapq
+import contextlib
 import itertools
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, TypeVar
 
@@ -16,10 +17,36 @@ T = TypeVar("T")
 
 
 class Priority(IntEnum):
-    """Order of the queue: lower goes first, equals in order of arrival."""
+    """Order of a queue: lower goes first, equals in order of arrival."""
 
     INTERACTIVE = 0
     AHEAD = 1
+
+
+_order = itertools.count()
+
+
+@dataclass(slots=True)
+class Ticket:
+    """A place in the queues that a piece of work passes through; it can be taken forward."""
+
+    priority: Priority = Priority.INTERACTIVE
+    order: int = field(default_factory=lambda: next(_order))
+
+    def hurry(self, priority: Priority) -> None:
+        """Take the work forward to ``priority``; never back."""
+        self.priority = min(self.priority, priority)
+
+    @property
+    def place(self) -> tuple[Priority, int]:
+        """What queues sort by."""
+        return self.priority, self.order
+
+
+@dataclass(slots=True)
+class _Job:
+    ticket: Ticket
+    run: Callable[[], None]
 
 
 class DeviceWorker:
@@ -31,8 +58,7 @@ class DeviceWorker:
 
     def __init__(self, name: str, *, max_queue: int = 256) -> None:
         self._max_queue = max_queue
-        self._heap: list[tuple[int, int, Callable[[], None]]] = []
-        self._order = itertools.count()
+        self._jobs: list[_Job] = []
         self._changed = threading.Condition()
         self._closed = False
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
@@ -43,7 +69,7 @@ class DeviceWorker:
         function: Callable[[], T],
         *,
         recorder: telemetry.StageRecorder | None = None,
-        priority: Priority = Priority.INTERACTIVE,
+        ticket: Ticket | None = None,
         since_ns: int | None = None,
     ) -> T:
         """Run ``function`` on the thread and return what it returns.
@@ -55,7 +81,7 @@ class DeviceWorker:
         future: asyncio.Future[T] = loop.create_future()
         submitted = since_ns or time.time_ns()
 
-        def job() -> None:
+        def run() -> None:
             if future.cancelled():
                 return
             if recorder is not None:
@@ -71,9 +97,9 @@ class DeviceWorker:
         with self._changed:
             if self._closed:
                 raise RuntimeError("the worker is closed")
-            if len(self._heap) >= self._max_queue:
+            if len(self._jobs) >= self._max_queue:
                 raise ResourceExhausted("too much work is waiting", resource="queue")
-            heapq.heappush(self._heap, (priority, next(self._order), job))
+            self._jobs.append(_Job(ticket or Ticket(), run))
             self._changed.notify()
         return await future
 
@@ -87,12 +113,13 @@ class DeviceWorker:
     def _work(self) -> None:
         while True:
             with self._changed:
-                while not self._heap and not self._closed:
+                while not self._jobs and not self._closed:
                     self._changed.wait()
                 if self._closed:
                     return
-                _, _, job = heapq.heappop(self._heap)
-            job()
+                job = min(self._jobs, key=lambda j: j.ticket.place)
+                self._jobs.remove(job)
+            job.run()
             del job  # what it holds is freed before the next wait
 
 
@@ -103,3 +130,61 @@ def _settle(future: "asyncio.Future[Any]", result: Any, error: BaseException | N
         future.set_result(result)
     else:
         future.set_exception(error)
+
+
+class TicketGate:
+    """Lets so many pieces of work in at once, in the order of their tickets.
+
+    ``slots`` are for all, ``reserved`` more for work that a person waits for.  At most ``max_waiting`` wait
+    outside; others are refused.  Used on one event loop only.
+    """
+
+    def __init__(self, slots: int, *, reserved: int, max_waiting: int) -> None:
+        self._slots = slots
+        self._reserved = reserved
+        self._max_waiting = max_waiting
+        self._inside = 0
+        self._waiting: list[tuple[Ticket, asyncio.Future[None]]] = []
+
+    @contextlib.asynccontextmanager
+    async def enter(self, ticket: Ticket) -> AsyncIterator[None]:
+        """Hold a slot.  Raises ResourceExhausted where too many wait."""
+        if self._waiting or not self._has_room(ticket):
+            if len(self._waiting) >= self._max_waiting:
+                raise ResourceExhausted("too much work is waiting", resource="queue")
+            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiting.append((ticket, turn))
+            self._admit()
+            try:
+                await turn
+            except asyncio.CancelledError:
+                if turn.done() and not turn.cancelled():
+                    self._leave()
+                else:
+                    self._waiting.remove((ticket, turn))
+                raise
+        else:
+            self._inside += 1
+        try:
+            yield
+        finally:
+            self._leave()
+
+    def _has_room(self, ticket: Ticket) -> bool:
+        extra = self._reserved if ticket.priority is Priority.INTERACTIVE else 0
+        return self._inside < self._slots + extra
+
+    def _leave(self) -> None:
+        self._inside -= 1
+        self._admit()
+
+    def _admit(self) -> None:
+        """Let in who may come in, the best ticket first."""
+        while self._waiting:
+            best = min(self._waiting, key=lambda w: w[0].place)
+            if not self._has_room(best[0]):
+                return
+            self._waiting.remove(best)
+            if not best[1].done():
+                self._inside += 1
+                best[1].set_result(None)

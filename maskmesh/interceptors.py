@@ -105,10 +105,12 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
             try:
                 self._gate.check()
                 yield
-            except asyncio.CancelledError:
-                span.set_attribute("rpc.response.status_code", grpc.StatusCode.CANCELLED.name)
-                raise
-            except Exception as raised:
+            except (Exception, asyncio.CancelledError) as caught:
+                raised: BaseException = caught
+                task = asyncio.current_task()
+                if isinstance(raised, asyncio.CancelledError) and task is not None and task.cancelling():
+                    span.set_attribute("rpc.response.status_code", grpc.StatusCode.CANCELLED.name)
+                    raise
                 if isinstance(raised, grpc.RpcError):
                     raised = from_rpc_error(raised)
                 details: tuple[tuple[str, bytes], ...] = ()
@@ -127,7 +129,7 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
                 context.set_trailing_metadata(trailing())
 
 
-def _internal(raised: Exception, method: str) -> InternalError:
+def _internal(raised: BaseException, method: str) -> InternalError:
     error_id = uuid.uuid4().hex[:8]
     logger.error("internal error %s in %s", error_id, method, exc_info=raised)
     return InternalError(f"internal error {error_id}", error_id=error_id)

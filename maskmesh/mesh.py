@@ -156,10 +156,15 @@ class LocalMesh:
 
     async def _pump(self, name: str, process: asyncio.subprocess.Process, last_lines: deque[str]) -> None:
         assert process.stdout is not None
-        while line := await process.stdout.readline():
-            text = line.decode(errors="replace").rstrip()
-            last_lines.append(text)
-            self._log(name, text)
+        rest = b""
+        while chunk := await process.stdout.read(2**16):
+            # A pipe that nobody reads would stop the service: whatever is in a line, go on.
+            *lines, rest = (rest + chunk).split(b"\n")
+            for line in lines:
+                text = line.decode(errors="replace").rstrip()
+                last_lines.append(text)
+                with contextlib.suppress(Exception):
+                    self._log(name, text)
 
     async def _port(self, name: str) -> int:
         process = self._processes[name]
@@ -201,4 +206,5 @@ async def _stop(process: _Process) -> None:
             with contextlib.suppress(ProcessLookupError):
                 process.process.kill()
             await process.process.wait()
-    await process.log
+    with contextlib.suppress(Exception):
+        await process.log

@@ -68,10 +68,11 @@ class Report:
 
     def summary(self) -> dict[str, float]:
         """Frames and their pace."""
+        calls = {"calls_unnamed_share": unnamed_share(self.calls)} if self.calls else {}
         if not self.frames:
-            return {}
+            return calls
         steady = [f.duration_ns / 1e6 for f in self.steady]
-        summary = {
+        summary = calls | {
             "frames": len(self.frames),
             "first_frame_ms": self.frames[0].duration_ns / 1e6,
             "unnamed_share": unnamed_share(self.frames),

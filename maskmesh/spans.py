@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from maskmesh import telemetry
+
 KIND_SERVER = 2
 KIND_CLIENT = 3
 
@@ -92,6 +94,8 @@ def _make_trace(trace_id: str, spans: dict[str, Span]) -> Trace:
         parent = spans.get(span.parent_id)
         shift = shift + _skew(parent, replace_times(span, shift))
         spans[span_id] = replace_times(span, shift)
+        if parent is not None and parent.host != span.host:
+            _fit_transfers(spans, children[span.parent_id], spans[span_id])
         depths[span_id] = depth
         stack += [(child, depth + 1, shift) for child in children[span_id]]
     return Trace(trace_id, spans, depths)
@@ -113,6 +117,18 @@ def _skew(parent: Span | None, span: Span) -> int:
         return 0
     slack = max(0, parent.duration_ns - span.duration_ns)
     return parent.start_ns + slack // 2 - span.start_ns
+
+
+def _fit_transfers(spans: dict[str, Span], siblings: Sequence[str], handler: Span) -> None:
+    """Let the transfers around a handler end and begin where it was moved to."""
+    for span_id in siblings:
+        span = spans[span_id]
+        if span.name != telemetry.TRANSFER:
+            continue
+        if span.attributes.get(telemetry.DIRECTION) == "request":
+            spans[span_id] = replace(span, end_ns=max(span.start_ns, handler.start_ns))
+        else:
+            spans[span_id] = replace(span, start_ns=min(span.end_ns, handler.end_ns))
 
 
 def _spans_of(content: Mapping[str, Any]) -> list[Span]:

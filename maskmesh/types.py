@@ -67,6 +67,9 @@ class RleMask:
         return {"size": [self.height, self.width], "counts": self.counts.decode("ascii")}
 
 
+_LONGEST_RUN_BITS = 40
+
+
 def _covered_pixels(counts: bytes) -> int:
     """The sum of the run lengths of a compressed string, -1 for one that is malformed.
 
@@ -80,11 +83,13 @@ def _covered_pixels(counts: bytes) -> int:
             return -1
         value |= (digit & 0x1F) << shift
         shift += 5
+        if shift > _LONGEST_RUN_BITS:
+            return -1
         if digit & 0x20:
             continue
         if digit & 0x10:
             value -= 1 << shift
-        # From the third on, a run is stored as its difference from the one two before.
+        # From the fourth on, a run is stored as its difference from the one two before.
         runs.append(value + (runs[-2] if len(runs) > 2 else 0))
         if runs[-1] < 0:
             return -1

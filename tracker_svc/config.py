@@ -17,6 +17,8 @@ class TrackerSettings(ModelSettings):
     """Largest number of sessions."""
     max_objects: int = Field(64, ge=1)
     """Largest number of objects in a session."""
+    max_prompted_frames: int = Field(256, ge=1)
+    """Largest number of frames on which one object may be prompted: each counts on every frame."""
     session_ttl_seconds: float = Field(600.0, gt=0)
     """How long a session may stay unused, at most and by default."""
     session_memory_bytes: int = Field(256 * 2**20, ge=2**20)

@@ -1,6 +1,7 @@
 """Embeddings on this side of the cut: fetched once, kept while they are likely to be needed again."""
 
 import asyncio
+import time
 from collections.abc import Sequence
 
 import grpc
@@ -66,8 +67,16 @@ class EmbeddingStore:
             task = asyncio.ensure_future(self._fetch(ref))
             self._fetching[key] = task
             task.add_done_callback(lambda _: self._fetching.pop(key, None))
+            joined = False
+        else:
+            joined = True
+        start = time.time_ns()
         # One caller that leaves must not take the embedding from the others.
         frame = await asyncio.shield(task)
+        if joined:
+            # The fetch is in the trace of whoever began it; here it is what this one waited for.
+            record = telemetry.StageRecord(telemetry.FETCH_EMBEDDING, start, time.time_ns())
+            telemetry.emit([record], None)
         if _num_bytes(frame) <= self._kept.maxsize:
             self._kept[key] = frame
         return frame

@@ -66,6 +66,37 @@ class Selection(NamedTuple):
         return len(self.memories), len(self.pointers)
 
 
+class VisitedFrames:
+    """Which frames an object was on when it was tracked, and in which direction the last time.
+
+    Kept as runs, so that it takes no more room for a long video than for a short one.
+    """
+
+    def __init__(self) -> None:
+        self._runs: list[tuple[int, int, bool]] = []  # first, last, whether in reverse
+
+    def add(self, frame_index: int, *, reverse: bool) -> None:
+        """Take in a frame."""
+        if self.direction(frame_index) is reverse:
+            return
+        if self._runs:
+            first, last, was_reverse = self._runs[-1]
+            if was_reverse is reverse and first - 1 <= frame_index <= last + 1:
+                self._runs[-1] = (min(first, frame_index), max(last, frame_index), reverse)
+                return
+        self._runs.append((frame_index, frame_index, reverse))
+
+    def direction(self, frame_index: int) -> bool | None:
+        """Whether a frame was visited in reverse, None if it was not visited."""
+        for first, last, reverse in reversed(self._runs):
+            if first <= frame_index <= last:
+                return reverse
+        return None
+
+    def __contains__(self, frame_index: int) -> bool:
+        return self.direction(frame_index) is not None
+
+
 class MemoryBank:
     """Frames of one object.
 
@@ -79,7 +110,7 @@ class MemoryBank:
         self.prompted: dict[int, FrameState] = {}
         self.conditioning: dict[int, FrameState] = {}
         self.tracked: dict[int, FrameState] = {}
-        self.visited: dict[int, bool] = {}  # frame index -> whether it was visited in reverse
+        self.visited = VisitedFrames()
 
     def current(self, frame_index: int) -> FrameState | None:
         """The latest that is known of the object on a frame."""
@@ -93,8 +124,8 @@ class MemoryBank:
         return frame_index in self.visited and self.current(frame_index) is None
 
     def oldest_tracked(self) -> int | None:
-        """The lowest frame index that is still held."""
-        return min([*self.tracked, *self.conditioning], default=None)
+        """The lowest index of the tracked frames that are still held."""
+        return min(self.tracked, default=None)
 
     def select(self, frame_index: int, *, reverse: bool = False) -> Selection:
         """What counts on ``frame_index`` when tracking forward, or in reverse.

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from maskmesh.errors import InvalidPrompt
 from maskmesh.types import Box, LowResLogits, Point, Prompt, RleMask
+from maskmesh.wire import MAX_POINTS
 from tracker_svc.memory_bank import MemoryBank
 
 FIELD = "prompt"
@@ -28,7 +29,10 @@ def combine(earlier: Prompt | None, new: Prompt, *, clear_previous: bool) -> Pro
             "a box comes before points or with them; clear_previous starts over",
             field=f"{FIELD}.box",
         )
-    return Prompt([*earlier.points, *new.points], earlier.box)
+    points = [*earlier.points, *new.points]
+    if len(points) > MAX_POINTS:
+        raise InvalidPrompt(f"at most {MAX_POINTS} points are allowed in all", field=f"{FIELD}.points")
+    return Prompt(points, earlier.box)
 
 
 def check_mask_size(prompt: Prompt, *, width: int, height: int) -> None:

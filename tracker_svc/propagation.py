@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 from opentelemetry import context as otel_context
 from opentelemetry import trace
+from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanKind
 
 from maskmesh import telemetry, wire
-from maskmesh.device_worker import DeviceWorker, Priority
+from maskmesh.device_worker import DeviceWorker, Priority, Ticket
 from maskmesh.errors import EmbeddingNotFound, InvalidRequest
 from maskmesh.internal.v1 import embedding_pb2, tracker_pb2
 from maskmesh.types import EmbeddingRef, MaskFormat
@@ -46,6 +47,14 @@ class _Tracked:
     frame: Frame
 
 
+# The event loop holds tasks weakly: somebody must hold them until they are done.
+_memorizing: set["asyncio.Task[None]"] = set()
+
+
+def _unanswered(frame_index: int) -> EmbeddingNotFound:
+    return EmbeddingNotFound("the embedding that was asked for did not come", frame_index=frame_index)
+
+
 class Propagation:
     """Tracks the frames of one stream.
 
@@ -72,8 +81,10 @@ class Propagation:
         self._open: dict[int, _Item] = {}
         self._answers: dict[int, asyncio.Future[EmbeddingRef]] = {}
         self._carried: list[telemetry.StageRecord] = []
+        self._last_context: Context | None = None
         self._last_received: int | None = None
         self._is_first = True
+        self._is_read = False
 
     async def run(
         self, requests: AsyncIterator[tracker_pb2.TrackRequest]
@@ -86,6 +97,7 @@ class Propagation:
                     yield response
         finally:
             reader.cancel()
+            telemetry.emit(self._carried, self._last_context)
             for item in self._open.values():
                 item.prefetch.cancel()
                 item.span.end()
@@ -110,8 +122,10 @@ class Propagation:
                     case _:
                         raise InvalidRequest("the configuration comes once, first", field="config")
         finally:
-            for answer in self._answers.values():
-                answer.cancel()
+            self._is_read = True
+            for frame_index, answer in self._answers.items():
+                if not answer.done():
+                    answer.set_exception(_unanswered(frame_index))
             self._items.put_nowait(None)
 
     def _receive(self, message: tracker_pb2.TrackFrame) -> None:
@@ -168,17 +182,19 @@ class Propagation:
             tracked = await self._worker.run(
                 lambda: self._track(index, obtained[0], recorder),
                 recorder=recorder,
-                priority=Priority.AHEAD,
+                ticket=Ticket(Priority.AHEAD),
                 since_ns=None if recorder.records else item.ready_ns,
             )
         sent_ns = recorder.records[-1].end_ns
         self._finish(item, recorder, tracked, sent_ns)
         # It starts when the result is on its way, and is not undone by a reader that leaves.
         memory = asyncio.ensure_future(self._memorize_tracked(index, tracked.frame))
+        _memorizing.add(memory)
+        memory.add_done_callback(_memorizing.discard)
         handling = embedding_pb2.Handling(received_unix_nanos=item.received_ns, sent_unix_nanos=sent_ns)
         result = tracker_pb2.TrackResult(frame=tracked.message, handling=handling)
         yield tracker_pb2.TrackResponse(result=result)
-        await memory
+        await asyncio.shield(memory)
 
     async def _obtain(
         self, frame_index: int, item: _Item, task: "asyncio.Task[Frame]", obtained: list[Frame]
@@ -189,34 +205,39 @@ class Propagation:
                 obtained.append(await task)
                 return
             except EmbeddingNotFound:
-                if attempt == MAX_ATTEMPTS - 1:
+                if attempt == MAX_ATTEMPTS - 1 or self._is_read:
                     raise
             answer: asyncio.Future[EmbeddingRef] = asyncio.get_running_loop().create_future()
             self._answers[frame_index] = answer
             needed = tracker_pb2.EmbeddingNeeded(frame_index=frame_index)
             yield tracker_pb2.TrackResponse(embedding_needed=needed)
-            task = self._prefetch(await answer, item.span)
+            try:
+                task = self._prefetch(await answer, item.span)
+            finally:
+                del self._answers[frame_index]
             task.add_done_callback(lambda _: setattr(item, "ready_ns", time.time_ns()))
 
     async def _memorize_prompted(
         self, frame_index: int, frame: Frame, recorder: telemetry.StageRecorder, ready_ns: int
     ) -> None:
         objects = list(self._session.objects.values())
+        made = self._tracker.recorder(frame__index=frame_index, frame__kind=telemetry.CONDITIONING)
         await self._worker.run(
-            lambda: self._tracker.memorize_prompted(objects, frame_index, frame, recorder),
+            lambda: self._tracker.memorize_prompted(objects, frame_index, frame, made),
             recorder=recorder,
-            priority=Priority.AHEAD,
+            ticket=Ticket(Priority.AHEAD),
             since_ns=None if recorder.records else ready_ns,
         )
+        recorder.records += made.records
         self._session.prompted_refs.pop(frame_index, None)
 
     async def _memorize_tracked(self, frame_index: int, frame: Frame) -> None:
-        recorder = self._tracker.recorder(frame__index=frame_index)
+        recorder = self._tracker.recorder(frame__index=frame_index, frame__kind=telemetry.TRACKED)
         async with self._session.lock:
             objects = list(self._session.objects.values())
             await self._worker.run(
                 lambda: self._tracker.memorize_tracked(objects, frame_index, frame, recorder),
-                priority=Priority.AHEAD,
+                ticket=Ticket(Priority.AHEAD),
             )
         self._carried = recorder.records
 
@@ -245,12 +266,18 @@ class Propagation:
         """Close the frame's span over everything that was recorded for it."""
         kind = telemetry.CONDITIONING if tracked.message.conditioning else telemetry.TRACKED
         for record in recorder.records:
-            record.attributes[telemetry.FRAME_KIND] = kind
-        # What the frame waited for in the queue was, first of all, the memory of the one before it.
-        recorder.records[0].children = self._carried
+            record.attributes.setdefault(telemetry.FRAME_KIND, kind)
+        # What the frame waited for in the queue was, first of all, the memory of the one before it.  What
+        # was done before it began to wait held nobody up: it goes to the frame that it is of.
+        queue = recorder.records[0]
+        queue.children = [r for r in self._carried if r.end_ns > queue.start_ns]
+        for record in queue.children:
+            record.start_ns = max(record.start_ns, queue.start_ns)
+        telemetry.emit([r for r in self._carried if r not in queue.children], self._last_context)
         self._carried = []
         item.span.set_attribute(telemetry.FRAME_KIND, kind)
         item.span.set_attribute(telemetry.OBJECT_COUNT, len(tracked.states))
-        telemetry.emit(recorder.records, trace.set_span_in_context(item.span))
+        self._last_context = trace.set_span_in_context(item.span)
+        telemetry.emit(recorder.records, self._last_context)
         item.span.end(sent_ns)
         del self._open[item.frame_index]

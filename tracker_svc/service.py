@@ -129,9 +129,12 @@ class TrackerServicer(tracker_pb2_grpc.TrackerServiceServicer):
             raise InvalidRequest("frames count from 0", field="frame_index")
         size = {"width": ref.image_width, "height": ref.image_height}
         new = wire.prompt_from_proto(request.prompt, field="prompt", **size)
-        check_mask_size(new, **size)
+        await asyncio.to_thread(check_mask_size, new, **size)
         index, obj_id = request.frame_index, request.obj_id
-        async with session.lock:
+        recorder = self.tracker.recorder(
+            frame__index=index, frame__kind=telemetry.CONDITIONING, object__count=1
+        )
+        async with session.in_turn(recorder):
             obj = session.objects.get(obj_id)
             if obj is None:
                 if len(session.objects) >= self._settings.max_objects:
@@ -140,10 +143,9 @@ class TrackerServicer(tracker_pb2_grpc.TrackerServiceServicer):
             earlier = obj.prompts.get(index)
             prompt = combine(earlier, new, clear_previous=request.clear_previous)
             check_promptable(obj, index)
+            if index not in obj.prompts and len(obj.prompts) >= self._settings.max_prompted_frames:
+                raise ResourceExhausted("the object is prompted on too many frames", resource="prompts")
             frame = await self.embeddings.get(ref)
-            recorder = self.tracker.recorder(
-                frame__index=index, frame__kind=telemetry.CONDITIONING, object__count=1
-            )
 
             def add() -> tuple[Any, ObjectMask]:
                 state = self.tracker.prompt(

@@ -3,9 +3,10 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 
+from maskmesh import telemetry
 from maskmesh.errors import (
     InvalidRequest,
     NothingPrompted,
@@ -35,6 +36,14 @@ class Session:
     def renew(self) -> None:
         """Begin the lease anew."""
         self.expires = time.monotonic() + self.ttl_seconds
+
+    @contextlib.asynccontextmanager
+    async def in_turn(self, recorder: telemetry.StageRecorder) -> AsyncIterator[None]:
+        """Hold ``lock``; the wait for it is recorded as a ``queue`` stage."""
+        start = time.time_ns()
+        async with self.lock:
+            recorder.add(telemetry.QUEUE, start, time.time_ns(), {telemetry.WAITS_FOR: "session"})
+            yield
 
     @contextlib.contextmanager
     def propagating(self) -> Iterator[None]:

@@ -23,6 +23,7 @@ from maskmesh.types import (
     RleMask,
 )
 from tracker_svc.memory_bank import RECENT_POINTERS, FrameState, Selection
+from tracker_svc.model.memory_attention import FrameQueries
 from tracker_svc.model.tracking_model import (
     ImageFeatures,
     Memories,
@@ -130,11 +131,13 @@ class Tracker:
 
         bank = obj.bank
         conditioned = self.model.without_memory(frame.features)
-        if frame_index in bank.visited:
-            selection = bank.select(frame_index, reverse=bank.visited[frame_index])
+        reverse = bank.visited.direction(frame_index)
+        if reverse is not None:
+            selection = bank.select(frame_index, reverse=reverse)
             if selection.memories:
                 with recorder.stage(telemetry.MEMORY_ATTENTION, object__count=1):
-                    conditioned = self.model.attend_to_memories(frame.features, [_memories(obj, selection)])
+                    queries = self.model.query_memories(frame.features)
+                    conditioned = self.model.attend_to_memories(queries, [_memories(obj, selection)])
         previous = bank.current(frame_index)
         with recorder.stage(telemetry.PROMPT_ENCODER):
             coords, labels = self._points(prompt, frame)
@@ -172,11 +175,17 @@ class Tracker:
             else:
                 selection = obj.bank.select(frame_index, reverse=reverse)
                 batches[selection.signature].append((obj, selection))
+        queries: FrameQueries | None = None
         for batch in batches.values():
-            predicted = self._track_batch(batch, frame, recorder)
+            with recorder.stage(telemetry.MEMORY_ATTENTION, batch__size=len(batch)):
+                queries = queries or self.model.query_memories(frame.features)
+                conditioned = self.model.attend_to_memories(
+                    queries, [_memories(obj, selection) for obj, selection in batch]
+                )
+            predicted = self._decode_batch(conditioned, frame, recorder)
             states |= {obj.obj_id: s for (obj, _), s in zip(batch, predicted, strict=True)}
         for obj in objects:
-            obj.bank.visited[frame_index] = reverse
+            obj.bank.visited.add(frame_index, reverse=reverse)
             if frame_index not in obj.bank.conditioning:
                 state = states[obj.obj_id]
                 obj.bank.track(frame_index, state, max_frames=self._max_frames(state, len(objects)))
@@ -234,19 +243,12 @@ class Tracker:
             mask = RleMask.encode((logits[0, 0] > 0).cpu().numpy())
         return ObjectMask(obj_id, mask, state.predicted_iou, state.object_score_logit)
 
-    def _track_batch(
-        self,
-        batch: Sequence[tuple[TrackedObject, Selection]],
-        frame: Frame,
-        recorder: StageRecorder,
-    ) -> list[FrameState]:
-        with recorder.stage(telemetry.MEMORY_ATTENTION, batch__size=len(batch)):
-            conditioned = self.model.attend_to_memories(
-                frame.features, [_memories(obj, selection) for obj, selection in batch]
-            )
-        with recorder.stage(telemetry.PROMPT_ENCODER, batch__size=len(batch)):
-            encoded = self.model.encode_no_prompt(len(batch))
-        with recorder.stage(telemetry.MASK_DECODER, batch__size=len(batch)):
+    def _decode_batch(self, conditioned: Tensor, frame: Frame, recorder: StageRecorder) -> list[FrameState]:
+        """conditioned: [B, C, E, E]."""
+        batch = conditioned.shape[0]
+        with recorder.stage(telemetry.PROMPT_ENCODER, batch__size=batch):
+            encoded = self.model.encode_no_prompt(batch)
+        with recorder.stage(telemetry.MASK_DECODER, batch__size=batch):
             decoded = self.model.decode(conditioned, frame.features, encoded, multimask_output=True)
             return _states(self.model.select(decoded))
 
@@ -282,7 +284,8 @@ class Tracker:
 
     def _mask_input(self, logits: LowResLogits) -> Tensor:
         """Logits of an earlier answer: [1, 1, S / 4, S / 4]."""
-        return torch.from_numpy(logits.values.copy()).to(self.model.device)[None, None]
+        values = torch.from_numpy(logits.values.copy()).to(self.model.device)[None, None]
+        return values.clamp(-PREVIOUS_LOGIT_LIMIT, PREVIOUS_LOGIT_LIMIT)
 
     def _binary_mask(self, rle: RleMask) -> Tensor:
         """A mask of the frame at the model's size: [1, 1, S, S], zeros and ones."""
@@ -294,19 +297,29 @@ class Tracker:
 
 
 def check_remembered(objects: Sequence[TrackedObject], frame_index: int) -> None:
-    """Whether tracking can start at a frame as if nothing had been dropped.
+    """Whether tracking forward can start at a frame as if nothing had been dropped.
 
     Raises FrameOutOfMemory where frames just before it were tracked and are no longer held.
     """
     for obj in objects:
-        forgotten = any(obj.bank.is_forgotten(frame_index - d) for d in range(1, RECENT_POINTERS + 1))
-        if forgotten and frame_index not in obj.bank.prompted:
-            raise _out_of_memory(obj, frame_index)
+        _check_held(obj, frame_index, step=1)
 
 
 def check_promptable(obj: TrackedObject, frame_index: int) -> None:
-    """Raises FrameOutOfMemory where the frame was tracked and is no longer held."""
+    """Whether a prompt on a frame sees all that it would see if nothing had been dropped.
+
+    Raises FrameOutOfMemory where the frame was tracked and it, or what counts on it, is no longer held.
+    """
+    if (reverse := obj.bank.visited.direction(frame_index)) is None:
+        return
     if obj.bank.is_forgotten(frame_index):
+        raise _out_of_memory(obj, frame_index)
+    _check_held(obj, frame_index, step=-1 if reverse else 1)
+
+
+def _check_held(obj: TrackedObject, frame_index: int, *, step: int) -> None:
+    before = (frame_index - step * distance for distance in range(1, RECENT_POINTERS + 1))
+    if any(obj.bank.is_forgotten(index) for index in before):
         raise _out_of_memory(obj, frame_index)
 
 

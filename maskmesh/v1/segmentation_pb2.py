@@ -26,7 +26,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from maskmesh.v1 import types_pb2 as maskmesh_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1emaskmesh/v1/segmentation.proto\x12\x0bmaskmesh.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x17maskmesh/v1/types.proto\"C\n\x0cObjectPrompt\x12\x0e\n\x06obj_id\x18\x01 \x01(\x03\x12#\n\x06prompt\x18\x02 \x01(\x0b\x32\x13.maskmesh.v1.Prompt\"\xac\x01\n\x13SegmentImageRequest\x12!\n\x05image\x18\x01 \x01(\x0b\x32\x12.maskmesh.v1.Image\x12*\n\x07prompts\x18\x02 \x03(\x0b\x32\x19.maskmesh.v1.ObjectPrompt\x12\x18\n\x10multimask_output\x18\x03 \x01(\x08\x12,\n\x0bmask_format\x18\x04 \x01(\x0e\x32\x17.maskmesh.v1.MaskFormat\"o\n\x14SegmentImageResponse\x12\r\n\x05width\x18\x01 \x01(\r\x12\x0e\n\x06height\x18\x02 \x01(\r\x12&\n\x05masks\x18\x03 \x03(\x0b\x32\x17.maskmesh.v1.ObjectMask\x12\x10\n\x08trace_id\x18\x04 \x01(\t\">\n\x14\x43reateSessionRequest\x12&\n\x03ttl\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\"z\n\x15\x43reateSessionResponse\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12&\n\x03ttl\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12%\n\x05model\x18\x03 \x01(\x0b\x32\x16.maskmesh.v1.ModelInfo\"(\n\x12\x41ppendFramesConfig\x12\x12\n\nsession_id\x18\x01 \x01(\t\"\x8f\x01\n\x13\x41ppendFramesRequest\x12\x31\n\x06\x63onfig\x18\x01 \x01(\x0b\x32\x1f.maskmesh.v1.AppendFramesConfigH\x00\x12#\n\x05\x66rame\x18\x02 \x01(\x0b\x32\x12.maskmesh.v1.ImageH\x00\x12\x15\n\x0bvideo_chunk\x18\x03 \x01(\x0cH\x00\x42\t\n\x07\x63ontent\"\x7f\n\x14\x41ppendFramesResponse\x12\x19\n\x11\x66irst_frame_index\x18\x01 \x01(\x03\x12\x12\n\nnum_frames\x18\x02 \x01(\x03\x12\r\n\x05width\x18\x03 \x01(\r\x12\x0e\n\x06height\x18\x04 \x01(\r\x12\x19\n\x11\x66rames_per_second\x18\x05 \x01(\x01\"\xb6\x01\n\x10\x41\x64\x64PromptRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x13\n\x0b\x66rame_index\x18\x02 \x01(\x03\x12\x0e\n\x06obj_id\x18\x03 \x01(\x03\x12#\n\x06prompt\x18\x04 \x01(\x0b\x32\x13.maskmesh.v1.Prompt\x12\x16\n\x0e\x63lear_previous\x18\x05 \x01(\x08\x12,\n\x0bmask_format\x18\x06 \x01(\x0e\x32\x17.maskmesh.v1.MaskFormat\";\n\x11\x41\x64\x64PromptResponse\x12&\n\x05\x66rame\x18\x01 \x01(\x0b\x32\x17.maskmesh.v1.FrameMasks\"\xa3\x01\n\x15PropagateVideoRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x1e\n\x11start_frame_index\x18\x02 \x01(\x03H\x00\x88\x01\x01\x12\x12\n\nmax_frames\x18\x03 \x01(\r\x12,\n\x0bmask_format\x18\x04 \x01(\x0e\x32\x17.maskmesh.v1.MaskFormatB\x14\n\x12_start_frame_index\"@\n\x16PropagateVideoResponse\x12&\n\x05\x66rame\x18\x01 \x01(\x0b\x32\x17.maskmesh.v1.FrameMasks\"9\n\x13RemoveObjectRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0e\n\x06obj_id\x18\x02 \x01(\x03\"\'\n\x14RemoveObjectResponse\x12\x0f\n\x07obj_ids\x18\x01 \x03(\x03\")\n\x13ResetSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\"\x16\n\x14ResetSessionResponse\"*\n\x14\x44\x65leteSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\"\x17\n\x15\x44\x65leteSessionResponse2\xc4\x05\n\x13SegmentationService\x12S\n\x0cSegmentImage\x12 .maskmesh.v1.SegmentImageRequest\x1a!.maskmesh.v1.SegmentImageResponse\x12V\n\rCreateSession\x12!.maskmesh.v1.CreateSessionRequest\x1a\".maskmesh.v1.CreateSessionResponse\x12U\n\x0c\x41ppendFrames\x12 .maskmesh.v1.AppendFramesRequest\x1a!.maskmesh.v1.AppendFramesResponse(\x01\x12J\n\tAddPrompt\x12\x1d.maskmesh.v1.AddPromptRequest\x1a\x1e.maskmesh.v1.AddPromptResponse\x12[\n\x0ePropagateVideo\x12\".maskmesh.v1.PropagateVideoRequest\x1a#.maskmesh.v1.PropagateVideoResponse0\x01\x12S\n\x0cRemoveObject\x12 .maskmesh.v1.RemoveObjectRequest\x1a!.maskmesh.v1.RemoveObjectResponse\x12S\n\x0cResetSession\x12 .maskmesh.v1.ResetSessionRequest\x1a!.maskmesh.v1.ResetSessionResponse\x12V\n\rDeleteSession\x12!.maskmesh.v1.DeleteSessionRequest\x1a\".maskmesh.v1.DeleteSessionResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1emaskmesh/v1/segmentation.proto\x12\x0bmaskmesh.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x17maskmesh/v1/types.proto\"C\n\x0cObjectPrompt\x12\x0e\n\x06obj_id\x18\x01 \x01(\x03\x12#\n\x06prompt\x18\x02 \x01(\x0b\x32\x13.maskmesh.v1.Prompt\"\xac\x01\n\x13SegmentImageRequest\x12!\n\x05image\x18\x01 \x01(\x0b\x32\x12.maskmesh.v1.Image\x12*\n\x07prompts\x18\x02 \x03(\x0b\x32\x19.maskmesh.v1.ObjectPrompt\x12\x18\n\x10multimask_output\x18\x03 \x01(\x08\x12,\n\x0bmask_format\x18\x04 \x01(\x0e\x32\x17.maskmesh.v1.MaskFormat\"o\n\x14SegmentImageResponse\x12\r\n\x05width\x18\x01 \x01(\r\x12\x0e\n\x06height\x18\x02 \x01(\r\x12&\n\x05masks\x18\x03 \x03(\x0b\x32\x17.maskmesh.v1.ObjectMask\x12\x10\n\x08trace_id\x18\x04 \x01(\t\">\n\x14\x43reateSessionRequest\x12&\n\x03ttl\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\"z\n\x15\x43reateSessionResponse\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12&\n\x03ttl\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12%\n\x05model\x18\x03 \x01(\x0b\x32\x16.maskmesh.v1.ModelInfo\"(\n\x12\x41ppendFramesConfig\x12\x12\n\nsession_id\x18\x01 \x01(\t\"\x14\n\x12\x41ppendFramesFinish\"\xc2\x01\n\x13\x41ppendFramesRequest\x12\x31\n\x06\x63onfig\x18\x01 \x01(\x0b\x32\x1f.maskmesh.v1.AppendFramesConfigH\x00\x12#\n\x05\x66rame\x18\x02 \x01(\x0b\x32\x12.maskmesh.v1.ImageH\x00\x12\x15\n\x0bvideo_chunk\x18\x03 \x01(\x0cH\x00\x12\x31\n\x06\x66inish\x18\x04 \x01(\x0b\x32\x1f.maskmesh.v1.AppendFramesFinishH\x00\x42\t\n\x07\x63ontent\"\x7f\n\x14\x41ppendFramesResponse\x12\x19\n\x11\x66irst_frame_index\x18\x01 \x01(\x03\x12\x12\n\nnum_frames\x18\x02 \x01(\x03\x12\r\n\x05width\x18\x03 \x01(\r\x12\x0e\n\x06height\x18\x04 \x01(\r\x12\x19\n\x11\x66rames_per_second\x18\x05 \x01(\x01\"\xb6\x01\n\x10\x41\x64\x64PromptRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x13\n\x0b\x66rame_index\x18\x02 \x01(\x03\x12\x0e\n\x06obj_id\x18\x03 \x01(\x03\x12#\n\x06prompt\x18\x04 \x01(\x0b\x32\x13.maskmesh.v1.Prompt\x12\x16\n\x0e\x63lear_previous\x18\x05 \x01(\x08\x12,\n\x0bmask_format\x18\x06 \x01(\x0e\x32\x17.maskmesh.v1.MaskFormat\";\n\x11\x41\x64\x64PromptResponse\x12&\n\x05\x66rame\x18\x01 \x01(\x0b\x32\x17.maskmesh.v1.FrameMasks\"\xa3\x01\n\x15PropagateVideoRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x1e\n\x11start_frame_index\x18\x02 \x01(\x03H\x00\x88\x01\x01\x12\x12\n\nmax_frames\x18\x03 \x01(\r\x12,\n\x0bmask_format\x18\x04 \x01(\x0e\x32\x17.maskmesh.v1.MaskFormatB\x14\n\x12_start_frame_index\"@\n\x16PropagateVideoResponse\x12&\n\x05\x66rame\x18\x01 \x01(\x0b\x32\x17.maskmesh.v1.FrameMasks\"9\n\x13RemoveObjectRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0e\n\x06obj_id\x18\x02 \x01(\x03\"\'\n\x14RemoveObjectResponse\x12\x0f\n\x07obj_ids\x18\x01 \x03(\x03\")\n\x13ResetSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\"\x16\n\x14ResetSessionResponse\"*\n\x14\x44\x65leteSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\"\x17\n\x15\x44\x65leteSessionResponse2\xc4\x05\n\x13SegmentationService\x12S\n\x0cSegmentImage\x12 .maskmesh.v1.SegmentImageRequest\x1a!.maskmesh.v1.SegmentImageResponse\x12V\n\rCreateSession\x12!.maskmesh.v1.CreateSessionRequest\x1a\".maskmesh.v1.CreateSessionResponse\x12U\n\x0c\x41ppendFrames\x12 .maskmesh.v1.AppendFramesRequest\x1a!.maskmesh.v1.AppendFramesResponse(\x01\x12J\n\tAddPrompt\x12\x1d.maskmesh.v1.AddPromptRequest\x1a\x1e.maskmesh.v1.AddPromptResponse\x12[\n\x0ePropagateVideo\x12\".maskmesh.v1.PropagateVideoRequest\x1a#.maskmesh.v1.PropagateVideoResponse0\x01\x12S\n\x0cRemoveObject\x12 .maskmesh.v1.RemoveObjectRequest\x1a!.maskmesh.v1.RemoveObjectResponse\x12S\n\x0cResetSession\x12 .maskmesh.v1.ResetSessionRequest\x1a!.maskmesh.v1.ResetSessionResponse\x12V\n\rDeleteSession\x12!.maskmesh.v1.DeleteSessionRequest\x1a\".maskmesh.v1.DeleteSessionResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -45,30 +45,32 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CREATESESSIONRESPONSE']._serialized_end=647
   _globals['_APPENDFRAMESCONFIG']._serialized_start=649
   _globals['_APPENDFRAMESCONFIG']._serialized_end=689
-  _globals['_APPENDFRAMESREQUEST']._serialized_start=692
-  _globals['_APPENDFRAMESREQUEST']._serialized_end=835
-  _globals['_APPENDFRAMESRESPONSE']._serialized_start=837
-  _globals['_APPENDFRAMESRESPONSE']._serialized_end=964
-  _globals['_ADDPROMPTREQUEST']._serialized_start=967
-  _globals['_ADDPROMPTREQUEST']._serialized_end=1149
-  _globals['_ADDPROMPTRESPONSE']._serialized_start=1151
-  _globals['_ADDPROMPTRESPONSE']._serialized_end=1210
-  _globals['_PROPAGATEVIDEOREQUEST']._serialized_start=1213
-  _globals['_PROPAGATEVIDEOREQUEST']._serialized_end=1376
-  _globals['_PROPAGATEVIDEORESPONSE']._serialized_start=1378
-  _globals['_PROPAGATEVIDEORESPONSE']._serialized_end=1442
-  _globals['_REMOVEOBJECTREQUEST']._serialized_start=1444
-  _globals['_REMOVEOBJECTREQUEST']._serialized_end=1501
-  _globals['_REMOVEOBJECTRESPONSE']._serialized_start=1503
-  _globals['_REMOVEOBJECTRESPONSE']._serialized_end=1542
-  _globals['_RESETSESSIONREQUEST']._serialized_start=1544
-  _globals['_RESETSESSIONREQUEST']._serialized_end=1585
-  _globals['_RESETSESSIONRESPONSE']._serialized_start=1587
-  _globals['_RESETSESSIONRESPONSE']._serialized_end=1609
-  _globals['_DELETESESSIONREQUEST']._serialized_start=1611
-  _globals['_DELETESESSIONREQUEST']._serialized_end=1653
-  _globals['_DELETESESSIONRESPONSE']._serialized_start=1655
-  _globals['_DELETESESSIONRESPONSE']._serialized_end=1678
-  _globals['_SEGMENTATIONSERVICE']._serialized_start=1681
-  _globals['_SEGMENTATIONSERVICE']._serialized_end=2389
+  _globals['_APPENDFRAMESFINISH']._serialized_start=691
+  _globals['_APPENDFRAMESFINISH']._serialized_end=711
+  _globals['_APPENDFRAMESREQUEST']._serialized_start=714
+  _globals['_APPENDFRAMESREQUEST']._serialized_end=908
+  _globals['_APPENDFRAMESRESPONSE']._serialized_start=910
+  _globals['_APPENDFRAMESRESPONSE']._serialized_end=1037
+  _globals['_ADDPROMPTREQUEST']._serialized_start=1040
+  _globals['_ADDPROMPTREQUEST']._serialized_end=1222
+  _globals['_ADDPROMPTRESPONSE']._serialized_start=1224
+  _globals['_ADDPROMPTRESPONSE']._serialized_end=1283
+  _globals['_PROPAGATEVIDEOREQUEST']._serialized_start=1286
+  _globals['_PROPAGATEVIDEOREQUEST']._serialized_end=1449
+  _globals['_PROPAGATEVIDEORESPONSE']._serialized_start=1451
+  _globals['_PROPAGATEVIDEORESPONSE']._serialized_end=1515
+  _globals['_REMOVEOBJECTREQUEST']._serialized_start=1517
+  _globals['_REMOVEOBJECTREQUEST']._serialized_end=1574
+  _globals['_REMOVEOBJECTRESPONSE']._serialized_start=1576
+  _globals['_REMOVEOBJECTRESPONSE']._serialized_end=1615
+  _globals['_RESETSESSIONREQUEST']._serialized_start=1617
+  _globals['_RESETSESSIONREQUEST']._serialized_end=1658
+  _globals['_RESETSESSIONRESPONSE']._serialized_start=1660
+  _globals['_RESETSESSIONRESPONSE']._serialized_end=1682
+  _globals['_DELETESESSIONREQUEST']._serialized_start=1684
+  _globals['_DELETESESSIONREQUEST']._serialized_end=1726
+  _globals['_DELETESESSIONRESPONSE']._serialized_start=1728
+  _globals['_DELETESESSIONRESPONSE']._serialized_end=1751
+  _globals['_SEGMENTATIONSERVICE']._serialized_start=1754
+  _globals['_SEGMENTATIONSERVICE']._serialized_end=2462
 # @@protoc_insertion_point(module_scope)

@@ -64,15 +64,21 @@ class AppendFramesConfig(_message.Message):
     session_id: str
     def __init__(self, session_id: _Optional[str] = ...) -> None: ...
 
+class AppendFramesFinish(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
 class AppendFramesRequest(_message.Message):
-    __slots__ = ("config", "frame", "video_chunk")
+    __slots__ = ("config", "frame", "video_chunk", "finish")
     CONFIG_FIELD_NUMBER: _ClassVar[int]
     FRAME_FIELD_NUMBER: _ClassVar[int]
     VIDEO_CHUNK_FIELD_NUMBER: _ClassVar[int]
+    FINISH_FIELD_NUMBER: _ClassVar[int]
     config: AppendFramesConfig
     frame: _types_pb2.Image
     video_chunk: bytes
-    def __init__(self, config: _Optional[_Union[AppendFramesConfig, _Mapping]] = ..., frame: _Optional[_Union[_types_pb2.Image, _Mapping]] = ..., video_chunk: _Optional[bytes] = ...) -> None: ...
+    finish: AppendFramesFinish
+    def __init__(self, config: _Optional[_Union[AppendFramesConfig, _Mapping]] = ..., frame: _Optional[_Union[_types_pb2.Image, _Mapping]] = ..., video_chunk: _Optional[bytes] = ..., finish: _Optional[_Union[AppendFramesFinish, _Mapping]] = ...) -> None: ...
 
 class AppendFramesResponse(_message.Message):
     __slots__ = ("first_frame_index", "num_frames", "width", "height", "frames_per_second")

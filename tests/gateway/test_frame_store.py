@@ -1,3 +1,4 @@
+import asyncio
 import io
 from pathlib import Path
 
@@ -6,7 +7,7 @@ import pytest
 from PIL import Image
 
 from gateway.frame_store import Addition, FrameLimits, FrameStore, image_size
-from maskmesh import InvalidRequest, ResourceExhausted
+from maskmesh import InvalidRequest, ResourceExhausted, SessionNotFound
 from maskmesh.types import EncodedImage, RawImage
 
 LIMITS = FrameLimits(max_bytes=100_000, max_frames=5, max_pixels=10_000)
@@ -21,7 +22,7 @@ def jpeg(width: int = 30, height: int = 20, orientation: int = 1) -> EncodedImag
 
 @pytest.fixture
 def store(tmp_path: Path) -> FrameStore:
-    return FrameStore(tmp_path, LIMITS)
+    return FrameStore("session", tmp_path, LIMITS)
 
 
 def add(store: FrameStore, *images: EncodedImage | RawImage) -> int:
@@ -79,7 +80,25 @@ def test_a_video_or_images_not_both(store: FrameStore, clip: Path) -> None:
     addition.close()
 
 
-def test_closing_deletes_everything(store: FrameStore) -> None:
+async def test_closing_deletes_everything(store: FrameStore) -> None:
     add(store, jpeg())
-    store.close()
+    reader = store.open_reader()
+    await store.close()
     assert not store.folder.exists()
+    with pytest.raises(SessionNotFound):
+        await reader.read(0)
+    with pytest.raises(SessionNotFound):
+        await store.on_thread(Addition, store)
+    reader.close()
+
+
+async def test_what_is_dropped_is_dropped_after_the_step_that_runs(store: FrameStore) -> None:
+    addition = Addition(store)
+    addition.add_frame(jpeg())
+    commit = asyncio.ensure_future(store.on_thread(addition.commit))
+    await asyncio.sleep(0)
+    commit.cancel()
+    await store.on_thread(addition.close)
+    # The step had begun: it is done as a whole.
+    assert store.num_frames == 1
+    assert [p.name for p in store.folder.iterdir()] == ["0.image"]

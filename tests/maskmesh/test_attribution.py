@@ -67,9 +67,13 @@ def test_clocks_of_two_hosts_are_aligned() -> None:
         span("track", 10, 60, span_id="c", parent="root", kind=KIND_CLIENT),
         span("track", 1_000_000, 1_000_030, span_id="s", parent="c", kind=KIND_SERVER, host="other"),
         span("mask_decoder", 1_000_005, 1_000_025, span_id="m", parent="s", host="other"),
+        span("transfer", 10, 18, span_id="out", parent="c", direction="request"),
+        span("transfer", 58, 60, span_id="back", parent="c", direction="response"),
     )
     assert (trace.spans["s"].start_ns, trace.spans["s"].end_ns) == (20, 50)
     assert (trace.spans["m"].start_ns, trace.spans["m"].end_ns) == (25, 45)
+    assert (trace.spans["out"].start_ns, trace.spans["out"].end_ns) == (10, 20)
+    assert (trace.spans["back"].start_ns, trace.spans["back"].end_ns) == (50, 60)
 
 
 def test_transfers_are_what_lies_between_sender_and_handler() -> None:

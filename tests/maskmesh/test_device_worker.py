@@ -1,11 +1,12 @@
 import asyncio
 import threading
 import time
+from functools import partial
 
 import pytest
 
 from maskmesh import ResourceExhausted, telemetry
-from maskmesh.device_worker import DeviceWorker, Priority
+from maskmesh.device_worker import DeviceWorker, Priority, Ticket, TicketGate
 
 
 async def test_one_thread_of_its_own() -> None:
@@ -22,15 +23,17 @@ async def test_what_somebody_waits_for_goes_first() -> None:
     release = threading.Event()
     blocker = asyncio.ensure_future(worker.run(release.wait))
     await asyncio.sleep(0.01)
+    tickets = [Ticket(Priority.AHEAD) for _ in range(3)]
     ahead = [
-        asyncio.ensure_future(worker.run(lambda i=i: order.append(f"ahead {i}"), priority=Priority.AHEAD))  # type: ignore[misc]
-        for i in range(2)
+        asyncio.ensure_future(worker.run(partial(order.append, f"ahead {i}"), ticket=tickets[i]))
+        for i in range(3)
     ]
     click = asyncio.ensure_future(worker.run(lambda: order.append("click")))
     await asyncio.sleep(0.01)
+    tickets[2].hurry(Priority.INTERACTIVE)  # somebody waits for this one now
     release.set()
     await asyncio.gather(blocker, *ahead, click)
-    assert order == ["click", "ahead 0", "ahead 1"]
+    assert order == ["ahead 2", "click", "ahead 0", "ahead 1"]
     worker.close()
 
 
@@ -84,3 +87,34 @@ async def test_waiting_is_recorded_and_errors_come_back() -> None:
     assert queue.end_ns <= stage.start_ns
     assert stage.attributes == {telemetry.BATCH_SIZE: 3}
     worker.close()
+
+
+async def test_a_gate_keeps_places_for_clicks() -> None:
+    gate = TicketGate(1, reserved=1, max_waiting=2)
+    inside: list[str] = []
+    leave = {name: asyncio.Event() for name in ("first", "second", "click", "late click")}
+
+    async def work(name: str, priority: Priority) -> None:
+        async with gate.enter(Ticket(priority)):
+            inside.append(name)
+            await leave[name].wait()
+
+    tasks = [asyncio.ensure_future(work("first", Priority.AHEAD))]
+    tasks.append(asyncio.ensure_future(work("second", Priority.AHEAD)))
+    await asyncio.sleep(0)
+    tasks.append(asyncio.ensure_future(work("click", Priority.INTERACTIVE)))
+    await asyncio.sleep(0.01)
+    assert inside == ["first", "click"]
+    tasks.append(asyncio.ensure_future(work("late click", Priority.INTERACTIVE)))
+    await asyncio.sleep(0.01)
+    with pytest.raises(ResourceExhausted):
+        await work("too many", Priority.INTERACTIVE)
+    leave["first"].set()
+    await asyncio.sleep(0.01)
+    assert inside == ["first", "click", "late click"]
+    tasks[1].cancel()
+    for event in leave.values():
+        event.set()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    async with gate.enter(Ticket(Priority.AHEAD)):
+        pass

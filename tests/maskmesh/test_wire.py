@@ -90,7 +90,7 @@ def test_plain_values_make_prompts() -> None:
     assert isinstance(Prompt.of(mask=np.zeros((2, 3), np.float32)).mask, LowResLogits)
     for wrong in ({"points": [(1,)]}, {"points": [(1, 2, 5)]}, {"box": (1, 2, 3)}):
         with pytest.raises(ValueError, match="got"):
-            Prompt.of(**wrong)  # type: ignore[arg-type]
+            Prompt.of(**wrong)
 
 
 def test_raw_images() -> None:

@@ -78,9 +78,9 @@ def test_memory_attention(call: str) -> None:
     stage = f"memory_attention/{call}"
     positions = sine_position_encoding(16, 16, 256, CPU)
     assert_equal(positions.flatten(1).T[:, None], f"{stage}/in.curr_pos.0")
-    conditioned = tiny_tracker().memory_attention(
-        as_map(golden(f"{stage}/in.curr.0")),
-        as_map(golden(f"{stage}/in.curr_pos.0")),
+    attention = tiny_tracker().memory_attention
+    conditioned = attention(
+        attention.prepare(as_map(golden(f"{stage}/in.curr.0")), as_map(golden(f"{stage}/in.curr_pos.0"))),
         golden(f"{stage}/in.memory").transpose(0, 1),
         golden(f"{stage}/in.memory_pos").transpose(0, 1),
         pointer_tokens=int(arrays("stages_256")[f"{stage}/in.num_obj_ptr_tokens"]),

@@ -211,9 +211,9 @@ def test_memory_attention() -> None:
         memory_posision_embeddings=memory_positions,
         num_object_pointer_tokens=pointers,
     )
-    conditioned = ours()[1].memory_attention(
-        as_map(current, GRID),
-        positions[None],
+    attention = ours()[1].memory_attention
+    conditioned = attention(
+        attention.prepare(as_map(current, GRID), positions[None]),
         memory.transpose(0, 1),
         memory_positions.transpose(0, 1),
         pointer_tokens=pointers,

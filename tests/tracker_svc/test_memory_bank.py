@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import torch
 
-from tracker_svc.memory_bank import MIN_TRACKED_FRAMES, FrameState, MemoryBank
+from tracker_svc.memory_bank import MIN_TRACKED_FRAMES, FrameState, MemoryBank, VisitedFrames
 
 FEATURES = torch.zeros(1)
 
@@ -89,7 +89,7 @@ def test_a_second_prompt_replaces_the_first() -> None:
 def test_the_oldest_tracked_frames_go_conditioning_frames_stay() -> None:
     made = bank(conditioning=[0], tracked=[])
     for index in range(1, 100):
-        made.visited[index] = False
+        made.visited.add(index, reverse=False)
         made.track(index, state(), max_frames=3)
         made.remember(index, FEATURES)
     assert sorted(made.tracked) == list(range(100 - MIN_TRACKED_FRAMES, 100))
@@ -100,3 +100,20 @@ def test_the_oldest_tracked_frames_go_conditioning_frames_stay() -> None:
     # Nothing that still counts was dropped.
     assert len(memories(made, 100)) == 7
     assert len(pointers(made, 100)) == 16
+
+
+def test_visits_are_runs_and_the_last_direction_counts() -> None:
+    visited = VisitedFrames()
+    for index in range(1000):
+        visited.add(index, reverse=False)
+    for index in range(600, 499, -1):
+        visited.add(index, reverse=True)
+    assert [visited.direction(i) for i in (0, 499, 500, 600, 601, 999, 1000)] == [
+        False, False, True, True, False, False, None,
+    ]  # fmt: skip
+    for index in range(520, 530):
+        visited.add(index, reverse=False)
+    assert [visited.direction(i) for i in (519, 520, 529, 530)] == [True, False, False, True]
+    assert len(visited._runs) == 3
+    assert 999 in visited
+    assert -1 not in visited

@@ -235,10 +235,13 @@ def test_memory_is_bounded_and_says_so() -> None:
     video.track(0, 40)
     bank = video.objects[1].bank
     assert len(bank.tracked) == 16
-    check_promptable(video.objects[1], 30)
-    with pytest.raises(FrameOutOfMemory) as caught:
-        check_promptable(video.objects[1], 10)
-    assert caught.value.metadata["frame_index"] == "10"
+    check_promptable(video.objects[1], 39)
+    check_promptable(video.objects[1], 100)
+    for forgotten in (10, 30):  # the frame itself, and what counts on it
+        with pytest.raises(FrameOutOfMemory) as caught:
+            check_promptable(video.objects[1], forgotten)
+        assert caught.value.metadata["frame_index"] == str(forgotten)
+        assert caught.value.metadata["oldest_frame_index"] == "24"
     with pytest.raises(FrameOutOfMemory):
         check_remembered([video.objects[1]], 24)
     check_remembered([video.objects[1]], 40)

@@ -1,9 +1,11 @@
 """Memory attention: conditions a frame's embedding on the memories and pointers of objects.
 
 Source: Ravi et al., "SAM 2" (2024).  A frame attends to itself, then to the memories, layer by layer.  The
-self-attention of the first layer has seen no memory yet: it depends on the frame alone and is done once,
-however many objects follow.
+self-attention of the first layer, and the queries after it, have seen no memory yet: they depend on the
+frame alone and are made once, however many objects and batches follow.
 """
+
+from typing import NamedTuple
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -29,9 +31,14 @@ class RopeSelfAttention(Attention):
 class RopeCrossAttention(Attention):
     """Attention of a grid to several grids of memories, and to pointers, which have no place in it."""
 
+    def grid_queries(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
+        """x: [B, HW, C]; returns rotated queries [B, heads, HW, C / heads]."""
+        rotation = axial_rotation(*grid, self.q_proj.out_features // self.heads, x.device)
+        return rotate(self.split_heads(self.q_proj(x)), rotation)
+
     def forward_memory(
         self,
-        x: Tensor,
+        queries: Tensor,
         memory: Tensor,
         memory_positions: Tensor,
         *,
@@ -40,15 +47,22 @@ class RopeCrossAttention(Attention):
     ) -> Tensor:
         """Attend to the memory.
 
-        x: [B, HW, C]; memory, memory_positions: [B, M, memory_dim], of which the last ``pointers``
-        tokens are not rotated; returns [B, HW, C].
+        queries: [B, heads, HW, C / heads]; memory, memory_positions: [B, M, memory_dim], of which the
+        last ``pointers`` tokens are not rotated; returns [B, HW, C].
         """
-        rotation = axial_rotation(*grid, self.q_proj.out_features // self.heads, x.device)
-        query = rotate(self.split_heads(self.q_proj(x)), rotation)
+        rotation = axial_rotation(*grid, self.q_proj.out_features // self.heads, memory.device)
         key = self.split_heads(self.k_proj(memory + memory_positions))
         spatial = key.shape[-2] - pointers
         key[..., :spatial, :] = rotate(key[..., :spatial, :], rotation)
-        return self.attend(query, key, memory)
+        return self.attend(queries, key, memory)
+
+
+class FrameQueries(NamedTuple):
+    """What memory attention makes of a frame before it sees any memory."""
+
+    tokens: Tensor  # [1, HW, C], after the first self-attention
+    queries: Tensor  # [1, heads, HW, C / heads], of the first attention to memory
+    grid: tuple[int, int]
 
 
 class MemoryAttentionLayer(nn.Module):
@@ -68,9 +82,14 @@ class MemoryAttentionLayer(nn.Module):
         """x: [B, height * width, C]; returns the same shape."""
         return x + self.self_attn.forward_grid(self.norm1(x), height, width)
 
+    def memory_queries(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
+        """x: [B, HW, C]; returns the queries of the attention to memory."""
+        return self.cross_attn_image.grid_queries(self.norm2(x), grid)
+
     def attend_to_memory(
         self,
         x: Tensor,
+        queries: Tensor,
         memory: Tensor,
         memory_positions: Tensor,
         *,
@@ -79,7 +98,7 @@ class MemoryAttentionLayer(nn.Module):
     ) -> Tensor:
         """The rest of the layer; shapes as in :meth:`RopeCrossAttention.forward_memory`."""
         x = x + self.cross_attn_image.forward_memory(
-            self.norm2(x), memory, memory_positions, grid=grid, pointers=pointers
+            queries, memory, memory_positions, grid=grid, pointers=pointers
         )
         y: Tensor = x + self.linear2(F.relu(self.linear1(self.norm3(x))))
         return y
@@ -95,31 +114,35 @@ class MemoryAttention(nn.Module):
         )
         self.norm = nn.LayerNorm(dim)
 
-    def forward(
-        self,
-        image_embedding: Tensor,
-        image_positions: Tensor,
-        memory: Tensor,
-        memory_positions: Tensor,
-        *,
-        pointer_tokens: int,
-    ) -> Tensor:
-        """Condition one frame on the memories of B objects.
+    def prepare(self, image_embedding: Tensor, image_positions: Tensor) -> FrameQueries:
+        """What depends on the frame alone; image_embedding, image_positions: [1, C, H, W].
 
-        image_embedding, image_positions: [1, C, H, W] (the positions are fixed sines).
-        memory, memory_positions: [B, M, memory_dim]: whole grids of H * W tokens one after the other,
-        then ``pointer_tokens`` tokens of object pointers.
-        Returns [B, C, H, W].
+        The positions are fixed sines.
         """
         height, width = image_embedding.shape[-2:]
         x = (image_embedding + POSITION_WEIGHT * image_positions).flatten(2).transpose(1, 2)
+        first = self.layers[0]
+        assert isinstance(first, MemoryAttentionLayer)
+        x = first.attend_to_self(x, height, width)
+        return FrameQueries(x, first.memory_queries(x, (height, width)), (height, width))
+
+    def forward(
+        self, frame: FrameQueries, memory: Tensor, memory_positions: Tensor, *, pointer_tokens: int
+    ) -> Tensor:
+        """Condition one frame on the memories of B objects.
+
+        memory, memory_positions: [B, M, memory_dim]: whole grids of H * W tokens one after the other,
+        then ``pointer_tokens`` tokens of object pointers.  Returns [B, C, H, W].
+        """
+        x = frame.tokens.expand(memory.shape[0], -1, -1)
+        queries = frame.queries.expand(memory.shape[0], -1, -1, -1)
         for index, layer in enumerate(self.layers):
             assert isinstance(layer, MemoryAttentionLayer)
-            x = layer.attend_to_self(x, height, width)
-            if index == 0:
-                x = x.expand(memory.shape[0], -1, -1)
+            if index > 0:
+                x = layer.attend_to_self(x, *frame.grid)
+                queries = layer.memory_queries(x, frame.grid)
             x = layer.attend_to_memory(
-                x, memory, memory_positions, grid=(height, width), pointers=pointer_tokens
+                x, queries, memory, memory_positions, grid=frame.grid, pointers=pointer_tokens
             )
-        conditioned: Tensor = self.norm(x).transpose(1, 2).unflatten(-1, (height, width))
+        conditioned: Tensor = self.norm(x).transpose(1, 2).unflatten(-1, frame.grid)
         return conditioned

@@ -28,7 +28,7 @@ class PointLabel(IntEnum):
 class PromptEmbeddings(NamedTuple):
     """Prompts as the mask decoder reads them; E is S / 16 for an image of S x S."""
 
-    sparse_embeddings: Tensor  # [B, N + 1, C], a padding point last
+    sparse_embeddings: Tensor  # [B, N + 1, C], a padding point last; [B, 0, C] without points
     dense_embeddings: Tensor  # [B, C, E, E]
 
 
@@ -72,6 +72,8 @@ class PromptEncoder(nn.Module):
         return self.pe_layer.grid(self.embedding_size, self.embedding_size)
 
     def _embed_points(self, coords: Tensor, labels: Tensor) -> Tensor:
+        if not coords.shape[1]:
+            return coords.new_zeros(coords.shape[0], 0, self.no_mask_embed.embedding_dim)
         # Clicks name pixels; the encoding is of pixel centres.  The padding point is not shifted into
         # meaning anything: its position is dropped with its label.
         centres = F.pad(coords + 0.5, (0, 0, 0, 1))

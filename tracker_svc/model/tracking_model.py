@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from tracker_svc.model.config import TrackingModelConfig
 from tracker_svc.model.layers import MLP
 from tracker_svc.model.mask_decoder import DecodedMasks, MaskDecoder
-from tracker_svc.model.memory_attention import MemoryAttention
+from tracker_svc.model.memory_attention import FrameQueries, MemoryAttention
 from tracker_svc.model.memory_encoder import MemoryEncoder
 from tracker_svc.model.position_encoding import sine_position_encoding, sine_time_encoding
 from tracker_svc.model.prompt_encoder import PointLabel, PromptEmbeddings, PromptEncoder
@@ -146,16 +146,20 @@ class TrackingModel(nn.Module):
         """The embedding of a frame that no memory conditions: [1, C, E, E]."""
         return frame.image_embedding + self.no_mem_embed.view(1, -1, 1, 1)
 
-    def attend_to_memories(self, frame: ImageFeatures, memories: Sequence[Memories]) -> Tensor:
+    def query_memories(self, frame: ImageFeatures) -> FrameQueries:
+        """The part of the stage ``memory_attention`` that is the same for all objects on a frame."""
+        size = self.embedding_size
+        positions = sine_position_encoding(size, size, self.embed_dim, self.device)[None]
+        return self.memory_attention.prepare(frame.image_embedding, positions.to(self.dtype))
+
+    def attend_to_memories(self, queries: FrameQueries, memories: Sequence[Memories]) -> Tensor:
         """The stage ``memory_attention``: condition a frame on what B objects remember.
 
         The objects must agree in their numbers of memories and of pointers.  Returns [B, C, E, E].
         """
         tokens, positions = zip(*(self._memory_tokens(m) for m in memories), strict=True)
-        size = self.embedding_size
         conditioned: Tensor = self.memory_attention(
-            frame.image_embedding,
-            sine_position_encoding(size, size, self.embed_dim, self.device)[None].to(self.dtype),
+            queries,
             torch.stack(tokens),
             torch.stack(positions),
             pointer_tokens=len(memories[0].pointers) * (self.embed_dim // self.memory_dim),
