@@ -111,7 +111,7 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
                     recorder=recorder,
                 )
             finally:
-                telemetry.emit(recorder.records, None)
+                telemetry.emit_soon(recorder.records, None)
             return replace(made, filled_by=filled_by)
 
         found = await self.cache.get_or_create(key, self.encoder.num_bytes, create, pin, ticket)

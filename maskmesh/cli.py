@@ -201,7 +201,10 @@ def _print_report(made: Report) -> None:
         last = row.stage
     output.print(table)
     summary = made.summary()
-    if not summary:
+    if "calls_unnamed_share" in summary:
+        unnamed = f"{summary['calls_unnamed_share']:.2%}"
+        output.print(f"{len(made.calls)} calls (clicks and images); no stage: {unnamed} of their time")
+    if "frames" not in summary:
         return
     output.print(
         f"{summary['frames']} frames; the first after {summary['first_frame_ms']:.1f} ms, then one every "

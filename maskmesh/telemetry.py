@@ -6,6 +6,7 @@ stage on an accelerator is synchronised at both ends, so its time is that of the
 launch.
 """
 
+import asyncio
 import logging
 import os
 import socket
@@ -155,6 +156,11 @@ def emit(records: Sequence[StageRecord], parent: Context | None) -> None:
         if record.children:
             emit(record.children, trace.set_span_in_context(span, parent))
         span.end(record.end_ns)
+
+
+def emit_soon(records: Sequence[StageRecord], parent: Context | None) -> None:
+    """Emit once the current step of the event loop is over: what is about to be sent goes first."""
+    asyncio.get_running_loop().call_soon(emit, records, parent)
 
 
 def trace_id(span: trace.Span) -> str:

@@ -62,12 +62,8 @@ def draw_waterfall(frame: Attribution, path: Path) -> None:
     axes.grid(axis="x", color="#dddddd", linewidth=0.6, zorder=1)
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
-    root = trace.root
-    what = f"frame {frame.frame_index}" if root.name == telemetry.FRAME else _label(root)
     axes.set_title(
-        f"{what} ({root.attributes.get(telemetry.FRAME_KIND, 'call')}): delivered "
-        f"{frame.duration_ns / 1e6:.1f} ms after the one before, "
-        f"{frame.unnamed_share:.1%} unnamed\ntrace {trace.trace_id}",
+        f"{_heading(frame)}, {frame.unnamed_share:.1%} unnamed\ntrace {trace.trace_id}",
         fontsize=8.5,
         loc="left",
         x=-0.2,
@@ -78,6 +74,14 @@ def draw_waterfall(frame: Attribution, path: Path) -> None:
         fontsize=7, ncols=6, loc="outside lower center", frameon=False,
     )  # fmt: skip
     figure.savefig(path)
+
+
+def _heading(frame: Attribution) -> str:
+    root, milliseconds = frame.trace.root, frame.duration_ns / 1e6
+    if root.name != telemetry.FRAME:
+        return f"{_label(root)}: {milliseconds:.1f} ms"
+    kind = root.attributes.get(telemetry.FRAME_KIND)
+    return f"frame {frame.frame_index} ({kind}): delivered {milliseconds:.1f} ms after the one before"
 
 
 def _in_order(frame: Attribution) -> list[Span]:

@@ -16,7 +16,7 @@ import torch
 
 from maskmesh import AsyncClient, telemetry
 from maskmesh.mesh import LocalMesh, MeshOptions
-from maskmesh.spans import Trace, group_traces, read_spans
+from maskmesh.spans import KIND_CLIENT, KIND_SERVER, Trace, group_traces, read_spans
 from tools.make_clip import make_clip
 
 CLIP_FRAMES = 60
@@ -79,6 +79,9 @@ class Mesh:
 def _is_complete(trace: Trace) -> bool:
     """Nothing hangs in the air, and what ends in masks has them."""
     if any(s.parent_id and s.parent_id not in trace.spans for s in trace.spans.values()):
+        return False
+    called = {s.parent_id for s in trace.spans.values() if s.kind == KIND_SERVER}
+    if any(s.kind == KIND_CLIENT and s.span_id not in called for s in trace.spans.values()):
         return False
     if trace.root.name.rsplit("/", 1)[-1] not in (telemetry.FRAME, "AddPrompt", "SegmentImage"):
         return True

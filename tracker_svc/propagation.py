@@ -273,11 +273,11 @@ class Propagation:
         queue.children = [r for r in self._carried if r.end_ns > queue.start_ns]
         for record in queue.children:
             record.start_ns = max(record.start_ns, queue.start_ns)
-        telemetry.emit([r for r in self._carried if r not in queue.children], self._last_context)
+        telemetry.emit_soon([r for r in self._carried if r not in queue.children], self._last_context)
         self._carried = []
         item.span.set_attribute(telemetry.FRAME_KIND, kind)
         item.span.set_attribute(telemetry.OBJECT_COUNT, len(tracked.states))
         self._last_context = trace.set_span_in_context(item.span)
-        telemetry.emit(recorder.records, self._last_context)
+        telemetry.emit_soon(recorder.records, self._last_context)
         item.span.end(sent_ns)
         del self._open[item.frame_index]

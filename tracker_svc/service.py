@@ -107,7 +107,7 @@ class TrackerServicer(tracker_pb2_grpc.TrackerServiceServicer):
         try:
             masks = await self.worker.run(segment, recorder=recorder)
         finally:
-            telemetry.emit(recorder.records, None)
+            telemetry.emit_soon(recorder.records, None)
         return tracker_pb2.SegmentImageResponse(masks=[wire.object_mask_to_proto(mask) for mask in masks])
 
     async def CreateSession(self, request: tracker_pb2.CreateSessionRequest, context: Any) -> Any:
@@ -129,7 +129,8 @@ class TrackerServicer(tracker_pb2_grpc.TrackerServiceServicer):
             raise InvalidRequest("frames count from 0", field="frame_index")
         size = {"width": ref.image_width, "height": ref.image_height}
         new = wire.prompt_from_proto(request.prompt, field="prompt", **size)
-        await asyncio.to_thread(check_mask_size, new, **size)
+        if new.mask is not None:
+            await asyncio.to_thread(check_mask_size, new, **size)
         index, obj_id = request.frame_index, request.obj_id
         recorder = self.tracker.recorder(
             frame__index=index, frame__kind=telemetry.CONDITIONING, object__count=1
@@ -158,7 +159,7 @@ class TrackerServicer(tracker_pb2_grpc.TrackerServiceServicer):
             try:
                 state, mask = await self.worker.run(add, recorder=recorder)
             finally:
-                telemetry.emit(recorder.records, None)
+                telemetry.emit_soon(recorder.records, None)
             # Nothing can fail from here on: all of it is taken in, or none.
             obj.prompts[index] = prompt
             obj.bank.prompt(index, state)

@@ -4,7 +4,7 @@ from collections import Counter
 from pathlib import Path
 
 from maskmesh import AsyncClient, telemetry
-from maskmesh.attribution import attribute_frames, unnamed_share
+from maskmesh.attribution import UNNAMED, attribute_calls, attribute_frames, unnamed_share
 from maskmesh.spans import KIND_SERVER, Trace
 from tests.conftest import Mesh
 
@@ -97,8 +97,15 @@ async def test_each_frame_is_a_trace_through_all_services(
         ("tracker", "track", "tracker", "memory_attention"),
         ("tracker", "track", "tracker", "prompt_encoder"),
         ("tracker", "track", "tracker", "mask_decoder"),
-        ("tracker", "queue", "tracker", "memory_encoder"),
     }
+    # A memory is in the queue that it causes, or under the frame that it is of where it holds nobody up.
+    found = set().union(*(edges(trace) for trace in traces.values()))
+    assert found & {
+        ("tracker", "queue", "tracker", "memory_encoder"),
+        ("tracker", "track", "tracker", "memory_encoder"),
+    }
+    memories = sum(names(traces[f.trace_id])[telemetry.MEMORY_ENCODER] for f in frames)
+    assert memories == 1 + 3  # of the prompted frame, and of each tracked one, the last included
     attributes = {s.name: s.attributes for s in tracked.spans.values()}
     assert attributes[telemetry.FETCH_EMBEDDING][telemetry.BYTES] > 0
     assert attributes[telemetry.IMAGE_ENCODER][telemetry.DEVICE] == "cpu"
@@ -130,6 +137,25 @@ async def test_a_cache_hit_is_linked_to_what_filled_it(
     assert outcome == "miss"
     assert encode(hit)[1:] == ("hit", [filling])
     assert names(traces[hit])[telemetry.IMAGE_ENCODER] == 0
+
+
+async def test_a_click_during_a_propagation_says_what_it_waited_for(
+    mesh: Mesh, client: AsyncClient, fresh_clip: Path
+) -> None:
+    async with client.session() as session:
+        await session.append_video(fresh_clip)
+        await session.add_prompt(0, 1, points=[(90, 180)])
+        clicks = []
+        async for frame in session.propagate(max_frames=12):
+            if frame.frame_index in (3, 6):
+                clicks.append(await session.add_prompt(0, 2, points=[(520, 90)]))
+    traces = await mesh.complete_traces(c.trace_id for c in clicks)
+    for trace in traces.values():
+        (call,) = attribute_calls([trace], ["AddPrompt"])
+        waits = {s.attributes.get(telemetry.WAITS_FOR) for s in trace.spans.values()}
+        assert {"session", "device"} <= waits
+        # What is left is gRPC's own handlers, about a millisecond whatever the model.
+        assert call.by_name[UNNAMED] < 0.5 * call.duration_ns
 
 
 async def test_the_warm_up_pays_for_the_first_calls(mesh: Mesh, client: AsyncClient) -> None:
