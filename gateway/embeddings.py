@@ -57,7 +57,7 @@ async def encode_frame(
         raise InvalidImage(
             f"frame {frame_index}: {error.message}", field="frame_index", frame_index=frame_index
         ) from error
-    session.refs[frame_index] = ref
+    session.remember_ref(frame_index, ref)
     return ref
 
 

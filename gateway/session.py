@@ -11,6 +11,9 @@ from gateway.frame_store import FrameLimits, FrameReader, FrameStore
 from maskmesh.errors import ResourceExhausted, SessionNotFound
 from maskmesh.types import EmbeddingRef, Image
 
+# A reference is small, but a video is long: of older frames, the encoder is asked again.
+MAX_REFS = 10_000
+
 
 @dataclass(slots=True, eq=False)
 class GatewaySession:
@@ -36,6 +39,12 @@ class GatewaySession:
         if self._reader is None:
             self._reader = self.frames.open_reader()
         return await self._reader.read(frame_index)
+
+    def remember_ref(self, frame_index: int, ref: EmbeddingRef) -> None:
+        """After a frame was encoded."""
+        self.refs[frame_index] = ref
+        while len(self.refs) > MAX_REFS:
+            del self.refs[next(iter(self.refs))]
 
     def forget_ref(self, frame_index: int) -> None:
         """After the embedding of a frame turned out to be gone."""

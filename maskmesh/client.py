@@ -28,11 +28,9 @@ from maskmesh.types import (
     Box,
     ByteArray,
     EncodedImage,
-    FloatArray,
     FrameMasks,
     Image,
     ImageMasks,
-    LowResLogits,
     MaskFormat,
     ModelInfo,
     ObjectMask,
@@ -292,6 +290,3 @@ def _file_chunks(path: Path) -> Iterable[bytes]:
             yield chunk
         if empty:
             yield b""
-
-
-__all__ = ["AsyncClient", "FloatArray", "ImageLike", "LowResLogits", "VideoSession"]

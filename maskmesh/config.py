@@ -26,6 +26,9 @@ class TelemetrySettings(BaseSettings):
     trace_dir: str = Field(str(DEFAULT_TRACE_DIR), validation_alias="MASKMESH_TRACE_DIR")
     """Folder of the local files; empty means none."""
 
+    trace_bytes: int = Field(256 * 2**20, ge=2**16, validation_alias="MASKMESH_TRACE_BYTES")
+    """Largest size of the local file of one process; the newest spans are kept."""
+
     @property
     def trace_path(self) -> Path | None:
         """``trace_dir`` as a path, or None."""

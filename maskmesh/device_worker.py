@@ -74,16 +74,25 @@ class DeviceWorker:
     ) -> T:
         """Run ``function`` on the thread and return what it returns.
 
+        A caller who is cancelled leaves at once where the work has not begun, which is then skipped, and
+        else when it is over: whatever lock the caller holds is held for as long as the work runs.
         The wait is recorded as a ``queue`` stage, from ``since_ns`` where the work was ready earlier.
         Raises ResourceExhausted at once where too much is waiting.
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
         submitted = since_ns or time.time_ns()
+        begun, over = threading.Event(), asyncio.Event()
 
         def run() -> None:
-            if future.cancelled():
-                return
+            begun.set()
+            try:
+                if not future.cancelled():
+                    work()
+            finally:
+                loop.call_soon_threadsafe(over.set)
+
+        def work() -> None:
             if recorder is not None:
                 attributes: dict[str, telemetry.AttributeValue] = {telemetry.WAITS_FOR: "device"}
                 recorder.add(telemetry.QUEUE, submitted, time.time_ns(), attributes)
@@ -101,7 +110,12 @@ class DeviceWorker:
                 raise ResourceExhausted("too much work is waiting", resource="queue")
             self._jobs.append(_Job(ticket or Ticket(), run))
             self._changed.notify()
-        return await future
+        try:
+            return await future
+        except asyncio.CancelledError:
+            if begun.is_set():
+                await over.wait()
+            raise
 
     def close(self) -> None:
         """Finish what runs, drop what waits."""

@@ -9,7 +9,6 @@ from typing import Any
 
 from maskmesh import telemetry
 from maskmesh.attribution import (
-    UNNAMED,
     Attribution,
     attribute_calls,
     attribute_frames,
@@ -165,6 +164,3 @@ def choose_frame(report: Report, frame_index: int | None) -> Attribution:
         raise ValueError("there is no delivered frame and no call in the traces")
     pool = list(report.steady) or candidates
     return sorted(pool, key=lambda f: f.duration_ns)[len(pool) // 2]
-
-
-__all__ = ["UNNAMED", "Report", "StageRow", "choose_frame", "make_report"]

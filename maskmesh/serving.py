@@ -112,6 +112,7 @@ def run(service: Service, settings: ServerSettings) -> None:
         f"maskmesh-{service.name}",
         otlp_endpoint=traces.otlp_endpoint,
         trace_dir=traces.trace_path,
+        max_bytes=traces.trace_bytes,
     )
     try:
         asyncio.run(serve(service, settings))

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import IO, Final, TypeAlias, cast
 
 from opentelemetry import propagate, trace
 from opentelemetry.context import Context
@@ -234,6 +234,40 @@ class CountingProcessor(BatchSpanProcessor):
         return self._ended - self._counting.exported
 
 
+class BoundedFile:
+    """A text stream into a file that never outgrows ``max_bytes``.
+
+    When half of that is full the file becomes ``NAME.old.jsonl``, in place of the one before, and a new one
+    is begun: the newest half is always there.
+    """
+
+    def __init__(self, path: Path, max_bytes: int) -> None:
+        self._path = path
+        self._half = max_bytes // 2
+        self._file = path.open("a", encoding="utf-8")
+
+    def write(self, text: str) -> int:
+        """Write one line."""
+        if self._file.tell() and self._file.tell() + len(text) > self._half:
+            self._file.close()
+            self._path.replace(self._path.with_suffix(".old.jsonl"))
+            self._file = self._path.open("a", encoding="utf-8")
+        return self._file.write(text)
+
+    def flush(self) -> None:
+        """Flush the file."""
+        self._file.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    @property
+    def closed(self) -> bool:
+        """Whether the file is closed."""
+        return self._file.closed
+
+
 @dataclass(frozen=True, slots=True)
 class Tracing:
     """Tracing that was set up for this process."""
@@ -251,11 +285,12 @@ class Tracing:
         self.provider.shutdown()
 
 
-def set_up_tracing(service: str, *, otlp_endpoint: str, trace_dir: Path | None) -> Tracing:
+def set_up_tracing(service: str, *, otlp_endpoint: str, trace_dir: Path | None, max_bytes: int) -> Tracing:
     """Trace this process: to an OTLP receiver where there is one, else to a file.
 
     ``otlp_endpoint`` is a gRPC target such as ``http://localhost:4317``; without one, spans go to
-    ``trace_dir`` as OTLP JSON lines, a file for each process; without that too they are not exported.
+    ``trace_dir`` as OTLP JSON lines, a file of at most ``max_bytes`` for each process; without that too they
+    are not exported.
     Sampling follows the standard ``OTEL_TRACES_SAMPLER`` variables.
     """
     resource = Resource.create(
@@ -275,7 +310,8 @@ def set_up_tracing(service: str, *, otlp_endpoint: str, trace_dir: Path | None) 
         processor = CountingProcessor(exporter)
     elif trace_dir is not None:
         trace_dir.mkdir(parents=True, exist_ok=True)
-        processor = CountingProcessor(FileSpanExporter(trace_dir / f"{service}-{os.getpid()}.jsonl"))
+        file = BoundedFile(trace_dir / f"{service}-{os.getpid()}.jsonl", max_bytes)
+        processor = CountingProcessor(FileSpanExporter(stream=cast(IO[str], file)))
     if processor is not None:
         provider.add_span_processor(processor)
     trace.set_tracer_provider(provider)

@@ -150,6 +150,30 @@ async def test_leaving_the_loop_stops_the_propagation(client: AsyncClient, clip:
     assert [f.frame_index for f in again] == [0, 1, 2]
 
 
+async def test_nobody_encodes_for_a_client_that_left(
+    mesh: Mesh, client: AsyncClient, fresh_clip: Path
+) -> None:
+    async with (
+        grpc.aio.insecure_channel(mesh.address("encoder")) as channel,
+        client.session() as session,
+    ):
+        stub = encoder_pb2_grpc.EncoderServiceStub(channel)
+
+        async def encoded() -> int:
+            answer = await stub.GetCacheStatistics(encoder_pb2.GetCacheStatisticsRequest())
+            return int(answer.misses)
+
+        before = await encoded()
+        await session.append_video(fresh_clip)
+        await session.add_prompt(0, 1, points=[(90, 180)])
+        frames = session.propagate()
+        await anext(frames)
+        await frames.aclose()  # type: ignore[attr-defined]
+        await asyncio.sleep(1)
+        # The frame that was delivered, and at most the window after it, of fifty.
+        assert await encoded() - before <= 1 + 5
+
+
 async def test_a_session_propagates_once_at_a_time(client: AsyncClient, clip: Path) -> None:
     async with client.session() as session:
         await session.append_video(clip)

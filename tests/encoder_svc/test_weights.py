@@ -104,3 +104,10 @@ def test_untrained_weights_are_the_same_everywhere() -> None:
 
 def test_the_test_preset_is_small(state: dict[str, torch.Tensor]) -> None:
     assert sum(value.numel() for value in state.values()) <= 6_000_000
+
+
+def test_both_services_mean_the_same_preprocessing() -> None:
+    from encoder_svc.model.preprocess import PREPROCESS_VERSION
+    from tracker_svc.loading import PREPROCESS_VERSION as EXPECTED
+
+    assert PREPROCESS_VERSION == EXPECTED

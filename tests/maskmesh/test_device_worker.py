@@ -53,6 +53,20 @@ async def test_work_whose_caller_left_is_skipped() -> None:
     worker.close()
 
 
+async def test_a_caller_who_leaves_is_let_go_when_the_work_is_over() -> None:
+    worker = DeviceWorker("device")
+    release = threading.Event()
+    running = asyncio.ensure_future(worker.run(release.wait))
+    await asyncio.sleep(0.05)
+    running.cancel()
+    await asyncio.sleep(0.05)
+    assert not running.done()
+    release.set()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    worker.close()
+
+
 async def test_a_full_queue_refuses_at_once() -> None:
     worker = DeviceWorker("device", max_queue=1)
     release = threading.Event()
