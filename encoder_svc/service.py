@@ -115,10 +115,14 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
             return replace(made, filled_by=filled_by)
 
         found = await self.cache.get_or_create(key, self.encoder.num_bytes, create, pin, ticket)
-        if found[1] is Outcome.JOINED:
-            # The work is in the trace of whoever began it; here it is what this call waited for.
-            joined: dict[str, telemetry.AttributeValue] = {telemetry.WAITS_FOR: "encode"}
-            telemetry.emit([telemetry.StageRecord(telemetry.QUEUE, asked_ns, time.time_ns(), joined)], None)
+        # Work in the trace of another call is what this one waited for; from the work to the call it is a
+        # few turns of an event loop that others use too.
+        joined = found[1] is not Outcome.MISS
+        reason = "encode" if joined else "event_loop"
+        since_ns = asked_ns if joined else recorder.records[-1].end_ns
+        waits: dict[str, telemetry.AttributeValue] = {telemetry.WAITS_FOR: reason}
+        record = telemetry.StageRecord(telemetry.QUEUE, since_ns, time.time_ns(), waits)
+        telemetry.emit_soon([record], None)
         return found
 
     async def Fetch(

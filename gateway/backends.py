@@ -9,6 +9,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from maskmesh import telemetry, wire
 from maskmesh.errors import raising_ours
+from maskmesh.interceptors import traced_call
 from maskmesh.internal.v1 import encoder_pb2, encoder_pb2_grpc, tracker_pb2, tracker_pb2_grpc
 from maskmesh.types import EmbeddingRef, Image, ModelInfo
 from maskmesh.v1 import types_pb2
@@ -47,12 +48,16 @@ class EncoderBackend:
     async def unpin(self, owner: str, keys: list[str]) -> None:
         """Release pins; without keys, all of the owner's."""
         with raising_ours():
-            await self._stub.Unpin(encoder_pb2.UnpinRequest(owner=owner, keys=keys), timeout=5.0)
+            await traced_call(
+                self._stub, "Unpin", encoder_pb2.UnpinRequest(owner=owner, keys=keys), timeout=5.0
+            )
 
     async def model(self) -> ModelInfo:
         """The model that the service runs; waits until the service is there."""
         with raising_ours():
-            answer = await self._stub.GetModel(encoder_pb2.GetModelRequest(), wait_for_ready=True)
+            answer = await traced_call(
+                self._stub, "GetModel", encoder_pb2.GetModelRequest(), wait_for_ready=True
+            )
         return wire.model_info_from_proto(answer.model)
 
     async def _call(self, request: encoder_pb2.EncodeRequest, urgency: Urgency) -> EmbeddingRef | None:
@@ -65,7 +70,7 @@ class EncoderBackend:
             request.pin.owner = urgency.owner
             request.pin.ttl.FromNanoseconds(int(urgency.pin_seconds * 1e9))
         with raising_ours():
-            response = await self._stub.Encode(request, timeout=urgency.timeout)
+            response = await traced_call(self._stub, "Encode", request, timeout=urgency.timeout)
         return wire.ref_from_proto(response.ref) if response.HasField("ref") else None
 
 
@@ -84,7 +89,7 @@ class TrackerBackend:
     ) -> list[types_pb2.ObjectMask]:
         """Masks on one image, in the order of the prompts."""
         with raising_ours():
-            response = await self._stub.SegmentImage(request, timeout=timeout)
+            response = await traced_call(self._stub, "SegmentImage", request, timeout=timeout)
         return list(response.masks)
 
     async def create_session(self, session_id: str, ttl_seconds: float) -> float:
@@ -92,8 +97,8 @@ class TrackerBackend:
         ttl = Duration()
         ttl.FromNanoseconds(int(ttl_seconds * 1e9))
         with raising_ours():
-            response = await self._stub.CreateSession(
-                tracker_pb2.CreateSessionRequest(session_id=session_id, ttl=ttl)
+            response = await traced_call(
+                self._stub, "CreateSession", tracker_pb2.CreateSessionRequest(session_id=session_id, ttl=ttl)
             )
         return float(response.ttl.ToNanoseconds() / 1e9)
 
@@ -102,7 +107,7 @@ class TrackerBackend:
     ) -> types_pb2.ObjectMask:
         """Prompt one object on one frame."""
         with raising_ours():
-            response = await self._stub.AddPrompt(request, timeout=timeout)
+            response = await traced_call(self._stub, "AddPrompt", request, timeout=timeout)
         mask: types_pb2.ObjectMask = response.mask
         return mask
 
@@ -113,30 +118,38 @@ class TrackerBackend:
     async def remove_object(self, session_id: str, obj_id: int) -> list[int]:
         """Forget one object; returns those that remain."""
         with raising_ours():
-            response = await self._stub.RemoveObject(
-                tracker_pb2.RemoveObjectRequest(session_id=session_id, obj_id=obj_id)
+            response = await traced_call(
+                self._stub,
+                "RemoveObject",
+                tracker_pb2.RemoveObjectRequest(session_id=session_id, obj_id=obj_id),
             )
         return list(response.obj_ids)
 
     async def reset_session(self, session_id: str) -> None:
         """Forget all objects."""
         with raising_ours():
-            await self._stub.ResetSession(tracker_pb2.ResetSessionRequest(session_id=session_id))
+            await traced_call(
+                self._stub, "ResetSession", tracker_pb2.ResetSessionRequest(session_id=session_id)
+            )
 
     async def renew_session(self, session_id: str) -> None:
         """Renew the lease."""
         with raising_ours():
-            await self._stub.RenewSession(tracker_pb2.RenewSessionRequest(session_id=session_id))
+            await traced_call(
+                self._stub, "RenewSession", tracker_pb2.RenewSessionRequest(session_id=session_id)
+            )
 
     async def delete_session(self, session_id: str) -> None:
         """End a session."""
         with raising_ours():
-            await self._stub.DeleteSession(tracker_pb2.DeleteSessionRequest(session_id=session_id))
+            await traced_call(
+                self._stub, "DeleteSession", tracker_pb2.DeleteSessionRequest(session_id=session_id)
+            )
 
     async def model(self) -> ModelInfo:
         """The model that the service runs; waits until the service is there."""
         with raising_ours():
-            answer = await self._stub.GetTrackerModel(
-                tracker_pb2.GetTrackerModelRequest(), wait_for_ready=True
+            answer = await traced_call(
+                self._stub, "GetTrackerModel", tracker_pb2.GetTrackerModelRequest(), wait_for_ready=True
             )
         return wire.model_info_from_proto(answer.model)

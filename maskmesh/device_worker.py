@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from enum import IntEnum
+from functools import partial
 from typing import Any, TypeVar
 
 from maskmesh import telemetry
@@ -76,32 +77,26 @@ class DeviceWorker:
 
         A caller who is cancelled leaves at once where the work has not begun, which is then skipped, and
         else when it is over: whatever lock the caller holds is held for as long as the work runs.
-        The wait is recorded as a ``queue`` stage, from ``since_ns`` where the work was ready earlier.
+        Waiting is recorded as ``queue`` stages: for the device, from ``since_ns`` where the work was ready
+        earlier, and for the event loop to take the result.
         Raises ResourceExhausted at once where too much is waiting.
         """
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[T] = loop.create_future()
+        future: asyncio.Future[tuple[T, int]] = loop.create_future()
         submitted = since_ns or time.time_ns()
         begun, over = threading.Event(), asyncio.Event()
 
         def run() -> None:
             begun.set()
-            try:
-                if not future.cancelled():
-                    work()
-            finally:
-                loop.call_soon_threadsafe(over.set)
-
-        def work() -> None:
-            if recorder is not None:
-                attributes: dict[str, telemetry.AttributeValue] = {telemetry.WAITS_FOR: "device"}
-                recorder.add(telemetry.QUEUE, submitted, time.time_ns(), attributes)
-            try:
-                result = function()
-            except BaseException as error:
-                loop.call_soon_threadsafe(_settle, future, None, error)
-            else:
-                loop.call_soon_threadsafe(_settle, future, result, None)
+            if not future.cancelled():
+                if recorder is not None:
+                    recorder.add(telemetry.QUEUE, submitted, time.time_ns(), {telemetry.WAITS_FOR: "device"})
+                try:
+                    settle = partial(_settle, future, (function(), time.time_ns()), None)
+                except BaseException as error:
+                    settle = partial(_settle, future, None, error)
+                loop.call_soon_threadsafe(settle)
+            loop.call_soon_threadsafe(over.set)
 
         with self._changed:
             if self._closed:
@@ -111,11 +106,15 @@ class DeviceWorker:
             self._jobs.append(_Job(ticket or Ticket(), run))
             self._changed.notify()
         try:
-            return await future
+            result, ended = await future
         except asyncio.CancelledError:
             if begun.is_set():
                 await over.wait()
             raise
+        if recorder is not None:
+            # The event loop has others to serve, and a computing device leaves it little time.
+            recorder.add(telemetry.QUEUE, ended, time.time_ns(), {telemetry.WAITS_FOR: "event_loop"})
+        return result
 
     def close(self) -> None:
         """Finish what runs, drop what waits."""
