@@ -100,7 +100,8 @@ class EmbeddingStore:
                     raise raised from error
                 raise EmbeddingNotFound("the embedding cannot be fetched", key=ref.key) from error
             span.set_attribute(telemetry.BYTES, len(data))
-            features = _to_features(specs, data, self._device)
+            # To an accelerator it is a copy, which the event loop must not wait for.
+            features = await asyncio.to_thread(_to_features, specs, data, self._device)
         return Frame(features, ref.image_width, ref.image_height)
 
     async def _download(self, ref: EmbeddingRef) -> tuple[list[TensorSpec], bytearray]:
