@@ -14,11 +14,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from maskmesh.client import AsyncClient
 from maskmesh.errors import InvalidRequest, MaskmeshError
 from maskmesh.mesh import LocalMesh, MeshError, MeshOptions
 from maskmesh.prompt_options import PromptCommand, PromptsByObject
 from maskmesh.report import Report, choose_frame, make_report
-from maskmesh.segment import Job, segment
+from maskmesh.segment import Job, say_model, segment
 from maskmesh.version import __version__
 
 console = Console(stderr=True, highlight=False)
@@ -159,6 +160,8 @@ def _log(name: str, line: str) -> None:
 async def _up(options: MeshOptions) -> None:
     try:
         async with LocalMesh(options, log=_log) as mesh:
+            async with AsyncClient(mesh.endpoint) as client, client.session() as session:
+                say_model(session.model, console)
             click.echo(f"maskmesh is ready at {mesh.endpoint}")
             await mesh.wait()
     except asyncio.CancelledError:

@@ -35,12 +35,12 @@ class Job:
 
 async def segment(job: Job, endpoint: str, console: Console) -> None:
     """Segment the job's video or image through the gateway at ``endpoint``."""
-    async with AsyncClient(endpoint) as client:
+    async with AsyncClient(endpoint) as client, client.session() as session:
+        say_model(session.model, console)
         if is_image(job.source):
             await _segment_image(job, client, console)
         else:
-            async with client.session() as session:
-                await _segment_video(job, session, console)
+            await _segment_video(job, session, console)
 
 
 async def _segment_image(job: Job, client: AsyncClient, console: Console) -> None:
@@ -64,7 +64,6 @@ async def _segment_image(job: Job, client: AsyncClient, console: Console) -> Non
 
 
 async def _segment_video(job: Job, session: VideoSession, console: Console) -> None:
-    _say_model(session.model, console)
     with console.status(f"sending {job.source.name}"):
         await session.append_video(job.source)
     for (obj_id, frame_index), prompt in job.prompts.items():
@@ -122,7 +121,8 @@ async def _overlay_video(job: Job, frames_per_second: float) -> AsyncIterator[Ca
             await asyncio.wrap_future(future)
 
 
-def _say_model(model: ModelInfo, console: Console) -> None:
+def say_model(model: ModelInfo, console: Console) -> None:
+    """Which model it is, and whether its masks mean anything."""
     console.print(f"model: {model.name} at {model.image_size} x {model.image_size}, {model.device}")
     if not model.trained:
         console.print(
