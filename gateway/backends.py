@@ -2,14 +2,14 @@
 
 import asyncio
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import grpc
 from google.protobuf.duration_pb2 import Duration
 
 from maskmesh import telemetry, wire
 from maskmesh.errors import raising_ours
-from maskmesh.interceptors import traced_call
+from maskmesh.interceptors import timed_call, traced_call
 from maskmesh.internal.v1 import encoder_pb2, encoder_pb2_grpc, tracker_pb2, tracker_pb2_grpc
 from maskmesh.types import EmbeddingRef, Image, ModelInfo
 from maskmesh.v1 import types_pb2
@@ -25,13 +25,20 @@ class Urgency:
     timeout: float | None = None
 
 
+class Encoded(NamedTuple):
+    """Where an embedding is, and when that was known: nanoseconds since the epoch."""
+
+    ref: EmbeddingRef
+    ready_ns: int
+
+
 class EncoderBackend:
     """EncoderService."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._stub = encoder_pb2_grpc.EncoderServiceStub(channel)
 
-    async def encode(self, image: Image, key: str, urgency: Urgency) -> EmbeddingRef:
+    async def encode(self, image: Image, key: str, urgency: Urgency) -> Encoded:
         """The embedding of an image, whose bytes are sent only where the encoder does not have it."""
         found = await self._call(encoder_pb2.EncodeRequest(key=key), urgency)
         if found is not None:
@@ -60,7 +67,7 @@ class EncoderBackend:
             )
         return wire.model_info_from_proto(answer.model)
 
-    async def _call(self, request: encoder_pb2.EncodeRequest, urgency: Urgency) -> EmbeddingRef | None:
+    async def _call(self, request: encoder_pb2.EncodeRequest, urgency: Urgency) -> Encoded | None:
         request.priority = (
             encoder_pb2.ENCODE_PRIORITY_INTERACTIVE
             if urgency.interactive
@@ -70,8 +77,10 @@ class EncoderBackend:
             request.pin.owner = urgency.owner
             request.pin.ttl.FromNanoseconds(int(urgency.pin_seconds * 1e9))
         with raising_ours():
-            response = await traced_call(self._stub, "Encode", request, timeout=urgency.timeout)
-        return wire.ref_from_proto(response.ref) if response.HasField("ref") else None
+            answer = await timed_call(self._stub, "Encode", request, timeout=urgency.timeout)
+        if not answer.message.HasField("ref"):
+            return None
+        return Encoded(wire.ref_from_proto(answer.message.ref), answer.received_ns)
 
 
 def _encode_request(key: str, image: Image) -> encoder_pb2.EncodeRequest:

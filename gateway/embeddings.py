@@ -1,10 +1,11 @@
 """From a frame or an image to a reference to its embedding, and again where it is gone."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from gateway.backends import EncoderBackend, Urgency
+from gateway.backends import Encoded, EncoderBackend, Urgency
 from gateway.session import GatewaySession
 from maskmesh import telemetry
 from maskmesh.errors import EmbeddingNotFound, ImageTooLarge, InvalidImage
@@ -23,7 +24,7 @@ _seen: set[str] = set()  # stages that this process has run before
 async def encode_image(encoder: EncoderBackend, image: Image, urgency: Urgency) -> EmbeddingRef:
     """Encode an image that belongs to no session."""
     key = await asyncio.to_thread(image_key, image)
-    return await encoder.encode(image, key, urgency)
+    return (await encoder.encode(image, key, urgency)).ref
 
 
 async def read_frame(frame_index: int, read: Callable[[], Awaitable[Image]]) -> tuple[Image, str]:
@@ -44,29 +45,29 @@ async def encode_frame(
     image: Image,
     key: str,
     urgency: Urgency,
-) -> EmbeddingRef:
+) -> Encoded:
     """Encode a frame of a session and remember where its embedding is.
 
     Raises InvalidImage naming the frame where it turns out to be broken.
     """
     try:
-        ref = await encoder.encode(image, key, urgency)
+        encoded = await encoder.encode(image, key, urgency)
     except ImageTooLarge:
         raise
     except InvalidImage as error:
         raise InvalidImage(
             f"frame {frame_index}: {error.message}", field="frame_index", frame_index=frame_index
         ) from error
-    session.remember_ref(frame_index, ref)
-    return ref
+    session.remember_ref(frame_index, encoded.ref)
+    return encoded
 
 
 async def frame_ref(
     session: GatewaySession, encoder: EncoderBackend, frame_index: int, urgency: Urgency
-) -> EmbeddingRef:
+) -> Encoded:
     """Where the embedding of a frame is, encoded now if it never was."""
     if frame_index in session.refs:
-        return session.refs[frame_index]
+        return Encoded(session.refs[frame_index], time.time_ns())
     image, key = await read_frame(frame_index, lambda: session.read(frame_index))
     return await encode_frame(session, encoder, frame_index, image, key, urgency)
 

@@ -12,14 +12,14 @@ from typing import Any, TypeAlias
 import grpc
 from opentelemetry.trace import SpanContext
 
-from gateway.backends import EncoderBackend, TrackerBackend, Urgency
+from gateway.backends import Encoded, EncoderBackend, TrackerBackend, Urgency
 from gateway.embeddings import encode_frame, frame_ref, read_frame
 from gateway.frame_trace import FrameTrace
 from gateway.session import GatewaySession
 from maskmesh import wire
 from maskmesh.errors import MaskmeshError, raising_ours
 from maskmesh.internal.v1 import embedding_pb2, tracker_pb2
-from maskmesh.types import EmbeddingRef, MaskFormat
+from maskmesh.types import MaskFormat
 from maskmesh.v1 import types_pb2
 
 logger = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ class _Result:
 
 
 # A frame, and the work that ends in its embedding and the time when it was there.
-_Encoding: TypeAlias = tuple[int, "asyncio.Task[tuple[EmbeddingRef, int]]"]
+_Encoding: TypeAlias = tuple[int, "asyncio.Task[Encoded]"]
 
 
 class Propagation:
@@ -156,7 +156,7 @@ class Propagation:
                     encode = encode_frame(self._session, self._encoder, index, image, key, self._urgency)
                 else:
                     encode = frame_ref(self._session, self._encoder, index, self._urgency)
-                task = trace.task(_timed(encode))
+                task = trace.task(encode)
                 self._tasks.add(task)
                 await self._encoded.put((index, task))
             await self._encoded.put(None)
@@ -199,7 +199,7 @@ class Propagation:
         work = frame_ref(self._session, self._encoder, frame_index, self._urgency)
         # The frame that waits for it may be another one than the frame that is encoded.
         waiting = self._traces.get(frame_index) or next(iter(self._traces.values()), None)
-        ref = await (waiting.task(work) if waiting else work)
+        ref = (await (waiting.task(work) if waiting else work)).ref
         answer = tracker_pb2.FrameEmbedding(frame_index=frame_index, embedding=wire.ref_to_proto(ref))
         await _write(call, tracker_pb2.TrackRequest(embedding=answer))
 
@@ -240,10 +240,6 @@ async def unpin(encoder: EncoderBackend, owner: str, keys: list[str]) -> None:
         await encoder.unpin(owner, keys)
     except (MaskmeshError, grpc.RpcError) as error:
         logger.info("pins of %s are left to expire: %s", owner, error)
-
-
-async def _timed(work: Coroutine[Any, Any, EmbeddingRef]) -> tuple[EmbeddingRef, int]:
-    return await work, time.time_ns()
 
 
 async def _write(call: Any, message: tracker_pb2.TrackRequest) -> None:

@@ -195,6 +195,9 @@ class SegmentationServicer(segmentation_pb2_grpc.SegmentationServiceServicer):
         urgency = Urgency(interactive=True, timeout=context.time_remaining())
         index = request.frame_index
 
+        async def obtain() -> EmbeddingRef:
+            return (await frame_ref(session, self._encoder, index, urgency)).ref
+
         async def use(ref: EmbeddingRef) -> types_pb2.ObjectMask:
             message = tracker_pb2.AddPromptRequest(
                 session_id=session.session_id,
@@ -208,7 +211,7 @@ class SegmentationServicer(segmentation_pb2_grpc.SegmentationServiceServicer):
             return await self._tracker.add_prompt(message, context.time_remaining())
 
         mask = await with_embedding(
-            lambda: frame_ref(session, self._encoder, index, urgency),
+            obtain,
             use,
             partial(session.forget_ref, index),
         )

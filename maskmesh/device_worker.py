@@ -82,7 +82,7 @@ class DeviceWorker:
         Raises ResourceExhausted at once where too much is waiting.
         """
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[tuple[T, int]] = loop.create_future()
+        future: asyncio.Future[T] = loop.create_future()
         submitted = since_ns or time.time_ns()
         begun, over = threading.Event(), asyncio.Event()
 
@@ -92,7 +92,7 @@ class DeviceWorker:
                 if recorder is not None:
                     recorder.add(telemetry.QUEUE, submitted, time.time_ns(), {telemetry.WAITS_FOR: "device"})
                 try:
-                    settle = partial(_settle, future, (function(), time.time_ns()), None)
+                    settle = partial(_settle, future, function(), None)
                 except BaseException as error:
                     settle = partial(_settle, future, None, error)
                 loop.call_soon_threadsafe(settle)
@@ -106,14 +106,15 @@ class DeviceWorker:
             self._jobs.append(_Job(ticket or Ticket(), run))
             self._changed.notify()
         try:
-            result, ended = await future
+            result = await future
         except asyncio.CancelledError:
             if begun.is_set():
                 await over.wait()
             raise
         if recorder is not None:
             # The event loop has others to serve, and a computing device leaves it little time.
-            recorder.add(telemetry.QUEUE, ended, time.time_ns(), {telemetry.WAITS_FOR: "event_loop"})
+            ended_ns = recorder.records[-1].end_ns
+            recorder.add(telemetry.QUEUE, ended_ns, time.time_ns(), {telemetry.WAITS_FOR: "event_loop"})
         return result
 
     def close(self) -> None:

@@ -11,7 +11,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import grpc
 from opentelemetry import trace
@@ -183,7 +183,19 @@ CLIENT_INTERCEPTORS = (
 )
 
 
+class Answer(NamedTuple):
+    """An answer, and when it was here: nanoseconds since the epoch."""
+
+    message: Any
+    received_ns: int
+
+
 async def traced_call(stub: Any, method: str, request: Any, **options: Any) -> Any:
+    """The answer of :func:`timed_call` alone."""
+    return (await timed_call(stub, method, request, **options)).message
+
+
+async def timed_call(stub: Any, method: str, request: Any, **options: Any) -> Answer:
     """Make a unary call with a client span, and the time on the wire as ``transfer`` spans.
 
     ``method`` is its name in the stub.  Not an interceptor: between an interceptor and its caller lies a
@@ -199,7 +211,8 @@ async def traced_call(stub: Any, method: str, request: Any, **options: Any) -> A
         start = time.time_ns()
         call = getattr(stub, method)(request, **options)
         try:
-            return await call
+            message = await call
+            received = time.time_ns()
         finally:
             if call.done():
                 end = time.time_ns()
@@ -207,6 +220,7 @@ async def traced_call(stub: Any, method: str, request: Any, **options: Any) -> A
                 if RECEIVED_KEY in metadata and SENT_KEY in metadata:
                     handled = int(metadata[RECEIVED_KEY]), int(metadata[SENT_KEY])
                     telemetry.emit(transfers((start, end), handled), None)
+        return Answer(message, received)
 
 
 def with_trace(details: Any) -> Any:

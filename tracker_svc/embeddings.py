@@ -52,8 +52,8 @@ class EmbeddingStore:
                 actual=ref.model_id,
             )
 
-    async def get(self, ref: EmbeddingRef) -> Frame:
-        """The embedding behind a reference.
+    async def get(self, ref: EmbeddingRef, *, since_ns: int | None = None) -> Frame:
+        """The embedding behind a reference; ``since_ns`` is when it was asked for, by default now.
 
         Raises ModelMismatch, and EmbeddingNotFound where it is gone or its replica is out of reach.
         """
@@ -64,7 +64,7 @@ class EmbeddingStore:
             return kept
         task = self._fetching.get(key)
         if task is None:
-            task = asyncio.ensure_future(self._fetch(ref))
+            task = asyncio.ensure_future(self._fetch(ref, since_ns))
             self._fetching[key] = task
             task.add_done_callback(lambda _: self._fetching.pop(key, None))
             joined = False
@@ -88,9 +88,9 @@ class EmbeddingStore:
         for channel in self._channels.values():
             await channel.close()
 
-    async def _fetch(self, ref: EmbeddingRef) -> Frame:
+    async def _fetch(self, ref: EmbeddingRef, since_ns: int | None) -> Frame:
         with telemetry.tracer().start_as_current_span(
-            telemetry.FETCH_EMBEDDING, kind=SpanKind.CLIENT, record_exception=False
+            telemetry.FETCH_EMBEDDING, kind=SpanKind.CLIENT, start_time=since_ns, record_exception=False
         ) as span:
             try:
                 specs, data = await self._download(ref)

@@ -156,7 +156,8 @@ class Propagation:
         """Fetch within the trace of the frame rather than that of the stream."""
         context = copy_context()
         context.run(otel_context.attach, trace.set_span_in_context(span))
-        task = asyncio.get_running_loop().create_task(self._embeddings.get(ref), context=context)
+        work = self._embeddings.get(ref, since_ns=time.time_ns())
+        task = asyncio.get_running_loop().create_task(work, context=context)
         # A failure is dealt with when the frame's turn comes, which may be never.
         task.add_done_callback(lambda t: t.cancelled() or t.exception())
         return task

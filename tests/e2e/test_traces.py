@@ -10,7 +10,7 @@ from tests.conftest import Mesh
 
 MAX_UNNAMED = 0.05
 MAX_UNNAMED_FRAME = 0.10
-ATTEMPTS = 3
+ATTEMPTS = 5
 
 
 def edges(trace: Trace) -> set[tuple[str, str, str, str]]:
