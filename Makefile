@@ -33,5 +33,5 @@ clean:
 	touch $@
 
 .venv/dev: .venv/services
-	$(BIN)/pip install --quiet -c constraints.txt -e '.[services,dev]'
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[services,train,dev]'
 	touch $@

@@ -9,7 +9,7 @@ from encoder_svc.model import weights
 from encoder_svc.model.config import PRESETS
 from encoder_svc.model.image_encoder import ImageEncoder
 from encoder_svc.model.preprocess import PREPROCESS_VERSION
-from maskmesh.checkpoint import CheckpointError, check_keys
+from maskmesh.checkpoint import CheckpointError, bundled_weights, check_keys
 from maskmesh.types import ModelId, ModelInfo
 
 
@@ -35,8 +35,9 @@ def load_model(settings: EncoderSettings) -> LoadedModel:
     if settings.image_size is not None:
         config = replace(config, image_size=settings.image_size)
     state, digest = None, weights.UNTRAINED_DIGEST
-    if settings.checkpoint is not None:
-        state = weights.read_checkpoint(settings.checkpoint)
+    checkpoint = settings.checkpoint or bundled_weights(settings.model)
+    if checkpoint is not None:
+        state = weights.read_checkpoint(checkpoint)
         check_keys(settings.model, {key: tuple(value.shape) for key, value in state.items()})
         digest = weights.weights_digest(state)
     elif config.trained:

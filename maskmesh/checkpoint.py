@@ -1,17 +1,25 @@
-"""The names and shapes of whole checkpoints, so that a service that loads one half can judge both.
+"""Whole checkpoints: their names and shapes, and the weights that come with this package.
 
-The lists beside this file are written by ``tools/write_checkpoint_keys.py`` from the models themselves.
+A service loads one half of a checkpoint and judges both.  The lists of keys beside this file are written by
+``tools/write_checkpoint_keys.py`` from the models themselves; the weights by ``tools/train_micro``.
 """
 
 import json
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
+from pathlib import Path
 
 _SHOWN = 5
 
 
 class CheckpointError(ValueError):
     """A checkpoint does not fit the model; the message names keys."""
+
+
+def bundled_weights(preset: str) -> Path | None:
+    """The checkpoint of a preset that this package brings along, or None."""
+    path = Path(str(files("maskmesh") / "weights" / f"{preset}.safetensors"))
+    return path if path.is_file() else None
 
 
 def expected_keys(preset: str) -> dict[str, tuple[int, ...]]:

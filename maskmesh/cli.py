@@ -1,4 +1,4 @@
-"""The command ``maskmesh``: start a mesh, segment a video or an image, read traces."""
+"""The command ``maskmesh``: start a mesh, segment a video or an image, judge masks, read traces."""
 
 import asyncio
 import json
@@ -26,7 +26,7 @@ console = Console(stderr=True, highlight=False)
 
 _TABLE_WIDTH = 96  # what the table of stages needs, also where the output is a file
 
-_MODEL = click.option("--model", default="test", show_default=True, help="Preset of the model.")
+_MODEL = click.option("--model", default="micro", show_default=True, help="Preset of the model.")
 _CHECKPOINT = click.option(
     "--checkpoint",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
@@ -37,6 +37,8 @@ _IMAGE_SIZE = click.option(
     type=int,
     help="Side of the square that the model sees; the preset's by default.",
 )
+_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+_FILE = click.Path(dir_okay=False, path_type=Path)
 _DEVICE = click.option("--device", default="cpu", show_default=True, help="Torch device.")
 _THREADS = click.option(
     "--threads", default=0, help="Threads of each service with a model; 0 leaves it to torch."
@@ -74,8 +76,13 @@ def up(**options: Any) -> None:
 @click.option("--endpoint", help="Gateway to use; without one a mesh is started for this run.")
 @click.option("--max-frames", default=0, help="Largest number of frames; 0 means all.")
 @click.option("--multimask", is_flag=True, help="Three alternatives for each object (images only).")
-@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="Overlay to write.")
-@click.option("--masks", type=click.Path(dir_okay=False, path_type=Path), help="Masks to write (COCO RLE).")
+@click.option("-o", "--output", type=_FILE, help="Overlay to write.")
+@click.option("--masks", type=_FILE, help="Masks to write (COCO RLE).")
+@click.option(
+    "--truth",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="True masks, in the form of --masks, to compare with (videos only).",
+)
 @click.option("--verbose", is_flag=True, help="Show the log of the mesh that is started.")
 def segment_command(
     *,
@@ -86,6 +93,7 @@ def segment_command(
     multimask: bool,
     output: Path | None,
     masks: Path | None,
+    truth: Path | None,
     verbose: bool,
     **options: Any,
 ) -> None:
@@ -97,8 +105,12 @@ def segment_command(
     """
     if not prompts:
         raise click.UsageError("at least one --point or --box is needed")
-    job = Job(source, prompts, max_frames, multimask, output, masks)
-    _run(_segment(job, endpoint, MeshOptions(**options), verbose=verbose))
+    job = Job(source, prompts, max_frames, multimask, output, masks, truth)
+    _run(
+        _with_gateway(
+            lambda target: segment(job, target, console), endpoint, MeshOptions(**options), verbose=verbose
+        )
+    )
 
 
 @main.command()
@@ -131,6 +143,47 @@ def report(traces: Path, output: Path, frame: int | None, *, as_json: bool) -> N
     else:
         _print_report(made)
         Console(highlight=False).print(f"waterfall: {output}")
+
+
+@main.command()
+@click.option("--images", type=_FOLDER, required=True, help="Folder of images, or of the frames of a clip.")
+@click.option("--masks", type=_FOLDER, required=True, help="Folder of their true masks, of equal names.")
+@click.option("--video", is_flag=True, help="The images are the frames of one clip, in order of their names.")
+@click.option(
+    "--json", "json_path", type=click.Path(dir_okay=False, path_type=Path), help="File for figures."
+)
+@click.option("--endpoint", help="Gateway to use; without one a mesh is started for this run.")
+@_MODEL
+@_CHECKPOINT
+@_IMAGE_SIZE
+@_DEVICE
+@_THREADS
+def evaluate(
+    *,
+    images: Path,
+    masks: Path,
+    video: bool,
+    json_path: Path | None,
+    endpoint: str | None,
+    **options: Any,
+) -> None:
+    """Compare masks with true ones: IoU of images from a click and a box, J and F of a clip from a click.
+
+    A mask with a palette has an object's number in each pixel, as in DAVIS; any other is one object.
+    """
+    try:
+        # SciPy measures distances, and only this command needs it.
+        from maskmesh.evaluate import evaluate_folder
+    except ImportError as error:
+        raise click.ClickException(f"{error}; pip install 'maskmesh[evaluate]'") from error
+
+    _run(
+        _with_gateway(
+            lambda target: evaluate_folder(target, images, masks, video=video, json_path=json_path),
+            endpoint,
+            MeshOptions(**options),
+        )
+    )
 
 
 def _run(work: Coroutine[Any, Any, None]) -> None:
@@ -168,15 +221,22 @@ async def _up(options: MeshOptions) -> None:
         console.print("stopped")
 
 
-async def _segment(job: Job, endpoint: str | None, options: MeshOptions, *, verbose: bool) -> None:
+async def _with_gateway(
+    work: Callable[[str], Coroutine[Any, Any, None]],
+    endpoint: str | None,
+    options: MeshOptions,
+    *,
+    verbose: bool = False,
+) -> None:
+    """Do work with the gateway at ``endpoint``, or with a mesh that lives as long as the work."""
     if endpoint is not None:
-        await segment(job, endpoint, console)
+        await work(endpoint)
         return
     log: Callable[[str, str], None] | None = _log if verbose else None
     with console.status(f"starting a mesh with {options.model}"):
         mesh = await LocalMesh(options, log=log).__aenter__()
     try:
-        await segment(job, mesh.endpoint, console)
+        await work(mesh.endpoint)
     finally:
         await mesh.stop()
 

@@ -64,7 +64,7 @@ class ModelSettings(ServerSettings):
     model: str = "sam2.1-tiny"
     """Preset of the model, the same in encoder and tracker."""
     checkpoint: Path | None = None
-    """Checkpoint of the whole model (.pt or .safetensors); not needed by untrained presets."""
+    """Checkpoint of the whole model (.pt or .safetensors); ``micro`` and untrained presets need none."""
     image_size: int | None = Field(None, ge=64, le=4096, multiple_of=32)
     """Side of the square that the model sees, by default the preset's."""
     device: str = "cpu"

@@ -33,7 +33,7 @@ class MeshError(RuntimeError):
 class MeshOptions:
     """What the services are started with."""
 
-    model: str = "test"
+    model: str = "micro"
     checkpoint: Path | None = None
     image_size: int | None = None
     host: str = "127.0.0.1"

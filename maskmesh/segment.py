@@ -18,6 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from maskmesh.client import AsyncClient, VideoSession
 from maskmesh.media import is_image, overlay, read_frames, read_image, video_writer
 from maskmesh.prompt_options import FramePrompt, PromptsByObject
+from maskmesh.truth import compare, read_truth
 from maskmesh.types import FrameMasks, ModelInfo, ObjectMask, Prompt, RleMask
 
 
@@ -31,6 +32,7 @@ class Job:
     multimask: bool
     output: Path | None
     masks: Path | None
+    truth: Path | None = None
 
 
 async def segment(job: Job, endpoint: str, console: Console) -> None:
@@ -95,6 +97,9 @@ async def _segment_video(job: Job, session: VideoSession, console: Console) -> N
         console.print(f"masks: {job.masks}")
     if job.output is not None:
         console.print(f"overlay: {job.output}")
+    if job.truth is not None:
+        for line in compare(frames, read_truth(job.truth)):
+            console.print(line)
     rate = len(frames) / seconds
     console.print(f"{len(frames)} frames in {seconds:.1f} s ({rate:.1f} frames/s)")
 

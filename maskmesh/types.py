@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import ClassVar, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,6 +65,12 @@ class RleMask:
     def to_coco(self) -> dict[str, object]:
         """The JSON form that COCO's tools read."""
         return {"size": [self.height, self.width], "counts": self.counts.decode("ascii")}
+
+    @classmethod
+    def from_coco(cls, segmentation: Mapping[str, Any]) -> "RleMask":
+        """From the JSON form.  Raises KeyError or TypeError where it has another one."""
+        height, width = segmentation["size"]
+        return cls(int(height), int(width), str(segmentation["counts"]).encode())
 
 
 _LONGEST_RUN_BITS = 40

@@ -17,7 +17,7 @@ import torch
 from maskmesh import AsyncClient, telemetry
 from maskmesh.mesh import LocalMesh, MeshOptions
 from maskmesh.spans import KIND_CLIENT, KIND_SERVER, Trace, group_traces, read_spans
-from tools.make_clip import make_clip
+from tools.make_sample import make_clip
 
 CLIP_FRAMES = 60
 

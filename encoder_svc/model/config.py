@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ImageEncoderConfig:
-    """Numbers of one image encoder.
+class HieraConfig:
+    """Numbers of one Hiera trunk.
 
     ``stages`` counts the blocks of each of the four stages; ``window_sizes`` are the attention windows
     of the stages in patches, except for the blocks listed in ``global_attention_blocks``, which see
@@ -13,12 +13,37 @@ class ImageEncoderConfig:
     resized to the patch grid.
     """
 
-    trunk_dim: int
-    trunk_heads: int
+    dim: int
+    heads: int
     stages: tuple[int, int, int, int]
     global_attention_blocks: tuple[int, ...]
     window_sizes: tuple[int, int, int, int] = (8, 4, 14, 7)
     background_size: tuple[int, int] = (7, 7)
+
+    def __post_init__(self) -> None:
+        if max(self.global_attention_blocks) >= sum(self.stages):
+            raise ValueError("global_attention_blocks names a block that the stages do not have")
+
+    @property
+    def dims(self) -> tuple[int, int, int, int]:
+        """The widths of the maps at strides 4, 8, 16 and 32."""
+        return self.dim, 2 * self.dim, 4 * self.dim, 8 * self.dim
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResidualTrunkConfig:
+    """Numbers of one residual trunk: widths and blocks of the stages, heads of the last."""
+
+    dims: tuple[int, int, int, int]
+    blocks: tuple[int, int, int, int]
+    heads: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageEncoderConfig:
+    """Numbers of one image encoder: its trunk, the width of its embeddings, the side of its input."""
+
+    trunk: HieraConfig | ResidualTrunkConfig
     embed_dim: int = 256
     image_size: int = 1024
     trained: bool = True
@@ -26,37 +51,42 @@ class ImageEncoderConfig:
     def __post_init__(self) -> None:
         if self.image_size % 32:
             raise ValueError(f"image_size must be a multiple of 32, got {self.image_size}")
-        if max(self.global_attention_blocks) >= sum(self.stages):
-            raise ValueError("global_attention_blocks names a block that the stages do not have")
 
 
 PRESETS: dict[str, ImageEncoderConfig] = {
     "sam2.1-tiny": ImageEncoderConfig(
-        trunk_dim=96, trunk_heads=1, stages=(1, 2, 7, 2), global_attention_blocks=(5, 7, 9)
+        trunk=HieraConfig(dim=96, heads=1, stages=(1, 2, 7, 2), global_attention_blocks=(5, 7, 9))
     ),
     "sam2.1-small": ImageEncoderConfig(
-        trunk_dim=96, trunk_heads=1, stages=(1, 2, 11, 2), global_attention_blocks=(7, 10, 13)
+        trunk=HieraConfig(dim=96, heads=1, stages=(1, 2, 11, 2), global_attention_blocks=(7, 10, 13))
     ),
     "sam2.1-base-plus": ImageEncoderConfig(
-        trunk_dim=112,
-        trunk_heads=2,
-        stages=(2, 3, 16, 3),
-        global_attention_blocks=(12, 16, 20),
-        background_size=(14, 14),
+        trunk=HieraConfig(
+            dim=112,
+            heads=2,
+            stages=(2, 3, 16, 3),
+            global_attention_blocks=(12, 16, 20),
+            background_size=(14, 14),
+        )
     ),
     "sam2.1-large": ImageEncoderConfig(
-        trunk_dim=144,
-        trunk_heads=2,
-        stages=(2, 6, 36, 4),
-        global_attention_blocks=(23, 33, 43),
-        window_sizes=(8, 4, 16, 8),
+        trunk=HieraConfig(
+            dim=144,
+            heads=2,
+            stages=(2, 6, 36, 4),
+            global_attention_blocks=(23, 33, 43),
+            window_sizes=(8, 4, 16, 8),
+        )
+    ),
+    # Trained by this project and shipped with it; MODEL_CARD.md says how, and what it is good for.
+    "micro": ImageEncoderConfig(
+        trunk=ResidualTrunkConfig(dims=(48, 96, 160, 192), blocks=(2, 3, 2, 2), heads=6),
+        embed_dim=128,
+        image_size=256,
     ),
     # Random weights from a fixed seed: the shapes and the code of the real thing, small enough for tests.
     "test": ImageEncoderConfig(
-        trunk_dim=32,
-        trunk_heads=1,
-        stages=(1, 1, 2, 1),
-        global_attention_blocks=(3,),
+        trunk=HieraConfig(dim=32, heads=1, stages=(1, 1, 2, 1), global_attention_blocks=(3,)),
         embed_dim=64,
         image_size=256,
         trained=False,

@@ -24,10 +24,10 @@ class Lateral(nn.Module):
 class FpnNeck(nn.Module):
     """Lateral convolutions, and one top-down addition from stride 32 to stride 16."""
 
-    def __init__(self, trunk_dim: int, embed_dim: int) -> None:
+    def __init__(self, dims: tuple[int, int, int, int], embed_dim: int) -> None:
         super().__init__()
         # The checkpoints count from the coarsest map to the finest.
-        self.convs = nn.ModuleList(Lateral(trunk_dim * scale, embed_dim) for scale in (8, 4, 2, 1))
+        self.convs = nn.ModuleList(Lateral(dim, embed_dim) for dim in reversed(dims))
 
     def forward(self, maps: list[Tensor]) -> list[Tensor]:
         """maps: four [B, C, H, W], the finest first; returns strides 4, 8, 16: [B, embed_dim, H, W]."""

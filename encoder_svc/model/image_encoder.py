@@ -9,9 +9,10 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from encoder_svc.model.config import ImageEncoderConfig
+from encoder_svc.model.config import HieraConfig, ImageEncoderConfig, ResidualTrunkConfig
 from encoder_svc.model.fpn_neck import FpnNeck
 from encoder_svc.model.hiera import Hiera
+from encoder_svc.model.residual_trunk import ResidualTrunk
 
 
 class ImageFeatures(NamedTuple):
@@ -22,20 +23,27 @@ class ImageFeatures(NamedTuple):
     high_res_features_s8: Tensor  # [B, C / 4, S / 8, S / 8]
 
 
+def build_trunk(config: HieraConfig | ResidualTrunkConfig) -> nn.Module:
+    """A trunk: from [B, 3, S, S] to four maps [B, config.dims[i], H, W] at strides 4, 8, 16 and 32."""
+    if isinstance(config, ResidualTrunkConfig):
+        return ResidualTrunk(config.dims, blocks=config.blocks, heads=config.heads)
+    return Hiera(
+        config.dim,
+        config.heads,
+        stages=config.stages,
+        global_attention_blocks=config.global_attention_blocks,
+        window_sizes=config.window_sizes,
+        background_size=config.background_size,
+    )
+
+
 class Backbone(nn.Module):
     """Trunk and neck, grouped as the checkpoints group them."""
 
     def __init__(self, config: ImageEncoderConfig) -> None:
         super().__init__()
-        self.trunk = Hiera(
-            config.trunk_dim,
-            config.trunk_heads,
-            stages=config.stages,
-            global_attention_blocks=config.global_attention_blocks,
-            window_sizes=config.window_sizes,
-            background_size=config.background_size,
-        )
-        self.neck = FpnNeck(config.trunk_dim, config.embed_dim)
+        self.trunk = build_trunk(config.trunk)
+        self.neck = FpnNeck(config.trunk.dims, config.embed_dim)
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """image: [B, 3, S, S]; returns maps [B, C, H, W] at strides 4, 8 and 16."""

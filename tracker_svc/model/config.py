@@ -1,4 +1,4 @@
-"""Presets of the tracking model: one architecture for all of SAM 2.1, and a small one for tests."""
+"""Presets of the tracking model: one architecture for all of SAM 2.1, and two small ones."""
 
 from dataclasses import dataclass
 
@@ -33,6 +33,14 @@ PRESETS: dict[str, TrackingModelConfig] = {
     "sam2.1-small": SAM2_1,
     "sam2.1-base-plus": SAM2_1,
     "sam2.1-large": SAM2_1,
+    "micro": TrackingModelConfig(
+        embed_dim=128,
+        memory_dim=32,
+        memory_attention_layers=2,
+        memory_attention_hidden_dim=512,
+        decoder_hidden_dim=512,
+        image_size=256,
+    ),
     "test": TrackingModelConfig(
         embed_dim=64,
         memory_dim=16,

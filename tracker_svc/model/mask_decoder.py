@@ -70,7 +70,25 @@ class MaskDecoder(nn.Module):
         *,
         multimask_output: bool,
     ) -> DecodedMasks:
-        """Decode the masks of B objects.
+        """Decode three masks for each of B objects, or one; shapes as in :meth:`decode_all`."""
+        decoded = self.decode_all(
+            image_embedding, image_positions, sparse_embeddings, dense_embeddings, high_res_features
+        )
+        masks, ious, mask_tokens, object_score_logits = decoded
+        if multimask_output:
+            return DecodedMasks(masks[:, 1:], ious[:, 1:], mask_tokens[:, 1:], object_score_logits)
+        masks, ious = stable_mask(masks, ious)
+        return DecodedMasks(masks, ious, mask_tokens[:, :1], object_score_logits)
+
+    def decode_all(
+        self,
+        image_embedding: Tensor,
+        image_positions: Tensor,
+        sparse_embeddings: Tensor,
+        dense_embeddings: Tensor,
+        high_res_features: tuple[Tensor, Tensor],
+    ) -> DecodedMasks:
+        """Decode the single mask and the three alternatives of B objects, in this order.
 
         image_embedding: [B or 1, C, E, E]; image_positions: [1, C, E, E].
         sparse_embeddings: [B, N, C]; dense_embeddings: [B, C, E, E].
@@ -89,11 +107,7 @@ class MaskDecoder(nn.Module):
         masks = (weights @ upscaled.flatten(2)).unflatten(-1, upscaled.shape[-2:])
         ious = self.iou_prediction_head(out.tokens[:, 1]).sigmoid()
         object_score_logits = self.pred_obj_score_head(out.tokens[:, 0])
-
-        if multimask_output:
-            return DecodedMasks(masks[:, 1:], ious[:, 1:], mask_tokens[:, 1:], object_score_logits)
-        masks, ious = stable_mask(masks, ious)
-        return DecodedMasks(masks, ious, mask_tokens[:, :1], object_score_logits)
+        return DecodedMasks(masks, ious, mask_tokens, object_score_logits)
 
     def _upscale(self, image: Tensor, high_res_features: tuple[Tensor, Tensor]) -> Tensor:
         """image: [B, C, E, E]; returns [B, C / 8, 4 E, 4 E]."""

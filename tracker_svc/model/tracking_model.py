@@ -200,9 +200,9 @@ class TrackingModel(nn.Module):
         )
 
     def adopt_mask(self, frame: ImageFeatures, mask: Tensor) -> ObjectPredictions:
-        """Take a mask given as a prompt as the output; the decoder contributes its pointer only.
+        """Take masks given as prompts as the output; the decoder contributes their pointers only.
 
-        mask: [1, 1, S, S], zeros and ones.
+        mask: [B, 1, S, S], zeros and ones.
         """
         low_res_masks = F.interpolate(
             mask.float() * MASK_SCALE + MASK_BIAS,
@@ -211,10 +211,11 @@ class TrackingModel(nn.Module):
             align_corners=False,
             antialias=True,
         )
-        no_points = self.encode_no_prompt(1)
+        batch = mask.shape[0]
+        no_points = self.encode_no_prompt(batch)
         dense = self.sam_prompt_encoder(
-            torch.zeros(1, 0, 2, device=self.device),
-            torch.zeros(1, 0, dtype=torch.long, device=self.device),
+            torch.zeros(batch, 0, 2, device=self.device),
+            torch.zeros(batch, 0, dtype=torch.long, device=self.device),
             self.mask_downsample(mask.to(self.dtype)),
         ).dense_embeddings
         prompts = PromptEmbeddings(no_points.sparse_embeddings, dense)
@@ -223,7 +224,7 @@ class TrackingModel(nn.Module):
         in_sight = mask.flatten(1).any(dim=1)
         return ObjectPredictions(
             low_res_masks=low_res_masks,
-            iou_predictions=torch.ones(1, device=mask.device),
+            iou_predictions=torch.ones(batch, device=mask.device),
             object_pointers=torch.where(in_sight[:, None], pointers, self.no_obj_ptr),
             object_score_logits=in_sight.float() * MASK_SCALE + MASK_BIAS,
         )

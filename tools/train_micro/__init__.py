@@ -1,0 +1,1 @@
+"""Trains the embedded model; see ``python -m tools.train_micro --help`` and MODEL_CARD.md."""

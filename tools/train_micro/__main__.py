@@ -1,0 +1,133 @@
+"""Train the embedded model: first on single pictures, then on clips.
+
+    python -m tools.train_micro images --data ECSSD --out RUN
+    python -m tools.train_micro clips --data ECSSD --out RUN
+    python -m tools.train_micro evaluate --data ECSSD --checkpoint RUN/clips-256/micro.safetensors
+
+A command that is interrupted goes on from its last checkpoint when it is given again.
+"""
+
+import asyncio
+import json
+from functools import partial
+from pathlib import Path
+
+import click
+import cv2
+import torch
+from rich.console import Console
+
+from maskmesh.evaluation_table import LEGEND, make_table
+from tools.train_micro.clips import Clips, clips_loss
+from tools.train_micro.compose import Composer
+from tools.train_micro.evaluate import evaluate_all
+from tools.train_micro.images import Stills, images_loss
+from tools.train_micro.micro import Micro
+from tools.train_micro.sources import TRAINING_NAMES, VALIDATION_NAMES, load_sources
+from tools.train_micro.trainer import Plan, Trainer
+from tools.train_micro.validate import validate_clips, validate_images
+
+# Half of the pictures are seen small: that costs half as much, and what is learned there holds.
+IMAGE_PLANS = (
+    Plan(name="images-192", image_size=192, steps=2000, batch=32, learning_rate=1.5e-3, final_rate=0.4),
+    Plan(name="images-256", image_size=256, steps=2400, batch=24, learning_rate=6e-4, warm_up=100),
+)
+CLIP_PLAN = Plan(
+    name="clips-256",
+    image_size=256,
+    steps=1800,
+    batch=6,
+    learning_rate=4e-4,
+    encoder_rate=0.3,
+    warm_up=100,
+    frozen_norms=True,
+    validate_every=300,
+    save_every=100,
+)
+
+
+# Streams of seeds: every phase draws scenes of its own, and none draws those of validation.
+VALIDATION_STREAM = 1000
+
+
+def _device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@click.group(help=__doc__)
+def main() -> None:
+    """Commands of the training."""
+    cv2.setNumThreads(0)  # the cores belong to torch and to the workers
+
+
+_DATA = click.option("--data", type=click.Path(path_type=Path, exists=True), required=True)
+_OUT = click.option("--out", type=click.Path(path_type=Path), required=True)
+_SEED = click.option("--seed", default=0, show_default=True)
+_WORKERS = click.option("--workers", default=2, show_default=True)
+
+
+@main.command()
+@_DATA
+@_OUT
+@_SEED
+@_WORKERS
+def images(data: Path, out: Path, seed: int, workers: int) -> None:
+    """The first phase: clicks, boxes and corrections on single pictures."""
+    torch.manual_seed(seed)
+    training, held_out = load_sources(data, TRAINING_NAMES), load_sources(data, VALIDATION_NAMES)
+    state = None
+    for stream, plan in enumerate(IMAGE_PLANS, start=1):
+        model = Micro(plan.image_size)
+        if state is not None:
+            model.load_state_dict(state)
+        trainer = Trainer(plan, model, out / plan.name, seed=seed, device=_device())
+        validate = partial(validate_images, sources=held_out, device=trainer.device)
+        stills = Stills(Composer(training, plan.image_size), (seed, stream))
+        trainer.run(stills, images_loss, validate, workers=workers)
+        state = trainer.model.state_dict()
+
+
+@main.command()
+@_DATA
+@_OUT
+@_SEED
+@_WORKERS
+def clips(data: Path, out: Path, seed: int, workers: int) -> None:
+    """The second phase: objects followed through clips, from where the first phase ended."""
+    torch.manual_seed(seed)
+    training, held_out = load_sources(data, TRAINING_NAMES), load_sources(data, VALIDATION_NAMES)
+    plan = CLIP_PLAN
+    model = Micro(plan.image_size)
+    model.load_state_dict(Trainer.average_of(out / IMAGE_PLANS[-1].name))
+    trainer = Trainer(plan, model, out / plan.name, seed=seed, device=_device())
+    composer = Composer(training, plan.image_size)
+    unseen = Clips(Composer(held_out, plan.image_size), (seed, VALIDATION_STREAM), batch=1)
+
+    def validate(average: Micro) -> dict[str, float]:
+        found = validate_images(average, held_out, trainer.device)
+        return found | validate_clips(average, unseen, trainer.device)
+
+    stream = len(IMAGE_PLANS) + 1
+    trainer.run(Clips(composer, (seed, stream), batch=plan.batch), clips_loss, validate, workers=workers)
+
+
+@main.command()
+@_DATA
+@click.option("--checkpoint", type=click.Path(path_type=Path, exists=True), help="Weights to judge.")
+@click.option("--endpoint", help="Gateway to use; without one a mesh is started for this run.")
+@click.option("--clips", default=12, show_default=True, help="Clips of each suite.")
+@click.option("--json", "json_path", type=click.Path(path_type=Path), help="File for the figures.")
+def evaluate(
+    data: Path, checkpoint: Path | None, endpoint: str | None, clips: int, json_path: Path | None
+) -> None:
+    """All figures of the model card, through a mesh: held-out images, and clips composed of them."""
+    rows = asyncio.run(evaluate_all(data, checkpoint, endpoint, clips))
+    console = Console(width=110)
+    console.print(make_table(rows))
+    console.print(LEGEND)
+    if json_path is not None:
+        json_path.write_text(json.dumps([row.to_json() for row in rows], indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,256 @@
+"""Random scenes to train on: photographs as they are, cut-outs and drawn shapes on other grounds, in motion.
+
+Everything follows from one generator; equal seeds give equal scenes.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from maskmesh.types import ByteArray
+from tools.train_micro.scenes import Layer, Motion, Pose, Rendered, render
+from tools.train_micro.sources import Source
+from tools.train_micro.textures import SIDE, draw_shape, draw_texture
+
+# Of what is prompted, so much must be seen on the first frame.
+MIN_VISIBLE_PIXELS = 150
+MIN_VISIBLE_SHARE = 0.35
+
+# What fills a ground or a shape that is not photographed.
+PLAIN_TEXTURES = 0.25
+
+Sprite = tuple[ByteArray, ByteArray]  # picture and alpha, both SIDE squared
+
+
+def still(pose: Pose) -> Motion:
+    """A layer that stays where it is."""
+    return lambda _: pose
+
+
+def cut_out(source: Source) -> Sprite | None:
+    """The object of a photograph in a square of its own, or None where there is next to nothing of it."""
+    rows, columns = np.nonzero(source.mask > 127)
+    if len(rows) < 500:
+        return None
+    top, left = int(rows.min()), int(columns.min())
+    side = max(int(np.ptp(rows)), int(np.ptp(columns))) + 5
+    # The outline of a mask is not to be trusted to the pixel: a little less shows no rim of the old ground.
+    alpha = cv2.GaussianBlur(cv2.erode(source.mask, np.ones((3, 3), dtype=np.uint8)), (0, 0), 1.0)
+    square = np.zeros((side, side, 4), dtype=np.uint8)
+    part = np.dstack((source.picture, np.asarray(alpha, dtype=np.uint8)))[
+        top : top + side, left : left + side
+    ]
+    down, right = (side - part.shape[0]) // 2, (side - part.shape[1]) // 2
+    square[down : down + part.shape[0], right : right + part.shape[1]] = part
+    resized = np.asarray(cv2.resize(square, (SIDE, SIDE), interpolation=cv2.INTER_AREA), dtype=np.uint8)
+    return np.ascontiguousarray(resized[..., :3]), np.ascontiguousarray(resized[..., 3])
+
+
+def recolour(picture: ByteArray, random: np.random.Generator, strength: float) -> ByteArray:
+    """Another light: gain and offset of each channel, saturation and gamma."""
+    if random.random() < 0.5 * strength:
+        gamma = np.exp(random.uniform(-0.5, 0.5) * strength)
+        table = (255 * np.linspace(0, 1, 256) ** gamma).round().astype(np.uint8)
+        picture = table[picture]
+    saturation = 1 + random.uniform(-0.6, 0.5) * strength
+    gain = 1 + (random.uniform(-0.25, 0.25) + random.uniform(-0.15, 0.15, 3)) * strength
+    offset = 255 * (random.uniform(-0.12, 0.12) + random.uniform(-0.05, 0.05, 3)) * strength
+    channels = saturation * np.eye(3) + (1 - saturation) / 3
+    return mix_channels(picture, np.hstack((gain[:, None] * channels, offset[:, None])))
+
+
+def mix_channels(picture: ByteArray, matrix: NDArray[np.float64]) -> ByteArray:
+    """Apply a [3, 4] matrix to the colours of [..., 3]; what leaves 0 to 255 is cut off."""
+    flat = picture.reshape(-1, picture.shape[-2], 3)
+    return np.asarray(cv2.transform(flat, matrix), dtype=np.uint8).reshape(picture.shape)
+
+
+def degrade(frames: ByteArray, random: np.random.Generator) -> ByteArray:
+    """What cameras do to a whole clip: light, blur, grain."""
+    frames = recolour(frames, random, 0.8)
+    if random.random() < 0.05:
+        frames = mix_channels(frames, np.hstack((np.full((3, 3), 1 / 3), np.zeros((3, 1)))))
+    if random.random() < 0.2:
+        sigma = random.uniform(0.4, 1.3)
+        frames = np.stack([np.asarray(cv2.GaussianBlur(f, (0, 0), sigma)) for f in frames])
+    if random.random() < 0.2:
+        grain = random.standard_normal(frames.shape, dtype=np.float32) * np.float32(random.uniform(2, 12))
+        frames = (frames + grain).clip(0, 255).astype(np.uint8)
+    return frames
+
+
+class Composer:
+    """Makes scenes from a list of photographs."""
+
+    def __init__(self, sources: Sequence[Source], size: int) -> None:
+        self.sources = sources
+        self.size = size
+        self._cut_outs = [sprite for source in sources if (sprite := cut_out(source)) is not None]
+
+    def still_scene(self, random: np.random.Generator) -> tuple[Rendered, list[int]]:
+        """One frame, and which of its layers may be prompted (at least one)."""
+        if random.random() < 0.6:
+            layers = [self._photograph(random, close=random.random() < 0.6)]
+            if random.random() < 0.15:
+                layers.append(self._sprite(random, size=random.uniform(0.1, 0.4)))
+        else:
+            layers = [self._ground(random)]
+            layers += [
+                self._sprite(random, size=random.uniform(0.15, 0.85))
+                for _ in range(int(random.integers(1, 5)))
+            ]
+        rendered = render(layers, still(Pose(0.5, 0.5, 1.0)), [0.0], self.size)
+        visible = self._promptable(rendered)
+        return (rendered, visible) if visible else self.still_scene(random)
+
+    def clip_scene(self, random: np.random.Generator, frames: int) -> tuple[Rendered, list[int]]:
+        """Frames of a scene in motion, and which of its layers may be prompted on the first."""
+        pace = random.uniform(0.3, 1.0)  # of this scene: from nearly still to fast
+        kind = random.random()
+        if kind < 0.2:
+            layers = [self._photograph(random, close=False)]
+            count = int(random.integers(0, 2))
+        else:
+            layers = [self._ground(random)]
+            count = int(random.integers(1, 4))
+        for _ in range(count):
+            layer = self._sprite(random, size=random.uniform(0.2, 0.75))
+            layers.append(replace(layer, motion=self._wander(layer.motion(0.0), random, pace, frames)))
+        if count and random.random() < 0.3:
+            layers.append(self._twin(layers[-1], random, pace, frames))
+        if random.random() < 0.35:
+            layers.append(self._passer_by(layers[-1], random, frames))
+        camera = self._camera(random, pace)
+        rendered = render(layers, camera, [float(t) for t in range(frames)], self.size)
+        visible = self._promptable(rendered)
+        return (rendered, visible) if visible else self.clip_scene(random, frames)
+
+    def _promptable(self, rendered: Rendered) -> list[int]:
+        pixels, shares = rendered.masks[0].sum(axis=(1, 2)), rendered.shares[0]
+        enough = (pixels >= MIN_VISIBLE_PIXELS) & (shares >= MIN_VISIBLE_SHARE)
+        return [int(layer) for layer in np.nonzero(enough)[0]]
+
+    def _source(self, random: np.random.Generator) -> Source:
+        return self.sources[int(random.integers(len(self.sources)))]
+
+    def _photograph(self, random: np.random.Generator, *, close: bool) -> Layer:
+        """A photograph that covers the canvas; ``close`` means nearly as it was taken."""
+        source = self._source(random)
+        size = random.uniform(1.0, 1.12) if close else random.uniform(1.05, 1.7)
+        aspect = np.exp(random.uniform(-0.05, 0.05) if close else random.uniform(-0.2, 0.2))
+        aspect = float(np.clip(aspect, 1 / size, size))
+        room_x, room_y = (max(side - 1, 0.0) / 2 for side in (size * aspect, size / aspect))
+        pose = Pose(
+            0.5 + random.uniform(-room_x, room_x),
+            0.5 + random.uniform(-room_y, room_y),
+            size,
+            turn=0.0 if random.random() < 0.5 else random.normal(0, 0.1),
+            aspect=aspect,
+            flip=bool(random.random() < 0.5),
+        )
+        return Layer(source.picture, source.mask, None, still(pose))
+
+    def _ground(self, random: np.random.Generator) -> Layer:
+        """A photograph, or a texture without any object."""
+        if random.random() > PLAIN_TEXTURES:
+            return self._photograph(random, close=False)
+        texture = draw_texture(random)
+        pose = Pose(0.5, 0.5, random.uniform(1.0, 2.0), turn=random.uniform(0, 6.3))
+        return Layer(texture, np.zeros(texture.shape[:2], dtype=np.uint8), None, still(pose))
+
+    def _sprite(self, random: np.random.Generator, *, size: float) -> Layer:
+        """A cut-out or a drawn shape, anywhere on the canvas."""
+        if random.random() < 0.65:
+            picture, alpha = self._cut_outs[int(random.integers(len(self._cut_outs)))]
+        else:
+            picture = draw_texture(random) if random.random() < 0.6 else self._patch(random)
+            alpha = draw_shape(random)
+        if random.random() < 0.5:
+            picture = recolour(picture, random, 1.0)
+        pose = Pose(
+            random.uniform(0.1, 0.9),
+            random.uniform(0.1, 0.9),
+            size,
+            turn=random.normal(0, 0.5),
+            aspect=float(np.exp(random.uniform(-0.3, 0.3))),
+            flip=bool(random.random() < 0.5),
+        )
+        return Layer(picture, alpha, alpha, still(pose))
+
+    def _patch(self, random: np.random.Generator) -> ByteArray:
+        """A piece of a photograph as a texture."""
+        picture = self._source(random).picture
+        side = int(random.integers(60, SIDE))
+        top, left = (int(random.integers(0, picture.shape[axis] - side)) for axis in (0, 1))
+        patch = picture[top : top + side, left : left + side]
+        return np.asarray(cv2.resize(patch, (SIDE, SIDE)), dtype=np.uint8)
+
+    def _wander(self, start: Pose, random: np.random.Generator, pace: float, frames: int) -> Motion:
+        """A smooth way from a start; some turn back, so that what left comes back."""
+        speed = random.uniform(0, 0.13) * pace
+        heading = random.uniform(0, 2 * np.pi)
+        growth = random.normal(0, 0.05) * pace
+        turning = random.normal(0, 0.15) * pace
+        returns = random.random() < 0.35
+        turning_point = random.uniform(0.35, 0.65) * frames
+        if returns:
+            speed *= 2.2
+
+        def pose(time: float) -> Pose:
+            way = turning_point - abs(time - turning_point) if returns else time
+            return replace(
+                start,
+                x=start.x + speed * way * np.cos(heading),
+                y=start.y + speed * way * np.sin(heading),
+                size=float(np.clip(start.size * np.exp(growth * time), 0.08, 1.2)),
+                turn=start.turn + turning * time,
+            )
+
+        return pose
+
+    def _twin(self, of: Layer, random: np.random.Generator, pace: float, frames: int) -> Layer:
+        """A second object that looks alike, elsewhere."""
+        start = of.motion(0.0)
+        moved = replace(
+            start,
+            x=(start.x + random.uniform(0.3, 0.7)) % 1.0,
+            y=(start.y + random.uniform(-0.3, 0.3)) % 1.0,
+            size=start.size * random.uniform(0.85, 1.15),
+            flip=bool(random.random() < 0.5),
+        )
+        picture = recolour(of.picture, random, random.uniform(0, 0.4))
+        return Layer(picture, of.mask, of.alpha, self._wander(moved, random, pace, frames))
+
+    def _passer_by(self, of: Layer, random: np.random.Generator, frames: int) -> Layer:
+        """Something that crosses in front of a layer about the middle of the clip."""
+        meeting = random.uniform(0.3, 0.8) * frames
+        target = of.motion(meeting)
+        heading, speed = random.uniform(0, 2 * np.pi), random.uniform(0.1, 0.35)
+        layer = self._sprite(random, size=min(target.size, 0.8) * random.uniform(0.6, 1.5))
+        start = layer.motion(0.0)
+
+        def pose(time: float) -> Pose:
+            way = (time - meeting) * speed
+            return replace(start, x=target.x + way * np.cos(heading), y=target.y + way * np.sin(heading))
+
+        return replace(layer, motion=pose)
+
+    def _camera(self, random: np.random.Generator, pace: float) -> Motion:
+        """A hand that holds the camera."""
+        drift_x, drift_y = random.normal(0, 0.02, 2) * pace
+        zoom, turn = random.normal(0, 0.015) * pace, random.normal(0, 0.015) * pace
+        shake = random.normal(0, 0.008 * pace, (64, 2))
+
+        def pose(time: float) -> Pose:
+            jitter = shake[int(time) % len(shake)]
+            return Pose(
+                0.5 + drift_x * time + jitter[0],
+                0.5 + drift_y * time + jitter[1],
+                float(np.exp(zoom * time)) * 1.05,
+                turn=turn * time,
+            )
+
+        return pose

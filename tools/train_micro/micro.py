@@ -1,0 +1,81 @@
+"""The whole model in training, and its weights as the services read them."""
+
+import copy
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from encoder_svc.model import weights as encoder_weights
+from encoder_svc.model.config import PRESETS as ENCODER_PRESETS
+from encoder_svc.model.image_encoder import ImageEncoder
+from encoder_svc.model.preprocess import MEAN, STD
+from encoder_svc.model.residual_trunk import Conv
+from tracker_svc.model import weights as tracker_weights
+from tracker_svc.model.config import PRESETS as TRACKER_PRESETS
+from tracker_svc.model.tracking_model import ImageFeatures, TrackingModel
+
+PRESET = "micro"
+
+
+class Micro(nn.Module):
+    """Encoder and tracking model of the preset, with batch normalisation in the trunk.
+
+    ``size`` is the side of its input; no weight depends on it.
+    """
+
+    def __init__(self, size: int | None = None) -> None:
+        super().__init__()
+        self.size = size or ENCODER_PRESETS[PRESET].image_size
+        self.encoder = ImageEncoder(ENCODER_PRESETS[PRESET])
+        self.tracker = TrackingModel(replace(TRACKER_PRESETS[PRESET], image_size=self.size))
+        for module in self.encoder.modules():
+            if isinstance(module, Conv):
+                module.norm = nn.BatchNorm2d(module.conv.out_channels)
+        for name, parameter in self.tracker.named_parameters():
+            if "embed" in name or "token" in name or "tpos_enc" in name or "no_obj_ptr" in name:
+                nn.init.normal_(parameter, std=0.02)
+
+    def encode(self, frames: Tensor) -> ImageFeatures:
+        """frames: [B, S, S, 3], uint8, RGB; returns the features of B frames."""
+        pixels = frames.permute(0, 3, 1, 2).float() / 255
+        mean = torch.tensor(MEAN, device=frames.device).view(1, 3, 1, 1)
+        std = torch.tensor(STD, device=frames.device).view(1, 3, 1, 1)
+        image = ((pixels - mean) / std).contiguous(memory_format=torch.channels_last)
+        return ImageFeatures(*self.encoder(image))
+
+
+def take(features: ImageFeatures, rows: Tensor) -> ImageFeatures:
+    """The features of some frames of a batch; rows: [N], indices."""
+    return ImageFeatures(*(f[rows] for f in features))
+
+
+def folded(model: Micro) -> Micro:
+    """A copy without batch normalisation that computes what the model computes in evaluation mode."""
+    served = copy.deepcopy(model).eval()
+    for module in served.encoder.modules():
+        if isinstance(module, Conv) and isinstance(module.norm, nn.BatchNorm2d):
+            module.conv = fuse_conv_bn_eval(module.conv, module.norm)
+            module.norm = nn.Identity()
+    return served
+
+
+def export(model: Micro, path: Path) -> None:
+    """Write the whole checkpoint in 16 bits (float16: its values are small, and its mantissa is longer)."""
+    served = folded(model)
+    state = encoder_weights.to_checkpoint_keys(served.encoder.state_dict())
+    state |= tracker_weights.to_checkpoint_keys(served.tracker.state_dict())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file({k: v.detach().cpu().to(torch.float16).contiguous() for k, v in state.items()}, path)
+
+
+def load_exported(path: Path) -> Micro:
+    """The model as exported, for evaluation only: its batch normalisation is folded away."""
+    model = folded(Micro())
+    state: dict[str, Tensor] = load_file(path)
+    encoder_weights.load(model.encoder, state)
+    tracker_weights.load(model.tracker, state)
+    return model

@@ -1,0 +1,114 @@
+"""Following B objects frame by frame, with gradients; each on its own clip, all in step.
+
+What is remembered of a frame, and which memories a frame sees, follows ``tracker_svc.memory_bank``: all
+prompted frames, the 6 frames before, and the pointers of 16.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tracker_svc.memory_bank import CLEARED_AROUND_PROMPT, RECENT_POINTERS
+from tracker_svc.model.mask_decoder import DecodedMasks
+from tracker_svc.model.tracking_model import (
+    MEMORY_SLOTS,
+    ImageFeatures,
+    Memories,
+    ObjectPredictions,
+    Pointer,
+    SpatialMemory,
+    TrackingModel,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """One frame in the memory of B objects."""
+
+    frame_index: int
+    memory_features: Tensor  # [B, memory_dim, E, E]
+    object_pointers: Tensor  # [B, C]
+    prompted: bool
+
+
+class Rollout:
+    """The memory of B objects, and one step after the other."""
+
+    def __init__(self, model: TrackingModel) -> None:
+        self.model = model
+        self._frames: list[Remembered] = []
+        self._next = 0
+
+    def prompt(self, frame: ImageFeatures, decoded: DecodedMasks, *, ambiguous: bool) -> ObjectPredictions:
+        """A frame on which every object was prompted; ``ambiguous`` prompts take the best of three."""
+        predicted = self.model.select(alternatives(decoded) if ambiguous else single(decoded))
+        doubtful = range(self._next - CLEARED_AROUND_PROMPT, self._next)
+        self._frames = [f for f in self._frames if f.prompted or f.frame_index not in doubtful]
+        return self._remember(frame, predicted, prompted=True)
+
+    def adopt(self, frame: ImageFeatures, masks: Tensor) -> ObjectPredictions:
+        """A frame on which every object was given as a mask: [B, 1, S, S], zeros and ones."""
+        predicted = self.model.adopt_mask(frame, masks)
+        return self._remember(frame, predicted, prompted=True)
+
+    def attend(self, frame: ImageFeatures) -> tuple[Tensor, DecodedMasks]:
+        """The next frame given what is remembered: [B, C, E, E], and all four masks."""
+        queries = self.model.query_memories(frame)
+        conditioned = self.model.attend_to_memories(queries, self._memories())
+        prompts = self.model.encode_no_prompt(len(conditioned))
+        decoded: DecodedMasks = self.model.sam_mask_decoder.decode_all(
+            conditioned,
+            self.model.sam_prompt_encoder.image_positions(),
+            prompts.sparse_embeddings,
+            prompts.dense_embeddings,
+            frame.high_res_features,
+        )
+        return conditioned, decoded
+
+    def track(self, frame: ImageFeatures, decoded: DecodedMasks) -> ObjectPredictions:
+        """Go on with what was tracked."""
+        predicted = self.model.select(alternatives(decoded))
+        return self._remember(frame, predicted, prompted=False)
+
+    def _remember(
+        self, frame: ImageFeatures, predicted: ObjectPredictions, *, prompted: bool
+    ) -> ObjectPredictions:
+        count = len(predicted.low_res_masks)
+        features = self.model.encode_memory(
+            frame,
+            predicted.low_res_masks,
+            predicted.object_score_logits,
+            torch.full((count,), prompted, device=self.model.device),
+        )
+        self._frames.append(Remembered(self._next, features, predicted.object_pointers, prompted))
+        self._next += 1
+        oldest = self._next - RECENT_POINTERS
+        self._frames = [f for f in self._frames if f.prompted or f.frame_index >= oldest]
+        return predicted
+
+    def _memories(self) -> list[Memories]:
+        count = len(self._frames[0].object_pointers)
+        near = [f for f in self._frames if f.prompted or self._next - f.frame_index < MEMORY_SLOTS]
+        return [
+            Memories(
+                [SpatialMemory(f.memory_features[row], self._slot(f)) for f in near],
+                [Pointer(f.object_pointers[row], self._next - f.frame_index) for f in self._frames],
+            )
+            for row in range(count)
+        ]
+
+    def _slot(self, seen: Remembered) -> int:
+        return MEMORY_SLOTS - 1 if seen.prompted else self._next - seen.frame_index - 1
+
+
+def alternatives(decoded: DecodedMasks) -> DecodedMasks:
+    """The three masks of an ambiguous prompt."""
+    masks, ious, tokens, scores = decoded
+    return DecodedMasks(masks[:, 1:], ious[:, 1:], tokens[:, 1:], scores)
+
+
+def single(decoded: DecodedMasks) -> DecodedMasks:
+    """The one mask of a clear prompt."""
+    masks, ious, tokens, scores = decoded
+    return DecodedMasks(masks[:, :1], ious[:, :1], tokens[:, :1], scores)

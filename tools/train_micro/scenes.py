@@ -1,0 +1,121 @@
+"""Scenes of flat layers that move before a camera, and the true masks of what can be seen of each."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from maskmesh.types import BoolArray, ByteArray
+
+Affine = NDArray[np.float64]  # [3, 3]
+Window = tuple[slice, slice]  # rows, columns
+
+
+@dataclass(frozen=True, slots=True)
+class Pose:
+    """Where a layer is: its centre and size as shares of the canvas, its turn in radians.
+
+    ``size`` is the side of the layer's square; ``aspect`` stretches its width and shrinks its height.
+    """
+
+    x: float
+    y: float
+    size: float
+    turn: float = 0.0
+    aspect: float = 1.0
+    flip: bool = False
+
+    def matrix(self, side: int, canvas: int) -> Affine:
+        """From pixels of a square layer of ``side`` to pixels of a square canvas."""
+        scale = self.size * canvas / side
+        across = scale * self.aspect * (-1 if self.flip else 1)
+        along = scale / self.aspect
+        cos, sin = np.cos(self.turn), np.sin(self.turn)
+        linear = np.array([[cos * across, -sin * along], [sin * across, cos * along]])
+        # Centres of pixels: the middle of a square of side n lies at (n - 1) / 2.
+        middle = np.full(2, (side - 1) / 2)
+        centre = np.array([self.x, self.y]) * canvas - 0.5
+        matrix = np.eye(3)
+        matrix[:2, :2] = linear
+        matrix[:2, 2] = centre - linear @ middle
+        return matrix
+
+
+Motion = Callable[[float], Pose]
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """A square picture, what of it is there, and how it moves.
+
+    ``alpha`` is None for a ground that covers everything; ``mask`` is what counts as the object (the
+    object of a photograph that serves as the ground, or the layer's own shape).
+    """
+
+    picture: ByteArray  # [N, N, 3]
+    mask: ByteArray  # [N, N], 0 to 255
+    alpha: ByteArray | None
+    motion: Motion
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """Frames and what is seen on them of every layer's object."""
+
+    frames: ByteArray  # [T, S, S, 3]
+    masks: BoolArray  # [T, layers, S, S]
+    shares: NDArray[np.float64]  # [T, layers], of each object's own area that is in sight
+
+
+def render(layers: Sequence[Layer], camera: Motion, times: Sequence[float], size: int) -> Rendered:
+    """Draw the layers, the first one at the back, at each of the times.
+
+    ``camera`` is a pose of the whole canvas: at (0.5, 0.5) with size 1 it changes nothing.
+    """
+    frames = np.empty((len(times), size, size, 3), dtype=np.uint8)
+    masks = np.zeros((len(times), len(layers), size, size), dtype=np.bool_)
+    shares = np.zeros((len(times), len(layers)))
+    for step, time in enumerate(times):
+        view = camera(time).matrix(size, size)
+        canvas = np.zeros((size, size, 3), dtype=np.uint8)
+        for number, layer in enumerate(layers):
+            side = layer.picture.shape[0]
+            matrix = view @ layer.motion(time).matrix(side, size)
+            if layer.alpha is None:
+                window = (slice(0, size), slice(0, size))
+                canvas = _warp(layer.picture, matrix, window, cv2.BORDER_REFLECT_101)
+            else:
+                window = _window(matrix, side, size)
+                if window[0].stop <= window[0].start or window[1].stop <= window[1].start:
+                    continue
+                alpha = _warp(layer.alpha, matrix, window, cv2.BORDER_CONSTANT)
+                picture = _warp(layer.picture, matrix, window, cv2.BORDER_REPLICATE)
+                below = canvas[window].astype(np.int16)
+                step_up = (picture.astype(np.int16) - below) * (alpha[..., None].astype(np.int32) + 1) // 256
+                canvas[window] = below + step_up
+                masks[(step, slice(0, number), *window)] &= alpha < 128
+            masks[(step, number, *window)] = _warp(layer.mask, matrix, window, cv2.BORDER_CONSTANT) > 127
+            whole = np.count_nonzero(layer.mask > 127) * abs(np.linalg.det(matrix[:2, :2]))
+            shares[step, number] = 1 / max(whole, 1.0)
+        frames[step] = canvas
+    return Rendered(frames, masks, shares * masks.sum(axis=(2, 3)))
+
+
+def _window(matrix: Affine, side: int, size: int) -> Window:
+    """The rows and columns of the canvas that a layer can touch."""
+    corners = np.array([[0, side, 0, side], [0, 0, side, side], [1, 1, 1, 1]])
+    reached = (matrix @ corners)[:2]
+    low = np.clip(np.floor(reached.min(axis=1)) - 1, 0, size).astype(int)
+    high = np.clip(np.ceil(reached.max(axis=1)) + 2, 0, size).astype(int)
+    return slice(int(low[1]), int(high[1])), slice(int(low[0]), int(high[0]))
+
+
+def _warp(image: ByteArray, matrix: Affine, window: Window, border: int) -> ByteArray:
+    rows, columns = window
+    shifted = matrix[:2].copy()
+    shifted[:, 2] -= (columns.start, rows.start)
+    size = (columns.stop - columns.start, rows.stop - rows.start)
+    warped = cv2.warpAffine(image, shifted, size, flags=cv2.INTER_LINEAR, borderMode=border)
+    return np.asarray(warped, dtype=np.uint8)

@@ -1,0 +1,205 @@
+"""The loop: steps, moving averages, a record of what happened, and checkpoints to go on from."""
+
+import copy
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.data import DataLoader, Dataset
+
+from tools.train_micro.micro import Micro, export
+
+# On a processor the plain products are faster both ways than the fused kernel, whose tiles are made for
+# more tokens and wider heads than ours.
+ATTENTION = {
+    "cpu": [SDPBackend.MATH],
+    "cuda": [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH],
+}
+
+CHECKPOINT = "checkpoint.pt"
+
+LossFunction = Callable[[Micro, dict[str, Tensor], torch.Generator], dict[str, Tensor]]
+Validation = Callable[[Micro], dict[str, float]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """Numbers of one phase."""
+
+    name: str
+    image_size: int
+    steps: int
+    batch: int
+    learning_rate: float
+    final_rate: float = 0.02  # of the learning rate, at the end
+    encoder_rate: float = 1.0  # of the learning rate, for the image encoder
+    warm_up: int = 300
+    weight_decay: float = 0.02
+    clip_norm: float = 1.0
+    average: float = 0.999
+    save_every: int = 200
+    validate_every: int = 500
+    frozen_norms: bool = False
+
+
+def _rate(plan: Plan, step: int) -> float:
+    """Linear warm-up, then a cosine."""
+    if step < plan.warm_up:
+        return (step + 1) / plan.warm_up
+    progress = (step - plan.warm_up) / max(plan.steps - plan.warm_up, 1)
+    falling = 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
+    return plan.final_rate + (1 - plan.final_rate) * falling
+
+
+class Trainer:
+    """Trains one phase, and goes on from where the same folder was left."""
+
+    def __init__(self, plan: Plan, model: Micro, folder: Path, *, seed: int, device: torch.device) -> None:
+        self.plan, self.folder, self.seed, self.device = plan, folder, seed, device
+        self.model = model.to(device)
+        self.average = copy.deepcopy(self.model).eval().requires_grad_(False)
+        decayed, plain = self._groups()
+        self.optimizer = torch.optim.AdamW([*decayed, *plain], betas=(0.9, 0.98), fused=True)
+        self.step = 0
+        self.seconds = 0.0
+        folder.mkdir(parents=True, exist_ok=True)
+        self._restore()
+
+    def run(
+        self, data: Dataset[dict[str, Tensor]], loss_of: LossFunction, validate: Validation, *, workers: int
+    ) -> None:
+        """Train to the end of the plan; may be interrupted at any time."""
+        plan = self.plan
+        if self.finished:
+            return
+        started, before = time.monotonic(), self.seconds
+        for batch in self._batches(data, workers):
+            losses = self._train(batch, loss_of)
+            self.step += 1
+            self.seconds = before + time.monotonic() - started
+            if self.step % 20 == 0:
+                self._log(losses)
+            if self.step % plan.validate_every == 0 or self.step == plan.steps:
+                self._log({f"validation_{k}": v for k, v in self._validated(validate).items()})
+            if self.step % plan.save_every == 0 or self.step == plan.steps:
+                self._save()
+
+    def _train(self, batch: dict[str, Tensor], loss_of: LossFunction) -> dict[str, float]:
+        plan = self.plan
+        self.model.train()
+        if plan.frozen_norms:
+            for module in self.model.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.eval()
+        for group in self.optimizer.param_groups:
+            group["lr"] = plan.learning_rate * group["share"] * _rate(plan, self.step)
+        batch = {k: v.to(self.device, non_blocking=True) for k, v in batch.items()}
+        # The step's own generator: a run that goes on draws what one without a break would.
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.step)
+        with torch.autocast(self.device.type, torch.bfloat16), sdpa_kernel(ATTENTION[self.device.type]):
+            losses = loss_of(self.model, batch, generator)
+        total = torch.stack(list(losses.values())).sum()
+        self.optimizer.zero_grad(set_to_none=True)
+        total.backward()
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), plan.clip_norm)
+        if not math.isfinite(float(norm)):
+            raise FloatingPointError(f"the gradient at step {self.step} is {float(norm)}")
+        self.optimizer.step()
+        self._move_average()
+        figures = {"loss": total, "norm": norm, **losses}
+        return {name: float(value.detach()) for name, value in figures.items()}
+
+    @torch.no_grad()
+    def _move_average(self) -> None:
+        keep = min(self.plan.average, (1 + self.step) / (10 + self.step))
+        ours = [v for v in self.average.state_dict().values() if v.is_floating_point()]
+        theirs = [v for v in self.model.state_dict().values() if v.is_floating_point()]
+        torch._foreach_lerp_(ours, theirs, 1 - keep)
+
+    def _validated(self, validate: Validation) -> dict[str, float]:
+        with torch.autocast(self.device.type, torch.bfloat16):
+            figures = validate(self.average)
+        export(self.average, self.folder / "micro.safetensors")
+        return figures
+
+    def _batches(self, data: Dataset[dict[str, Tensor]], workers: int) -> Iterator[dict[str, Tensor]]:
+        size = self.plan.batch
+        rows = [list(range(step * size, (step + 1) * size)) for step in range(self.step, self.plan.steps)]
+        loader = DataLoader(
+            data, batch_sampler=rows, num_workers=workers, prefetch_factor=4 if workers else None
+        )
+        yield from loader
+
+    def _groups(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """Parameters by weight decay and by rate."""
+        groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+        for name, parameter in self.model.named_parameters():
+            is_matrix = parameter.ndim > 1 and "embed" not in name and "token" not in name
+            groups.setdefault((is_matrix, name.startswith("encoder.")), []).append(parameter)
+        made = [
+            {
+                "params": parameters,
+                "weight_decay": self.plan.weight_decay if is_matrix else 0.0,
+                "share": self.plan.encoder_rate if is_encoder else 1.0,
+                "lr": 0.0,
+            }
+            for (is_matrix, is_encoder), parameters in sorted(groups.items(), key=lambda item: item[0])
+        ]
+        return [g for g in made if g["weight_decay"]], [g for g in made if not g["weight_decay"]]
+
+    def _log(self, figures: dict[str, float]) -> None:
+        line = {"phase": self.plan.name, "step": self.step, "seconds": round(self.seconds, 1)}
+        line |= {k: round(v, 4) for k, v in figures.items()}
+        with (self.folder / "log.jsonl").open("a") as log:
+            log.write(json.dumps(line) + "\n")
+        print(json.dumps(line), flush=True)
+
+    @staticmethod
+    def average_of(folder: Path) -> dict[str, Tensor]:
+        """The averaged weights that a phase ended with.  Raises FileNotFoundError if it did not."""
+        content = torch.load(folder / CHECKPOINT, map_location="cpu", weights_only=True)
+        if content["step"] < content["plan"]["steps"]:
+            raise FileNotFoundError(f"{folder} has not been trained to its end")
+        average: dict[str, Tensor] = content["average"]
+        return average
+
+    @property
+    def finished(self) -> bool:
+        """Whether the plan has been carried out."""
+        return self.step >= self.plan.steps
+
+    @property
+    def _checkpoint(self) -> Path:
+        return self.folder / CHECKPOINT
+
+    def _save(self) -> None:
+        content = {
+            "plan": asdict(self.plan),
+            "step": self.step,
+            "seconds": self.seconds,
+            "model": self.model.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
+        # Written beside and moved into place: whoever interrupts leaves the last one whole.
+        partial = self._checkpoint.with_suffix(".partial")
+        torch.save(content, partial)
+        partial.rename(self._checkpoint)
+
+    def _restore(self) -> None:
+        if not self._checkpoint.exists():
+            return
+        content = torch.load(self._checkpoint, map_location=self.device, weights_only=True)
+        if content["plan"] != asdict(self.plan):
+            raise ValueError(f"{self.folder} was begun with another plan; choose another folder")
+        self.step, self.seconds = content["step"], content["seconds"]
+        self.model.load_state_dict(content["model"])
+        self.average.load_state_dict(content["average"])
+        self.optimizer.load_state_dict(content["optimizer"])

@@ -1,0 +1,101 @@
+"""Quick figures during training; what the model card reports is measured through the mesh."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from tools.train_micro.clips import MIN_SIGHT
+from tools.train_micro.images import Asked, box, click, decode
+from tools.train_micro.micro import Micro, take
+from tools.train_micro.prompts import innermost_point
+from tools.train_micro.rollout import Rollout
+from tools.train_micro.sources import SOURCE_SIZE, Source
+from tracker_svc.model.tracking_model import ImageFeatures
+
+BATCH = 20
+
+
+@torch.no_grad()
+def validate_images(model: Micro, sources: Sequence[Source], device: torch.device) -> dict[str, float]:
+    """Mean IoU from one click at the innermost point and from the box; the model is in evaluation mode.
+
+    ``best`` takes the alternative that is best in truth: what a better choice could gain.
+    """
+    ious: dict[str, list[Tensor]] = {"click": [], "click_single": [], "click_best": [], "box": []}
+    for start in range(0, len(sources), BATCH):
+        part = sources[start : start + BATCH]
+        pictures = torch.from_numpy(np.stack([s.picture for s in part])).permute(0, 3, 1, 2).float()
+        frames = F.interpolate(pictures, size=(model.size, model.size), mode="bilinear", antialias=True)
+        frames = frames.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).to(device)
+        masks = [s.mask > 127 for s in part]
+        truth = torch.from_numpy(np.stack(masks)).to(device)
+        features = model.encode(frames)
+        conditioned = model.tracker.without_memory(features)
+        points = torch.tensor([[innermost_point(mask)] for mask in masks], dtype=torch.float32)
+        corners = torch.tensor([_box(s) for s in masks], dtype=torch.float32)
+        for asked in (
+            click((points + 0.5).to(device) / SOURCE_SIZE),
+            box(corners.to(device) / SOURCE_SIZE),
+        ):
+            found, predicted = _ious(model, features, conditioned, asked, truth)
+            if asked.points.shape[1] == 2:
+                ious["box"].append(found[:, 0])
+                continue
+            best = predicted[:, 1:].argmax(dim=1, keepdim=True)
+            ious["click"].append(found[:, 1:].gather(1, best)[:, 0])
+            ious["click_single"].append(found[:, 0])
+            ious["click_best"].append(found[:, 1:].amax(dim=1))
+    return {name: float(torch.cat(values).mean()) for name, values in ious.items()}
+
+
+@torch.no_grad()
+def validate_clips(
+    model: Micro, clips: Dataset[dict[str, Tensor]], device: torch.device, *, count: int = 48
+) -> dict[str, float]:
+    """Mean IoU of tracked objects while in sight, and how often sight is judged rightly.
+
+    The clips are those of training in kind, but of other pictures; each is prompted by a click.
+    """
+    ious, judged = [], []
+    for index in range(count):
+        clip = {name: value.to(device) for name, value in clips[index].items()}
+        features = model.encode(clip["frames"])
+        truths = clip["masks"]
+        rollout = Rollout(model.tracker)
+        rows = torch.zeros(truths.shape[1], dtype=torch.long, device=device)
+        first = take(features, rows)
+        conditioned = model.tracker.without_memory(first)
+        rollout.prompt(first, decode(model, first, conditioned, click(clip["click"])), ambiguous=True)
+        for step in range(1, len(truths)):
+            frame = take(features, rows + step)
+            _, decoded = rollout.attend(frame)
+            predicted = rollout.track(frame, decoded)
+            in_sight = truths[step].sum(dim=(1, 2)) >= MIN_SIGHT
+            judged.append((predicted.object_score_logits > 0) == in_sight)
+            size = truths.shape[-2:]
+            masks = F.interpolate(predicted.low_res_masks, size=size, mode="bilinear") > 0
+            both = (masks[:, 0] & truths[step]).sum(dim=(1, 2))
+            union = (masks[:, 0] | truths[step]).sum(dim=(1, 2))
+            ious.append((both / union.clamp(min=1))[in_sight])
+    return {"tracked": float(torch.cat(ious).mean()), "sight": float(torch.cat(judged).float().mean())}
+
+
+def _ious(
+    model: Micro, features: ImageFeatures, conditioned: Tensor, asked: Asked, truth: Tensor
+) -> tuple[Tensor, Tensor]:
+    """IoU at the size of the sources, and predicted IoU, of all four masks: [B, 4] each."""
+    decoded = decode(model, features, conditioned, asked)
+    size = truth.shape[-2:]
+    masks = F.interpolate(decoded.low_res_masks.float(), size=size, mode="bilinear", align_corners=False) > 0
+    both = (masks & truth[:, None]).sum(dim=(-1, -2))
+    union = (masks | truth[:, None]).sum(dim=(-1, -2))
+    return both / union.clamp(min=1), decoded.iou_predictions.float()
+
+
+def _box(mask: np.typing.NDArray[np.bool_]) -> list[list[int]]:
+    rows, columns = np.nonzero(mask)
+    return [[int(columns.min()), int(rows.min())], [int(columns.max()) + 1, int(rows.max()) + 1]]
