@@ -1,0 +1,141 @@
+"""The embedded model through the mesh: a click becomes a mask, and the mask follows the object."""
+
+import json
+from pathlib import Path
+from statistics import fmean
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from maskmesh import AsyncClient, FrameMasks
+from maskmesh.checkpoint import bundled_weights
+from maskmesh.cli import main
+from maskmesh.evaluation import evaluate_clip, evaluate_images, read_folder, read_labels
+from maskmesh.media import read_frames
+from maskmesh.truth import fit, read_truth
+from tests.conftest import Mesh
+from tests.golden import DATA, needs_data
+from tools.make_sample import CLICKS, FOLDER
+from tools.train_micro.evaluate import held_out_images
+from tools.train_micro.sources import VALIDATION_NAMES, load_sources
+from tools.train_micro.suites import Suites
+
+# What the weights must hold on to; MODEL_CARD.md has the figures themselves.
+CLICK_IOU = 0.60
+BOX_IOU = 0.75
+CLIP_J = 0.70
+SAMPLE_IOU = 0.85
+
+
+async def test_the_model_is_small_and_trained(client: AsyncClient) -> None:
+    async with client.session() as session:
+        model = session.model
+    assert (model.name, model.trained) == ("micro", True)
+    assert model.parameters <= 6_000_000
+    weights = bundled_weights("micro")
+    assert weights is not None
+    assert weights.stat().st_size <= 12_000_000
+
+
+async def test_objects_of_the_sample_clip_are_followed(client: AsyncClient) -> None:
+    frames: list[FrameMasks] = []
+    async with client.session() as session:
+        await session.append_video(FOLDER / "clip.mp4")
+        for obj_id, point in CLICKS.items():
+            await session.add_prompt(0, obj_id, points=[point])
+        async for found in session.propagate():
+            frames.append(found)
+    fits = fit(frames, read_truth(FOLDER / "masks.json"))
+    assert set(fits) == set(CLICKS)
+    for obj_id, fitted in fits.items():
+        assert fmean(fitted.ious) >= SAMPLE_IOU, obj_id
+        # A frame more or less at the edge of the picture is a matter of pixels.
+        assert fitted.out_of_sight - fitted.right <= 1, obj_id
+    assert fits[3].out_of_sight > 20
+
+
+@needs_data
+async def test_held_out_images(client: AsyncClient) -> None:
+    scores = await evaluate_images(client, held_out_images(DATA / "ecssd"))
+    assert len(scores) == len(VALIDATION_NAMES)
+    assert fmean(s.click for s in scores) >= CLICK_IOU
+    assert fmean(s.box for s in scores) >= BOX_IOU
+
+
+@needs_data
+async def test_composed_clips(client: AsyncClient) -> None:
+    suites = Suites(load_sources(DATA / "ecssd", VALIDATION_NAMES))
+    scores = []
+    for clip in (*suites.clips("nothing in the way", 3), *suites.clips("others pass in front", 3)):
+        scores += await evaluate_clip(client, clip.name, clip.frames)
+    assert fmean(s.j for s in scores) >= CLIP_J
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Frames of the sample clip with masks of two kinds: with a palette, and in black and white."""
+    truth = read_truth(FOLDER / "masks.json")
+    for name in ("images", "numbers", "white"):
+        (tmp_path / name).mkdir()
+    for index, pixels in zip(range(5), read_frames(FOLDER / "clip.mp4"), strict=False):
+        labels = np.zeros(pixels.shape[:2], dtype=np.uint8)
+        for obj_id, mask in truth[index].items():
+            labels[mask.decode()] = obj_id
+        Image.fromarray(pixels).save(tmp_path / "images" / f"{index:05d}.jpg", quality=95)
+        with_palette = Image.fromarray(labels, mode="P")
+        with_palette.putpalette([0, 0, 0, 255, 0, 0, 0, 255, 0, 0, 0, 255])
+        with_palette.save(tmp_path / "numbers" / f"{index:05d}.png")
+        Image.fromarray(np.where(labels == 1, 255, 0).astype(np.uint8)).save(
+            tmp_path / "white" / f"{index:05d}.png"
+        )
+    return tmp_path
+
+
+def evaluate(mesh: Mesh, *arguments: object) -> tuple[int, str]:
+    result = CliRunner().invoke(main, ["evaluate", "--endpoint", mesh.endpoint, *map(str, arguments)])
+    return result.exit_code, result.output
+
+
+def test_the_command_evaluates_images(mesh: Mesh, folder: Path) -> None:
+    code, output = evaluate(
+        mesh, "--images", folder / "images", "--masks", folder / "white", "--json", folder / "figures.json"
+    )
+    assert code == 0, output
+    figures = json.loads((folder / "figures.json").read_text())
+    assert figures["count"] == len(figures["scores"]) == 5
+    assert figures["box"] > BOX_IOU
+    assert f"{figures['box']:.3f}" in output
+    assert f"{figures['click']:.3f}" in output
+
+
+def test_the_command_evaluates_a_clip(mesh: Mesh, folder: Path) -> None:
+    code, output = evaluate(
+        mesh, "--video", "--images", folder / "images", "--masks", folder / "numbers",
+        "--json", folder / "figures.json",
+    )  # fmt: skip
+    assert code == 0, output
+    figures = json.loads((folder / "figures.json").read_text())
+    assert [score["obj_id"] for score in figures["scores"]] == [1, 2, 3]
+    assert figures["j"] > SAMPLE_IOU
+    assert figures["sight"] == 1
+    assert f"{figures['f']:.3f}" in output
+
+
+def test_masks_that_do_not_fit_are_refused(mesh: Mesh, folder: Path) -> None:
+    Image.new("L", (10, 10)).save(folder / "white" / "00003.png")
+    code, output = evaluate(mesh, "--images", folder / "images", "--masks", folder / "white")
+    assert code != 0
+    assert "00003.png and 00003.jpg differ in size" in output
+    (folder / "none").mkdir()
+    code, output = evaluate(mesh, "--images", folder / "images", "--masks", folder / "none")
+    assert code != 0
+    assert "no image" in output
+
+
+def test_images_without_a_mask_are_left_out(folder: Path) -> None:
+    (folder / "white" / "00002.png").unlink()
+    frames = read_folder(folder / "images", folder / "white")
+    assert [frame.name for frame in frames] == ["00000", "00001", "00003", "00004"]
+    assert np.unique(read_labels(folder / "numbers" / "00000.png")).tolist() == [0, 1, 2, 3]

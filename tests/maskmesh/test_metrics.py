@@ -1,0 +1,69 @@
+"""Metrics against values that can be counted by hand."""
+
+import numpy as np
+import pytest
+
+from maskmesh import Box, Point
+from maskmesh.metrics import bounding_box, contour_accuracy, innermost_point, region_similarity
+from maskmesh.types import BoolArray
+
+
+def square(top: int, left: int, side: int = 20, size: int = 100) -> BoolArray:
+    mask = np.zeros((size, size), dtype=np.bool_)
+    mask[top : top + side, left : left + side] = True
+    return mask
+
+
+EMPTY = np.zeros((100, 100), dtype=np.bool_)
+
+
+def test_region_similarity() -> None:
+    assert region_similarity(square(10, 10), square(10, 10)) == 1
+    assert region_similarity(square(10, 10), square(10, 20)) == pytest.approx(200 / 600)
+    assert region_similarity(square(10, 10), EMPTY) == 0
+    assert region_similarity(EMPTY, EMPTY) == 1
+
+
+def test_contour_accuracy() -> None:
+    assert contour_accuracy(square(10, 10), square(10, 10)) == 1
+    assert contour_accuracy(square(10, 10), EMPTY) == 0
+    assert contour_accuracy(EMPTY, EMPTY) == 1
+    # At 100 x 100 outlines match within two pixels.
+    assert contour_accuracy(square(10, 10), square(12, 10)) == 1
+    assert contour_accuracy(square(10, 10), square(60, 60)) == 0
+    # Moved by half: the horizontal sides run along each other for half their length.
+    half = contour_accuracy(square(10, 10), square(10, 20))
+    assert 0.2 < half < 0.5
+
+
+def test_contours_count_both_ways() -> None:
+    """All of the smaller outline lies on the larger one, and not the other way round."""
+    whole, quarter = square(10, 10, 60), square(10, 10, 30)
+    found, missed = contour_accuracy(quarter, whole), contour_accuracy(whole, quarter)
+    assert found == pytest.approx(missed)
+    assert 0.3 < found < 0.6
+
+
+def test_an_outline_of_one_pixel_more_is_the_same_outline() -> None:
+    rows, columns = np.mgrid[:200, :300]
+    disc = (rows - 100) ** 2 + (columns - 150) ** 2 < 60**2
+    larger = (rows - 100) ** 2 + (columns - 150) ** 2 < 61**2
+    assert contour_accuracy(larger, disc) == 1
+    assert region_similarity(larger, disc) < 1
+
+
+def test_innermost_point_and_box() -> None:
+    mask = square(10, 30, 21)
+    mask[10:12, 50:99] = True
+    assert innermost_point(mask) == Point(40, 20)
+    assert bounding_box(mask) == Box(30, 10, 99, 31)
+    at_the_border = np.zeros((9, 9), dtype=np.bool_)
+    at_the_border[:3] = True
+    assert innermost_point(at_the_border).y == 1
+
+
+@pytest.mark.parametrize("measure", [innermost_point, bounding_box])
+def test_nothing_is_nowhere(measure: object) -> None:
+    assert callable(measure)
+    with pytest.raises(ValueError, match="empty"):
+        measure(EMPTY)

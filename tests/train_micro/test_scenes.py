@@ -1,0 +1,73 @@
+"""Scenes: what is drawn is what the masks say, and equal seeds draw alike."""
+
+import numpy as np
+import pytest
+
+from tests.train_micro.sources import drawn_sources
+from tools.train_micro.compose import Composer, still
+from tools.train_micro.scenes import Layer, Pose, render
+
+SIDE = 64
+WHOLE = still(Pose(0.5, 0.5, 1.0))
+
+
+def flat(colour: int, pose: Pose) -> Layer:
+    """A square of one grey."""
+    full = np.full((SIDE, SIDE), 255, dtype=np.uint8)
+    return Layer(np.full((SIDE, SIDE, 3), colour, dtype=np.uint8), full, full, still(pose))
+
+
+def ground() -> Layer:
+    black = np.zeros((SIDE, SIDE, 3), dtype=np.uint8)
+    return Layer(black, black[..., 0], None, WHOLE)
+
+
+def test_a_layer_lies_where_its_pose_says() -> None:
+    rendered = render([ground(), flat(200, Pose(0.25, 0.5, 0.25))], WHOLE, [0.0], 128)
+    rows, columns = np.nonzero(rendered.masks[0, 1])
+    assert (columns.min(), columns.max() + 1) == (16, 48)
+    assert (rows.min(), rows.max() + 1) == (48, 80)
+    assert rendered.shares[0, 1] == pytest.approx(1, abs=0.01)
+    inside = rendered.frames[0][rendered.masks[0, 1]]
+    assert np.abs(inside.astype(int) - 200).max() <= 1
+
+
+def test_what_is_in_front_hides_what_is_behind() -> None:
+    back, front = flat(100, Pose(0.5, 0.5, 0.5)), flat(200, Pose(0.625, 0.5, 0.25))
+    rendered = render([ground(), back, front], WHOLE, [0.0], 128)
+    assert not (rendered.masks[0, 1] & rendered.masks[0, 2]).any()
+    assert rendered.shares[0, 1] == pytest.approx(0.75, abs=0.02)
+    assert rendered.shares[0, 2] == pytest.approx(1, abs=0.02)
+
+
+def test_outside_the_picture_there_is_nothing() -> None:
+    rendered = render([ground(), flat(200, Pose(1.0, 0.5, 0.5)), flat(9, Pose(3, 3, 0.5))], WHOLE, [0.0], 128)
+    assert rendered.shares[0].tolist() == pytest.approx([0, 0.5, 0], abs=0.02)
+
+
+def test_the_camera_moves_everything() -> None:
+    layers = [ground(), flat(200, Pose(0.5, 0.5, 0.25))]
+    rendered = render(layers, lambda time: Pose(0.5 + 0.25 * time, 0.5, 1.0), [0.0, 1.0], 128)
+    assert np.array_equal(np.roll(rendered.masks[0, 1], 32, axis=1), rendered.masks[1, 1])
+
+
+@pytest.mark.parametrize("frames", [1, 6])
+def test_equal_seeds_make_equal_scenes(frames: int) -> None:
+    composer = Composer(drawn_sources(4), 96)
+
+    def make(seed: int) -> tuple[bytes, list[int]]:
+        random = np.random.default_rng(seed)
+        scene, layers = composer.clip_scene(random, frames) if frames > 1 else composer.still_scene(random)
+        assert scene.frames.shape == (frames, 96, 96, 3)
+        return scene.frames.tobytes() + scene.masks.tobytes(), layers
+
+    assert make(3) == make(3)
+    assert make(3) != make(4)
+
+
+def test_what_may_be_prompted_can_be_seen() -> None:
+    composer = Composer(drawn_sources(4), 96)
+    for seed in range(30):
+        scene, layers = composer.clip_scene(np.random.default_rng(seed), 4)
+        assert layers
+        assert all(scene.masks[0, layer].sum() >= 150 for layer in layers)

@@ -1,0 +1,161 @@
+"""Training in miniature: it learns, goes on where it was interrupted, and exports what it computes."""
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from maskmesh.checkpoint import check_keys
+from tests.train_micro.sources import drawn_sources
+from tools.train_micro.clips import FIRST_PROMPTS, Clips, clips_loss
+from tools.train_micro.compose import Composer
+from tools.train_micro.images import Stills, images_loss
+from tools.train_micro.micro import PRESET, Micro, export, folded, load_exported
+from tools.train_micro.prompts import NEGATIVE, POSITIVE, correcting_clicks, innermost_point
+from tools.train_micro.trainer import LossFunction, Plan, Trainer
+
+SIZE = 64
+CPU = torch.device("cpu")
+
+
+def plan(steps: int) -> Plan:
+    return Plan(
+        name="small", image_size=SIZE, steps=steps, batch=2, learning_rate=1e-3, warm_up=2,
+        save_every=2, validate_every=100,
+    )  # fmt: skip
+
+
+def model() -> Micro:
+    torch.manual_seed(0)
+    return Micro(SIZE)
+
+
+def phase(name: str) -> tuple[Dataset[dict[str, Tensor]], LossFunction]:
+    composer = Composer(drawn_sources(4), SIZE)
+    if name == "images":
+        return Stills(composer, (0, 1)), images_loss
+    return Clips(composer, (0, 2), batch=2), clips_loss
+
+
+@pytest.mark.parametrize("name", ["images", "clips"])
+def test_an_interrupted_run_ends_as_one_without_a_break(name: str, tmp_path: Path) -> None:
+    data, loss = phase(name)
+    whole = Trainer(plan(4), model(), tmp_path / "whole", seed=0, device=CPU)
+    whole.run(data, loss, lambda _: {}, workers=0)
+
+    steps = itertools.count()
+
+    def interrupted(*args: object) -> dict[str, Tensor]:
+        if next(steps) == 3:
+            raise KeyboardInterrupt
+        return loss(*args)  # type: ignore[arg-type]
+
+    with pytest.raises(KeyboardInterrupt):
+        Trainer(plan(4), model(), tmp_path / "parts", seed=0, device=CPU).run(
+            data, interrupted, lambda _: {}, workers=0
+        )
+    rest = Trainer(plan(4), model(), tmp_path / "parts", seed=0, device=CPU)
+    assert rest.step == 2
+    rest.run(data, loss, lambda _: {}, workers=0)
+
+    for ours, theirs in ((rest.model, whole.model), (rest.average, whole.average)):
+        for key, value in theirs.state_dict().items():
+            assert torch.equal(ours.state_dict()[key], value), key
+    again = Trainer(plan(4), model(), tmp_path / "parts", seed=0, device=CPU)
+    assert again.finished
+
+
+def test_a_folder_belongs_to_its_plan(tmp_path: Path) -> None:
+    data, loss = phase("images")
+    Trainer(plan(2), model(), tmp_path, seed=0, device=CPU).run(data, loss, lambda _: {}, workers=0)
+    with pytest.raises(ValueError, match="another plan"):
+        Trainer(plan(3), model(), tmp_path, seed=0, device=CPU)
+
+
+def test_the_loss_falls_on_what_is_seen_again_and_again(tmp_path: Path) -> None:
+    data, loss = phase("images")
+
+    class Same(Dataset[dict[str, Tensor]]):
+        def __getitem__(self, index: int) -> dict[str, Tensor]:
+            return data[index % 2]
+
+    losses: list[float] = []
+
+    def watched(*args: object) -> dict[str, Tensor]:
+        found = loss(*args)  # type: ignore[arg-type]
+        losses.append(float(found["box"].detach()))
+        return found
+
+    Trainer(plan(25), model(), tmp_path, seed=0, device=CPU).run(Same(), watched, lambda _: {}, workers=0)
+    assert np.mean(losses[-3:]) < 0.7 * losses[0]
+
+
+def seed_of(kind: str) -> int:
+    """A step whose clips are prompted in this way."""
+    for seed in itertools.count():
+        chance = float(torch.rand(3, generator=torch.Generator().manual_seed(seed))[0])
+        if kind == next((k for k, bound in FIRST_PROMPTS.items() if chance < bound), "mask"):
+            return seed
+    raise AssertionError
+
+
+def test_every_weight_is_trained_by_one_of_the_phases() -> None:
+    trained = model().train()
+    # Objects that are believed out of sight have no pointers of their own.
+    *_, bias = trained.tracker.sam_mask_decoder.pred_obj_score_head.parameters()
+    torch.nn.init.constant_(bias, 4.0)
+    for name, seeds in (("images", [0, 1]), ("clips", [seed_of(kind) for kind in ("click", "box", "mask")])):
+        data, loss = phase(name)
+        for seed in seeds:
+            batch = {key: torch.stack([data[0][key], data[1][key]]) for key in data[0]}
+            losses = loss(trained, batch, torch.Generator().manual_seed(seed))
+            torch.stack(list(losses.values())).sum().backward()
+    idle = {name for name, parameter in trained.named_parameters() if parameter.grad is None}
+    # Official checkpoints have this one, and nothing reads it.
+    assert idle <= {"tracker.no_mem_pos_enc"}
+
+
+def test_the_export_computes_what_the_model_computes(tmp_path: Path) -> None:
+    trained = model()
+    frames = torch.randint(0, 256, (2, SIZE, SIZE, 3), dtype=torch.uint8)
+    with torch.no_grad():
+        trained.train().encode(frames)  # statistics that are not those of the start
+        trained.eval()
+        expected = trained.encode(frames)
+        assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in folded(trained).modules())
+        for ours, theirs in zip(folded(trained).encode(frames), expected, strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+        export(trained, tmp_path / "micro.safetensors")
+        for ours, theirs in zip(
+            load_exported(tmp_path / "micro.safetensors").encode(frames), expected, strict=True
+        ):
+            assert (ours - theirs).abs().max() < 0.01 * theirs.abs().max()
+    state = load_file(tmp_path / "micro.safetensors")
+    check_keys(PRESET, {key: tuple(value.shape) for key, value in state.items()})
+    assert {value.dtype for value in state.values()} == {torch.float16}
+
+
+def test_corrections_click_where_the_mask_is_wrong() -> None:
+    truth = torch.zeros(3, 16, 16)
+    truth[:, 4:12, 4:12] = 1
+    logits = torch.where(truth > 0, 5.0, -5.0)
+    logits[0, :, :] = -5  # all of the object is missing
+    logits[1, 13:16, 13:16] = 5  # something too much
+    points, labels = correcting_clicks(logits, truth, torch.Generator().manual_seed(0))
+    assert labels[:, 0].tolist() == [POSITIVE, NEGATIVE, POSITIVE]
+    cells = (points[:, 0] * 16).long()
+    assert truth[0, cells[0, 1], cells[0, 0]] == 1
+    assert (cells[1] >= 13).all()
+    assert truth[2, cells[2, 1], cells[2, 0]] == 1  # nothing is wrong: another click on the object
+
+
+def test_the_innermost_point_is_inside() -> None:
+    mask = np.zeros((20, 30), dtype=np.bool_)
+    mask[2:9, 3:28] = True
+    mask[10:19, 10:19] = True
+    assert innermost_point(mask) == (14, 14)
