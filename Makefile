@@ -6,10 +6,10 @@ BIN := .venv/bin
 
 demo: .venv/services
 	rm -rf demo
-	$(BIN)/python tools/make_clip.py demo/clip.mp4
-	MASKMESH_TRACE_DIR=demo/traces $(BIN)/maskmesh segment demo/clip.mp4 --model test \
-	  --point 90,180 --object 2 --box 480,50,560,130 \
-	  -o demo/overlay.mp4 --masks demo/masks.json
+	mkdir demo
+	MASKMESH_TRACE_DIR=demo/traces $(BIN)/maskmesh segment tools/sample/clip.mp4 \
+	  --point 110,262 --object 2 --point 530,185 --object 3 --point 330,62 \
+	  --truth tools/sample/masks.json -o demo/overlay.mp4 --masks demo/masks.json
 	$(BIN)/maskmesh report demo/traces -o demo/waterfall.png
 
 test: check

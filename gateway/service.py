@@ -31,6 +31,9 @@ logger = logging.getLogger(__name__)
 MAX_PROMPTS = 64
 SWEEP_SECONDS = 1.0
 
+# How long a caller whose upload is refused may go on sending.
+READ_OUT_SECONDS = 10.0
+
 
 class SegmentationServicer(segmentation_pb2_grpc.SegmentationServiceServicer):
     """Answers calls once :meth:`start` has returned."""
@@ -130,6 +133,15 @@ class SegmentationServicer(segmentation_pb2_grpc.SegmentationServiceServicer):
         context: Any,
     ) -> Any:
         """See the proto."""
+        try:
+            return await self._append_frames(request_iterator)
+        except MaskmeshError:
+            await _read_out(request_iterator)
+            raise
+
+    async def _append_frames(
+        self, request_iterator: AsyncIterator[segmentation_pb2.AppendFramesRequest]
+    ) -> segmentation_pb2.AppendFramesResponse:
         first = await anext(aiter(request_iterator), None)
         if first is None or first.WhichOneof("content") != "config":
             raise InvalidRequest("the configuration comes first", field="config")
@@ -341,3 +353,17 @@ def make_service(settings: GatewaySettings) -> Service:
         start=servicer.start,
         close=servicer.close,
     )
+
+
+async def _read_out(requests: AsyncIterator[Any]) -> None:
+    """Let a caller finish what it sends, and drop it.
+
+    An answer that overtakes messages on their way is lost on gRPC's own client for asyncio: the failure
+    of the write takes the place of the reason.
+    """
+    try:
+        async with asyncio.timeout(READ_OUT_SECONDS):
+            async for _ in requests:
+                pass
+    except TimeoutError:
+        pass  # whoever sends for longer may miss the reason

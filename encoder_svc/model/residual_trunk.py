@@ -5,6 +5,7 @@ attention at the coarsest stride, their positions by a depth-wise convolution (C
 Positional Encodings for Vision Transformers", 2023); the way back up of Ronneberger et al., "U-Net" (2015).
 """
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -102,10 +103,12 @@ class ResidualTrunk(nn.Module):
         )
         self.stages.append(nn.Sequential(*(AttentionBlock(dims[3], heads) for _ in range(blocks[3]))))
         self.up = nn.ModuleList(Merge(coarse, dim) for coarse, dim in zip(dims[1:], dims[:3], strict=True))
+        # Channels last: a quarter faster on a processor, and tokens are a view of a map.
+        self.to(memory_format=torch.channels_last)
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """image: [B, 3, S, S]; returns maps [B, dims[i], H, W] at strides 4, 8, 16 and 32."""
-        x = F.relu(self.stem(image))
+        x = F.relu(self.stem(image.contiguous(memory_format=torch.channels_last)))
         maps: list[Tensor] = []
         for down, stage in zip(self.down, self.stages, strict=True):
             x = stage(F.relu(down(x)))

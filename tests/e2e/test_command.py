@@ -15,6 +15,7 @@ from PIL import Image
 from maskmesh import RleMask
 from tests.conftest import Mesh
 from tests.golden import DATA, GOLDEN, needs_data, tiny_state
+from tools.make_sample import CLICKS, FOLDER
 
 
 async def maskmesh(*arguments: object, cwd: Path, status: int = 0) -> tuple[str, str]:
@@ -38,12 +39,13 @@ def count_frames(video: Path) -> int:
 
 async def test_a_video_with_a_mesh_of_its_own_and_the_report(clip: Path, tmp_path: Path) -> None:
     _, said = await maskmesh(
-        "segment", clip, "--point", "90,180", "--point", "5,5,0",
-        "--object", "2", "--frame", "3", "--box", "480,50,560,130",
+        "segment", clip, "--point", "110,262", "--point", "5,5,0",
+        "--object", "2", "--frame", "3", "--box", "465,120,600,250",
         "--max-frames", "8", "-o", "overlay.mp4", "--masks", "masks.json",
         cwd=tmp_path,
     )  # fmt: skip
-    assert "untrained" in said
+    assert "micro at 256 x 256" in said
+    assert "untrained" not in said
     assert "8 frames" in said
     assert count_frames(tmp_path / "overlay.mp4") == 8
     masks = json.loads((tmp_path / "masks.json").read_text())
@@ -64,6 +66,26 @@ async def test_a_video_with_a_mesh_of_its_own_and_the_report(clip: Path, tmp_pat
     report = json.loads(figures)
     assert report["summary"]["frames"] == 8
     assert sum(report["shares"].values()) == pytest.approx(1)
+
+
+async def test_an_untrained_model_says_so(tmp_path: Path) -> None:
+    Image.fromarray(np.full((60, 90, 3), 80, np.uint8)).save(tmp_path / "picture.png")
+    _, said = await maskmesh("segment", "picture.png", "--point", "45,30", "--model", "test", cwd=tmp_path)
+    assert "untrained" in said
+
+
+async def test_the_sample_clip_with_its_truth(mesh: Mesh, tmp_path: Path) -> None:
+    clicks: list[object] = []
+    for obj_id, (x, y) in CLICKS.items():
+        clicks += ["--object", obj_id, "--point", f"{x},{y}"]
+    _, said = await maskmesh(
+        "segment", FOLDER / "clip.mp4", *clicks, "--max-frames", 10, "--endpoint", mesh.endpoint,
+        "--truth", FOLDER / "masks.json", cwd=tmp_path,
+    )  # fmt: skip
+    for obj_id in CLICKS:
+        line = next(line for line in said.splitlines() if line.startswith(f"object {obj_id}: mean IoU"))
+        assert float(line.split()[4]) > 0.8
+        assert "on the 10 frames that show it" in line
 
 
 async def test_an_image_at_a_running_mesh(mesh: Mesh, tmp_path: Path) -> None:

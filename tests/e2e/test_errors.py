@@ -94,6 +94,18 @@ async def test_videos(client: AsyncClient, clip: Path, video: bytes) -> None:
             await session.append_video(clip)
 
 
+async def test_a_reason_is_not_lost_in_a_long_upload(client: AsyncClient) -> None:
+    """More than the transport takes in at once is under way when the upload is refused."""
+    async with client.session() as session:
+        for _ in range(5):
+            with pytest.raises(InvalidImage):
+                await session.append_frames([b"nothing", *[png(200, 150) + bytes(2**20)] * 16])
+        gone = await client.create_session()
+        await gone.delete()
+        with pytest.raises(SessionNotFound):
+            await gone.append_video(bytes(24 * 2**20))
+
+
 async def test_a_frame_that_turns_out_broken_names_itself(client: AsyncClient) -> None:
     file = io.BytesIO()
     Image.effect_noise((64, 48), 80).convert("RGB").save(file, "JPEG")
@@ -144,7 +156,7 @@ async def test_prompts(client: AsyncClient, clip: Path, name: str) -> None:
     call, field = BAD_PROMPTS[name]
     async with client.session() as session:
         await session.append_video(clip)
-        before = await session.add_prompt(0, 9, points=[(90, 180)])
+        before = await session.add_prompt(0, 9, points=[(110, 262)])
         with pytest.raises(InvalidPrompt) as caught:
             await call(session)
         assert caught.value.field == field

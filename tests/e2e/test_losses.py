@@ -21,8 +21,8 @@ from tests.conftest import Mesh, running_mesh
 async def forgetful_mesh(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Mesh]:
     """Caches that hold eight embeddings in the encoder and four in the tracker."""
     flags = {
-        "encoder": ["--cache-bytes", str(2 * 2**20)],
-        "tracker": ["--embedding-bytes", str(2**20)],
+        "encoder": ["--cache-bytes", str(4 * 2**20)],
+        "tracker": ["--embedding-bytes", str(2 * 2**20)],
     }
     async with running_mesh(tmp_path_factory.mktemp("traces"), MeshOptions(flags=flags)) as mesh:
         yield mesh
@@ -42,8 +42,8 @@ async def test_embeddings_that_are_gone_are_encoded_again(
         async with connected.session() as session, connected.session() as other:
             await session.append_video(clip)
             await other.append_video(clip)
-            await session.add_prompt(0, 1, points=[(90, 180)])
-            await session.add_prompt(1, 2, points=[(500, 90)])
+            await session.add_prompt(0, 1, points=[(110, 262)])
+            await session.add_prompt(1, 2, points=[(530, 185)])
             if forget:
                 for index in range(20, 30):
                     await other.add_prompt(index, 1, points=[(5, 5)])
@@ -64,10 +64,10 @@ async def test_embeddings_that_are_gone_are_encoded_again(
 async def test_a_click_finds_its_embedding_again(forgetful_mesh: Mesh, fresh_clip: Path) -> None:
     async with AsyncClient(forgetful_mesh.endpoint) as client, client.session() as session:
         await session.append_video(fresh_clip)
-        first = await session.add_prompt(0, 1, points=[(90, 180)])
+        first = await session.add_prompt(0, 1, points=[(110, 262)])
         for index in range(1, 12):
             await session.add_prompt(index, 2, points=[(5, 5)])
-        again = await session.add_prompt(0, 3, points=[(90, 180)])
+        again = await session.add_prompt(0, 3, points=[(110, 262)])
     assert again.objects[3].mask == first.objects[1].mask
 
 
@@ -124,7 +124,7 @@ async def test_a_cancelled_upload_gives_the_session_free(client: AsyncClient, cl
 async def test_a_session_deleted_during_its_propagation(client: AsyncClient, clip: Path) -> None:
     session = await client.create_session()
     await session.append_video(clip)
-    await session.add_prompt(0, 1, points=[(90, 180)])
+    await session.add_prompt(0, 1, points=[(110, 262)])
     frames = session.propagate()
     await anext(frames)
     await session.delete()

@@ -27,7 +27,7 @@ async def test_spans_of_all_services_arrive_even_those_of_the_last_second(clip: 
             client.session() as session,
         ):
             await session.append_video(clip)
-            await session.add_prompt(0, 1, points=[(90, 180)])
+            await session.add_prompt(0, 1, points=[(110, 262)])
             frames = [f async for f in session.propagate(max_frames=5)]
         # The mesh was stopped right after the last frame: SIGTERM flushes.
         receiver.stdin.close()

@@ -29,8 +29,8 @@ async def test_objects_are_tracked_in_order_through_a_video(client: AsyncClient,
     async with client.session() as session:
         assert await session.append_video(clip) == CLIP_FRAMES
         assert (session.width, session.height, session.frames_per_second) == (640, 360, 30)
-        await session.add_prompt(0, 7, points=[(90, 180)])
-        await session.add_prompt(5, 3, box=(480, 50, 560, 130))
+        await session.add_prompt(0, 7, points=[(110, 262)])
+        await session.add_prompt(5, 3, box=(465, 120, 600, 250))
         frames = [frame async for frame in session.propagate(max_frames=12)]
     assert [f.frame_index for f in frames] == list(range(12))
     assert all(list(f.objects) == [7, 3] for f in frames)
@@ -45,7 +45,7 @@ async def test_objects_are_tracked_in_order_through_a_video(client: AsyncClient,
 async def test_a_prompted_frame_keeps_its_mask_in_propagation(client: AsyncClient, clip: Path) -> None:
     async with client.session() as session:
         await session.append_video(clip)
-        await session.add_prompt(0, 1, points=[(90, 180)])
+        await session.add_prompt(0, 1, points=[(110, 262)])
         async for _ in session.propagate(max_frames=6):
             pass
         corrected = await session.add_prompt(3, 1, points=[(300, 200, 0), (60, 60, 1)])
@@ -63,7 +63,7 @@ async def test_frames_one_by_one_give_what_the_video_gives(client: AsyncClient, 
                 pixels = list(read_frames(clip))[:8]
                 assert await session.append_frames(pixels[:3]) == 3
                 assert await session.append_frames(pixels[3:]) == 8
-            await session.add_prompt(0, 1, points=[(90, 180)])
+            await session.add_prompt(0, 1, points=[(110, 262)])
             masks = [f.objects[1].mask async for f in session.propagate(max_frames=8)]
             return [m for m in masks if isinstance(m, RleMask)]
 
@@ -75,7 +75,7 @@ async def test_frames_one_by_one_give_what_the_video_gives(client: AsyncClient, 
 async def test_logits_are_what_masks_are_made_of(client: AsyncClient, clip: Path) -> None:
     async with client.session() as session:
         await session.append_video(clip)
-        frame = await session.add_prompt(0, 1, points=[(90, 180)], mask_format=MaskFormat.LOW_RES_LOGITS)
+        frame = await session.add_prompt(0, 1, points=[(110, 262)], mask_format=MaskFormat.LOW_RES_LOGITS)
         logits = frame.objects[1].mask
         assert isinstance(logits, LowResLogits)
         assert logits.values.shape == (64, 64)
@@ -102,7 +102,7 @@ async def test_a_lossless_round_over_an_image(client: AsyncClient, clip: Path) -
     pixels = next(read_frames(clip))
     from maskmesh import Prompt
 
-    prompts = {1: Prompt.of(points=[(90, 180)]), 2: Prompt.of(box=(480, 50, 560, 130))}
+    prompts = {1: Prompt.of(points=[(110, 262)]), 2: Prompt.of(box=(465, 120, 600, 250))}
     single = await client.segment_image(pixels, prompts)
     assert {i: len(m) for i, m in single.objects.items()} == {1: 1, 2: 1}
     assert (single.width, single.height) == (640, 360)
@@ -114,15 +114,17 @@ async def test_a_lossless_round_over_an_image(client: AsyncClient, clip: Path) -
     assert ious == sorted(ious, reverse=True)
     # The logits of one answer refine the next.
     logits = several.objects[1][0].mask
-    refined = await client.segment_image(pixels, {1: Prompt.of(points=[(90, 180), (60, 60, 0)], mask=logits)})
+    refined = await client.segment_image(
+        pixels, {1: Prompt.of(points=[(110, 262), (60, 60, 0)], mask=logits)}
+    )
     assert refined.objects[1][0].mask != single.objects[1][0].mask
 
 
 async def test_an_object_is_removed_and_the_others_go_on(client: AsyncClient, clip: Path) -> None:
     async with client.session() as session:
         await session.append_video(clip)
-        await session.add_prompt(0, 1, points=[(90, 180)])
-        await session.add_prompt(0, 2, box=(480, 50, 560, 130))
+        await session.add_prompt(0, 1, points=[(110, 262)])
+        await session.add_prompt(0, 2, box=(465, 120, 600, 250))
         with pytest.raises(ObjectNotFound):
             await session.remove_object(9)
         assert await session.remove_object(1) == [2]
@@ -136,7 +138,7 @@ async def test_an_object_is_removed_and_the_others_go_on(client: AsyncClient, cl
 async def test_leaving_the_loop_stops_the_propagation(client: AsyncClient, clip: Path) -> None:
     async with client.session() as session:
         await session.append_video(clip)
-        await session.add_prompt(0, 1, points=[(90, 180)])
+        await session.add_prompt(0, 1, points=[(110, 262)])
         frames = session.propagate()
         assert (await anext(frames)).frame_index == 0
         await frames.aclose()  # type: ignore[attr-defined]
@@ -165,7 +167,7 @@ async def test_nobody_encodes_for_a_client_that_left(
 
         before = await encoded()
         await session.append_video(fresh_clip)
-        await session.add_prompt(0, 1, points=[(90, 180)])
+        await session.add_prompt(0, 1, points=[(110, 262)])
         frames = session.propagate()
         await anext(frames)
         await frames.aclose()  # type: ignore[attr-defined]
@@ -177,7 +179,7 @@ async def test_nobody_encodes_for_a_client_that_left(
 async def test_a_session_propagates_once_at_a_time(client: AsyncClient, clip: Path) -> None:
     async with client.session() as session:
         await session.append_video(clip)
-        await session.add_prompt(0, 1, points=[(90, 180)])
+        await session.add_prompt(0, 1, points=[(110, 262)])
         first = session.propagate()
         await anext(first)
         with pytest.raises(SessionBusy):
@@ -188,12 +190,12 @@ async def test_a_session_propagates_once_at_a_time(client: AsyncClient, clip: Pa
 async def test_a_deadline_reaches_the_propagation(client: AsyncClient, clip: Path) -> None:
     async with client.session() as session:
         await session.append_video(clip)
-        await session.add_prompt(0, 1, points=[(90, 180)])
+        await session.add_prompt(0, 1, points=[(110, 262)])
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             async for _ in session.propagate(timeout=0.2):
                 pass
         assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-        await session.add_prompt(1, 1, points=[(90, 180)])
+        await session.add_prompt(1, 1, points=[(110, 262)])
 
 
 async def test_a_slow_reader_is_waited_for_and_holds_no_click_up(
@@ -201,7 +203,7 @@ async def test_a_slow_reader_is_waited_for_and_holds_no_click_up(
 ) -> None:
     async with client.session() as session:
         await session.append_video(clip)
-        await session.add_prompt(0, 1, points=[(90, 180)])
+        await session.add_prompt(0, 1, points=[(110, 262)])
         frames = session.propagate()
         await anext(frames)
         await asyncio.sleep(0.5)
@@ -227,7 +229,7 @@ async def test_sessions_are_leases(client: AsyncClient, clip: Path) -> None:
 async def test_deleting_a_session_frees_its_pins(mesh: Mesh, client: AsyncClient, clip: Path) -> None:
     async with client.session() as session:
         await session.append_video(clip)
-        await session.add_prompt(0, 1, points=[(90, 180)])
+        await session.add_prompt(0, 1, points=[(110, 262)])
         async for _ in session.propagate(max_frames=10):
             pass
     async with grpc.aio.insecure_channel(mesh.address("encoder")) as channel:

@@ -6,12 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from encoder_svc.model import config as encoder_config
 from encoder_svc.model import weights as encoder_weights
 from encoder_svc.model.preprocess import preprocess
 from maskmesh import AsyncClient, LowResLogits, MaskFormat, Point, Prompt
+from maskmesh.checkpoint import bundled_weights
 from maskmesh.media import read_frames
 from maskmesh.mesh import MeshOptions
 from maskmesh.telemetry import StageRecorder
@@ -25,8 +28,8 @@ from tracker_svc.tracker import Frame, Tracker
 
 FRAMES = 8
 PROMPTS = {
-    1: Prompt.of(points=[(90, 180)]),
-    2: Prompt([Point(500, 90), Point(10, 10, False)]),
+    1: Prompt.of(points=[(110, 262)]),
+    2: Prompt([Point(530, 185), Point(10, 10, False)]),
 }
 
 
@@ -88,18 +91,24 @@ def assert_equal(actual: list[dict[int, Tensor]], expected: list[dict[int, Tenso
             assert torch.equal(logits, there[obj_id]), f"frame {index}, object {obj_id}"
 
 
-async def test_the_test_preset(client: AsyncClient, clip: Path) -> None:
+async def test_the_embedded_model(client: AsyncClient, clip: Path) -> None:
     pictures = list(read_frames(clip))[:FRAMES]
-    assert_equal(await split(client, pictures), unsplit(pictures, "test", 256, None))
+    weights = bundled_weights("micro")
+    assert weights is not None
+    assert_equal(await split(client, pictures), unsplit(pictures, "micro", 256, load_file(weights)))
+
+
+async def test_an_untrained_preset(tmp_path: Path, clip: Path) -> None:
+    pictures = list(read_frames(clip))[:4]
+    options = MeshOptions(model="test")
+    async with running_mesh(tmp_path / "traces", options) as mesh, AsyncClient(mesh.endpoint) as client:
+        assert_equal(await split(client, pictures), unsplit(pictures, "test", 256, None))
 
 
 @needs_data
 @pytest.mark.parametrize("suffix", ["pt", "safetensors"])
 async def test_sam2_1_tiny_from_a_checkpoint(tmp_path: Path, suffix: str) -> None:
     """Both container formats, at a resolution of the user's choice."""
-    from PIL import Image
-    from safetensors.torch import save_file
-
     checkpoint = tmp_path / f"tiny.{suffix}"
     if suffix == "pt":
         torch.save({"model": tiny_state()}, checkpoint)

@@ -35,7 +35,7 @@ async def test_a_click_on_an_encoded_frame_makes_no_encode(
 ) -> None:
     async with client.session() as session:
         await session.append_video(fresh_clip)
-        first = await session.add_prompt(20, 1, points=[(90, 180)])
+        first = await session.add_prompt(20, 1, points=[(110, 262)])
         second = await session.add_prompt(20, 1, points=[(60, 60, 0)])
         async for frame in session.propagate(max_frames=2):
             tracked = frame
@@ -61,8 +61,8 @@ async def test_each_frame_is_a_trace_through_all_services(
 ) -> None:
     async with client.session() as session:
         await session.append_video(fresh_clip)
-        await session.add_prompt(30, 1, points=[(90, 180)])
-        await session.add_prompt(30, 2, points=[(90, 180)])
+        await session.add_prompt(30, 1, points=[(110, 262)])
+        await session.add_prompt(30, 2, points=[(110, 262)])
         frames = [f async for f in session.propagate(max_frames=4)]
         session_trace = session.trace_id
     traces = await mesh.complete_traces([session_trace, *(f.trace_id for f in frames)])
@@ -119,7 +119,7 @@ async def test_a_cache_hit_is_linked_to_what_filled_it(
     async def click() -> str:
         async with client.session() as session:
             await session.append_video(fresh_clip)
-            return (await session.add_prompt(40, 1, points=[(90, 180)])).trace_id
+            return (await session.add_prompt(40, 1, points=[(110, 262)])).trace_id
 
     filled, hit = await click(), await click()
     traces = await mesh.complete_traces([filled, hit])
@@ -144,7 +144,7 @@ async def test_a_click_during_a_propagation_says_what_it_waited_for(
 ) -> None:
     async with client.session() as session:
         await session.append_video(fresh_clip)
-        await session.add_prompt(0, 1, points=[(90, 180)])
+        await session.add_prompt(0, 1, points=[(110, 262)])
         clicks = []
         async for frame in session.propagate(max_frames=12):
             if frame.frame_index in (3, 6):
@@ -185,7 +185,7 @@ async def test_no_time_goes_unnamed(mesh: Mesh, client: AsyncClient, fresh_clip:
     for _ in range(ATTEMPTS):
         async with client.session() as session:
             await session.append_video(fresh_clip)
-            await session.add_prompt(0, 1, points=[(90, 180)])
+            await session.add_prompt(0, 1, points=[(110, 262)])
             frames = [f async for f in session.propagate(max_frames=50)]
         traces = await mesh.complete_traces(f.trace_id for f in frames)
         found = attribute_frames(traces.values())

@@ -17,7 +17,7 @@ def rle(columns: int) -> RleMask:
 
 
 def found(index: int, columns: int, score: float) -> FrameMasks:
-    return FrameMasks(index, {1: ObjectMask(1, rle(columns), 0.9, score)}, 10, 8, "trace")
+    return FrameMasks(index, {1: ObjectMask(1, rle(columns), 0.9, score)}, 10, 8, False, "trace")
 
 
 TRUTH = {0: {1: rle(4)}, 1: {1: rle(4)}, 2: {1: rle(0)}, 3: {}}

@@ -21,7 +21,7 @@ def test_no_picture_is_on_both_sides() -> None:
 
 
 def test_no_seed_is_on_both_sides() -> None:
-    training = set(range(1, len(command.IMAGE_PLANS) + 2))
+    training = set(range(1, len(command.IMAGE_PLANS) + len(command.CLIP_PLANS) + 1))
     evaluation = set(range(EVALUATION_STREAM, EVALUATION_STREAM + len(SUITES)))
     assert not (training | {command.VALIDATION_STREAM}) & evaluation
     assert command.VALIDATION_STREAM not in training

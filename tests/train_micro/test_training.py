@@ -39,7 +39,7 @@ def phase(name: str) -> tuple[Dataset[dict[str, Tensor]], LossFunction]:
     composer = Composer(drawn_sources(4), SIZE)
     if name == "images":
         return Stills(composer, (0, 1)), images_loss
-    return Clips(composer, (0, 2), batch=2), clips_loss
+    return Clips(composer, (0, 2), (3, 5), batch=2), clips_loss
 
 
 @pytest.mark.parametrize("name", ["images", "clips"])

@@ -18,13 +18,13 @@ import torch
 from rich.console import Console
 
 from maskmesh.evaluation_table import LEGEND, make_table
-from tools.train_micro.clips import Clips, clips_loss
+from tools.train_micro.clips import ClipPlan, Clips, clips_loss
 from tools.train_micro.compose import Composer
 from tools.train_micro.evaluate import evaluate_all
 from tools.train_micro.images import Stills, images_loss
 from tools.train_micro.micro import Micro
 from tools.train_micro.sources import TRAINING_NAMES, VALIDATION_NAMES, load_sources
-from tools.train_micro.trainer import Plan, Trainer
+from tools.train_micro.trainer import Figures, Plan, Trainer
 from tools.train_micro.validate import validate_clips, validate_images
 
 # Half of the pictures are seen small: that costs half as much, and what is learned there holds.
@@ -32,19 +32,37 @@ IMAGE_PLANS = (
     Plan(name="images-192", image_size=192, steps=2000, batch=32, learning_rate=1.5e-3, final_rate=0.4),
     Plan(name="images-256", image_size=256, steps=2400, batch=24, learning_rate=6e-4, warm_up=100),
 )
-CLIP_PLAN = Plan(
-    name="clips-256",
-    image_size=256,
-    steps=1800,
-    batch=6,
-    learning_rate=4e-4,
-    encoder_rate=0.3,
-    warm_up=100,
-    frozen_norms=True,
-    validate_every=300,
-    save_every=100,
+# Following an object for a step or two comes first; then what memory is for.
+CLIP_PLANS = (
+    ClipPlan(
+        name="clips-short",
+        image_size=256,
+        steps=900,
+        batch=8,
+        lengths=(3,),
+        learning_rate=8e-4,
+        final_rate=0.5,
+        encoder_rate=0.25,
+        warm_up=100,
+        frozen_norms=True,
+        validate_every=300,
+        save_every=100,
+    ),
+    ClipPlan(
+        name="clips-256",
+        image_size=256,
+        steps=1200,
+        batch=6,
+        lengths=(4, 8, 6),
+        learning_rate=4e-4,
+        encoder_rate=0.25,
+        warm_up=50,
+        frozen_norms=True,
+        validate_every=300,
+        save_every=100,
+    ),
 )
-
+VALIDATION_LENGTH = 8
 
 # Streams of seeds: every phase draws scenes of its own, and none draws those of validation.
 VALIDATION_STREAM = 1000
@@ -96,19 +114,23 @@ def clips(data: Path, out: Path, seed: int, workers: int) -> None:
     """The second phase: objects followed through clips, from where the first phase ended."""
     torch.manual_seed(seed)
     training, held_out = load_sources(data, TRAINING_NAMES), load_sources(data, VALIDATION_NAMES)
-    plan = CLIP_PLAN
-    model = Micro(plan.image_size)
-    model.load_state_dict(Trainer.average_of(out / IMAGE_PLANS[-1].name))
-    trainer = Trainer(plan, model, out / plan.name, seed=seed, device=_device())
-    composer = Composer(training, plan.image_size)
-    unseen = Clips(Composer(held_out, plan.image_size), (seed, VALIDATION_STREAM), batch=1)
+    state = Trainer.average_of(out / IMAGE_PLANS[-1].name)
+    for stream, plan in enumerate(CLIP_PLANS, start=len(IMAGE_PLANS) + 1):
+        model = Micro(plan.image_size)
+        model.load_state_dict(state)
+        trainer = Trainer(plan, model, out / plan.name, seed=seed, device=_device())
+        unseen = Clips(
+            Composer(held_out, plan.image_size), (seed, VALIDATION_STREAM), (VALIDATION_LENGTH,), batch=1
+        )
 
-    def validate(average: Micro) -> dict[str, float]:
-        found = validate_images(average, held_out, trainer.device)
-        return found | validate_clips(average, unseen, trainer.device)
+        def validate(average: Micro, unseen: Clips = unseen) -> Figures:
+            device = _device()
+            found = validate_images(average, held_out, device)
+            return found | validate_clips(average, unseen, device)
 
-    stream = len(IMAGE_PLANS) + 1
-    trainer.run(Clips(composer, (seed, stream), batch=plan.batch), clips_loss, validate, workers=workers)
+        scenes = Clips(Composer(training, plan.image_size), (seed, stream), plan.lengths, batch=plan.batch)
+        trainer.run(scenes, clips_loss, validate, workers=workers)
+        state = trainer.model.state_dict()
 
 
 @main.command()

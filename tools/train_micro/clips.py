@@ -1,5 +1,7 @@
 """The second phase: objects followed through clips, with memory."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -11,9 +13,8 @@ from tools.train_micro.losses import decoder_loss
 from tools.train_micro.micro import Micro, take
 from tools.train_micro.prompts import correcting_clicks, sample_box, sample_click
 from tools.train_micro.rollout import Rollout
+from tools.train_micro.trainer import Plan
 
-# Clips of so many frames, turn about by batch.
-LENGTHS = (4, 8, 6)
 OBJECTS = 2
 
 # An object of which less is seen counts as out of sight, in pixels of the model's input.
@@ -26,18 +27,28 @@ LATER_CORRECTED = 0.3
 CORRECTION_WEIGHT = 0.5
 
 
-class Clips(Dataset[dict[str, Tensor]]):
-    """One random scene in motion for each index: equal for equal seeds and batch size."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClipPlan(Plan):
+    """A phase on clips: of so many frames, turn about by batch."""
 
-    def __init__(self, composer: Composer, seeds: tuple[int, ...], *, batch: int) -> None:
+    lengths: tuple[int, ...]
+
+
+class Clips(Dataset[dict[str, Tensor]]):
+    """One random scene in motion for each index: equal for equal seeds, lengths and batch size."""
+
+    def __init__(
+        self, composer: Composer, seeds: tuple[int, ...], lengths: tuple[int, ...], *, batch: int
+    ) -> None:
         self.composer = composer
         self.seeds = seeds
+        self.lengths = lengths
         self.batch = batch
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         """Frames [T, S, S, 3], masks [T, OBJECTS, S, S], and a click and a box for each object."""
         random = np.random.default_rng((*self.seeds, index))
-        length = LENGTHS[index // self.batch % len(LENGTHS)]
+        length = self.lengths[index // self.batch % len(self.lengths)]
         scene, visible = self.composer.clip_scene(random, length)
         layers = random.permutation(visible)[:OBJECTS]
         # A scene with a single object asks for it twice, in different ways.

@@ -110,7 +110,7 @@ class Composer:
         """Frames of a scene in motion, and which of its layers may be prompted on the first."""
         pace = random.uniform(0.3, 1.0)  # of this scene: from nearly still to fast
         kind = random.random()
-        if kind < 0.2:
+        if kind < 0.3:
             layers = [self._photograph(random, close=False)]
             count = int(random.integers(0, 2))
         else:

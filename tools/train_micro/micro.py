@@ -44,8 +44,7 @@ class Micro(nn.Module):
         pixels = frames.permute(0, 3, 1, 2).float() / 255
         mean = torch.tensor(MEAN, device=frames.device).view(1, 3, 1, 1)
         std = torch.tensor(STD, device=frames.device).view(1, 3, 1, 1)
-        image = ((pixels - mean) / std).contiguous(memory_format=torch.channels_last)
-        return ImageFeatures(*self.encoder(image))
+        return ImageFeatures(*self.encoder((pixels - mean) / std))
 
 
 def take(features: ImageFeatures, rows: Tensor) -> ImageFeatures:

@@ -26,7 +26,8 @@ ATTENTION = {
 CHECKPOINT = "checkpoint.pt"
 
 LossFunction = Callable[[Micro, dict[str, Tensor], torch.Generator], dict[str, Tensor]]
-Validation = Callable[[Micro], dict[str, float]]
+Figures = dict[str, float]
+Validation = Callable[[Micro], Figures]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
