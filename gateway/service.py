@@ -31,8 +31,9 @@ logger = logging.getLogger(__name__)
 MAX_PROMPTS = 64
 SWEEP_SECONDS = 1.0
 
-# How long a caller whose upload is refused may go on sending.
+# How long a caller whose upload is refused may go on sending, and pause meanwhile.
 READ_OUT_SECONDS = 10.0
+PAUSE_SECONDS = 0.5
 
 
 class SegmentationServicer(segmentation_pb2_grpc.SegmentationServiceServicer):
@@ -136,7 +137,11 @@ class SegmentationServicer(segmentation_pb2_grpc.SegmentationServiceServicer):
         try:
             return await self._append_frames(request_iterator)
         except MaskmeshError:
-            await _read_out(request_iterator)
+            remaining = context.time_remaining()
+            await _read_out(
+                request_iterator,
+                READ_OUT_SECONDS if remaining is None else min(READ_OUT_SECONDS, remaining / 2),
+            )
             raise
 
     async def _append_frames(
@@ -355,15 +360,17 @@ def make_service(settings: GatewaySettings) -> Service:
     )
 
 
-async def _read_out(requests: AsyncIterator[Any]) -> None:
-    """Let a caller finish what it sends, and drop it.
+async def _read_out(requests: AsyncIterator[Any], seconds: float) -> None:
+    """Let a caller finish what it is sending, and drop it.
 
     An answer that overtakes messages on their way is lost on gRPC's own client for asyncio: the failure
     of the write takes the place of the reason.
     """
+    messages = aiter(requests)
     try:
-        async with asyncio.timeout(READ_OUT_SECONDS):
-            async for _ in requests:
-                pass
-    except TimeoutError:
-        pass  # whoever sends for longer may miss the reason
+        async with asyncio.timeout(seconds):
+            while True:
+                async with asyncio.timeout(PAUSE_SECONDS):
+                    await anext(messages)
+    except (TimeoutError, StopAsyncIteration):
+        pass  # nothing more is coming, or too much: then the reason may be lost

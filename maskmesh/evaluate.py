@@ -22,9 +22,12 @@ async def evaluate_folder(
     Raises ValueError where the folders do not fit one another.
     """
     frames = read_folder(images, masks)
+    name = images.resolve().name
     console = Console(highlight=False)
     scores: list[ImageScores] | list[ObjectScores]
     async with AsyncClient(endpoint) as client:
+        async with client.session() as session:
+            model_id = session.model.model_id
         with Progress(console=Console(stderr=True), transient=True) as progress:
             task = progress.add_task("evaluating", total=len(frames))
 
@@ -32,16 +35,16 @@ async def evaluate_folder(
                 progress.update(task, completed=done)
 
             if video:
-                clip = await evaluate_clip(client, images.name, frames, show)
-                row, scores = clips_row(images.name, clip), clip
+                clip = await evaluate_clip(client, name, frames, show)
+                row, scores = clips_row(name, clip), clip
             else:
                 stills = await evaluate_images(client, frames, show)
-                row, scores = images_row(images.name, stills), stills
+                row, scores = images_row(name, stills), stills
     output = Console(highlight=False, width=max(console.width, _TABLE_WIDTH))
-    output.print(make_table([row]))
+    output.print(make_table([row], model_id))
     if video:
         output.print(LEGEND)
     if json_path is not None:
-        content = {**row.to_json(), "scores": [asdict(score) for score in scores]}
+        content = {"model_id": model_id, **row.to_json(), "scores": [asdict(score) for score in scores]}
         json_path.write_text(json.dumps(content, indent=2) + "\n")
         output.print(f"figures: {json_path}")

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image as PillowImage
 
 from maskmesh.client import AsyncClient, ImageLike
-from maskmesh.media import is_image
+from maskmesh.media import is_image, read_image
 from maskmesh.metrics import bounding_box, contour_accuracy, innermost_point, region_similarity
 from maskmesh.types import BoolArray, ByteArray, ObjectMask, Prompt, RleMask
 
@@ -33,17 +33,17 @@ class ObjectScores:
     """One object over a clip, without the frame of the prompt and the last one, as DAVIS counts.
 
     ``j`` and ``f`` are means over all of these frames (1 for an empty mask where there is no object).
-    ``j_in_sight`` is the mean of those frames that show it, ``sight`` the share of all frames on which the
-    sign of the object score says rightly whether they do.  ``late_j`` is the mean of the last five that
-    show it.
+    ``j_in_sight`` is the mean of those frames that show it, ``late_j`` of the last five that do; both are
+    None where none does.  ``sight`` is the share of frames on which the sign of the object score says
+    rightly whether they show it.
     """
 
     name: str
     obj_id: int
     j: float
     f: float
-    j_in_sight: float
-    late_j: float
+    j_in_sight: float | None
+    late_j: float | None
     sight: float
 
 
@@ -73,17 +73,18 @@ def read_folder(images: Path, masks: Path) -> list[TrueFrame]:
 
     A mask with a palette has the number of an object in each pixel, 0 for none, as DAVIS does; any other
     counts as one object where it is brighter than half.  Images without a mask are left out.
-    Raises ValueError where nothing fits, or where sizes differ.
+    Raises ValueError where nothing fits, where sizes differ, or where two masks have one name.
     """
-    found = {path.stem: path for path in masks.iterdir() if is_image(path)}
+    found: dict[str, Path] = {}
+    for path in sorted(masks.iterdir()):
+        if is_image(path) and found.setdefault(path.stem, path) != path:
+            raise ValueError(f"{found[path.stem].name} and {path.name} have one name")
     frames = []
     for path in sorted(p for p in images.iterdir() if is_image(p)):
         if path.stem not in found:
             continue
         labels = read_labels(found[path.stem])
-        with PillowImage.open(path) as opened:
-            width, height = opened.size
-        if labels.shape != (height, width):
+        if labels.shape != read_image(path).shape[:2]:
             raise ValueError(f"{found[path.stem].name} and {path.name} differ in size")
         frames.append(TrueFrame(path.stem, path, labels))
     if not frames:
@@ -92,11 +93,17 @@ def read_folder(images: Path, masks: Path) -> list[TrueFrame]:
 
 
 def read_labels(path: Path) -> ByteArray:
-    """The objects in a mask's file: [H, W]; see :func:`read_folder`."""
+    """The objects in a mask's file: [H, W]; see :func:`read_folder`.
+
+    Raises ValueError for one without a palette that has dark values only: numbers, most likely.
+    """
     with PillowImage.open(path) as opened:
         if opened.mode == "P":
             return np.asarray(opened)
-        return (np.asarray(opened.convert("L")) > 127).astype(np.uint8)
+        grey = np.asarray(opened.convert("L"))
+    if 0 < int(grey.max()) < 128:
+        raise ValueError(f"{path.name} is dark all over: masks are white on black, or have a palette")
+    return (grey > 127).astype(np.uint8)
 
 
 async def evaluate_images(
@@ -105,6 +112,7 @@ async def evaluate_images(
     """Every object of every image, from one click at its innermost point and from its box.
 
     A click is ambiguous: the most confident of three masks counts.  A box is not.
+    Raises ValueError where no mask shows an object.
     """
     scores = []
     for done, frame in enumerate(frames, start=1):
@@ -119,6 +127,8 @@ async def evaluate_images(
             name = frame.name if len(objects) == 1 else f"{frame.name}:{obj_id}"
             scores.append(ImageScores(name, *ious))
         progress(done)
+    if not scores:
+        raise ValueError("no mask shows an object")
     return scores
 
 
@@ -163,8 +173,8 @@ def score_object(
         obj_id,
         j=fmean(regions),
         f=fmean(contours),
-        j_in_sight=fmean(in_sight or [0.0]),
-        late_j=fmean(in_sight[-LATE_FRAMES:] or [0.0]),
+        j_in_sight=fmean(in_sight) if in_sight else None,
+        late_j=fmean(in_sight[-LATE_FRAMES:]) if in_sight else None,
         sight=fmean(right),
     )
 

@@ -40,6 +40,8 @@ async def segment(job: Job, endpoint: str, console: Console) -> None:
     async with AsyncClient(endpoint) as client, client.session() as session:
         say_model(session.model, console)
         if is_image(job.source):
+            if job.truth is not None:
+                raise click.UsageError("--truth is for videos")
             await _segment_image(job, client, console)
         else:
             await _segment_video(job, session, console)
@@ -66,6 +68,12 @@ async def _segment_image(job: Job, client: AsyncClient, console: Console) -> Non
 
 
 async def _segment_video(job: Job, session: VideoSession, console: Console) -> None:
+    truth = None if job.truth is None else read_truth(job.truth)
+    if truth is not None:
+        known = sorted({obj_id for objects in truth.values() for obj_id in objects})
+        for obj_id, _ in job.prompts:
+            if obj_id not in known:
+                raise click.UsageError(f"--truth has objects {known}, and no object {obj_id}")
     with console.status(f"sending {job.source.name}"):
         await session.append_video(job.source)
     for (obj_id, frame_index), prompt in job.prompts.items():
@@ -97,8 +105,8 @@ async def _segment_video(job: Job, session: VideoSession, console: Console) -> N
         console.print(f"masks: {job.masks}")
     if job.output is not None:
         console.print(f"overlay: {job.output}")
-    if job.truth is not None:
-        for line in compare(frames, read_truth(job.truth)):
+    if truth is not None:
+        for line in compare(frames, truth):
             console.print(line)
     rate = len(frames) / seconds
     console.print(f"{len(frames)} frames in {seconds:.1f} s ({rate:.1f} frames/s)")

@@ -24,16 +24,20 @@ class Fit:
 
 
 def read_truth(path: Path) -> TrueMasks:
-    """Read a file of masks.  Raises ValueError where it has another form."""
+    """Read a file of masks.  Raises ValueError naming what in it has another form."""
+    place = ""
     try:
-        return {
-            int(frame["frame_index"]): {
-                int(found["obj_id"]): RleMask.from_coco(found["segmentation"]) for found in frame["objects"]
-            }
-            for frame in json.loads(path.read_text())["frames"]
-        }
-    except (KeyError, TypeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path.name} is not a file of masks: {error!r}") from error
+        truth: dict[int, dict[int, RleMask]] = {}
+        for frame in json.loads(path.read_text())["frames"]:
+            objects = truth.setdefault(int(frame["frame_index"]), {})
+            for found in frame["objects"]:
+                place = f" (frame {frame['frame_index']}, object {found['obj_id']})"
+                mask = RleMask.from_coco(found["segmentation"])
+                mask.decode()
+                objects[int(found["obj_id"])] = mask
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path.name}{place} is not a file of masks: {error!r}") from error
+    return truth
 
 
 def fit(frames: Sequence[FrameMasks], truth: TrueMasks) -> dict[int, Fit]:

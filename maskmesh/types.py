@@ -68,9 +68,12 @@ class RleMask:
 
     @classmethod
     def from_coco(cls, segmentation: Mapping[str, Any]) -> "RleMask":
-        """From the JSON form.  Raises KeyError or TypeError where it has another one."""
+        """From the JSON form.  Raises KeyError, TypeError or ValueError where it has another one."""
         height, width = segmentation["size"]
-        return cls(int(height), int(width), str(segmentation["counts"]).encode())
+        counts = segmentation["counts"]
+        if not isinstance(counts, str):
+            raise TypeError("counts is not a string: only compressed runs are read")
+        return cls(int(height), int(width), counts.encode())
 
 
 _LONGEST_RUN_BITS = 40

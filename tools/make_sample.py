@@ -134,9 +134,7 @@ def landscape(seed: int) -> FloatArray:
     tint = random.uniform(-18, 18, (4, 3)).astype(np.float32)
     sky = np.array((120, 150, 205), dtype=np.float32) + tint[0]
     picture = sky + fall * (np.array((110, 40, -60), dtype=np.float32) + tint[1])
-    for number, (height, colour) in enumerate(
-        ((0.5, (96, 112, 104)), (0.66, (70, 92, 66)), (0.82, (52, 66, 40)))
-    ):
+    for number, (height, colour) in enumerate(HILLS):
         crest = np.full(2 * WIDTH, height * HEIGHT, dtype=np.float32)
         for wave in range(1, 5):
             phase, size = random.uniform(0, 2 * np.pi), random.uniform(4, 16)

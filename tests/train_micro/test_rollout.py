@@ -2,19 +2,26 @@
 
 from functools import cache
 
+import numpy as np
+import pytest
 import torch
+from torch import Tensor
 
-from maskmesh import Point, Prompt
+from maskmesh import Box, Point, Prompt, RleMask
 from maskmesh.telemetry import StageRecorder
-from tools.train_micro.images import click, decode, fed_back
+from tools.train_micro.images import Points, box, click, decode, fed_back
 from tools.train_micro.micro import Micro
 from tools.train_micro.rollout import Rollout
 from tracker_svc.model.tracking_model import ImageFeatures
-from tracker_svc.objects import TrackedObject
+from tracker_svc.objects import TrackedObject, combine
 from tracker_svc.tracker import Frame, Tracker
 
+SIZE = 256
 FRAMES = 22  # more than there are slots of memories, and pointers
 CORRECTED = 9
+
+FIRST, SECOND, LATER = Point(100, 60), Point(120, 90, False), Point(30, 200)
+BOX = Box(40, 30, 180, 140)
 
 
 @cache
@@ -24,55 +31,96 @@ def features(index: int) -> ImageFeatures:
     return ImageFeatures(*(torch.randn(*shape, generator=random) for shape in shapes))
 
 
-def untrained() -> Micro:
+def untrained(score: float) -> Micro:
+    """A model that believes everything in sight, or out of it."""
     torch.manual_seed(0)
     model = Micro().eval().requires_grad_(False)
     *_, bias = model.tracker.sam_mask_decoder.pred_obj_score_head.parameters()
-    torch.nn.init.constant_(bias, 4.0)
+    torch.nn.init.constant_(bias, score)
     return model
 
 
-def test_a_rollout_equals_the_tracker() -> None:
-    model = untrained()
-    first, second = Point(100, 60), Point(30, 200)
+def square() -> np.ndarray[tuple[int, int], np.dtype[np.bool_]]:
+    mask = np.zeros((SIZE, SIZE), dtype=np.bool_)
+    mask[30:140, 40:180] = True
+    return mask
 
-    tracker, recorder, obj = Tracker(model.tracker), StageRecorder(), TrackedObject(1)
-    served = []
 
-    def prompt(index: int, point: Point) -> None:
-        frame = Frame(features(index), 256, 256)
-        state = tracker.prompt(obj, index, Prompt([point]), frame, clear_previous=False, recorder=recorder)
-        obj.bank.prompt(index, state)
-        tracker.memorize_prompted([obj], index, frame, recorder)
+class Served:
+    """A session with the tracker itself, over frames of the model's own size."""
 
-    prompt(0, first)
-    for index in range(FRAMES):
-        frame = Frame(features(index), 256, 256)
-        state = tracker.track([obj], index, frame, recorder=recorder)[1]
-        tracker.memorize_tracked([obj], index, frame, recorder)
-        if index == CORRECTED:
-            prompt(index, second)
-            state = obj.bank.conditioning[index]
-        served.append(state.low_res_masks)
+    def __init__(self, model: Micro) -> None:
+        self.tracker, self.recorder, self.obj = Tracker(model.tracker), StageRecorder(), TrackedObject(1)
 
-    rollout, trained = Rollout(model.tracker), []
+    def prompt(self, index: int, prompt: Prompt) -> Tensor:
+        frame = Frame(features(index), SIZE, SIZE)
+        said = combine(self.obj.prompts.get(index), prompt, clear_previous=False)
+        self.obj.prompts[index] = said
+        state = self.tracker.prompt(
+            self.obj, index, said, frame, clear_previous=False, recorder=self.recorder
+        )
+        self.obj.bank.prompt(index, state)
+        return state.low_res_masks
 
-    def asked(point: Point) -> torch.Tensor:
-        return torch.tensor([[[(point.x + 0.5) / 256, (point.y + 0.5) / 256]]])
+    def track(self, index: int) -> Tensor:
+        frame = Frame(features(index), SIZE, SIZE)
+        for prompted in list(self.obj.bank.prompted):
+            at = Frame(features(prompted), SIZE, SIZE)
+            self.tracker.memorize_prompted([self.obj], prompted, at, self.recorder)
+        state = self.tracker.track([self.obj], index, frame, recorder=self.recorder)[1]
+        self.tracker.memorize_tracked([self.obj], index, frame, self.recorder)
+        return state.low_res_masks
 
-    conditioned = model.tracker.without_memory(features(0))
-    decoded = decode(model, features(0), conditioned, click(asked(first)))
-    trained.append(rollout.prompt(features(0), decoded, ambiguous=True).low_res_masks)
+
+def asked(prompt: Prompt) -> Points:
+    """The prompt as training gives it."""
+    if prompt.box is not None:
+        b = prompt.box
+        return box(torch.tensor([[[b.x0, b.y0], [b.x1, b.y1]]]))
+    return click(torch.tensor([[[p.x, p.y] for p in prompt.points]]))
+
+
+@pytest.mark.parametrize("score", [4.0, -4.0], ids=["in sight", "out of sight"])
+@pytest.mark.parametrize("first", ["click", "corrected click", "box", "mask"])
+def test_a_rollout_equals_the_tracker(first: str, score: float) -> None:
+    model = untrained(score)
+    served, rollout = Served(model), Rollout(model.tracker)
+    ours: list[Tensor] = []
+    theirs: list[Tensor] = []
+
+    frame = features(0)
+    conditioned = model.tracker.without_memory(frame)
+    if first == "mask":
+        theirs.append(served.prompt(0, Prompt(mask=RleMask.encode(square()))))
+        ours.append(rollout.adopt(frame, torch.from_numpy(square())[None, None].float()).low_res_masks)
+    else:
+        prompt = Prompt(box=BOX) if first == "box" else Prompt([FIRST])
+        theirs.append(served.prompt(0, prompt))
+        points = asked(prompt)
+        decoded = decode(model, frame, conditioned, points)
+        if first == "corrected click":
+            theirs[0] = served.prompt(0, Prompt([SECOND]))
+            logits = fed_back(model, decoded, points)
+            points = points.and_also(torch.tensor([[[SECOND.x, SECOND.y]]]), torch.zeros(1, 1).long())
+            decoded = decode(model, frame, conditioned, points, logits)
+        ours.append(rollout.prompt(frame, decoded, ambiguous=points.ambiguous).low_res_masks)
+
     for index in range(1, FRAMES):
-        conditioned, decoded = rollout.attend(features(index))
+        frame = features(index)
+        theirs.append(served.track(index))
+        conditioned, decoded = rollout.attend(frame)
         if index == CORRECTED:
-            logits = fed_back(decoded)
-            decoded = decode(model, features(index), conditioned, click(asked(second)), logits)
-            found = rollout.prompt(features(index), decoded, ambiguous=True)
+            theirs[-1] = served.prompt(index, Prompt([LATER]))
+            # What was tracked is one of three masks.
+            nothing = Points(torch.zeros(1, 0, 2), torch.zeros(1, 0).long())
+            points = asked(Prompt([LATER]))
+            decoded = decode(model, frame, conditioned, points, fed_back(model, decoded, nothing))
+            found = rollout.prompt(frame, decoded, ambiguous=points.ambiguous)
         else:
-            found = rollout.track(features(index), decoded)
-        trained.append(found.low_res_masks)
+            found = rollout.track(frame, decoded)
+        ours.append(found.low_res_masks)
 
-    for index, (ours, theirs) in enumerate(zip(trained, served, strict=True)):
-        assert float((ours[0] - theirs).abs().max() / theirs.abs().max()) < 1e-3, index
-    assert float((trained[3] - trained[1]).abs().max()) > 0
+    for index, (here, there) in enumerate(zip(ours, theirs, strict=True)):
+        assert float((here[0] - there).abs().max() / there.abs().max()) < 1e-3, index
+    if score > 0:
+        assert not torch.equal(ours[3], ours[1])

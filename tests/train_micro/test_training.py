@@ -16,7 +16,7 @@ from tools.train_micro.clips import FIRST_PROMPTS, Clips, clips_loss
 from tools.train_micro.compose import Composer
 from tools.train_micro.images import Stills, images_loss
 from tools.train_micro.micro import PRESET, Micro, export, folded, load_exported
-from tools.train_micro.prompts import NEGATIVE, POSITIVE, correcting_clicks, innermost_point
+from tools.train_micro.prompts import correcting_clicks, innermost_point
 from tools.train_micro.trainer import LossFunction, Plan, Trainer
 
 SIZE = 64
@@ -75,6 +75,11 @@ def test_a_folder_belongs_to_its_plan(tmp_path: Path) -> None:
     Trainer(plan(2), model(), tmp_path, seed=0, device=CPU).run(data, loss, lambda _: {}, workers=0)
     with pytest.raises(ValueError, match="another plan"):
         Trainer(plan(3), model(), tmp_path, seed=0, device=CPU)
+    with pytest.raises(ValueError, match="another seed"):
+        Trainer(plan(2), model(), tmp_path, seed=1, device=CPU)
+    assert Trainer.average_of(plan(2), tmp_path)
+    with pytest.raises(ValueError, match="another plan"):
+        Trainer.average_of(plan(3), tmp_path)
 
 
 def test_the_loss_falls_on_what_is_seen_again_and_again(tmp_path: Path) -> None:
@@ -109,7 +114,10 @@ def test_every_weight_is_trained_by_one_of_the_phases() -> None:
     # Objects that are believed out of sight have no pointers of their own.
     *_, bias = trained.tracker.sam_mask_decoder.pred_obj_score_head.parameters()
     torch.nn.init.constant_(bias, 4.0)
-    for name, seeds in (("images", [0, 1]), ("clips", [seed_of(kind) for kind in ("click", "box", "mask")])):
+    for name, seeds in (
+        ("images", [0, 1]),
+        ("clips", [seed_of(kind) for kind in ("click", "box", "logits", "mask")]),
+    ):
         data, loss = phase(name)
         for seed in seeds:
             batch = {key: torch.stack([data[0][key], data[1][key]]) for key in data[0]}
@@ -146,9 +154,9 @@ def test_corrections_click_where_the_mask_is_wrong() -> None:
     logits = torch.where(truth > 0, 5.0, -5.0)
     logits[0, :, :] = -5  # all of the object is missing
     logits[1, 13:16, 13:16] = 5  # something too much
-    points, labels = correcting_clicks(logits, truth, torch.Generator().manual_seed(0))
-    assert labels[:, 0].tolist() == [POSITIVE, NEGATIVE, POSITIVE]
-    cells = (points[:, 0] * 16).long()
+    points, labels = correcting_clicks(logits, truth, 4.0, torch.Generator().manual_seed(0))
+    assert labels[:, 0].tolist() == [1, 0, 1]
+    cells = ((points[:, 0] + 0.5) / 4).long()
     assert truth[0, cells[0, 1], cells[0, 0]] == 1
     assert (cells[1] >= 13).all()
     assert truth[2, cells[2, 1], cells[2, 0]] == 1  # nothing is wrong: another click on the object

@@ -23,7 +23,9 @@ from tools.train_micro.compose import Composer
 from tools.train_micro.evaluate import evaluate_all
 from tools.train_micro.images import Stills, images_loss
 from tools.train_micro.micro import Micro
+from tools.train_micro.seeds import TRAINING_STREAMS, VALIDATION_STREAM
 from tools.train_micro.sources import TRAINING_NAMES, VALIDATION_NAMES, load_sources
+from tools.train_micro.suites import CLIPS
 from tools.train_micro.trainer import Figures, Plan, Trainer
 from tools.train_micro.validate import validate_clips, validate_images
 
@@ -37,7 +39,7 @@ CLIP_PLANS = (
     ClipPlan(
         name="clips-short",
         image_size=256,
-        steps=900,
+        steps=600,
         batch=8,
         lengths=(3,),
         learning_rate=8e-4,
@@ -51,7 +53,7 @@ CLIP_PLANS = (
     ClipPlan(
         name="clips-256",
         image_size=256,
-        steps=1200,
+        steps=950,
         batch=6,
         lengths=(4, 8, 6),
         learning_rate=4e-4,
@@ -64,9 +66,6 @@ CLIP_PLANS = (
 )
 VALIDATION_LENGTH = 8
 
-# Streams of seeds: every phase draws scenes of its own, and none draws those of validation.
-VALIDATION_STREAM = 1000
-
 
 def _device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -78,10 +77,15 @@ def main() -> None:
     cv2.setNumThreads(0)  # the cores belong to torch and to the workers
 
 
-_DATA = click.option("--data", type=click.Path(path_type=Path, exists=True), required=True)
-_OUT = click.option("--out", type=click.Path(path_type=Path), required=True)
-_SEED = click.option("--seed", default=0, show_default=True)
-_WORKERS = click.option("--workers", default=2, show_default=True)
+_DATA = click.option(
+    "--data",
+    type=click.Path(path_type=Path, exists=True),
+    required=True,
+    help="Folder of ECSSD.",
+)
+_OUT = click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the run.")
+_SEED = click.option("--seed", default=0, show_default=True, help="Equal seeds train equal models.")
+_WORKERS = click.option("--workers", default=2, show_default=True, help="Processes that compose scenes.")
 
 
 @main.command()
@@ -94,13 +98,13 @@ def images(data: Path, out: Path, seed: int, workers: int) -> None:
     torch.manual_seed(seed)
     training, held_out = load_sources(data, TRAINING_NAMES), load_sources(data, VALIDATION_NAMES)
     state = None
-    for stream, plan in enumerate(IMAGE_PLANS, start=1):
+    for plan in IMAGE_PLANS:
         model = Micro(plan.image_size)
         if state is not None:
             model.load_state_dict(state)
         trainer = Trainer(plan, model, out / plan.name, seed=seed, device=_device())
         validate = partial(validate_images, sources=held_out, device=trainer.device)
-        stills = Stills(Composer(training, plan.image_size), (seed, stream))
+        stills = Stills(Composer(training, plan.image_size), (seed, TRAINING_STREAMS[plan.name]))
         trainer.run(stills, images_loss, validate, workers=workers)
         state = trainer.model.state_dict()
 
@@ -114,8 +118,11 @@ def clips(data: Path, out: Path, seed: int, workers: int) -> None:
     """The second phase: objects followed through clips, from where the first phase ended."""
     torch.manual_seed(seed)
     training, held_out = load_sources(data, TRAINING_NAMES), load_sources(data, VALIDATION_NAMES)
-    state = Trainer.average_of(out / IMAGE_PLANS[-1].name)
-    for stream, plan in enumerate(CLIP_PLANS, start=len(IMAGE_PLANS) + 1):
+    try:
+        state = Trainer.average_of(IMAGE_PLANS[-1], out / IMAGE_PLANS[-1].name)
+    except (FileNotFoundError, ValueError) as error:
+        raise click.ClickException(f"the first phase comes first: {error}") from error
+    for plan in CLIP_PLANS:
         model = Micro(plan.image_size)
         model.load_state_dict(state)
         trainer = Trainer(plan, model, out / plan.name, seed=seed, device=_device())
@@ -128,7 +135,12 @@ def clips(data: Path, out: Path, seed: int, workers: int) -> None:
             found = validate_images(average, held_out, device)
             return found | validate_clips(average, unseen, device)
 
-        scenes = Clips(Composer(training, plan.image_size), (seed, stream), plan.lengths, batch=plan.batch)
+        scenes = Clips(
+            Composer(training, plan.image_size),
+            (seed, TRAINING_STREAMS[plan.name]),
+            plan.lengths,
+            batch=plan.batch,
+        )
         trainer.run(scenes, clips_loss, validate, workers=workers)
         state = trainer.model.state_dict()
 
@@ -137,18 +149,22 @@ def clips(data: Path, out: Path, seed: int, workers: int) -> None:
 @_DATA
 @click.option("--checkpoint", type=click.Path(path_type=Path, exists=True), help="Weights to judge.")
 @click.option("--endpoint", help="Gateway to use; without one a mesh is started for this run.")
-@click.option("--clips", default=12, show_default=True, help="Clips of each suite.")
+@click.option(
+    "--clips", type=click.IntRange(min=1), default=CLIPS, show_default=True, help="Clips of each suite."
+)
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="File for the figures.")
 def evaluate(
     data: Path, checkpoint: Path | None, endpoint: str | None, clips: int, json_path: Path | None
 ) -> None:
     """All figures of the model card, through a mesh: held-out images, and clips composed of them."""
-    rows = asyncio.run(evaluate_all(data, checkpoint, endpoint, clips))
+    model_id, rows = asyncio.run(evaluate_all(data, checkpoint, endpoint, clips))
     console = Console(width=110)
-    console.print(make_table(rows))
+    console.print(make_table(rows, model_id))
     console.print(LEGEND)
     if json_path is not None:
-        json_path.write_text(json.dumps([row.to_json() for row in rows], indent=2) + "\n")
+        json_path.write_text(
+            json.dumps({"model_id": model_id, "rows": [row.to_json() for row in rows]}, indent=2) + "\n"
+        )
 
 
 if __name__ == "__main__":

@@ -8,10 +8,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from tools.train_micro.compose import Composer, degrade
-from tools.train_micro.images import Asked, box, click, decode, fed_back, shrink
+from tools.train_micro.images import Points, box, click, corrected, decode, shrink
 from tools.train_micro.losses import decoder_loss
 from tools.train_micro.micro import Micro, take
-from tools.train_micro.prompts import correcting_clicks, sample_box, sample_click
+from tools.train_micro.prompts import rough_logits, sample_box, sample_click
 from tools.train_micro.rollout import Rollout
 from tools.train_micro.trainer import Plan
 
@@ -20,9 +20,12 @@ OBJECTS = 2
 # An object of which less is seen counts as out of sight, in pixels of the model's input.
 MIN_SIGHT = 16
 
-# How often what is prompted first is a click or a box; else it is a mask.
-FIRST_PROMPTS = {"click": 0.6, "box": 0.85}
+# How often objects are prompted first in which way (up to these shares); else a mask is adopted.
+FIRST_PROMPTS = {"click": 0.55, "box": 0.8, "logits": 0.88}
+
+# How often prompts are corrected, on the first frame up to so many times, and on a later one.
 FIRST_CORRECTED = 0.3
+MOST_CORRECTIONS = 3
 LATER_CORRECTED = 0.3
 CORRECTION_WEIGHT = 0.5
 
@@ -53,13 +56,12 @@ class Clips(Dataset[dict[str, Tensor]]):
         layers = random.permutation(visible)[:OBJECTS]
         # A scene with a single object asks for it twice, in different ways.
         layers = np.resize(layers, OBJECTS)
-        size = self.composer.size
         first = [scene.masks[0, layer] for layer in layers]
         return {
             "frames": torch.from_numpy(degrade(scene.frames, random)),
             "masks": torch.from_numpy(scene.masks[:, layers]),
-            "click": torch.from_numpy(np.stack([sample_click(m, random)[None] for m in first]) / size),
-            "box": torch.from_numpy(np.stack([sample_box(m, random) for m in first]) / size),
+            "click": torch.from_numpy(np.stack([sample_click(m, random)[None] for m in first])),
+            "box": torch.from_numpy(np.stack([sample_box(m, random) for m in first])),
         }
 
 
@@ -74,26 +76,24 @@ def clips_loss(model: Micro, batch: dict[str, Tensor], generator: torch.Generato
     losses: dict[str, list[Tensor]] = {"first": [], "tracked": [], "corrected": []}
     rollout = Rollout(model.tracker)
 
+    kind = next((name for name, bound in FIRST_PROMPTS.items() if chance[0] < bound), "mask")
     first = take(features, rows)
-    if chance[0] < FIRST_PROMPTS["box"]:
-        asked = _first_prompt(batch, is_click=chance[0] < FIRST_PROMPTS["click"])
-        conditioned = model.tracker.without_memory(first)
-        everything = torch.ones(len(rows), dtype=torch.bool, device=truths.device)
-        truth = shrink(truths[0], model.size // 2)
-        decoded = decode(model, first, conditioned, asked)
-        losses["first"].append(decoder_loss(decoded, truth, everything, scored=True))
-        if chance[1] < FIRST_CORRECTED:
-            logits = fed_back(decoded)
-            asked = asked.and_also(
-                *correcting_clicks(logits[:, 0], shrink(truths[0], model.size // 4), generator)
-            )
-            decoded = decode(model, first, conditioned, asked, logits)
-            losses["corrected"].append(
-                CORRECTION_WEIGHT * decoder_loss(decoded, truth, everything, scored=True)
-            )
-        rollout.prompt(first, decoded, ambiguous=asked.points.shape[1] == 1)
-    else:
+    if kind == "mask":
         rollout.adopt(first, truths[0][:, None].float())
+    else:
+        points, logits = _first_prompt(kind, batch, truths[0], model, generator)
+        conditioned = model.tracker.without_memory(first)
+        in_sight = torch.ones(len(rows), dtype=torch.bool, device=truths.device)
+        truth = shrink(truths[0], model.size // 2)
+        decoded = decode(model, first, conditioned, points, logits)
+        losses["first"].append(decoder_loss(decoded, truth, in_sight, scored=True))
+        rounds = int(torch.randint(1, MOST_CORRECTIONS + 1, (), generator=generator))
+        for _ in range(rounds if chance[1] < FIRST_CORRECTED else 0):
+            points, logits = corrected(model, decoded, points, truths[0], generator)
+            decoded = decode(model, first, conditioned, points, logits)
+            loss = decoder_loss(decoded, truth, in_sight, scored=True)
+            losses["corrected"].append(CORRECTION_WEIGHT * loss)
+        rollout.prompt(first, decoded, ambiguous=points.ambiguous)
 
     for step in range(1, length):
         frame = take(features, rows + step)
@@ -105,13 +105,25 @@ def clips_loss(model: Micro, batch: dict[str, Tensor], generator: torch.Generato
         if step != correction or not in_sight.all():
             rollout.track(frame, decoded)
             continue
-        logits = fed_back(decoded)
-        points, labels = correcting_clicks(logits[:, 0], shrink(truths[step], model.size // 4), generator)
-        again = decode(model, frame, conditioned, Asked(points, labels), logits)
+        points, logits = corrected(model, decoded, _no_points(rows), truths[step], generator)
+        again = decode(model, frame, conditioned, points, logits)
         losses["corrected"].append(CORRECTION_WEIGHT * decoder_loss(again, truth, in_sight, scored=True))
-        rollout.prompt(frame, again, ambiguous=True)
+        rollout.prompt(frame, again, ambiguous=points.ambiguous)
     return {name: torch.stack(values).mean() for name, values in losses.items() if values}
 
 
-def _first_prompt(batch: dict[str, Tensor], *, is_click: bool) -> Asked:
-    return click(batch["click"].flatten(0, 1)) if is_click else box(batch["box"].flatten(0, 1))
+def _first_prompt(
+    kind: str, batch: dict[str, Tensor], masks: Tensor, model: Micro, generator: torch.Generator
+) -> tuple[Points, Tensor | None]:
+    """Points and, without any, logits; masks: [B, S, S] bool."""
+    if kind == "click":
+        return click(batch["click"].flatten(0, 1)), None
+    if kind == "box":
+        return box(batch["box"].flatten(0, 1)), None
+    return _no_points(masks), rough_logits(shrink(masks, model.size // 4), generator)
+
+
+def _no_points(like: Tensor) -> Points:
+    """Nothing said of as many objects as there are rows."""
+    coords = torch.zeros(len(like), 0, 2, device=like.device)
+    return Points(coords, torch.zeros(len(like), 0, dtype=torch.long, device=like.device))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from maskmesh.types import ByteArray
 from tools.train_micro.scenes import Layer, Motion, Pose, Rendered, render
-from tools.train_micro.sources import Source
+from tools.train_micro.sources import Source, resized
 from tools.train_micro.textures import SIDE, draw_shape, draw_texture
 
 # Of what is prompted, so much must be seen on the first frame.
@@ -21,6 +21,9 @@ MIN_VISIBLE_SHARE = 0.35
 
 # What fills a ground or a shape that is not photographed.
 PLAIN_TEXTURES = 0.25
+
+# Where nothing is seen, in sides of the canvas.
+FAR_OUT = 9.0
 
 Sprite = tuple[ByteArray, ByteArray]  # picture and alpha, both SIDE squared
 
@@ -45,8 +48,8 @@ def cut_out(source: Source) -> Sprite | None:
     ]
     down, right = (side - part.shape[0]) // 2, (side - part.shape[1]) // 2
     square[down : down + part.shape[0], right : right + part.shape[1]] = part
-    resized = np.asarray(cv2.resize(square, (SIDE, SIDE), interpolation=cv2.INTER_AREA), dtype=np.uint8)
-    return np.ascontiguousarray(resized[..., :3]), np.ascontiguousarray(resized[..., 3])
+    sprite = resized(square, SIDE)
+    return np.ascontiguousarray(sprite[..., :3]), np.ascontiguousarray(sprite[..., 3])
 
 
 def recolour(picture: ByteArray, random: np.random.Generator, strength: float) -> ByteArray:
@@ -123,6 +126,7 @@ class Composer:
             layers.append(self._twin(layers[-1], random, pace, frames))
         if random.random() < 0.35:
             layers.append(self._passer_by(layers[-1], random, frames))
+        layers = [layers[0], *(self._cut_short(layer, random, frames) for layer in layers[1:])]
         camera = self._camera(random, pace)
         rendered = render(layers, camera, [float(t) for t in range(frames)], self.size)
         visible = self._promptable(rendered)
@@ -186,7 +190,7 @@ class Composer:
         side = int(random.integers(60, SIDE))
         top, left = (int(random.integers(0, picture.shape[axis] - side)) for axis in (0, 1))
         patch = picture[top : top + side, left : left + side]
-        return np.asarray(cv2.resize(patch, (SIDE, SIDE)), dtype=np.uint8)
+        return resized(patch, SIDE)
 
     def _wander(self, start: Pose, random: np.random.Generator, pace: float, frames: int) -> Motion:
         """A smooth way from a start; some turn back, so that what left comes back."""
@@ -210,6 +214,19 @@ class Composer:
             )
 
         return pose
+
+    def _cut_short(self, layer: Layer, random: np.random.Generator, frames: int) -> Layer:
+        """Some are gone from one frame to the next, as where a shot was cut, and come back as suddenly."""
+        begin = max(random.uniform(0.1, 0.6) * frames, 0.5)
+        end = begin + random.uniform(0.2, 0.5) * frames
+        if random.random() > 0.15:
+            return layer
+
+        def pose(time: float) -> Pose:
+            there = layer.motion(time)
+            return replace(there, x=FAR_OUT) if begin <= time < end else there
+
+        return replace(layer, motion=pose)
 
     def _twin(self, of: Layer, random: np.random.Generator, pace: float, frames: int) -> Layer:
         """A second object that looks alike, elsewhere."""

@@ -23,8 +23,10 @@ def held_out_images(data: Path) -> list[TrueFrame]:
     ]
 
 
-async def evaluate_all(data: Path, checkpoint: Path | None, endpoint: str | None, clips: int) -> list[Row]:
-    """Every row of the table: the images, each suite of clips, and all clips together."""
+async def evaluate_all(
+    data: Path, checkpoint: Path | None, endpoint: str | None, clips: int
+) -> tuple[str, list[Row]]:
+    """The model's id, and every row: the images, each suite of clips, and all clips together."""
     async with AsyncExitStack() as stack:
         if endpoint is None:
             mesh = await stack.enter_async_context(
@@ -32,6 +34,8 @@ async def evaluate_all(data: Path, checkpoint: Path | None, endpoint: str | None
             )
             endpoint = mesh.endpoint
         client = await stack.enter_async_context(AsyncClient(endpoint))
+        async with client.session() as session:
+            model_id = session.model.model_id
         progress = stack.enter_context(Progress(console=Console(stderr=True), transient=True))
         frames = held_out_images(data)
         task = progress.add_task("images", total=len(frames))
@@ -47,4 +51,4 @@ async def evaluate_all(data: Path, checkpoint: Path | None, endpoint: str | None
                 progress.advance(task)
             rows.append(clips_row(suite, found))
             everything += found
-    return [*rows, clips_row("all clips", everything)]
+    return model_id, [*rows, clips_row("all clips", everything)]

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -19,6 +19,9 @@ from tracker_svc.model.config import PRESETS as TRACKER_PRESETS
 from tracker_svc.model.tracking_model import ImageFeatures, TrackingModel
 
 PRESET = "micro"
+
+# Inside the file of weights, so that it goes where they go; the whole of it stands beside them.
+NOTICE = "Trained by maskmesh on ECSSD, a research data set; see maskmesh/weights/NOTICE."
 
 
 class Micro(nn.Module):
@@ -36,7 +39,7 @@ class Micro(nn.Module):
             if isinstance(module, Conv):
                 module.norm = nn.BatchNorm2d(module.conv.out_channels)
         for name, parameter in self.tracker.named_parameters():
-            if "embed" in name or "token" in name or "tpos_enc" in name or "no_obj_ptr" in name:
+            if is_embedding(name):
                 nn.init.normal_(parameter, std=0.02)
 
     def encode(self, frames: Tensor) -> ImageFeatures:
@@ -45,6 +48,11 @@ class Micro(nn.Module):
         mean = torch.tensor(MEAN, device=frames.device).view(1, 3, 1, 1)
         std = torch.tensor(STD, device=frames.device).view(1, 3, 1, 1)
         return ImageFeatures(*self.encoder((pixels - mean) / std))
+
+
+def is_embedding(name: str) -> bool:
+    """Whether a parameter is a vector that was learned, and no matrix that something is multiplied with."""
+    return any(part in name for part in ("embed", "token", "tpos_enc", "no_obj_ptr"))
 
 
 def take(features: ImageFeatures, rows: Tensor) -> ImageFeatures:
@@ -63,18 +71,19 @@ def folded(model: Micro) -> Micro:
 
 
 def export(model: Micro, path: Path) -> None:
-    """Write the whole checkpoint in 16 bits (float16: its values are small, and its mantissa is longer)."""
+    """Write the whole checkpoint in 16 bits (float16: its values are small, and its mantissa is longer).
+
+    Raises ValueError for weights that are not finite there.
+    """
     served = folded(model)
     state = encoder_weights.to_checkpoint_keys(served.encoder.state_dict())
     state |= tracker_weights.to_checkpoint_keys(served.tracker.state_dict())
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file({k: v.detach().cpu().to(torch.float16).contiguous() for k, v in state.items()}, path)
-
-
-def load_exported(path: Path) -> Micro:
-    """The model as exported, for evaluation only: its batch normalisation is folded away."""
-    model = folded(Micro())
-    state: dict[str, Tensor] = load_file(path)
-    encoder_weights.load(model.encoder, state)
-    tracker_weights.load(model.tracker, state)
-    return model
+    halves = {k: v.detach().cpu().to(torch.float16).contiguous() for k, v in state.items()}
+    broken = [k for k, v in halves.items() if not v.isfinite().all()]
+    if broken:
+        raise ValueError(f"not finite in 16 bits: {', '.join(broken)}")
+    partial = path.with_suffix(".partial")
+    save_file(halves, partial, metadata={"format": "pt", "notice": NOTICE})
+    partial.chmod(0o644)
+    partial.rename(path)

@@ -7,46 +7,37 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from maskmesh.metrics import bounding_box
 from maskmesh.types import BoolArray
-
-# Labels of points, as the prompt encoder numbers them.
-NEGATIVE, POSITIVE, BOX_TOP_LEFT, BOX_BOTTOM_RIGHT = 0, 1, 2, 3
-
-
-def innermost_point(mask: BoolArray) -> tuple[int, int]:
-    """The pixel (x, y) of a mask that is farthest from its outline.  The mask must not be empty."""
-    distances = cv2.distanceTransform(np.pad(mask, 1).astype(np.uint8), cv2.DIST_L2, 5)[1:-1, 1:-1]
-    y, x = np.unravel_index(int(np.argmax(distances)), mask.shape)
-    return int(x), int(y)
+from tracker_svc.model.prompt_encoder import PointLabel
 
 
 def sample_click(mask: BoolArray, random: np.random.Generator) -> NDArray[np.float32]:
     """A click on an object, (x, y): often at its heart, sometimes anywhere on it."""
-    if random.random() < 0.4:
-        point = innermost_point(mask)
-    else:
-        distances = cv2.distanceTransform(np.pad(mask, 1).astype(np.uint8), cv2.DIST_L2, 5)[1:-1, 1:-1]
-        depth = random.choice([0.0, 0.3, 0.6]) * distances.max()
-        rows, columns = np.nonzero((distances >= depth) & mask)
-        chosen = int(random.integers(len(rows)))
-        point = int(columns[chosen]), int(rows[chosen])
-    return np.array(point, dtype=np.float32)
+    depths = cv2.distanceTransform(np.pad(mask, 1).astype(np.uint8), cv2.DIST_L2, 5)[1:-1, 1:-1]
+    depth = random.choice([0.0, 0.3, 0.6, 1.0], p=[0.2, 0.2, 0.2, 0.4]) * depths.max()
+    rows, columns = np.nonzero((depths >= depth) & mask)
+    chosen = int(random.integers(len(rows)))
+    return np.array((columns[chosen], rows[chosen]), dtype=np.float32)
 
 
 def sample_box(mask: BoolArray, random: np.random.Generator) -> NDArray[np.float32]:
     """A box around an object as (left, top), (right, bottom): exact, or drawn by hand."""
-    rows, columns = np.nonzero(mask)
-    box = np.array([[columns.min(), rows.min()], [columns.max() + 1, rows.max() + 1]], dtype=np.float32)
+    found = bounding_box(mask)
+    box = np.array([[found.x0, found.y0], [found.x1, found.y1]], dtype=np.float32)
     if random.random() < 0.6:
         box += random.normal(0, 0.04, (2, 2)) * (box[1] - box[0])
     return np.asarray(box.clip(0, max(mask.shape)), dtype=np.float32)
 
 
-def correcting_clicks(logits: Tensor, truth: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def correcting_clicks(
+    logits: Tensor, truth: Tensor, cell: float, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
     """One click for each mask, in a random place that it gets wrong, rather inside such places.
 
-    logits: [B, H, W]; truth: [B, H, W], 0 to 1.  Returns points [B, 1, 2] as shares of the image, and
-    labels [B, 1].  A mask without an error gets another click on the object.
+    logits: [B, H, W]; truth: [B, H, W], 0 to 1; ``cell`` is the side of one of their cells in pixels.
+    Returns points [B, 1, 2] in pixels, and labels [B, 1].  A mask without an error gets another click on
+    the object.
     """
     wanted = truth > 0.5
     wrong = (logits > 0) != wanted
@@ -54,7 +45,18 @@ def correcting_clicks(logits: Tensor, truth: Tensor, generator: torch.Generator)
     depth = F.avg_pool2d(wrong.float()[:, None], 5, stride=1, padding=2)[:, 0]
     noise = torch.rand(truth.shape, generator=generator).to(truth.device)
     best = (wrong * (depth + 0.3 * noise)).flatten(1).argmax(dim=1)
-    height, width = truth.shape[-2:]
-    points = torch.stack(((best % width + 0.5) / width, (best // width + 0.5) / height), dim=-1)
-    labels = torch.where(wanted.flatten(1).gather(1, best[:, None])[:, 0], POSITIVE, NEGATIVE)
-    return points[:, None], labels[:, None]
+    width = truth.shape[-1]
+    points = (torch.stack((best % width, best // width), dim=-1) + 0.5) * cell - 0.5
+    hit = wanted.flatten(1).gather(1, best[:, None])
+    return points[:, None], torch.where(hit, PointLabel.POSITIVE, PointLabel.NEGATIVE)
+
+
+def rough_logits(truth: Tensor, generator: torch.Generator) -> Tensor:
+    """Logits as a bad answer would give them: blurred, noisy, some of the object missing.
+
+    truth: [B, H, W], 0 to 1; returns [B, 1, H, W].
+    """
+    blurred = F.avg_pool2d(truth[:, None], 5, stride=1, padding=2)
+    coarse = torch.randn((len(truth), 1, 8, 8), generator=generator).to(truth.device)
+    noise = F.interpolate(coarse, size=truth.shape[-2:], mode="bilinear")
+    return (blurred - 0.5) * 12 + 2 * noise

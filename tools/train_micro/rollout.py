@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from tracker_svc.memory_bank import CLEARED_AROUND_PROMPT, RECENT_POINTERS
-from tracker_svc.model.mask_decoder import DecodedMasks
+from tracker_svc.model.mask_decoder import DecodedMasks, stable_mask
 from tracker_svc.model.tracking_model import (
     MEMORY_SLOTS,
     ImageFeatures,
@@ -42,7 +42,7 @@ class Rollout:
 
     def prompt(self, frame: ImageFeatures, decoded: DecodedMasks, *, ambiguous: bool) -> ObjectPredictions:
         """A frame on which every object was prompted; ``ambiguous`` prompts take the best of three."""
-        predicted = self.model.select(alternatives(decoded) if ambiguous else single(decoded))
+        predicted = self.model.select(chosen(decoded, ambiguous=ambiguous))
         doubtful = range(self._next - CLEARED_AROUND_PROMPT, self._next)
         self._frames = [f for f in self._frames if f.prompted or f.frame_index not in doubtful]
         return self._remember(frame, predicted, prompted=True)
@@ -68,7 +68,7 @@ class Rollout:
 
     def track(self, frame: ImageFeatures, decoded: DecodedMasks) -> ObjectPredictions:
         """Go on with what was tracked."""
-        predicted = self.model.select(alternatives(decoded))
+        predicted = self.model.select(chosen(decoded, ambiguous=True))
         return self._remember(frame, predicted, prompted=False)
 
     def _remember(
@@ -102,13 +102,9 @@ class Rollout:
         return MEMORY_SLOTS - 1 if seen.prompted else self._next - seen.frame_index - 1
 
 
-def alternatives(decoded: DecodedMasks) -> DecodedMasks:
-    """The three masks of an ambiguous prompt."""
+def chosen(decoded: DecodedMasks, *, ambiguous: bool) -> DecodedMasks:
+    """What the decoder would have returned: three masks for an ambiguous prompt, else one."""
     masks, ious, tokens, scores = decoded
-    return DecodedMasks(masks[:, 1:], ious[:, 1:], tokens[:, 1:], scores)
-
-
-def single(decoded: DecodedMasks) -> DecodedMasks:
-    """The one mask of a clear prompt."""
-    masks, ious, tokens, scores = decoded
-    return DecodedMasks(masks[:, :1], ious[:, :1], tokens[:, :1], scores)
+    if ambiguous:
+        return DecodedMasks(masks[:, 1:], ious[:, 1:], tokens[:, 1:], scores)
+    return DecodedMasks(*stable_mask(masks, ious), tokens[:, :1], scores)

@@ -96,7 +96,9 @@ def render(layers: Sequence[Layer], camera: Motion, times: Sequence[float], size
                 step_up = (picture.astype(np.int16) - below) * (alpha[..., None].astype(np.int32) + 1) // 256
                 canvas[window] = below + step_up
                 masks[(step, slice(0, number), *window)] &= alpha < 128
-            masks[(step, number, *window)] = _warp(layer.mask, matrix, window, cv2.BORDER_CONSTANT) > 127
+            # A ground that does not reach goes on as its mirror image, and so does the object on it.
+            border = cv2.BORDER_REFLECT_101 if layer.alpha is None else cv2.BORDER_CONSTANT
+            masks[(step, number, *window)] = _warp(layer.mask, matrix, window, border) > 127
             whole = np.count_nonzero(layer.mask > 127) * abs(np.linalg.det(matrix[:2, :2]))
             shares[step, number] = 1 / max(whole, 1.0)
         frames[step] = canvas

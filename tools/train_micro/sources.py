@@ -42,12 +42,18 @@ def read_mask(path: Path) -> BoolArray:
     return np.asarray(mask) > 127
 
 
+def resized(image: ByteArray, side: int) -> ByteArray:
+    """An image brought to a square: averaged where it shrinks, interpolated where it grows."""
+    shrinks = image.shape[0] * image.shape[1] > side * side
+    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(image, (side, side), interpolation=method), dtype=np.uint8)
+
+
 def load_sources(root: Path, names: Iterable[str]) -> list[Source]:
     """Read ``images/NAME.jpg`` and ``masks/NAME.png`` of every name, made square.
 
     Raises FileNotFoundError naming the first file that is missing.
     """
-    size = (SOURCE_SIZE, SOURCE_SIZE)
     sources = []
     for name in names:
         picture = read_picture(root / "images" / f"{name}.jpg")
@@ -55,8 +61,8 @@ def load_sources(root: Path, names: Iterable[str]) -> list[Source]:
         sources.append(
             Source(
                 name,
-                np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), dtype=np.uint8),
-                np.asarray(cv2.resize(mask, size, interpolation=cv2.INTER_AREA), dtype=np.uint8),
+                resized(picture, SOURCE_SIZE),
+                resized(mask, SOURCE_SIZE),
             )
         )
     return sources

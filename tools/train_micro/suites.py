@@ -13,14 +13,13 @@ from maskmesh.evaluation import TrueFrame
 from maskmesh.types import ByteArray
 from tools.train_micro.compose import cut_out, still
 from tools.train_micro.scenes import Layer, Motion, Pose, render
-from tools.train_micro.sources import Source
+from tools.train_micro.seeds import EVALUATION_STREAMS
+from tools.train_micro.sources import Source, resized
+from tools.train_micro.textures import SIDE
 
 FRAMES = 40
 SIZE = 360
 CLIPS = 12
-
-# Streams of training are numbered from 1 (see __main__); this one is far from them.
-EVALUATION_STREAM = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +45,9 @@ class Suites:
 
     def clips(self, suite: str, count: int = CLIPS) -> list[Clip]:
         """The clips of one of :data:`SUITES`."""
-        number = list(SUITES).index(suite)
         made = []
         for index in range(count):
-            random = np.random.default_rng((self._seed, EVALUATION_STREAM + number, index))
+            random = np.random.default_rng((self._seed, EVALUATION_STREAMS[suite], index))
             layers, tracked = SUITES[suite](self, random)
             made.append(self._shoot(f"{suite}-{index}", layers, tracked, random))
         return made
@@ -99,8 +97,7 @@ class Suites:
 
     def _picture(self, random: np.random.Generator) -> ByteArray:
         picture = self._sources[int(random.integers(len(self._sources)))].picture
-        side = self._cut_outs[0][0].shape[0]
-        return np.asarray(cv2.resize(picture, (side, side), interpolation=cv2.INTER_AREA), dtype=np.uint8)
+        return resized(picture, SIDE)
 
     def _ground(self, random: np.random.Generator) -> Layer:
         source = self._sources[int(random.integers(len(self._sources)))]

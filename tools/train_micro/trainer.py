@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import DataLoader, Dataset
 
-from tools.train_micro.micro import Micro, export
+from tools.train_micro.micro import Micro, export, is_embedding
 
 # On a processor the plain products are faster both ways than the fused kernel, whose tiles are made for
 # more tokens and wider heads than ours.
@@ -24,6 +24,10 @@ ATTENTION = {
 }
 
 CHECKPOINT = "checkpoint.pt"
+LOG = "log.jsonl"
+
+# So many steps without a finite gradient are not bad luck.
+MOST_SKIPPED = 20
 
 LossFunction = Callable[[Micro, dict[str, Tensor], torch.Generator], dict[str, Tensor]]
 Figures = dict[str, float]
@@ -32,7 +36,11 @@ Validation = Callable[[Micro], Figures]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """Numbers of one phase."""
+    """Numbers of one phase.
+
+    ``image_size`` is in pixels; ``steps``, ``warm_up``, ``save_every`` and ``validate_every`` count steps;
+    ``average`` is the most of the averaged weights that a step keeps (it keeps less at first).
+    """
 
     name: str
     image_size: int
@@ -60,7 +68,10 @@ def _rate(plan: Plan, step: int) -> float:
 
 
 class Trainer:
-    """Trains one phase, and goes on from where the same folder was left."""
+    """Trains one phase, and goes on from where the same folder was left.
+
+    Raises ValueError for a folder that was begun with another plan or seed.
+    """
 
     def __init__(self, plan: Plan, model: Micro, folder: Path, *, seed: int, device: torch.device) -> None:
         self.plan, self.folder, self.seed, self.device = plan, folder, seed, device
@@ -70,13 +81,17 @@ class Trainer:
         self.optimizer = torch.optim.AdamW([*decayed, *plain], betas=(0.9, 0.98), fused=True)
         self.step = 0
         self.seconds = 0.0
+        self._skipped = 0
         folder.mkdir(parents=True, exist_ok=True)
         self._restore()
 
     def run(
         self, data: Dataset[dict[str, Tensor]], loss_of: LossFunction, validate: Validation, *, workers: int
     ) -> None:
-        """Train to the end of the plan; may be interrupted at any time."""
+        """Train to the end of the plan; may be interrupted at any time.
+
+        Raises FloatingPointError where the gradients of many steps in a row are not finite.
+        """
         plan = self.plan
         if self.finished:
             return
@@ -101,7 +116,7 @@ class Trainer:
                     module.eval()
         for group in self.optimizer.param_groups:
             group["lr"] = plan.learning_rate * group["share"] * _rate(plan, self.step)
-        batch = {k: v.to(self.device, non_blocking=True) for k, v in batch.items()}
+        batch = {k: v.to(self.device) for k, v in batch.items()}
         # The step's own generator: a run that goes on draws what one without a break would.
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.step)
         with torch.autocast(self.device.type, torch.bfloat16), sdpa_kernel(ATTENTION[self.device.type]):
@@ -110,10 +125,14 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         total.backward()
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), plan.clip_norm)
-        if not math.isfinite(float(norm)):
-            raise FloatingPointError(f"the gradient at step {self.step} is {float(norm)}")
-        self.optimizer.step()
-        self._move_average()
+        if math.isfinite(float(norm)):
+            self._skipped = 0
+            self.optimizer.step()
+            self._move_average()
+        else:
+            self._skipped += 1
+            if self._skipped > MOST_SKIPPED:
+                raise FloatingPointError(f"the gradient at step {self.step} is {float(norm)} again")
         figures = {"loss": total, "norm": norm, **losses}
         return {name: float(value.detach()) for name, value in figures.items()}
 
@@ -142,7 +161,7 @@ class Trainer:
         """Parameters by weight decay and by rate."""
         groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
         for name, parameter in self.model.named_parameters():
-            is_matrix = parameter.ndim > 1 and "embed" not in name and "token" not in name
+            is_matrix = parameter.ndim > 1 and not is_embedding(name)
             groups.setdefault((is_matrix, name.startswith("encoder.")), []).append(parameter)
         made = [
             {
@@ -158,16 +177,22 @@ class Trainer:
     def _log(self, figures: dict[str, float]) -> None:
         line = {"phase": self.plan.name, "step": self.step, "seconds": round(self.seconds, 1)}
         line |= {k: round(v, 4) for k, v in figures.items()}
-        with (self.folder / "log.jsonl").open("a") as log:
+        with (self.folder / LOG).open("a") as log:
             log.write(json.dumps(line) + "\n")
         print(json.dumps(line), flush=True)
 
     @staticmethod
-    def average_of(folder: Path) -> dict[str, Tensor]:
-        """The averaged weights that a phase ended with.  Raises FileNotFoundError if it did not."""
+    def average_of(plan: Plan, folder: Path) -> dict[str, Tensor]:
+        """The averaged weights that a phase ended with.
+
+        Raises FileNotFoundError where it was not begun, ValueError where it has not come to its end or
+        had another plan.
+        """
         content = torch.load(folder / CHECKPOINT, map_location="cpu", weights_only=True)
-        if content["step"] < content["plan"]["steps"]:
-            raise FileNotFoundError(f"{folder} has not been trained to its end")
+        if content["plan"] != asdict(plan):
+            raise ValueError(f"{folder} was trained with another plan")
+        if content["step"] < plan.steps:
+            raise ValueError(f"{folder} has not been trained to its end")
         average: dict[str, Tensor] = content["average"]
         return average
 
@@ -183,6 +208,7 @@ class Trainer:
     def _save(self) -> None:
         content = {
             "plan": asdict(self.plan),
+            "seed": self.seed,
             "step": self.step,
             "seconds": self.seconds,
             "model": self.model.state_dict(),
@@ -198,9 +224,14 @@ class Trainer:
         if not self._checkpoint.exists():
             return
         content = torch.load(self._checkpoint, map_location=self.device, weights_only=True)
-        if content["plan"] != asdict(self.plan):
-            raise ValueError(f"{self.folder} was begun with another plan; choose another folder")
+        for name, ours in (("plan", asdict(self.plan)), ("seed", self.seed)):
+            if content[name] != ours:
+                raise ValueError(f"{self.folder} was begun with another {name}; choose another folder")
         self.step, self.seconds = content["step"], content["seconds"]
         self.model.load_state_dict(content["model"])
         self.average.load_state_dict(content["average"])
         self.optimizer.load_state_dict(content["optimizer"])
+        # What was logged after the checkpoint happens again.
+        log = self.folder / LOG
+        lines = log.read_text().splitlines() if log.exists() else []
+        log.write_text("".join(f"{line}\n" for line in lines if json.loads(line)["step"] <= self.step))

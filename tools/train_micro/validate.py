@@ -8,10 +8,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from maskmesh.metrics import bounding_box, innermost_point
+from maskmesh.types import Box, Point
 from tools.train_micro.clips import MIN_SIGHT
-from tools.train_micro.images import Asked, box, click, decode
+from tools.train_micro.images import Points, box, click, decode
 from tools.train_micro.micro import Micro, take
-from tools.train_micro.prompts import innermost_point
 from tools.train_micro.rollout import Rollout
 from tools.train_micro.sources import SOURCE_SIZE, Source
 from tracker_svc.model.tracking_model import ImageFeatures
@@ -35,14 +36,14 @@ def validate_images(model: Micro, sources: Sequence[Source], device: torch.devic
         truth = torch.from_numpy(np.stack(masks)).to(device)
         features = model.encode(frames)
         conditioned = model.tracker.without_memory(features)
-        points = torch.tensor([[innermost_point(mask)] for mask in masks], dtype=torch.float32)
-        corners = torch.tensor([_box(s) for s in masks], dtype=torch.float32)
-        for asked in (
-            click((points + 0.5).to(device) / SOURCE_SIZE),
-            box(corners.to(device) / SOURCE_SIZE),
+        inner = torch.tensor([[_xy(innermost_point(mask))] for mask in masks], dtype=torch.float32)
+        corners = torch.tensor([_corners(bounding_box(m)) for m in masks], dtype=torch.float32)
+        for points in (
+            click(inner.to(device) * model.size / SOURCE_SIZE),
+            box(corners.to(device) * model.size / SOURCE_SIZE),
         ):
-            found, predicted = _ious(model, features, conditioned, asked, truth)
-            if asked.points.shape[1] == 2:
+            found, predicted = _ious(model, features, conditioned, points, truth)
+            if not points.ambiguous:
                 ious["box"].append(found[:, 0])
                 continue
             best = predicted[:, 1:].argmax(dim=1, keepdim=True)
@@ -85,10 +86,10 @@ def validate_clips(
 
 
 def _ious(
-    model: Micro, features: ImageFeatures, conditioned: Tensor, asked: Asked, truth: Tensor
+    model: Micro, features: ImageFeatures, conditioned: Tensor, points: Points, truth: Tensor
 ) -> tuple[Tensor, Tensor]:
     """IoU at the size of the sources, and predicted IoU, of all four masks: [B, 4] each."""
-    decoded = decode(model, features, conditioned, asked)
+    decoded = decode(model, features, conditioned, points)
     size = truth.shape[-2:]
     masks = F.interpolate(decoded.low_res_masks.float(), size=size, mode="bilinear", align_corners=False) > 0
     both = (masks & truth[:, None]).sum(dim=(-1, -2))
@@ -96,6 +97,9 @@ def _ious(
     return both / union.clamp(min=1), decoded.iou_predictions.float()
 
 
-def _box(mask: np.typing.NDArray[np.bool_]) -> list[list[int]]:
-    rows, columns = np.nonzero(mask)
-    return [[int(columns.min()), int(rows.min())], [int(columns.max()) + 1, int(rows.max()) + 1]]
+def _xy(point: Point) -> tuple[float, float]:
+    return point.x, point.y
+
+
+def _corners(box: Box) -> tuple[tuple[float, float], tuple[float, float]]:
+    return (box.x0, box.y0), (box.x1, box.y1)
