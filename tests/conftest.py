@@ -99,7 +99,7 @@ async def running_mesh(traces: Path, options: MeshOptions, **environment: str) -
 
 @pytest.fixture(scope="session")
 async def mesh(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Mesh]:
-    """A mesh with the ``test`` preset, shared by all tests that do not disturb it."""
+    """A mesh with the embedded model, shared by all tests that do not disturb it."""
     async with running_mesh(tmp_path_factory.mktemp("traces"), MeshOptions()) as running:
         yield running
 
@@ -112,7 +112,7 @@ async def client(mesh: Mesh) -> AsyncIterator[AsyncClient]:
 
 @pytest.fixture(scope="session")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A procedural clip of 60 frames, 640 x 360."""
+    """The story of the sample clip in 60 frames, 640 x 360."""
     path = tmp_path_factory.mktemp("clip") / "clip.mp4"
     make_clip(path, CLIP_FRAMES)
     return path

@@ -12,9 +12,10 @@ def test_the_script_draws_the_files() -> None:
     frames = list(read_frames(FOLDER / "clip.mp4"))
     assert len(frames) == len(truth) == FRAMES
     for index, (picture, masks) in enumerate(draw_all(FRAMES, SAMPLE_SEED)):
-        assert {obj_id: mask.decode().tobytes() for obj_id, mask in truth[index].items()} == {
-            obj_id: mask.tobytes() for obj_id, mask in masks.items()
-        }
+        assert set(truth[index]) == set(masks)
+        for obj_id, mask in masks.items():
+            # Sines differ in their last bit between machines: a pixel or two at an outline may, too.
+            assert np.count_nonzero(truth[index][obj_id].decode() ^ mask) <= 3
         # The video is compressed, and its colours are stored for pairs of pixels.
         assert np.abs(frames[index].astype(int) - picture).mean() < 6
 

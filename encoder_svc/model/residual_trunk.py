@@ -104,7 +104,7 @@ class ResidualTrunk(nn.Module):
         self.stages.append(nn.Sequential(*(AttentionBlock(dims[3], heads) for _ in range(blocks[3]))))
         self.up = nn.ModuleList(Merge(coarse, dim) for coarse, dim in zip(dims[1:], dims[:3], strict=True))
         # Channels last: a quarter faster on a processor, and tokens are a view of a map.
-        self.to(memory_format=torch.channels_last)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """image: [B, 3, S, S]; returns maps [B, dims[i], H, W] at strides 4, 8, 16 and 32."""

@@ -1,16 +1,24 @@
 """What the model is judged by is nothing that it was trained on."""
 
+import hashlib
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from tests.golden import DATA, needs_data
 from tests.train_micro.sources import drawn_sources
 from tools import make_sample
 from tools.train_micro import __main__ as command
-from tools.train_micro.sources import TRAINING_NAMES, VALIDATION_NAMES, load_sources
-from tools.train_micro.suites import EVALUATION_STREAM, FRAMES, SUITES, Suites
+from tools.train_micro.clips import Clips
+from tools.train_micro.compose import Composer
+from tools.train_micro.images import Stills
+from tools.train_micro.seeds import EVALUATION_STREAMS, TRAINING_STREAMS, VALIDATION_STREAM
+from tools.train_micro.sources import TRAINING_NAMES, VALIDATION_NAMES, Source, load_sources
+from tools.train_micro.suites import FRAMES, SUITES, Suites
 from tools.train_micro.textures import TRAINING_TEXTURES
 
 
@@ -20,18 +28,80 @@ def test_no_picture_is_on_both_sides() -> None:
     assert VALIDATION_NAMES[0] == "0721"
 
 
-def test_no_seed_is_on_both_sides() -> None:
-    training = set(range(1, len(command.IMAGE_PLANS) + len(command.CLIP_PLANS) + 1))
-    evaluation = set(range(EVALUATION_STREAM, EVALUATION_STREAM + len(SUITES)))
-    assert not (training | {command.VALIDATION_STREAM}) & evaluation
-    assert command.VALIDATION_STREAM not in training
-    assert make_sample.SAMPLE_SEED not in training
+@needs_data
+def test_no_picture_is_there_under_two_names() -> None:
+    """Neither a photograph nor the mask that cuts its object out."""
+
+    def digests(names: tuple[str, ...], folder: str, suffix: str) -> set[str]:
+        files = (DATA / "ecssd" / folder / f"{name}.{suffix}" for name in names)
+        return {hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+
+    for folder, suffix in (("images", "jpg"), ("masks", "png")):
+        assert not digests(TRAINING_NAMES, folder, suffix) & digests(VALIDATION_NAMES, folder, suffix)
+
+
+def test_no_stream_of_seeds_is_on_both_sides() -> None:
+    streams = [*TRAINING_STREAMS.values(), VALIDATION_STREAM, *EVALUATION_STREAMS.values()]
+    assert len(set(streams)) == len(streams)
+    assert set(TRAINING_STREAMS) == {plan.name for plan in (*command.IMAGE_PLANS, *command.CLIP_PLANS)}
+    assert set(EVALUATION_STREAMS) == set(SUITES)
+    # The clip's generator has a seed of its own kind: one number, where a scene's has three.
+    assert isinstance(make_sample.SAMPLE_SEED, int)
 
 
 def test_no_texture_is_on_both_sides() -> None:
     assert not set(TRAINING_TEXTURES) & set(make_sample.SAMPLE_TEXTURES)
-    module = Path(make_sample.__file__).read_text()
-    assert "train_micro" not in module
+    assert "train_micro" not in Path(make_sample.__file__).read_text()
+    assert "make_sample" not in "".join(
+        path.read_text() for path in Path(command.__file__).parent.glob("*.py")
+    )
+
+
+@pytest.mark.parametrize("phase", ["images", "clips"])
+def test_the_commands_train_on_their_own_side(
+    phase: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every phase in one step, with drawn pictures under the names of the photographs."""
+
+    def drawn(root: Path, names: tuple[str, ...]) -> list[Source]:
+        return [replace(s, name=name) for s, name in zip(drawn_sources(3), names, strict=False)]
+
+    composed: list[tuple[tuple[int, ...], set[str]]] = []
+
+    class Watched(Clips if phase == "clips" else Stills):  # type: ignore[misc]
+        def __init__(self, composer: Composer, seeds: tuple[int, ...], *rest: Any, **named: Any) -> None:
+            composed.append((seeds, {source.name for source in composer.sources}))
+            super().__init__(composer, seeds, *rest, **named)
+
+    small: dict[str, Any] = {"image_size": 64, "steps": 1, "batch": 2}
+    monkeypatch.setattr(command, "load_sources", drawn)
+    monkeypatch.setattr(command, "IMAGE_PLANS", tuple(replace(p, **small) for p in command.IMAGE_PLANS))
+    monkeypatch.setattr(command, "CLIP_PLANS", tuple(replace(p, **small) for p in command.CLIP_PLANS))
+    monkeypatch.setattr(command, "Clips" if phase == "clips" else "Stills", Watched)
+
+    def run(name: str) -> None:
+        arguments = [name, "--data", str(tmp_path), "--out", str(tmp_path / "run"), "--workers", "0"]
+        result = CliRunner().invoke(command.main, arguments, catch_exceptions=False)
+        assert result.exit_code == 0, result.output
+
+    if phase == "clips":
+        early = CliRunner().invoke(
+            command.main, ["clips", "--data", str(tmp_path), "--out", str(tmp_path / "run")]
+        )
+        assert early.exit_code == 1
+        assert "the first phase comes first" in early.output
+        composed.clear()
+        run("images")
+    run(phase)
+    plans = command.CLIP_PLANS if phase == "clips" else command.IMAGE_PLANS
+    trained = {seeds: names for seeds, names in composed if seeds[1] != VALIDATION_STREAM}
+    assert set(trained) == {(0, TRAINING_STREAMS[plan.name]) for plan in plans}
+    assert all(names <= set(TRAINING_NAMES) for names in trained.values())
+    watched = [names for seeds, names in composed if seeds[1] == VALIDATION_STREAM]
+    assert all(names <= set(VALIDATION_NAMES) for names in watched)
+    logged = (tmp_path / "run" / plans[-1].name / "log.jsonl").read_text()
+    assert "validation_box" in logged
+    assert (tmp_path / "run" / plans[-1].name / "micro.safetensors").is_file()
 
 
 def test_clips_of_the_evaluation_show_their_own_pictures_only() -> None:

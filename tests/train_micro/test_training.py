@@ -10,13 +10,14 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from encoder_svc.model import weights as encoder_weights
 from maskmesh.checkpoint import check_keys
 from tests.train_micro.sources import drawn_sources
 from tools.train_micro.clips import FIRST_PROMPTS, Clips, clips_loss
 from tools.train_micro.compose import Composer
 from tools.train_micro.images import Stills, images_loss
-from tools.train_micro.micro import PRESET, Micro, export, folded, load_exported
-from tools.train_micro.prompts import correcting_clicks, innermost_point
+from tools.train_micro.micro import PRESET, Micro, export, folded
+from tools.train_micro.prompts import correcting_clicks, sample_box, sample_click
 from tools.train_micro.trainer import LossFunction, Plan, Trainer
 
 SIZE = 64
@@ -114,16 +115,23 @@ def test_every_weight_is_trained_by_one_of_the_phases() -> None:
     # Objects that are believed out of sight have no pointers of their own.
     *_, bias = trained.tracker.sam_mask_decoder.pred_obj_score_head.parameters()
     torch.nn.init.constant_(bias, 4.0)
-    for name, seeds in (
-        ("images", [0, 1]),
-        ("clips", [seed_of(kind) for kind in ("click", "box", "logits", "mask")]),
-    ):
+    kinds = [seed_of(kind) for kind in ("click", "box", "logits", "mask")]
+    for name, seeds in (("images", [0, 1]), ("clips", kinds)):
         data, loss = phase(name)
         for seed in seeds:
             batch = {key: torch.stack([data[0][key], data[1][key]]) for key in data[0]}
             losses = loss(trained, batch, torch.Generator().manual_seed(seed))
             torch.stack(list(losses.values())).sum().backward()
-    idle = {name for name, parameter in trained.named_parameters() if parameter.grad is None}
+    # Then nothing is in sight: what stands for objects that are not is used.
+    torch.nn.init.constant_(bias, -4.0)
+    batch = {key: torch.stack([data[0][key], data[1][key]]) for key in data[0]}
+    losses = loss(trained, batch, torch.Generator().manual_seed(kinds[0]))
+    torch.stack(list(losses.values())).sum().backward()
+    idle = {
+        name
+        for name, parameter in trained.named_parameters()
+        if parameter.grad is None or not parameter.grad.any()
+    }
     # Official checkpoints have this one, and nothing reads it.
     assert idle <= {"tracker.no_mem_pos_enc"}
 
@@ -139,9 +147,9 @@ def test_the_export_computes_what_the_model_computes(tmp_path: Path) -> None:
         for ours, theirs in zip(folded(trained).encode(frames), expected, strict=True):
             torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
         export(trained, tmp_path / "micro.safetensors")
-        for ours, theirs in zip(
-            load_exported(tmp_path / "micro.safetensors").encode(frames), expected, strict=True
-        ):
+        served = folded(model())
+        encoder_weights.load(served.encoder, load_file(tmp_path / "micro.safetensors"))
+        for ours, theirs in zip(served.encode(frames), expected, strict=True):
             assert (ours - theirs).abs().max() < 0.01 * theirs.abs().max()
     state = load_file(tmp_path / "micro.safetensors")
     check_keys(PRESET, {key: tuple(value.shape) for key, value in state.items()})
@@ -162,8 +170,15 @@ def test_corrections_click_where_the_mask_is_wrong() -> None:
     assert truth[2, cells[2, 1], cells[2, 0]] == 1  # nothing is wrong: another click on the object
 
 
-def test_the_innermost_point_is_inside() -> None:
-    mask = np.zeros((20, 30), dtype=np.bool_)
-    mask[2:9, 3:28] = True
-    mask[10:19, 10:19] = True
-    assert innermost_point(mask) == (14, 14)
+def test_clicks_and_boxes_are_on_the_object() -> None:
+    mask = np.zeros((64, 64), dtype=np.bool_)
+    mask[20:41, 5:50] = True
+    random = np.random.default_rng(0)
+    for _ in range(50):
+        x, y = (int(v) for v in sample_click(mask, random))
+        assert mask[y, x]
+        (left, top), (right, bottom) = sample_box(mask, random)
+        assert abs(left - 5) < 10
+        assert abs(top - 20) < 5
+        assert abs(right - 50) < 10
+        assert abs(bottom - 41) < 5

@@ -1,0 +1,118 @@
+"""Reading folders, and scores of objects that can be counted by hand."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from maskmesh import ObjectMask, RleMask
+from maskmesh.evaluation import ImageScores, ObjectScores, read_folder, read_labels, score_object
+from maskmesh.evaluation_table import clips_row, images_row, make_table
+from maskmesh.types import BoolArray
+
+
+def columns(count: int) -> BoolArray:
+    mask = np.zeros((60, 80), dtype=np.bool_)
+    mask[:, :count] = True
+    return mask
+
+
+def found(count: int, score: float) -> ObjectMask:
+    return ObjectMask(1, RleMask.encode(columns(count)), 0.9, score)
+
+
+def test_the_first_and_the_last_frame_do_not_count() -> None:
+    true = [columns(40)] * 4
+    scores = score_object("clip", 1, [found(0, -1), found(40, 1), found(20, 1), found(0, -1)], true)
+    assert scores.j == scores.j_in_sight == scores.late_j == pytest.approx(0.75)
+    assert scores.sight == 1
+    assert 0 < scores.f < 1
+
+
+def test_frames_out_of_sight_count_for_j_and_for_sight() -> None:
+    true = [columns(40), columns(0), columns(0), columns(40), columns(40)]
+    masks = [found(40, 1), found(0, -1), found(9, 2), found(40, -1), found(40, 1)]
+    scores = score_object("clip", 1, masks, true)
+    assert scores.j == pytest.approx((1 + 0 + 1) / 3)
+    assert scores.j_in_sight == 1
+    assert scores.sight == pytest.approx(1 / 3)
+
+
+def test_late_frames_are_the_last_five_in_sight() -> None:
+    true = [columns(40)] * 10 + [columns(0)] * 2
+    masks = [found(40, 1)] * 5 + [found(0, 1)] * 7
+    scores = score_object("clip", 1, masks, true)
+    assert scores.j_in_sight == pytest.approx(4 / 9)
+    assert scores.late_j == 0
+
+
+def test_what_is_never_in_sight_has_no_figure_for_it() -> None:
+    scores = score_object("clip", 1, [found(0, -1)] * 4, [columns(40)] + [columns(0)] * 3)
+    assert (scores.j, scores.j_in_sight, scores.late_j, scores.sight) == (1, None, None, 1)
+    row = clips_row("clips", [scores, ObjectScores("b", 1, 0.5, 0.5, 0.4, 0.6, 1.0)])
+    assert row.figures["j"] == 0.75
+    assert row.figures["j_in_sight"] == 0.4
+    assert row.figures["kept"] == 1
+
+
+def test_one_table_for_images_and_clips() -> None:
+    rows = [
+        images_row("images", [ImageScores("a", 0.5, 0.7), ImageScores("b", 0.7, 0.9)]),
+        clips_row("clips", [ObjectScores("c", 1, 0.5, 0.6, 0.7, 0.4, 0.9)]),
+    ]
+    table = make_table(rows, "micro/1")
+    titles = [str(column.header) for column in table.columns]
+    assert titles == ["", "objects", "IoU, 1 click", "IoU, box", "J", "F", "J in sight", "kept", "sight"]
+    cells = [list(column.cells) for column in table.columns]
+    assert [column[0] for column in cells] == ["images", "2", "0.600", "0.800", "", "", "", "", ""]
+    assert [column[1] for column in cells][-2:] == ["0.000", "0.900"]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in ("images", "masks"):
+        (tmp_path / name).mkdir()
+    for index in range(3):
+        Image.new("RGB", (80, 60)).save(tmp_path / "images" / f"{index}.jpg")
+        Image.fromarray(columns(40).astype(np.uint8) * 255).save(tmp_path / "masks" / f"{index}.png")
+    return tmp_path
+
+
+def test_images_without_a_mask_are_left_out(folder: Path) -> None:
+    (folder / "masks" / "1.png").unlink()
+    frames = read_folder(folder / "images", folder / "masks")
+    assert [frame.name for frame in frames] == ["0", "2"]
+    assert frames[0].objects() == [1]
+    assert np.array_equal(frames[0].mask(1), columns(40))
+
+
+def test_a_palette_has_numbers(tmp_path: Path) -> None:
+    labels = columns(40).astype(np.uint8) * 7
+    image = Image.fromarray(labels, mode="P")
+    image.putpalette([0, 0, 0] * 8)
+    image.save(tmp_path / "mask.png")
+    assert np.array_equal(read_labels(tmp_path / "mask.png"), labels)
+
+
+def test_a_picture_on_its_side_is_turned_upright(folder: Path) -> None:
+    """As the services turn it: its mask is upright."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (60, 80)).save(folder / "images" / "1.jpg", exif=exif)
+    assert len(read_folder(folder / "images", folder / "masks")) == 3
+
+
+def test_what_does_not_fit_is_named(folder: Path) -> None:
+    Image.new("L", (10, 10)).save(folder / "masks" / "1.png")
+    with pytest.raises(ValueError, match=r"1\.png and 1\.jpg differ in size"):
+        read_folder(folder / "images", folder / "masks")
+    Image.fromarray(columns(40).astype(np.uint8)).save(folder / "masks" / "1.png")
+    with pytest.raises(ValueError, match=r"1\.png is dark all over"):
+        read_folder(folder / "images", folder / "masks")
+    Image.new("L", (80, 60)).save(folder / "masks" / "0.jpg")
+    with pytest.raises(ValueError, match=r"0\.jpg and 0\.png have one name"):
+        read_folder(folder / "images", folder / "masks")
+    (folder / "none").mkdir()
+    with pytest.raises(ValueError, match="no image"):
+        read_folder(folder / "images", folder / "none")
