@@ -18,12 +18,12 @@ import torch
 from rich.console import Console
 
 from maskmesh.evaluation_table import LEGEND, make_table
-from tools.train_micro.clips import ClipPlan, Clips, clips_loss
+from tools.train_micro.clips import ClipPlan, Clips, ClipsAndStills, clips_and_stills_loss, clips_loss
 from tools.train_micro.compose import Composer
 from tools.train_micro.evaluate import evaluate_all
 from tools.train_micro.images import Stills, images_loss
 from tools.train_micro.micro import Micro
-from tools.train_micro.seeds import TRAINING_STREAMS, VALIDATION_STREAM
+from tools.train_micro.seeds import STILLS, TRAINING_STREAMS, VALIDATION_STREAM
 from tools.train_micro.sources import TRAINING_NAMES, VALIDATION_NAMES, load_sources
 from tools.train_micro.suites import CLIPS
 from tools.train_micro.trainer import Figures, Plan, Trainer
@@ -53,14 +53,15 @@ CLIP_PLANS = (
     ClipPlan(
         name="clips-256",
         image_size=256,
-        steps=950,
-        batch=6,
-        lengths=(4, 8, 6),
-        learning_rate=4e-4,
-        encoder_rate=0.25,
-        warm_up=50,
+        steps=3600,
+        batch=7,
+        lengths=(3, 8, 4, 5),
+        stills=True,
+        learning_rate=8e-4,
+        encoder_rate=0.3,
+        warm_up=100,
         frozen_norms=True,
-        validate_every=300,
+        validate_every=400,
         save_every=100,
     ),
 )
@@ -135,13 +136,14 @@ def clips(data: Path, out: Path, seed: int, workers: int) -> None:
             found = validate_images(average, held_out, device)
             return found | validate_clips(average, unseen, device)
 
-        scenes = Clips(
-            Composer(training, plan.image_size),
-            (seed, TRAINING_STREAMS[plan.name]),
-            plan.lengths,
-            batch=plan.batch,
-        )
-        trainer.run(scenes, clips_loss, validate, workers=workers)
+        seeds = (seed, TRAINING_STREAMS[plan.name])
+        composer = Composer(training, plan.image_size)
+        scenes = Clips(composer, seeds, plan.lengths, batch=plan.batch)
+        if plan.stills:
+            both = ClipsAndStills(scenes, Stills(composer, (*seeds, STILLS)))
+            trainer.run(both, clips_and_stills_loss, validate, workers=workers)
+        else:
+            trainer.run(scenes, clips_loss, validate, workers=workers)
         state = trainer.model.state_dict()
 
 

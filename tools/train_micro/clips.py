@@ -8,7 +8,16 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from tools.train_micro.compose import Composer, degrade
-from tools.train_micro.images import Points, box, click, corrected, decode, shrink
+from tools.train_micro.images import (
+    Points,
+    Stills,
+    box,
+    click,
+    corrected,
+    decode,
+    images_loss,
+    shrink,
+)
 from tools.train_micro.losses import decoder_loss
 from tools.train_micro.micro import Micro, take
 from tools.train_micro.prompts import rough_logits, sample_box, sample_click
@@ -29,12 +38,16 @@ MOST_CORRECTIONS = 3
 LATER_CORRECTED = 0.3
 CORRECTION_WEIGHT = 0.5
 
+STILL = "still_"
+STILLS_WEIGHT = 0.4
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClipPlan(Plan):
-    """A phase on clips: of so many frames, turn about by batch."""
+    """A phase on clips: of so many frames, turn about by batch; ``stills`` adds a single picture to each."""
 
     lengths: tuple[int, ...]
+    stills: bool = False
 
 
 class Clips(Dataset[dict[str, Tensor]]):
@@ -63,6 +76,28 @@ class Clips(Dataset[dict[str, Tensor]]):
             "click": torch.from_numpy(np.stack([sample_click(m, random)[None] for m in first])),
             "box": torch.from_numpy(np.stack([sample_box(m, random) for m in first])),
         }
+
+
+class ClipsAndStills(Dataset[dict[str, Tensor]]):
+    """A clip and a single picture for each index, so that the second phase forgets nothing of the first."""
+
+    def __init__(self, clips: Clips, stills: Stills) -> None:
+        self.clips = clips
+        self.stills = stills
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        """What both have, the names of the picture's values with ``still_`` before them."""
+        return self.clips[index] | {f"{STILL}{k}": v for k, v in self.stills[index].items()}
+
+
+def clips_and_stills_loss(
+    model: Micro, batch: dict[str, Tensor], generator: torch.Generator
+) -> dict[str, Tensor]:
+    """The losses of both, those of the pictures with less weight."""
+    stills = {k.removeprefix(STILL): v for k, v in batch.items() if k.startswith(STILL)}
+    losses = images_loss(model, stills, generator)
+    weighted = {f"{STILL}{name}": STILLS_WEIGHT * loss for name, loss in losses.items()}
+    return clips_loss(model, batch, generator) | weighted
 
 
 def clips_loss(model: Micro, batch: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:

@@ -5,6 +5,9 @@ A scene's generator is seeded with the run's seed, the stream and the scene's in
 
 TRAINING_STREAMS = {"images-192": 1, "images-256": 2, "clips-short": 3, "clips-256": 4}
 
+# Within a stream of clips, that of the single pictures beside them.
+STILLS = 1
+
 # Clips that are looked at while training goes on.
 VALIDATION_STREAM = 1000
 
