@@ -39,7 +39,7 @@ class Row:
 
     def to_json(self) -> dict[str, Any]:
         """As it is written with ``--json``."""
-        return {"name": self.name, "count": self.count} | {k: round(v, 4) for k, v in self.figures.items()}
+        return {"name": self.name, "count": self.count, **self.figures}
 
 
 def images_row(name: str, scores: Sequence[ImageScores]) -> Row:

@@ -32,6 +32,18 @@ def test_a_layer_lies_where_its_pose_says() -> None:
     assert np.abs(inside.astype(int) - 200).max() <= 1
 
 
+def test_what_shrinks_is_averaged() -> None:
+    """A fine board becomes grey, where it lies all the same."""
+    board = np.indices((SIDE * 4, SIDE * 4)).sum(axis=0) % 2 * 255
+    picture = np.repeat(board[..., None], 3, axis=-1).astype(np.uint8)
+    full = np.full(board.shape, 255, dtype=np.uint8)
+    layer = Layer(picture, full, full, still(Pose(0.25, 0.5, 0.25)))
+    rendered = render([ground(), layer], WHOLE, [0.0], 128)
+    rows, columns = np.nonzero(rendered.masks[0, 1])
+    assert (columns.min(), columns.max() + 1, rows.min(), rows.max() + 1) == (16, 48, 48, 80)
+    assert np.abs(rendered.frames[0][50:78, 18:46].astype(int) - 127).max() < 12
+
+
 def test_what_is_in_front_hides_what_is_behind() -> None:
     back, front = flat(100, Pose(0.5, 0.5, 0.5)), flat(200, Pose(0.625, 0.5, 0.25))
     rendered = render([ground(), back, front], WHOLE, [0.0], 128)

@@ -8,8 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskmesh.types import BoolArray, ByteArray
+from tools.train_micro.sources import resized
 
 Affine = NDArray[np.float64]  # [3, 3]
+# Layers that shrink by more than this are brought near their size before they are turned.
+SHRUNK_BELOW = 0.6
+
 Window = tuple[slice, slice]  # rows, columns
 
 
@@ -115,6 +119,14 @@ def _window(matrix: Affine, side: int, size: int) -> Window:
 
 
 def _warp(image: ByteArray, matrix: Affine, window: Window, border: int) -> ByteArray:
+    """The part of the canvas in a window; matrix: from pixels of the image to pixels of the canvas."""
+    side, scale = image.shape[0], float(np.sqrt(abs(np.linalg.det(matrix[:2, :2]))))
+    if scale < SHRUNK_BELOW:
+        # Bilinear sampling skips pixels where it shrinks: what is fine is averaged first.
+        small = max(round(side * scale), 4)
+        enlarge = np.diag([side / small, side / small, 1.0])
+        enlarge[:2, 2] = side / small / 2 - 0.5
+        image, matrix = resized(image, small), matrix @ enlarge
     rows, columns = window
     shifted = matrix[:2].copy()
     shifted[:, 2] -= (columns.start, rows.start)
