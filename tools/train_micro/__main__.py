@@ -53,7 +53,7 @@ CLIP_PLANS = (
     ClipPlan(
         name="clips-256",
         image_size=256,
-        steps=3600,
+        steps=2500,
         batch=7,
         lengths=(3, 8, 4, 5),
         stills=True,

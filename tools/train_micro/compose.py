@@ -219,7 +219,7 @@ class Composer:
         """Some are gone from one frame to the next, as where a shot was cut, and come back as suddenly."""
         begin = max(random.uniform(0.1, 0.6) * frames, 0.5)
         end = begin + random.uniform(0.2, 0.5) * frames
-        if random.random() > 0.15:
+        if random.random() > 0.25:
             return layer
 
         def pose(time: float) -> Pose:

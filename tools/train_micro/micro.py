@@ -24,6 +24,10 @@ PRESET = "micro"
 NOTICE = "Trained by maskmesh on ECSSD, a research data set; see maskmesh/weights/NOTICE."
 
 
+# What stands in the name of a vector that was learned.
+EMBEDDINGS = ("embed", "token", "tpos_enc", "no_obj_ptr", "no_mem_pos_enc")
+
+
 class Micro(nn.Module):
     """Encoder and tracking model of the preset, with batch normalisation in the trunk.
 
@@ -52,7 +56,8 @@ class Micro(nn.Module):
 
 def is_embedding(name: str) -> bool:
     """Whether a parameter is a vector that was learned, and no matrix that something is multiplied with."""
-    return any(part in name for part in ("embed", "token", "tpos_enc", "no_obj_ptr"))
+    # The decoder's transformer has layers named after the tokens that they work on.
+    return ".transformer." not in name and any(part in name for part in EMBEDDINGS)
 
 
 def take(features: ImageFeatures, rows: Tensor) -> ImageFeatures:

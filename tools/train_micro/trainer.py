@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +14,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import DataLoader, Dataset
 
 from tools.train_micro.micro import Micro, export, is_embedding
+from tools.train_micro.optimizer import MuonAndAdamW
 
 # On a processor the plain products are faster both ways than the fused kernel, whose tiles are made for
 # more tokens and wider heads than ours.
@@ -77,8 +77,12 @@ class Trainer:
         self.plan, self.folder, self.seed, self.device = plan, folder, seed, device
         self.model = model.to(device)
         self.average = copy.deepcopy(self.model).eval().requires_grad_(False)
-        decayed, plain = self._groups()
-        self.optimizer = torch.optim.AdamW([*decayed, *plain], betas=(0.9, 0.98), fused=True)
+        self.optimizer = MuonAndAdamW(
+            self.model,
+            weight_decay=plan.weight_decay,
+            share=lambda name: plan.encoder_rate if name.startswith("encoder.") else 1.0,
+            is_vector=is_embedding,
+        )
         self.step = 0
         self.seconds = 0.0
         self._skipped = 0
@@ -114,20 +118,18 @@ class Trainer:
             for module in self.model.modules():
                 if isinstance(module, nn.BatchNorm2d):
                     module.eval()
-        for group in self.optimizer.param_groups:
-            group["lr"] = plan.learning_rate * group["share"] * _rate(plan, self.step)
         batch = {k: v.to(self.device) for k, v in batch.items()}
         # The step's own generator: a run that goes on draws what one without a break would.
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.step)
         with torch.autocast(self.device.type, torch.bfloat16), sdpa_kernel(ATTENTION[self.device.type]):
             losses = loss_of(self.model, batch, generator)
         total = torch.stack(list(losses.values())).sum()
-        self.optimizer.zero_grad(set_to_none=True)
+        self.model.zero_grad(set_to_none=True)
         total.backward()
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), plan.clip_norm)
         if math.isfinite(float(norm)):
             self._skipped = 0
-            self.optimizer.step()
+            self.optimizer.step(plan.learning_rate * _rate(plan, self.step))
             self._move_average()
         else:
             self._skipped += 1
@@ -156,23 +158,6 @@ class Trainer:
             data, batch_sampler=rows, num_workers=workers, prefetch_factor=4 if workers else None
         )
         yield from loader
-
-    def _groups(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-        """Parameters by weight decay and by rate."""
-        groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
-        for name, parameter in self.model.named_parameters():
-            is_matrix = parameter.ndim > 1 and not is_embedding(name)
-            groups.setdefault((is_matrix, name.startswith("encoder.")), []).append(parameter)
-        made = [
-            {
-                "params": parameters,
-                "weight_decay": self.plan.weight_decay if is_matrix else 0.0,
-                "share": self.plan.encoder_rate if is_encoder else 1.0,
-                "lr": 0.0,
-            }
-            for (is_matrix, is_encoder), parameters in sorted(groups.items(), key=lambda item: item[0])
-        ]
-        return [g for g in made if g["weight_decay"]], [g for g in made if not g["weight_decay"]]
 
     def _log(self, figures: dict[str, float]) -> None:
         line = {"phase": self.plan.name, "step": self.step, "seconds": round(self.seconds, 1)}
