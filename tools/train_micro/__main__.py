@@ -31,8 +31,16 @@ from tools.train_micro.validate import validate_clips, validate_images
 
 # Half of the pictures are seen small: that costs half as much, and what is learned there holds.
 IMAGE_PLANS = (
-    Plan(name="images-192", image_size=192, steps=2000, batch=32, learning_rate=1.5e-3, final_rate=0.4),
-    Plan(name="images-256", image_size=256, steps=2400, batch=24, learning_rate=6e-4, warm_up=100),
+    Plan(name="images-192", image_size=192, steps=3600, batch=32, learning_rate=4e-3, final_rate=0.3),
+    Plan(
+        name="images-256",
+        image_size=256,
+        steps=4000,
+        batch=24,
+        learning_rate=1.5e-3,
+        final_rate=0.05,
+        warm_up=100,
+    ),
 )
 # Following an object for a step or two comes first; then what memory is for.
 CLIP_PLANS = (
@@ -42,7 +50,7 @@ CLIP_PLANS = (
         steps=600,
         batch=8,
         lengths=(3,),
-        learning_rate=8e-4,
+        learning_rate=1e-3,
         final_rate=0.5,
         encoder_rate=0.25,
         warm_up=100,
@@ -53,11 +61,11 @@ CLIP_PLANS = (
     ClipPlan(
         name="clips-256",
         image_size=256,
-        steps=2500,
+        steps=4000,
         batch=7,
         lengths=(3, 8, 4, 5),
         stills=True,
-        learning_rate=8e-4,
+        learning_rate=1e-3,
         encoder_rate=0.3,
         warm_up=100,
         frozen_norms=True,

@@ -19,6 +19,11 @@ from tools.train_micro.textures import SIDE, draw_shape, draw_texture
 MIN_VISIBLE_PIXELS = 150
 MIN_VISIBLE_SHARE = 0.35
 
+# Of what is laid on a ground, the shares of cut-outs and of shapes of objects that something else fills; the
+# rest are drawn shapes.
+CUT_OUTS = 0.5
+OBJECT_SHAPES = 0.25
+
 # What fills a ground or a shape that is not photographed.
 PLAIN_TEXTURES = 0.25
 
@@ -95,7 +100,7 @@ class Composer:
 
     def still_scene(self, random: np.random.Generator) -> tuple[Rendered, list[int]]:
         """One frame, and which of its layers may be prompted (at least one)."""
-        if random.random() < 0.6:
+        if random.random() < 0.5:
             layers = [self._photograph(random, close=random.random() < 0.6)]
             if random.random() < 0.15:
                 layers.append(self._sprite(random, size=random.uniform(0.1, 0.4)))
@@ -166,11 +171,12 @@ class Composer:
         return Layer(texture, np.zeros(texture.shape[:2], dtype=np.uint8), None, still(pose))
 
     def _sprite(self, random: np.random.Generator, *, size: float) -> Layer:
-        """A cut-out or a drawn shape, anywhere on the canvas."""
-        if random.random() < 0.65:
-            picture, alpha = self._cut_outs[int(random.integers(len(self._cut_outs)))]
-        else:
-            picture = draw_texture(random) if random.random() < 0.6 else self._patch(random)
+        """A cut-out, or a shape that something else fills, anywhere on the canvas."""
+        kind = random.random()
+        picture, alpha = self._cut_outs[int(random.integers(len(self._cut_outs)))]
+        if kind >= CUT_OUTS:
+            picture = draw_texture(random) if random.random() < 0.5 else self._patch(random)
+        if kind >= CUT_OUTS + OBJECT_SHAPES:
             alpha = draw_shape(random)
         if random.random() < 0.5:
             picture = recolour(picture, random, 1.0)
@@ -181,6 +187,7 @@ class Composer:
             turn=random.normal(0, 0.5),
             aspect=float(np.exp(random.uniform(-0.3, 0.3))),
             flip=bool(random.random() < 0.5),
+            shear=random.normal(0, 0.2) if random.random() < 0.5 else 0.0,
         )
         return Layer(picture, alpha, alpha, still(pose))
 

@@ -21,7 +21,8 @@ Window = tuple[slice, slice]  # rows, columns
 class Pose:
     """Where a layer is: its centre and size as shares of the canvas, its turn in radians.
 
-    ``size`` is the side of the layer's square; ``aspect`` stretches its width and shrinks its height.
+    ``size`` is the side of the layer's square; ``aspect`` stretches its width and shrinks its height;
+    ``shear`` moves its rows sideways, by so much of their distance from the middle.
     """
 
     x: float
@@ -30,6 +31,7 @@ class Pose:
     turn: float = 0.0
     aspect: float = 1.0
     flip: bool = False
+    shear: float = 0.0
 
     def matrix(self, side: int, canvas: int) -> Affine:
         """From pixels of a square layer of ``side`` to pixels of a square canvas."""
@@ -37,7 +39,8 @@ class Pose:
         across = scale * self.aspect * (-1 if self.flip else 1)
         along = scale / self.aspect
         cos, sin = np.cos(self.turn), np.sin(self.turn)
-        linear = np.array([[cos * across, -sin * along], [sin * across, cos * along]])
+        turned = np.array([[cos, -sin], [sin, cos]])
+        linear = turned @ np.array([[across, self.shear * along], [0, along]])
         # Centres of pixels: the middle of a square of side n lies at (n - 1) / 2.
         middle = np.full(2, (side - 1) / 2)
         centre = np.array([self.x, self.y]) * canvas - 0.5
