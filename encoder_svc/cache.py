@@ -163,6 +163,10 @@ class EmbeddingCache:
         flight.waiters += 1
         try:
             return await asyncio.shield(flight.task), outcome
+        except asyncio.CancelledError:
+            if pin is not None:  # who has left needs nothing; others may wait for the same
+                flight.pins.pop(pin.owner, None)
+            raise
         finally:
             flight.waiters -= 1
             if not flight.waiters and not flight.task.done():
@@ -170,8 +174,14 @@ class EmbeddingCache:
                 self._forget(key, flight)
 
     async def unpin(self, owner: str, keys: Sequence[CacheKey] = ()) -> int:
-        """Release pins of ``owner``, all of them where no keys are given; returns how many there were."""
+        """Release pins of ``owner``, all of them where no keys are given; returns how many there were.
+
+        Work that is under way leaves none either.
+        """
         released = 0
+        for key in keys or list(self._flights):
+            if key in self._flights:
+                self._flights[key].pins.pop(owner, None)
         for key in keys or list(self._entries):
             entry = self._entries.get(key)
             if entry is not None and entry.pins.pop(owner, None) is not None:

@@ -81,6 +81,31 @@ async def test_and_is_refused_in_the_end() -> None:
     assert await put(cache, "a") is Outcome.HIT
 
 
+async def test_who_unpins_or_leaves_meanwhile_has_no_pin_afterwards() -> None:
+    cache = EmbeddingCache(4 * SIZE)
+    release = asyncio.Event()
+
+    async def create() -> Embedding:
+        await release.wait()
+        return embedding()
+
+    def ask(owner: str) -> "asyncio.Task[object]":
+        work = cache.get_or_create(key("a"), SIZE, create, Pin(owner, 60))
+        return asyncio.ensure_future(work)
+
+    unpins, leaves, stays = ask("unpins"), ask("leaves"), ask("stays")
+    await asyncio.sleep(0)
+    await cache.unpin("unpins")
+    leaves.cancel()
+    await asyncio.sleep(0)
+    release.set()
+    await asyncio.gather(unpins, stays)
+    assert await cache.unpin("unpins") == 0
+    assert await cache.unpin("leaves") == 0
+    assert await cache.unpin("stays") == 1
+    assert cache.pinned_bytes == 0
+
+
 async def test_one_encode_however_many_ask() -> None:
     cache = EmbeddingCache(100)
     made = 0
