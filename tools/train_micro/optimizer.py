@@ -15,16 +15,18 @@ MIN_SIDE = 16
 
 
 class _Kernel(NamedTuple):
-    """A matrix or a kernel, and a view of it as the matrix that Muon takes."""
+    """A matrix or a kernel, and a view of it as the matrix [out, in] that Muon takes."""
 
     parameter: nn.Parameter
     matrix: nn.Parameter
+    is_channels_last: bool
 
 
 class MuonAndAdamW:
     """One optimizer in two; ``share`` gives the part of the learning rate that a parameter takes by name.
 
-    Parameters that ``is_vector`` names are AdamW's whatever their shape.
+    Parameters that ``is_vector`` names are AdamW's whatever their shape.  ``weight_decay`` is of Muon's.
+    Raises ValueError for a weight whose memory has gaps, or another order than rows or channels last.
     """
 
     def __init__(
@@ -44,8 +46,7 @@ class MuonAndAdamW:
                 and min(rows, parameter.numel() // rows) >= MIN_SIDE
                 and not is_vector(name)
             ):
-                matrix = nn.Parameter(_as_matrix(parameter.data))
-                kernels.setdefault(share(name), []).append(_Kernel(parameter, matrix))
+                kernels.setdefault(share(name), []).append(_kernel(name, parameter))
             else:
                 plain.setdefault(share(name), []).append(parameter)
         self._kernels = [kernel for group in kernels.values() for kernel in group]
@@ -62,10 +63,12 @@ class MuonAndAdamW:
         )
 
     def step(self, learning_rate: float) -> None:
-        """Move all parameters by their gradients."""
+        """Move all parameters by their gradients; ``learning_rate`` is of a share of 1."""
         for kernel in self._kernels:
             gradient = kernel.parameter.grad
-            kernel.matrix.grad = None if gradient is None else _as_matrix(gradient)
+            kernel.matrix.grad = (
+                None if gradient is None else _as_matrix(gradient, is_channels_last=kernel.is_channels_last)
+            )
         for optimizer in (self._adamw, self._muon):
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate * group["share"]
@@ -76,13 +79,21 @@ class MuonAndAdamW:
         return {"adamw": self._adamw.state_dict(), "muon": self._muon.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from the state of an optimizer of the same model."""
+        """Go on from the state of an optimizer of the same model; raises ValueError for another's."""
         self._adamw.load_state_dict(state["adamw"])
         self._muon.load_state_dict(state["muon"])
 
 
-def _as_matrix(weight: Tensor) -> Tensor:
-    """[out, in] as it is and [out, in, h, w] with a row for each output; a view where memory allows it."""
-    if weight.ndim == 4 and weight.is_contiguous(memory_format=torch.channels_last):
-        weight = weight.permute(0, 2, 3, 1)
-    return weight.flatten(1)
+def _kernel(name: str, parameter: nn.Parameter) -> _Kernel:
+    weight = parameter.data
+    is_channels_last = weight.ndim == 4 and weight.is_contiguous(memory_format=torch.channels_last)
+    matrix = _as_matrix(weight, is_channels_last=is_channels_last)
+    if matrix.data_ptr() != weight.data_ptr():
+        # Muon would move a copy, and the weight would stand still.
+        raise ValueError(f"{name} cannot be seen as a matrix")
+    return _Kernel(parameter, nn.Parameter(matrix), is_channels_last)
+
+
+def _as_matrix(weight: Tensor, *, is_channels_last: bool) -> Tensor:
+    """[out, in] as it is, and [out, in, h, w] with a row for each output in the order of its memory."""
+    return (weight.permute(0, 2, 3, 1) if is_channels_last else weight).flatten(1)

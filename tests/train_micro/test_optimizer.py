@@ -1,0 +1,89 @@
+"""Which weights move how, and that it is the weights themselves that move."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tools.train_micro.optimizer import MuonAndAdamW
+
+RATE = 0.01
+
+
+def model() -> nn.Module:
+    torch.manual_seed(0)
+    made = nn.ModuleDict(
+        {
+            "linear": nn.Linear(24, 32),
+            "kernel": nn.Conv2d(16, 24, 3),
+            "last": nn.Conv2d(16, 24, 3).to(memory_format=torch.channels_last),
+            "narrow": nn.Linear(3, 40),
+            "token": nn.Embedding(20, 32),
+        }
+    )
+    for parameter in made.parameters():
+        parameter.grad = torch.randn_like(parameter)
+    return made
+
+
+def optimizer(of: nn.Module, *, frozen: str = "nothing") -> MuonAndAdamW:
+    return MuonAndAdamW(
+        of,
+        weight_decay=0.0,
+        share=lambda name: 0.0 if name.startswith(frozen) else 1.0,
+        is_vector=lambda name: name.startswith("token"),
+    )
+
+
+def moved(of: nn.Module, by: MuonAndAdamW) -> dict[str, Tensor]:
+    before = {name: p.detach().clone() for name, p in of.named_parameters()}
+    by.step(RATE)
+    return {name: p.detach() - before[name] for name, p in of.named_parameters()}
+
+
+def test_matrices_move_alike_in_all_directions_and_the_rest_by_its_signs() -> None:
+    made = model()
+    steps = moved(made, optimizer(made))
+    for name in ("linear.weight", "kernel.weight", "last.weight"):
+        scales = torch.linalg.svdvals(steps[name].flatten(1))
+        assert float(scales.max() / scales.min()) < 3, name
+    for name in ("linear.bias", "narrow.weight", "token.weight"):
+        # AdamW's first step has one size everywhere.
+        torch.testing.assert_close(
+            steps[name].abs(), torch.full_like(steps[name], RATE), rtol=1e-3, atol=1e-5
+        )
+
+
+def test_the_layout_of_a_kernel_changes_nothing() -> None:
+    made = model()
+    made["last"].weight.data.copy_(made["kernel"].weight.data)
+    made["last"].weight.grad = made["kernel"].weight.grad.clone(memory_format=torch.channels_last)
+    steps = moved(made, optimizer(made))
+    torch.testing.assert_close(steps["last.weight"], steps["kernel.weight"], rtol=0.05, atol=1e-4)
+
+
+def test_a_share_of_nothing_stands_still() -> None:
+    made = model()
+    steps = moved(made, optimizer(made, frozen="linear"))
+    assert not steps["linear.weight"].any()
+    assert not steps["linear.bias"].any()
+    assert steps["kernel.weight"].all()
+
+
+def test_its_state_goes_on() -> None:
+    whole, parts = model(), model()
+    one, first = optimizer(whole), optimizer(parts)
+    one.step(RATE)
+    first.step(RATE)
+    second = optimizer(parts)
+    second.load_state_dict(first.state_dict())
+    one.step(RATE)
+    second.step(RATE)
+    for ours, theirs in zip(parts.parameters(), whole.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_a_weight_that_would_be_copied_is_refused() -> None:
+    made = model()
+    made["kernel"].weight.data = made["kernel"].weight.data.transpose(2, 3)
+    with pytest.raises(ValueError, match=r"kernel\.weight"):
+        optimizer(made)
