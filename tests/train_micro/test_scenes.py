@@ -32,6 +32,16 @@ def test_a_layer_lies_where_its_pose_says() -> None:
     assert np.abs(inside.astype(int) - 200).max() <= 1
 
 
+def test_shear_moves_rows_sideways() -> None:
+    sheared = flat(200, Pose(0.5, 0.5, 0.5, shear=0.5))
+    mask = render([ground(), sheared], WHOLE, [0.0], 128).masks[0, 1]
+    rows = np.nonzero(mask.any(axis=1))[0]
+    assert (rows.min(), rows.max() + 1) == (32, 96)
+    starts = [int(np.nonzero(mask[row])[0].min()) for row in (34, 64, 94)]
+    # Half of the distance from the middle: 15 pixels over 30 rows.
+    assert starts == pytest.approx([17, 32, 47], abs=1)
+
+
 def test_what_shrinks_is_averaged() -> None:
     """A fine board becomes grey, where it lies all the same."""
     board = np.indices((SIDE * 4, SIDE * 4)).sum(axis=0) % 2 * 255

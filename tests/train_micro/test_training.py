@@ -13,7 +13,13 @@ from torch.utils.data import Dataset
 from encoder_svc.model import weights as encoder_weights
 from maskmesh.checkpoint import check_keys
 from tests.train_micro.sources import drawn_sources
-from tools.train_micro.clips import FIRST_PROMPTS, Clips, clips_loss
+from tools.train_micro.clips import (
+    FIRST_PROMPTS,
+    Clips,
+    ClipsAndStills,
+    clips_and_stills_loss,
+    clips_loss,
+)
 from tools.train_micro.compose import Composer
 from tools.train_micro.images import Stills, images_loss
 from tools.train_micro.micro import PRESET, Micro, export, folded
@@ -40,10 +46,13 @@ def phase(name: str) -> tuple[Dataset[dict[str, Tensor]], LossFunction]:
     composer = Composer(drawn_sources(4), SIZE)
     if name == "images":
         return Stills(composer, (0, 1)), images_loss
-    return Clips(composer, (0, 2), (3, 5), batch=2), clips_loss
+    scenes = Clips(composer, (0, 2), (3, 5), batch=2)
+    if name == "clips":
+        return scenes, clips_loss
+    return ClipsAndStills(scenes, Stills(composer, (0, 3))), clips_and_stills_loss
 
 
-@pytest.mark.parametrize("name", ["images", "clips"])
+@pytest.mark.parametrize("name", ["images", "clips", "clips and stills"])
 def test_an_interrupted_run_ends_as_one_without_a_break(name: str, tmp_path: Path) -> None:
     data, loss = phase(name)
     whole = Trainer(plan(4), model(), tmp_path / "whole", seed=0, device=CPU)
