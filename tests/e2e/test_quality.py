@@ -25,7 +25,8 @@ from tools.train_micro.evaluate import held_out_images
 from tools.train_micro.sources import VALIDATION_NAMES, load_sources
 from tools.train_micro.suites import SUITES, Suites
 
-# What the weights must hold on to; MODEL_CARD.md has the figures themselves.
+# What the present weights must hold on to; MODEL_CARD.md has the figures themselves.  What they are meant for
+# is a J of 0.70 on clips, and of 0.85 on every object of the sample clip: a floor, no aim.
 CLICK_IOU = 0.60
 BOX_IOU = 0.75
 CLIP_J = 0.38
