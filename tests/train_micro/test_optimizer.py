@@ -9,13 +9,18 @@ from tools.train_micro.optimizer import MuonAndAdamW
 RATE = 0.01
 
 
-def model() -> nn.Module:
+def channels_last(layer: nn.Conv2d) -> nn.Conv2d:
+    layer.weight.data = layer.weight.data.contiguous(memory_format=torch.channels_last)
+    return layer
+
+
+def model() -> nn.ModuleDict:
     torch.manual_seed(0)
     made = nn.ModuleDict(
         {
             "linear": nn.Linear(24, 32),
             "kernel": nn.Conv2d(16, 24, 3),
-            "last": nn.Conv2d(16, 24, 3).to(memory_format=torch.channels_last),
+            "last": channels_last(nn.Conv2d(16, 24, 3)),
             "narrow": nn.Linear(3, 40),
             "token": nn.Embedding(20, 32),
         }
@@ -55,8 +60,11 @@ def test_matrices_move_alike_in_all_directions_and_the_rest_by_its_signs() -> No
 
 def test_the_layout_of_a_kernel_changes_nothing() -> None:
     made = model()
-    made["last"].weight.data.copy_(made["kernel"].weight.data)
-    made["last"].weight.grad = made["kernel"].weight.grad.clone(memory_format=torch.channels_last)
+    weights = dict(made.named_parameters())
+    plain, last = weights["kernel.weight"], weights["last.weight"]
+    assert plain.grad is not None
+    last.data.copy_(plain.data)
+    last.grad = plain.grad.clone(memory_format=torch.channels_last)
     steps = moved(made, optimizer(made))
     torch.testing.assert_close(steps["last.weight"], steps["kernel.weight"], rtol=0.05, atol=1e-4)
 
@@ -84,6 +92,7 @@ def test_its_state_goes_on() -> None:
 
 def test_a_weight_that_would_be_copied_is_refused() -> None:
     made = model()
-    made["kernel"].weight.data = made["kernel"].weight.data.transpose(2, 3)
+    weight = dict(made.named_parameters())["kernel.weight"]
+    weight.data = weight.data.transpose(2, 3)
     with pytest.raises(ValueError, match=r"kernel\.weight"):
         optimizer(made)
