@@ -35,7 +35,7 @@ IMAGE_PLANS = (
     Plan(
         name="images-256",
         image_size=256,
-        steps=4000,
+        steps=2000,
         batch=24,
         learning_rate=1.5e-3,
         final_rate=0.05,
@@ -61,7 +61,7 @@ CLIP_PLANS = (
     ClipPlan(
         name="clips-256",
         image_size=256,
-        steps=4000,
+        steps=2500,
         batch=7,
         lengths=(3, 8, 4, 5),
         stills=True,
