@@ -20,7 +20,8 @@ from encoder_svc.model.preprocess import preprocess
 from maskmesh import telemetry
 from maskmesh.device_worker import DeviceWorker, Ticket, TicketGate
 from maskmesh.errors import InvalidRequest
-from maskmesh.types import ByteArray, Image, TensorSpec
+from maskmesh.masks import ByteArray
+from maskmesh.types import Image, TensorSpec
 from maskmesh.wire import image_key
 
 logger = logging.getLogger(__name__)

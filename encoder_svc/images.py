@@ -8,7 +8,9 @@ from PIL import Image as PillowImage
 from PIL import ImageOps, UnidentifiedImageError
 
 from maskmesh.errors import ImageTooLarge, InvalidImage
-from maskmesh.types import ByteArray, EncodedImage, Image, RawImage
+from maskmesh.images import check_still
+from maskmesh.masks import ByteArray
+from maskmesh.types import EncodedImage, Image, RawImage
 from maskmesh.wire import check_pixels
 
 FORMATS = ("JPEG", "PNG")
@@ -35,6 +37,7 @@ def decode_file(image: EncodedImage, *, max_pixels: int) -> ByteArray:
             opened = PillowImage.open(io.BytesIO(image.data), formats=FORMATS)
         with opened:
             check_pixels(opened.width, opened.height, field=FIELD, max_pixels=max_pixels)
+            check_still(opened, field=FIELD)
             upright = ImageOps.exif_transpose(opened)
             if upright.mode.startswith("I"):  # 16 bit grey
                 grey = (np.asarray(upright).astype(np.uint32) >> 8).astype(np.uint8)

@@ -75,6 +75,7 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
             pin = Pin(request.pin.owner, ttl)
         span = trace.get_current_span()
         key = self._cache_key(request.tenant, request.key)
+        stage_seconds: dict[str, float] = {}
         if not request.HasField("image"):
             found = self.cache.hit(key, pin)
             span.set_attribute(telemetry.CACHE_OUTCOME, "hit" if found else "miss")
@@ -82,21 +83,28 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
                 return encoder_pb2.EncodeResponse(cache_outcome=encoder_pb2.CACHE_OUTCOME_MISS)
             embedding, outcome = found, Outcome.HIT
         else:
-            embedding, outcome = await self._encode(request, key, pin)
+            recorder = self.encoder.recorder()
+            embedding, outcome = await self._encode(request, key, pin, recorder)
+            stage_seconds = telemetry.stage_seconds(recorder.records)
             span.set_attribute(telemetry.CACHE_OUTCOME, outcome.value)
         if outcome is not Outcome.MISS and embedding.filled_by and embedding.filled_by.is_valid:
             span.add_link(embedding.filled_by)
         return encoder_pb2.EncodeResponse(
-            ref=wire.ref_to_proto(self._ref(key, embedding)), cache_outcome=_OUTCOMES[outcome]
+            ref=wire.ref_to_proto(self._ref(key, embedding)),
+            cache_outcome=_OUTCOMES[outcome],
+            stage_times=wire.stage_times_to_proto(stage_seconds),
         )
 
     async def _encode(
-        self, request: encoder_pb2.EncodeRequest, key: CacheKey, pin: Pin | None
+        self,
+        request: encoder_pb2.EncodeRequest,
+        key: CacheKey,
+        pin: Pin | None,
+        recorder: telemetry.StageRecorder,
     ) -> tuple[Embedding, Outcome]:
         image = wire.image_from_proto(request.image, field="image", max_pixels=self._settings.max_pixels)
         interactive = request.priority == encoder_pb2.ENCODE_PRIORITY_INTERACTIVE
         ticket = Ticket(Priority.INTERACTIVE if interactive else Priority.AHEAD)
-        recorder = self.encoder.recorder()
         asked_ns = time.time_ns()
         filled_by = trace.get_current_span().get_span_context()
 

@@ -1,7 +1,9 @@
 """The two services behind the gateway, as it sees them: values in, values out, their errors raised."""
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import grpc
@@ -9,7 +11,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from maskmesh import telemetry, wire
 from maskmesh.errors import raising_ours
-from maskmesh.interceptors import timed_call, traced_call
+from maskmesh.interceptors import timed_call, trace_metadata, traced_call
 from maskmesh.internal.v1 import encoder_pb2, encoder_pb2_grpc, tracker_pb2, tracker_pb2_grpc
 from maskmesh.types import EmbeddingRef, Image, ModelInfo
 from maskmesh.v1 import types_pb2
@@ -26,10 +28,14 @@ class Urgency:
 
 
 class Encoded(NamedTuple):
-    """Where an embedding is, and when that was known: nanoseconds since the epoch."""
+    """Where an embedding is, and when that was known: nanoseconds since the epoch.
+
+    ``stage_seconds`` are the stages that worked for it now, none where it was there.
+    """
 
     ref: EmbeddingRef
     ready_ns: int
+    stage_seconds: Mapping[str, float] = MappingProxyType({})
 
 
 class EncoderBackend:
@@ -80,7 +86,12 @@ class EncoderBackend:
             answer = await timed_call(self._stub, "Encode", request, timeout=urgency.timeout)
         if not answer.message.HasField("ref"):
             return None
-        return Encoded(wire.ref_from_proto(answer.message.ref), answer.received_ns)
+        message = answer.message
+        return Encoded(
+            wire.ref_from_proto(message.ref),
+            answer.received_ns,
+            wire.stage_seconds_from_proto(message.stage_times),
+        )
 
 
 def _encode_request(key: str, image: Image) -> encoder_pb2.EncodeRequest:
@@ -97,63 +108,61 @@ class TrackerBackend:
         self, request: tracker_pb2.SegmentImageRequest, timeout: float | None
     ) -> list[types_pb2.ObjectMask]:
         """Masks on one image, in the order of the prompts."""
-        with raising_ours():
-            response = await traced_call(self._stub, "SegmentImage", request, timeout=timeout)
-        return list(response.masks)
+        return list((await self._call("SegmentImage", request, timeout)).masks)
 
-    async def create_session(self, session_id: str, ttl_seconds: float) -> float:
+    async def create_session(self, session_id: str, ttl_seconds: float, *, live: bool = False) -> float:
         """Begin a session; returns the seconds of its lease."""
         ttl = Duration()
         ttl.FromNanoseconds(int(ttl_seconds * 1e9))
-        with raising_ours():
-            response = await traced_call(
-                self._stub, "CreateSession", tracker_pb2.CreateSessionRequest(session_id=session_id, ttl=ttl)
-            )
+        request = tracker_pb2.CreateSessionRequest(session_id=session_id, ttl=ttl, live=live)
+        response = await self._call("CreateSession", request)
         return float(response.ttl.ToNanoseconds() / 1e9)
+
+    async def get_session(self, session_id: str, timeout: float | None) -> tracker_pb2.GetSessionResponse:
+        """Objects and history of a session."""
+        request = tracker_pb2.GetSessionRequest(session_id=session_id)
+        response: tracker_pb2.GetSessionResponse = await self._call("GetSession", request, timeout)
+        return response
 
     async def add_prompt(
         self, request: tracker_pb2.AddPromptRequest, timeout: float | None
-    ) -> types_pb2.ObjectMask:
+    ) -> tracker_pb2.AddPromptResponse:
         """Prompt one object on one frame."""
-        with raising_ours():
-            response = await traced_call(self._stub, "AddPrompt", request, timeout=timeout)
-        mask: types_pb2.ObjectMask = response.mask
-        return mask
+        response: tracker_pb2.AddPromptResponse = await self._call("AddPrompt", request, timeout)
+        return response
+
+    async def clear_prompts(
+        self, request: tracker_pb2.ClearPromptsRequest, timeout: float | None
+    ) -> tracker_pb2.ClearPromptsResponse:
+        """Forget what was said of one object on one frame."""
+        response: tracker_pb2.ClearPromptsResponse = await self._call("ClearPrompts", request, timeout)
+        return response
 
     def track(self, timeout: float | None) -> Any:
         """Open a stream; its errors are gRPC's own."""
-        return self._stub.Track(timeout=timeout)
+        return self._stub.Track(timeout=timeout, metadata=trace_metadata())
 
-    async def remove_object(self, session_id: str, obj_id: int) -> list[int]:
-        """Forget one object; returns those that remain."""
-        with raising_ours():
-            response = await traced_call(
-                self._stub,
-                "RemoveObject",
-                tracker_pb2.RemoveObjectRequest(session_id=session_id, obj_id=obj_id),
-            )
-        return list(response.obj_ids)
+    async def remove_object(
+        self, request: tracker_pb2.RemoveObjectRequest, timeout: float | None
+    ) -> tracker_pb2.RemoveObjectResponse:
+        """Forget one object."""
+        response: tracker_pb2.RemoveObjectResponse = await self._call("RemoveObject", request, timeout)
+        return response
 
-    async def reset_session(self, session_id: str) -> None:
+    async def reset_session(
+        self, request: tracker_pb2.ResetSessionRequest, timeout: float | None
+    ) -> tracker_pb2.ResetSessionResponse:
         """Forget all objects."""
-        with raising_ours():
-            await traced_call(
-                self._stub, "ResetSession", tracker_pb2.ResetSessionRequest(session_id=session_id)
-            )
+        response: tracker_pb2.ResetSessionResponse = await self._call("ResetSession", request, timeout)
+        return response
 
     async def renew_session(self, session_id: str) -> None:
         """Renew the lease."""
-        with raising_ours():
-            await traced_call(
-                self._stub, "RenewSession", tracker_pb2.RenewSessionRequest(session_id=session_id)
-            )
+        await self._call("RenewSession", tracker_pb2.RenewSessionRequest(session_id=session_id))
 
     async def delete_session(self, session_id: str) -> None:
         """End a session."""
-        with raising_ours():
-            await traced_call(
-                self._stub, "DeleteSession", tracker_pb2.DeleteSessionRequest(session_id=session_id)
-            )
+        await self._call("DeleteSession", tracker_pb2.DeleteSessionRequest(session_id=session_id))
 
     async def model(self) -> ModelInfo:
         """The model that the service runs; waits until the service is there."""
@@ -162,3 +171,7 @@ class TrackerBackend:
                 self._stub, "GetTrackerModel", tracker_pb2.GetTrackerModelRequest(), wait_for_ready=True
             )
         return wire.model_info_from_proto(answer.model)
+
+    async def _call(self, method: str, request: Any, timeout: float | None = None) -> Any:
+        with raising_ours():
+            return await traced_call(self._stub, method, request, timeout=timeout)

@@ -21,6 +21,8 @@ class GatewaySettings(ServerSettings):
     """gRPC target of the tracker service."""
     window: int = Field(4, ge=2, le=64)
     """Frames of a propagation that are under way at once, from reading to delivery."""
+    live_window: int = Field(3, ge=2, le=8)
+    """Frames of a live stream that are under way at once."""
     data_dir: Path | None = None
     """Folder for the frames of sessions, by default the system's temporary folder."""
     session_ttl_seconds: float = Field(600.0, gt=0)

@@ -2,14 +2,14 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Mapping
+from typing import NamedTuple, TypeVar
 
 from gateway.backends import Encoded, EncoderBackend, Urgency
 from gateway.session import GatewaySession
 from maskmesh import telemetry
-from maskmesh.errors import EmbeddingNotFound, ImageTooLarge, InvalidImage
-from maskmesh.telemetry import StageRecorder
+from maskmesh.errors import EmbeddingNotFound, ImageTooLarge, InvalidImage, InvalidVideo
+from maskmesh.telemetry import StageRecorder, add_seconds
 from maskmesh.types import EmbeddingRef, Image
 from maskmesh.wire import image_key
 
@@ -27,13 +27,25 @@ async def encode_image(encoder: EncoderBackend, image: Image, urgency: Urgency) 
     return (await encoder.encode(image, key, urgency)).ref
 
 
-async def read_frame(frame_index: int, read: Callable[[], Awaitable[Image]]) -> tuple[Image, str]:
+class ReadFrame(NamedTuple):
+    """A frame, its digest, and how long the stages took that brought it."""
+
+    image: Image
+    key: str
+    stage_seconds: Mapping[str, float]
+
+
+async def read_frame(frame_index: int, read: Callable[[], Awaitable[Image]]) -> ReadFrame:
     """Read a frame and take its digest, as the stage ``decode_image`` of the current trace."""
     recorder = StageRecorder(seen=_seen)
     try:
         with recorder.stage(telemetry.DECODE_IMAGE, frame__index=frame_index):
-            image = await read()
-            return image, await asyncio.to_thread(image_key, image)
+            try:
+                image = await read()
+            except InvalidVideo as error:
+                raise InvalidVideo(error.message, field="frame_index", frame_index=frame_index) from error
+            key = await asyncio.to_thread(image_key, image)
+        return ReadFrame(image, key, telemetry.stage_seconds(recorder.records))
     finally:
         telemetry.emit(recorder.records, None)
 
@@ -68,8 +80,9 @@ async def frame_ref(
     """Where the embedding of a frame is, encoded now if it never was."""
     if frame_index in session.refs:
         return Encoded(session.refs[frame_index], time.time_ns())
-    image, key = await read_frame(frame_index, lambda: session.read(frame_index))
-    return await encode_frame(session, encoder, frame_index, image, key, urgency)
+    read = await read_frame(frame_index, lambda: session.read(frame_index))
+    encoded = await encode_frame(session, encoder, frame_index, read.image, read.key, urgency)
+    return encoded._replace(stage_seconds=add_seconds(read.stage_seconds, encoded.stage_seconds))
 
 
 async def with_embedding(

@@ -4,7 +4,6 @@ import asyncio
 import io
 import shutil
 import tempfile
-from abc import ABC, abstractmethod
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,7 +14,8 @@ import numpy as np
 from PIL import Image as PillowImage
 from PIL import UnidentifiedImageError
 
-from gateway.video import VideoIndex, VideoReader, index_video
+from gateway.frames import FrameReader, Frames, ThreadedReader
+from gateway.video import ReverseVideoReader, VideoIndex, VideoReader, index_video
 from maskmesh.errors import (
     ImageTooLarge,
     InvalidImage,
@@ -23,6 +23,7 @@ from maskmesh.errors import (
     ResourceExhausted,
     SessionNotFound,
 )
+from maskmesh.images import check_still
 from maskmesh.types import EncodedImage, Image, RawImage
 from maskmesh.wire import check_pixels
 
@@ -41,74 +42,7 @@ class FrameLimits:
     max_pixels: int
 
 
-class FrameSource(ABC):
-    """Reads frames by index; blocking, and used by one thread at a time."""
-
-    @abstractmethod
-    def read(self, frame_index: int) -> Image:
-        """One frame.  Raises InvalidImage or InvalidVideo where it is broken."""
-
-    def close(self) -> None:  # noqa: B027 - most sources hold nothing
-        """Free what it holds."""
-
-
-class _ImageFrames(FrameSource):
-    def __init__(self, folder: Path, sizes: tuple[int, int]) -> None:
-        self._folder = folder
-        self._width, self._height = sizes
-
-    def read(self, frame_index: int) -> Image:
-        """One frame as it came."""
-        raw = self._folder / f"{frame_index}.rgb"
-        if not raw.exists():
-            return EncodedImage((self._folder / f"{frame_index}.image").read_bytes())
-        pixels = np.frombuffer(raw.read_bytes(), dtype=np.uint8)
-        return RawImage(pixels.reshape(self._height, self._width, 3))
-
-
-class _VideoFrames(FrameSource):
-    def __init__(self, path: Path, index: VideoIndex) -> None:
-        self._reader = VideoReader(path, index)
-
-    def read(self, frame_index: int) -> Image:
-        """One frame, decoded."""
-        return RawImage(self._reader.read(frame_index))
-
-    def close(self) -> None:
-        """Close the video."""
-        self._reader.close()
-
-
-class FrameReader:
-    """Reads frames on a thread of its own.
-
-    A reader may be closed while somebody who has left is still being read for: closing comes after that
-    on the same thread.
-    """
-
-    def __init__(self, source: FrameSource, session_id: str) -> None:
-        self._source = source
-        self._session_id = session_id
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="read-frames")
-
-    async def read(self, frame_index: int) -> Image:
-        """One frame.
-
-        Raises InvalidVideo where it is broken, SessionNotFound where the session has ended meanwhile.
-        """
-        loop = asyncio.get_running_loop()
-        try:
-            return await loop.run_in_executor(self._thread, self._source.read, frame_index)
-        except FileNotFoundError as error:
-            raise SessionNotFound("the session has ended", session_id=self._session_id) from error
-
-    def close(self) -> None:
-        """Close the source as soon as nobody reads."""
-        self._thread.submit(self._source.close)
-        self._thread.shutdown(wait=False)
-
-
-class FrameStore:
+class FrameStore(Frames):
     """Frames of one session: images in the order in which they came, or one video.
 
     All have one size.  Additions go through :class:`Addition` and happen as a whole or not at all.
@@ -119,10 +53,7 @@ class FrameStore:
         self._session_id = session_id
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="add-frames")
         self.folder = Path(tempfile.mkdtemp(prefix="maskmesh-session-", dir=parent))
-        self.num_frames = 0
         self.num_bytes = 0
-        self.width = 0
-        self.height = 0
         self.video: VideoIndex | None = None
 
     @property
@@ -130,20 +61,21 @@ class FrameStore:
         """Mean rate of a video, 0 for images."""
         return self.video.frames_per_second if self.video else 0.0
 
-    def open_reader(self) -> FrameReader:
-        """A reader of its own for each user, so that one's jumps do not cost the other."""
-        if self.video is not None:
-            source: FrameSource = _VideoFrames(self.folder / "video", self.video)
-        else:
-            source = _ImageFrames(self.folder, (self.width, self.height))
-        return FrameReader(source, self._session_id)
+    def open_reader(self, *, reverse: bool = False) -> FrameReader:
+        """See Frames."""
+        if self.video is None:
+            return ThreadedReader(self._read_image, lambda: None, self._session_id)
+        kind = ReverseVideoReader if reverse else VideoReader
+        reader = kind(self.folder / "video", self.video)
+        return ThreadedReader(lambda i: RawImage(reader.read(i)), reader.close, self._session_id)
 
-    def check_index(self, frame_index: int, *, field: str = "frame_index") -> None:
-        """Raises InvalidRequest for a frame that the session does not have."""
-        if not 0 <= frame_index < self.num_frames:
-            raise InvalidRequest(
-                f"the session has {self.num_frames} frames, no frame {frame_index}", field=field
-            )
+    def _read_image(self, frame_index: int) -> Image:
+        """One image as it came."""
+        raw = self.folder / f"{frame_index}.rgb"
+        if not raw.exists():
+            return EncodedImage((self.folder / f"{frame_index}.image").read_bytes())
+        pixels = np.frombuffer(raw.read_bytes(), dtype=np.uint8)
+        return RawImage(pixels.reshape(self.height, self.width, 3))
 
     async def on_thread(self, function: Callable[..., T], *arguments: Any) -> T:
         """Run a step of an addition: one after the other, and not on the event loop.
@@ -185,11 +117,10 @@ class Addition:
         if self._has_video or self._store.video is not None:
             raise InvalidRequest("a session has one video or images, not both", field=FIELD)
         if isinstance(image, RawImage):
-            data = image.pixels.tobytes()
-            size, suffix = (image.pixels.shape[1], image.pixels.shape[0]), "rgb"
+            data, suffix = image.pixels.tobytes(), "rgb"
         else:
             data, suffix = image.data, "image"
-            size = image_size(image, max_pixels=self._store.limits.max_pixels)
+        size = image_size(image, max_pixels=self._store.limits.max_pixels)
         self._count_bytes(len(data))
         if self._size not in (None, size):
             raise InvalidRequest(
@@ -248,20 +179,23 @@ class Addition:
             )
 
 
-def image_size(image: EncodedImage, *, max_pixels: int) -> tuple[int, int]:
+def image_size(image: Image, *, max_pixels: int, field: str = FIELD) -> tuple[int, int]:
     """Width and height after EXIF rotation, from the header alone.
 
     Raises InvalidImage or ImageTooLarge.
     """
+    if isinstance(image, RawImage):
+        return image.pixels.shape[1], image.pixels.shape[0]
     try:
         with PillowImage.open(io.BytesIO(image.data), formats=_FORMATS) as opened:
-            check_pixels(opened.width, opened.height, field=FIELD, max_pixels=max_pixels)
+            check_pixels(opened.width, opened.height, field=field, max_pixels=max_pixels)
+            check_still(opened, field=field)
             # Orientations 5 to 8 lie on their side.
             turned = opened.getexif().get(0x0112) in (5, 6, 7, 8)
             return (opened.height, opened.width) if turned else (opened.width, opened.height)
     except (PillowImage.DecompressionBombError, PillowImage.DecompressionBombWarning) as error:
-        raise ImageTooLarge(str(error), field=FIELD, limit=max_pixels) from error
+        raise ImageTooLarge(str(error), field=field, limit=max_pixels) from error
     except UnidentifiedImageError as error:
-        raise InvalidImage("the frame is neither JPEG nor PNG", field=FIELD) from error
+        raise InvalidImage("the frame is neither JPEG nor PNG", field=field) from error
     except (OSError, SyntaxError, ValueError) as error:
-        raise InvalidImage(f"the frame cannot be read: {error}", field=FIELD) from error
+        raise InvalidImage(f"the frame cannot be read: {error}", field=field) from error

@@ -11,10 +11,11 @@ from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanContext, SpanKind
 
-from maskmesh import telemetry
+from maskmesh import telemetry, wire
 from maskmesh.interceptors import transfers
 from maskmesh.internal.v1 import embedding_pb2
-from maskmesh.telemetry import StageRecord
+from maskmesh.telemetry import StageRecord, add_seconds
+from maskmesh.v1 import types_pb2
 
 T = TypeVar("T")
 
@@ -47,6 +48,8 @@ class FrameTrace:
             },
         )
         self._context = trace.set_span_in_context(self._root, Context())
+        self.stage_seconds: dict[str, float] = {}
+        """What the stages before the tracker took."""
         self._track: Span | None = None
         self._track_ns = 0
         self._received_ns = 0
@@ -68,6 +71,10 @@ class FrameTrace:
         record = StageRecord(telemetry.TRANSFER, start_ns, end_ns, attributes)
         telemetry.emit([record], self._context)
 
+    def waited(self, start_ns: int, end_ns: int, waits_for: str) -> None:
+        """The frame waited before anything was done for it."""
+        self._queue(start_ns, end_ns, waits_for)
+
     def sent_to_tracker(self, ready_ns: int) -> str:
         """The frame goes to the tracker, ``ready_ns`` after it could have; returns its traceparent."""
         self._track_ns = time.time_ns()
@@ -87,6 +94,14 @@ class FrameTrace:
             trace.set_span_in_context(self._track),
         )
         self._track.end(received_ns)
+
+    def signed(self, frame: types_pb2.FrameMasks) -> types_pb2.FrameMasks:
+        """The tracker's result with what this side adds: the trace, and the stages before the tracker."""
+        frame.trace_id = self.trace_id
+        tracked = wire.stage_seconds_from_proto(frame.stage_times)
+        del frame.stage_times[:]
+        frame.stage_times.extend(wire.stage_times_to_proto(add_seconds(self.stage_seconds, tracked)))
+        return frame
 
     def delivered(self, *, conditioning: bool, objects: int) -> None:
         """The client has the frame."""

@@ -1,11 +1,10 @@
 """SegmentationService over gRPC: messages to values and back, and who is asked for what."""
 
 import asyncio
+import contextlib
 import logging
 import time
-import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
-from functools import partial
 from typing import Any
 
 import grpc
@@ -13,15 +12,24 @@ from opentelemetry import trace
 
 from gateway.backends import EncoderBackend, TrackerBackend, Urgency
 from gateway.config import GatewaySettings
-from gateway.embeddings import encode_image, frame_ref, with_embedding
-from gateway.frame_store import Addition, FrameLimits
+from gateway.embeddings import encode_image, with_embedding
+from gateway.frame_ring import FrameRing
+from gateway.frame_store import FrameLimits
+from gateway.lifecycle import Lifecycle
+from gateway.live import LiveStream
 from gateway.pipeline import Extent, Propagation
+from gateway.prompting import Prompter
+from gateway.resume import ResumePoint
 from gateway.session import GatewaySession, GatewaySessions
-from maskmesh import telemetry, wire
+from gateway.upload import read_out, take_in
+from maskmesh import session_wire, wire
 from maskmesh.channels import open_channel
 from maskmesh.errors import InvalidPrompt, InvalidRequest, MaskmeshError, SessionNotFound
+from maskmesh.idempotency import Answers
 from maskmesh.interceptors import current_trace_id
 from maskmesh.internal.v1 import tracker_pb2
+from maskmesh.memory import bound_arenas
+from maskmesh.scratch import ScratchFolder
 from maskmesh.serving import Service
 from maskmesh.types import EmbeddingRef, ModelInfo
 from maskmesh.v1 import segmentation_pb2, segmentation_pb2_grpc, types_pb2
@@ -29,21 +37,19 @@ from maskmesh.v1 import segmentation_pb2, segmentation_pb2_grpc, types_pb2
 logger = logging.getLogger(__name__)
 
 MAX_PROMPTS = 64
-SWEEP_SECONDS = 1.0
 
-# How long a caller whose upload is refused may go on sending, and pause meanwhile.
-READ_OUT_SECONDS = 10.0
-PAUSE_SECONDS = 0.5
+# So many keys of calls that begin or end a session are remembered.
+MAX_KEYS = 1024
 
 
 class SegmentationServicer(segmentation_pb2_grpc.SegmentationServiceServicer):
     """Answers calls once :meth:`start` has returned."""
 
     model: ModelInfo
-    _sweeper: "asyncio.Task[None]"
 
     def __init__(self, settings: GatewaySettings) -> None:
         self._settings = settings
+        self._answers = Answers(max_keys=MAX_KEYS)
 
     async def start(self, port: int) -> None:
         """Wait for the other services.  Raises ValueError where their models differ."""
@@ -54,30 +60,36 @@ class SegmentationServicer(segmentation_pb2_grpc.SegmentationServiceServicer):
         ]
         self._encoder = EncoderBackend(self._channels[0])
         self._tracker = TrackerBackend(self._channels[1])
+        self._prompter = Prompter(self._encoder, self._tracker)
+        self._scratch = ScratchFolder("maskmesh-gateway-", settings.data_dir)
         # A decoded frame goes to the encoder in one message.
         self._max_pixels = min(settings.max_pixels, (settings.max_message_bytes - 2**16) // 3)
         limits = FrameLimits(settings.max_session_bytes, settings.max_frames, self._max_pixels)
-        self._sessions = GatewaySessions(
-            folder=settings.data_dir, limits=limits, max_sessions=settings.max_sessions
+        sessions = GatewaySessions(
+            folder=self._scratch.path, limits=limits, max_sessions=settings.max_sessions
+        )
+        self._lifecycle = Lifecycle(
+            sessions, self._encoder, self._tracker, ttl_seconds=settings.session_ttl_seconds
         )
         encoder = await _wait_for(self._encoder.model)
         self.model = await _wait_for(self._tracker.model)
         if encoder.model_id != self.model.model_id:
             raise ValueError(f"the encoder runs {encoder.model_id}, the tracker {self.model.model_id}")
-        self._sweeper = asyncio.ensure_future(self._sweep())
 
     async def close(self) -> None:
         """Delete the frames and close the connections."""
-        if hasattr(self, "_sweeper"):
-            self._sweeper.cancel()
-        await self._sessions.close()
+        if hasattr(self, "_lifecycle"):
+            await self._lifecycle.close()
+            await asyncio.to_thread(self._scratch.close)
         for channel in self._channels:
             await channel.close()
 
     async def SegmentImage(self, request: segmentation_pb2.SegmentImageRequest, context: Any) -> Any:
         """See the proto."""
         image = wire.image_from_proto(request.image, field="image", max_pixels=self._settings.max_pixels)
-        mask_format = wire.mask_format_from_proto(request.mask_format)
+        options = wire.mask_options_from_proto(request.mask_options)
+        if options.non_overlapping and request.multimask_output:
+            raise InvalidRequest("alternatives overlap", field="mask_options.non_overlapping")
         _check_image_prompts(request)
         urgency = Urgency(interactive=True, timeout=context.time_remaining())
         refs: list[EmbeddingRef] = []
@@ -98,7 +110,7 @@ class SegmentationServicer(segmentation_pb2_grpc.SegmentationServiceServicer):
                 embedding=wire.ref_to_proto(ref),
                 prompts=[tracker_pb2.ImagePrompt(obj_id=p.obj_id, prompt=p.prompt) for p in request.prompts],
                 multimask_output=request.multimask_output,
-                mask_format=wire.mask_format_to_proto(mask_format),
+                mask_options=request.mask_options,
             )
             return await self._tracker.segment_image(message, context.time_remaining())
 
@@ -112,20 +124,33 @@ class SegmentationServicer(segmentation_pb2_grpc.SegmentationServiceServicer):
 
     async def CreateSession(self, request: segmentation_pb2.CreateSessionRequest, context: Any) -> Any:
         """See the proto."""
-        asked = request.ttl.ToNanoseconds() / 1e9
-        if asked < 0:
-            raise InvalidRequest("a ttl must not be negative", field="ttl")
-        self._sessions.check_room()
-        longest = self._settings.session_ttl_seconds
-        session_id = uuid.uuid4().hex
-        ttl = await self._tracker.create_session(session_id, min(asked or longest, longest))
-        span = trace.get_current_span()
-        span.set_attribute(telemetry.SESSION_ID, session_id)
-        self._sessions.create(session_id, ttl, span.get_span_context())
-        response = segmentation_pb2.CreateSessionResponse(
-            session_id=session_id, model=wire.model_info_to_proto(self.model)
+
+        async def once() -> segmentation_pb2.CreateSessionResponse:
+            session = await self._lifecycle.create(request.ttl.ToNanoseconds() / 1e9)
+            response = segmentation_pb2.CreateSessionResponse(
+                session_id=session.session_id, model=wire.model_info_to_proto(self.model)
+            )
+            response.ttl.FromNanoseconds(int(session.ttl_seconds * 1e9))
+            return response
+
+        return await self._answers.once(request.idempotency_key, request, once)
+
+    async def GetSession(self, request: segmentation_pb2.GetSessionRequest, context: Any) -> Any:
+        """See the proto."""
+        session = self._lifecycle.get(request.session_id)
+        known = await self._tracker.get_session(session.session_id, context.time_remaining())
+        response = segmentation_pb2.GetSessionResponse(
+            session_id=session.session_id,
+            model=wire.model_info_to_proto(self.model),
+            num_frames=session.frames.num_frames,
+            width=session.frames.width,
+            height=session.frames.height,
+            frames_per_second=session.frames.frames_per_second,
+            revision=known.revision,
+            objects=known.objects,
+            history=known.history,
         )
-        response.ttl.FromNanoseconds(int(ttl * 1e9))
+        response.ttl.FromNanoseconds(int(session.ttl_seconds * 1e9))
         return response
 
     async def AppendFrames(
@@ -134,186 +159,195 @@ class SegmentationServicer(segmentation_pb2_grpc.SegmentationServiceServicer):
         context: Any,
     ) -> Any:
         """See the proto."""
+        is_read = False
+
+        async def once() -> segmentation_pb2.AppendFramesResponse:
+            nonlocal is_read
+            is_read = True
+            async with self._lifecycle.kept_alive(session):
+                return await take_in(session, config, request_iterator, max_pixels=self._max_pixels)
+
         try:
-            return await self._append_frames(request_iterator)
+            first = await anext(aiter(request_iterator), None)
+            if first is None or first.WhichOneof("content") != "config":
+                raise InvalidRequest("the configuration comes first", field="config")
+            config = first.config
+            session = self._lifecycle.get(config.session_id)
+            key = config.idempotency_key
+            try:
+                answer = await session.answers.once(key, config, once, field="config.idempotency_key")
+            except InvalidRequest:
+                if is_read or not key:
+                    raise
+                # It waited for an upload that broke: this one is whole.
+                answer = await session.answers.once(key, config, once, field="config.idempotency_key")
+            if not is_read:
+                await read_out(request_iterator, context.time_remaining())
+            return answer
         except MaskmeshError:
-            remaining = context.time_remaining()
-            await _read_out(
-                request_iterator,
-                READ_OUT_SECONDS if remaining is None else min(READ_OUT_SECONDS, remaining / 2),
-            )
+            await read_out(request_iterator, context.time_remaining())
             raise
-
-    async def _append_frames(
-        self, request_iterator: AsyncIterator[segmentation_pb2.AppendFramesRequest]
-    ) -> segmentation_pb2.AppendFramesResponse:
-        first = await anext(aiter(request_iterator), None)
-        if first is None or first.WhichOneof("content") != "config":
-            raise InvalidRequest("the configuration comes first", field="config")
-        session = self._session(first.config.session_id)
-        renewal = asyncio.ensure_future(self._keep_alive(session))
-        try:
-            async with session.appending:
-                first_frame = await self._add_frames(session, request_iterator)
-        finally:
-            renewal.cancel()
-        return segmentation_pb2.AppendFramesResponse(
-            first_frame_index=first_frame,
-            num_frames=session.frames.num_frames,
-            width=session.frames.width,
-            height=session.frames.height,
-            frames_per_second=session.frames.frames_per_second,
-        )
-
-    async def _add_frames(
-        self,
-        session: GatewaySession,
-        requests: AsyncIterator[segmentation_pb2.AppendFramesRequest],
-    ) -> int:
-        """Take in all frames of a call or none; returns the index of the first.
-
-        The session's one thread does it step by step, so a caller who leaves interrupts no step, and what
-        is dropped then is dropped after the step.
-        """
-        addition = Addition(session.frames)
-        try:
-            async for request in requests:
-                match request.WhichOneof("content"):
-                    case "frame":
-                        image = wire.image_from_proto(
-                            request.frame, field="frame", max_pixels=self._max_pixels
-                        )
-                        await session.frames.on_thread(addition.add_frame, image)
-                    case "video_chunk":
-                        await session.frames.on_thread(addition.add_video_chunk, request.video_chunk)
-                    case "finish":
-                        return await session.frames.on_thread(addition.commit)
-                    case _:
-                        raise InvalidRequest("after the configuration come frames", field="content")
-            raise InvalidRequest("the call ended before its last message", field="content")
-        finally:
-            await session.frames.on_thread(addition.close)
-
-    async def _keep_alive(self, session: GatewaySession) -> None:
-        """A long upload is use: keep both leases."""
-        while True:
-            await self._tracker.renew_session(session.session_id)
-            session.renew()
-            await asyncio.sleep(session.ttl_seconds / 3)
 
     async def AddPrompt(self, request: segmentation_pb2.AddPromptRequest, context: Any) -> Any:
         """See the proto."""
-        session = self._session(request.session_id)
-        frames = session.frames
-        frames.check_index(request.frame_index)
-        wire.mask_format_from_proto(request.mask_format)
-        # Before anything is encoded for nothing; the tracker judges it again.
-        wire.prompt_from_proto(request.prompt, width=frames.width, height=frames.height, field="prompt")
-        urgency = Urgency(interactive=True, timeout=context.time_remaining())
-        index = request.frame_index
+        session = self._lifecycle.get(request.session_id)
+        return await self._prompter.prompt(session, request, context.time_remaining())
 
-        async def obtain() -> EmbeddingRef:
-            return (await frame_ref(session, self._encoder, index, urgency)).ref
-
-        async def use(ref: EmbeddingRef) -> types_pb2.ObjectMask:
-            message = tracker_pb2.AddPromptRequest(
-                session_id=session.session_id,
-                frame_index=index,
+    async def ClearPrompts(self, request: segmentation_pb2.ClearPromptsRequest, context: Any) -> Any:
+        """See the proto."""
+        session = self._lifecycle.get(request.session_id)
+        session.frames.check_index(request.frame_index)
+        left = await self._tracker.clear_prompts(
+            tracker_pb2.ClearPromptsRequest(
+                session_id=request.session_id,
+                frame_index=request.frame_index,
                 obj_id=request.obj_id,
-                prompt=request.prompt,
-                clear_previous=request.clear_previous,
-                mask_format=request.mask_format,
-                embedding=wire.ref_to_proto(ref),
-            )
-            return await self._tracker.add_prompt(message, context.time_remaining())
-
-        mask = await with_embedding(
-            obtain,
-            use,
-            partial(session.forget_ref, index),
+                idempotency_key=request.idempotency_key,
+                expected_revision=_expected(request),
+            ),
+            context.time_remaining(),
         )
-        frame = types_pb2.FrameMasks(
-            frame_index=index,
-            objects=[mask],
-            trace_id=current_trace_id(),
-            conditioning=True,
-            width=frames.width,
-            height=frames.height,
-        )
-        return segmentation_pb2.AddPromptResponse(frame=frame)
+        return segmentation_pb2.ClearPromptsResponse(obj_ids=left.obj_ids, revision=left.revision)
 
     async def PropagateVideo(
         self, request: segmentation_pb2.PropagateVideoRequest, context: Any
     ) -> AsyncIterator[segmentation_pb2.PropagateVideoResponse]:
         """See the proto."""
         start_ns = time.time_ns()
-        session = self._session(request.session_id)
-        mask_format = wire.mask_format_from_proto(request.mask_format)
-        start = request.start_frame_index if request.HasField("start_frame_index") else None
-        if start is not None:
-            session.frames.check_index(start, field="start_frame_index")
+        session = self._lifecycle.get(request.session_id)
+        if isinstance(session.frames, FrameRing):
+            raise InvalidRequest("a live session is tracked by its stream", field="session_id")
+        options = wire.mask_options_from_proto(request.mask_options)
+        extent = _extent(request, session)
         propagation = Propagation(
             session,
             self._encoder,
             self._tracker,
             window=self._settings.window,
-            urgency=Urgency(
-                interactive=False,
-                owner=session.session_id,
-                pin_seconds=self._settings.pin_seconds,
-                timeout=context.time_remaining(),
-            ),
+            urgency=self._urgency_ahead(session, context.time_remaining()),
             links=[session.span, trace.get_current_span().get_span_context()],
         )
-        frames = propagation.run(Extent(start, request.max_frames), mask_format, start_ns=start_ns)
+        frames = propagation.run(extent, options, start_ns=start_ns)
         try:
-            async for frame in frames:
-                yield segmentation_pb2.PropagateVideoResponse(frame=frame)
+            # Also for a reader that pauses for longer than the lease.
+            async with self._lifecycle.kept_alive(session):
+                async for found in frames:
+                    yield segmentation_pb2.PropagateVideoResponse(
+                        frame=found.frame, resume_token=found.resume_token
+                    )
         finally:
             await frames.aclose()  # type: ignore[attr-defined]
 
+    async def SegmentStream(
+        self, request_iterator: AsyncIterator[segmentation_pb2.SegmentStreamRequest], context: Any
+    ) -> AsyncIterator[segmentation_pb2.SegmentStreamResponse]:
+        """See the proto."""
+        first = await anext(aiter(request_iterator), None)
+        if first is None or first.WhichOneof("content") != "config":
+            raise InvalidRequest("the configuration comes first", field="config")
+        config = first.config
+        options = wire.mask_options_from_proto(config.mask_options, field="config.mask_options")
+        if config.overload not in segmentation_pb2.OverloadPolicy.values():
+            raise InvalidRequest(f"unknown policy {config.overload}", field="config.overload")
+        resumes = None
+        if config.resume_token:
+            resumes = ResumePoint.parse(config.resume_token, field="config.resume_token")
+            session = self._lifecycle.get(resumes.session_id)
+        else:
+            session = await self._lifecycle.create(
+                config.ttl.ToNanoseconds() / 1e9, live=True, field="config.ttl"
+            )
+        if not isinstance(session.frames, FrameRing):
+            raise InvalidRequest("the session is not live", field="config.resume_token")
+        stream = LiveStream(
+            session,
+            self._encoder,
+            self._tracker,
+            options=options,
+            skips=config.overload == segmentation_pb2.OVERLOAD_POLICY_SKIP,
+            window=self._settings.live_window,
+            max_pixels=self._max_pixels,
+            urgency=self._urgency_ahead(session, None),
+            links=[session.span, trace.get_current_span().get_span_context()],
+        )
+        started = segmentation_pb2.StreamStarted(
+            session_id=session.session_id,
+            model=wire.model_info_to_proto(self.model),
+            window=self._settings.live_window,
+        )
+        started.ttl.FromNanoseconds(int(session.ttl_seconds * 1e9))
+        answers = stream.run(request_iterator, started, resumes)
+        try:
+            async with self._lifecycle.kept_alive(session):
+                async for answer in answers:
+                    yield answer
+        finally:
+            await answers.aclose()  # type: ignore[attr-defined]
+        if stream.is_finished:
+            with contextlib.suppress(SessionNotFound):
+                await self._lifecycle.delete(session.session_id)
+
+    def _urgency_ahead(self, session: GatewaySession, timeout: float | None) -> Urgency:
+        return Urgency(
+            interactive=False,
+            owner=session.session_id,
+            pin_seconds=self._settings.pin_seconds,
+            timeout=timeout,
+        )
+
     async def RemoveObject(self, request: segmentation_pb2.RemoveObjectRequest, context: Any) -> Any:
         """See the proto."""
-        session = self._session(request.session_id)
-        left = await self._tracker.remove_object(session.session_id, request.obj_id)
-        return segmentation_pb2.RemoveObjectResponse(obj_ids=left)
+        self._lifecycle.get(request.session_id)
+        left = await self._tracker.remove_object(
+            tracker_pb2.RemoveObjectRequest(
+                session_id=request.session_id,
+                obj_id=request.obj_id,
+                idempotency_key=request.idempotency_key,
+                expected_revision=_expected(request),
+            ),
+            context.time_remaining(),
+        )
+        return segmentation_pb2.RemoveObjectResponse(obj_ids=left.obj_ids, revision=left.revision)
 
     async def ResetSession(self, request: segmentation_pb2.ResetSessionRequest, context: Any) -> Any:
         """See the proto."""
-        session = self._session(request.session_id)
-        await self._tracker.reset_session(session.session_id)
-        return segmentation_pb2.ResetSessionResponse()
+        self._lifecycle.get(request.session_id)
+        reset = await self._tracker.reset_session(
+            tracker_pb2.ResetSessionRequest(
+                session_id=request.session_id,
+                idempotency_key=request.idempotency_key,
+                expected_revision=_expected(request),
+            ),
+            context.time_remaining(),
+        )
+        return segmentation_pb2.ResetSessionResponse(revision=reset.revision)
 
     async def DeleteSession(self, request: segmentation_pb2.DeleteSessionRequest, context: Any) -> Any:
         """See the proto."""
-        self._session(request.session_id)
-        await self._sessions.delete(request.session_id)
-        await self._free(request.session_id)
-        return segmentation_pb2.DeleteSessionResponse()
 
-    def _session(self, session_id: str) -> GatewaySession:
-        trace.get_current_span().set_attribute(telemetry.SESSION_ID, session_id)
-        return self._sessions.get(session_id)
+        async def once() -> segmentation_pb2.DeleteSessionResponse:
+            await self._lifecycle.delete(request.session_id)
+            return segmentation_pb2.DeleteSessionResponse()
 
-    async def _free(self, session_id: str) -> None:
-        """Free what a session that is over holds in the other services; they would in time."""
-        for free in (
-            lambda: self._tracker.delete_session(session_id),
-            lambda: self._encoder.unpin(session_id, []),
-        ):
-            try:
-                await free()
-            except SessionNotFound:
-                pass
-            except (MaskmeshError, grpc.RpcError) as error:
-                logger.warning("session %s is not freed everywhere: %s", session_id, error)
+        return await self._answers.once(request.idempotency_key, request, once)
 
-    async def _sweep(self) -> None:
-        while True:
-            await asyncio.sleep(SWEEP_SECONDS)
-            for session_id in await self._sessions.expired():
-                logger.info("session %s expired", session_id)
-                await self._free(session_id)
+
+def _expected(request: Any) -> int | None:
+    return request.expected_revision if request.HasField("expected_revision") else None
+
+
+def _extent(request: segmentation_pb2.PropagateVideoRequest, session: GatewaySession) -> Extent | ResumePoint:
+    """Which frames a propagation is about.  Raises InvalidRequest."""
+    reverse = session_wire.reverse_from_proto(request.direction)
+    start = request.start_frame_index if request.HasField("start_frame_index") else None
+    if request.resume_token:
+        for field in ("start_frame_index", "max_frames", "direction"):
+            if request.HasField(field) if field == "start_frame_index" else getattr(request, field):
+                raise InvalidRequest("a token says it already", field=field)
+        return ResumePoint.parse(request.resume_token, session_id=session.session_id)
+    if start is not None:
+        session.frames.check_index(start, field="start_frame_index")
+    return Extent(start, request.max_frames, reverse)
 
 
 def _check_image_prompts(request: segmentation_pb2.SegmentImageRequest) -> None:
@@ -346,6 +380,7 @@ async def _wait_for(model: Callable[[], Awaitable[ModelInfo]]) -> ModelInfo:
 
 def make_service(settings: GatewaySettings) -> Service:
     """The gateway as a service to run."""
+    bound_arenas()
     servicer = SegmentationServicer(settings)
 
     def register(server: grpc.aio.Server) -> None:
@@ -358,19 +393,3 @@ def make_service(settings: GatewaySettings) -> Service:
         start=servicer.start,
         close=servicer.close,
     )
-
-
-async def _read_out(requests: AsyncIterator[Any], seconds: float) -> None:
-    """Let a caller finish what it is sending, and drop it.
-
-    An answer that overtakes messages on their way is lost on gRPC's own client for asyncio: the failure
-    of the write takes the place of the reason.
-    """
-    messages = aiter(requests)
-    try:
-        async with asyncio.timeout(seconds):
-            while True:
-                async with asyncio.timeout(PAUSE_SECONDS):
-                    await anext(messages)
-    except (TimeoutError, StopAsyncIteration):
-        pass  # nothing more is coming, or too much: then the reason may be lost

@@ -1,18 +1,51 @@
 """Sessions as the gateway sees them: frames, where their embeddings are, and a lease."""
 
 import asyncio
+import contextlib
 import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import grpc
 from opentelemetry.trace import SpanContext
 
-from gateway.frame_store import FrameLimits, FrameReader, FrameStore
-from maskmesh.errors import ResourceExhausted, SessionNotFound
+from gateway.frame_ring import FrameRing
+from gateway.frame_store import FrameLimits, FrameStore
+from gateway.frames import FrameReader, Frames
+from maskmesh.errors import MaskmeshError, ResourceExhausted, SessionBusy, SessionNotFound
+from maskmesh.idempotency import Answers
 from maskmesh.types import EmbeddingRef, Image
 
 # A reference is small, but a video is long: of older frames, the encoder is asked again.
 MAX_REFS = 10_000
+
+
+class OpenStream(ABC):
+    """What holds a session's one place for a stream of frames."""
+
+    interruption: MaskmeshError | None = None
+    """Why it was interrupted."""
+
+    def interrupt(self, error: MaskmeshError) -> None:
+        """End the stream with an error, whatever it waits for: another one takes its place."""
+        self.interruption = error
+        self.stop(error)
+
+    @contextlib.contextmanager
+    def explained(self) -> Iterator[None]:
+        """Raise why the stream was interrupted in place of what came of it."""
+        try:
+            yield
+        except (MaskmeshError, grpc.RpcError):
+            if self.interruption is not None:
+                raise self.interruption from None
+            raise
+
+    @abstractmethod
+    def stop(self, error: MaskmeshError) -> None:
+        """Stop what is under way, and raise the error as soon as somebody waits for a frame."""
 
 
 @dataclass(slots=True, eq=False)
@@ -21,18 +54,39 @@ class GatewaySession:
 
     session_id: str
     ttl_seconds: float
-    frames: FrameStore
+    frames: Frames
     span: SpanContext
     """The call that created the session, to which the traces of its frames are linked."""
     refs: dict[int, EmbeddingRef] = field(default_factory=dict)
     """Embeddings that were made of its frames, by frame index; they may be gone by now."""
     appending: asyncio.Lock = field(default_factory=asyncio.Lock)
+    answers: Answers = field(default_factory=Answers)
+    """To uploads that came with an idempotency key."""
     expires: float = 0.0
     _reader: FrameReader | None = None
+    _stream: OpenStream | None = None
 
     def renew(self) -> None:
         """Begin the lease anew."""
         self.expires = time.monotonic() + self.ttl_seconds
+
+    @contextlib.contextmanager
+    def streaming(self, stream: OpenStream, *, takes_over: bool) -> Iterator[None]:
+        """Hold the session's one place for a stream of frames.
+
+        Raises SessionBusy where it is taken; a stream that ``takes_over`` ends the one that is there, which
+        may not know yet that its client has gone.
+        """
+        if self._stream is not None:
+            if not takes_over:
+                raise SessionBusy("the session is already propagating", session_id=self.session_id)
+            self._stream.interrupt(SessionBusy("another stream resumed", session_id=self.session_id))
+        self._stream = stream
+        try:
+            yield
+        finally:
+            if self._stream is stream:
+                self._stream = None
 
     async def read(self, frame_index: int) -> Image:
         """One frame, for a click; propagations have readers of their own."""
@@ -50,8 +104,14 @@ class GatewaySession:
         """After the embedding of a frame turned out to be gone."""
         self.refs.pop(frame_index, None)
 
+    def holds(self, stream: OpenStream) -> bool:
+        """Whether a stream has the session's place still."""
+        return self._stream is stream
+
     async def close(self) -> None:
-        """Delete the frames."""
+        """End what is under way, and delete the frames."""
+        if self._stream is not None:
+            self._stream.interrupt(SessionNotFound("the session has ended", session_id=self.session_id))
         if self._reader is not None:
             self._reader.close()
         await self.frames.close()
@@ -73,9 +133,12 @@ class GatewaySessions:
                 f"{self._max_sessions} sessions are open", resource="sessions", retry_seconds=5.0
             )
 
-    def create(self, session_id: str, ttl_seconds: float, span: SpanContext) -> GatewaySession:
-        """Begin a session."""
-        frames = FrameStore(session_id, self._folder, self._limits)
+    def create(
+        self, session_id: str, ttl_seconds: float, span: SpanContext, *, live: bool = False
+    ) -> GatewaySession:
+        """Begin a session.  Raises ResourceExhausted."""
+        self.check_room()
+        frames = FrameRing() if live else FrameStore(session_id, self._folder, self._limits)
         session = GatewaySession(session_id, ttl_seconds, frames, span)
         session.renew()
         self._sessions[session_id] = session
@@ -89,18 +152,15 @@ class GatewaySessions:
         session.renew()
         return session
 
-    async def delete(self, session_id: str) -> None:
-        """End a session and delete its frames.  Raises SessionNotFound."""
-        self.get(session_id)
-        await self._sessions.pop(session_id).close()
+    async def end(self, session: GatewaySession) -> None:
+        """End a session and delete its frames."""
+        if self._sessions.pop(session.session_id, None) is not None:
+            await session.close()
 
-    async def expired(self) -> list[str]:
-        """Sessions whose leases are over; they are ended and named."""
+    def expired(self) -> list[GatewaySession]:
+        """Sessions whose leases are over."""
         now = time.monotonic()
-        over = [i for i, s in self._sessions.items() if s.expires <= now]
-        for session_id in over:
-            await self._sessions.pop(session_id).close()
-        return over
+        return [s for s in self._sessions.values() if s.expires <= now]
 
     async def close(self) -> None:
         """End all sessions."""

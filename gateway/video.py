@@ -10,7 +10,7 @@ import numpy as np
 from av.video.stream import VideoStream
 
 from maskmesh.errors import InvalidVideo, ResourceExhausted
-from maskmesh.types import ByteArray
+from maskmesh.masks import ByteArray
 from maskmesh.wire import check_pixels
 
 FIELD = "video_chunk"
@@ -23,6 +23,10 @@ _OPTIONS = {"format_whitelist": _CONTAINERS, "protocol_whitelist": "file"}
 
 # Up to so many frames ahead are decoded and passed over; beyond, a seek to a key frame is cheaper.
 PASS_OVER = 12
+
+# In reverse so much is decoded at once.
+REVERSE_BYTES = 64 * 2**20
+MAX_REVERSE_FRAMES = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +153,32 @@ class VideoReader:
         wanted = self._index.times[frame_index]
         frame = next((f for f in self._frames if f.pts is None or f.pts >= wanted), None)
         return frame if frame is not None and frame.pts == wanted else None
+
+
+class ReverseVideoReader(VideoReader):
+    """Decodes frames from the end to the beginning.
+
+    Videos decode forward only: a stretch of frames is decoded at once and kept until it has been read.
+    """
+
+    def __init__(self, path: Path, index: VideoIndex) -> None:
+        super().__init__(path, index)
+        frame_bytes = index.width * index.height * 3
+        self._block_length = min(max(REVERSE_BYTES // frame_bytes, 2), MAX_REVERSE_FRAMES)
+        self._block: dict[int, ByteArray] = {}
+
+    def read(self, frame_index: int) -> ByteArray:
+        """See VideoReader."""
+        if frame_index not in self._block:
+            first = max(frame_index - self._block_length + 1, 0)
+            self._block = {}
+            for index in range(first, frame_index + 1):
+                try:
+                    self._block[index] = super().read(index)
+                except InvalidVideo:
+                    if index == frame_index:
+                        raise  # else it may never be asked for
+        return self._block.pop(frame_index)
 
 
 def _open(path: Path) -> Any:

@@ -1,7 +1,8 @@
 """maskmesh: promptable image and video segmentation as a mesh of gRPC services."""
 
-from maskmesh.client import AsyncClient, VideoSession
+from maskmesh.client import AsyncClient
 from maskmesh.errors import (
+    Conflict,
     EmbeddingNotFound,
     FailedPrecondition,
     FrameOutOfMemory,
@@ -16,32 +17,40 @@ from maskmesh.errors import (
     NotFound,
     NothingPrompted,
     ObjectNotFound,
+    PromptNotFound,
     ResourceExhausted,
     SessionBusy,
     SessionNotFound,
     Unavailable,
 )
-from maskmesh.types import (
-    Box,
-    FrameMasks,
-    ImageMasks,
+from maskmesh.history import ClearRecord, FrameRange, HistoryEntry, PromptRecord, SessionObject, SessionState
+from maskmesh.live_client import LiveResult, LiveStream
+from maskmesh.masks import (
     LowResLogits,
     MaskFormat,
-    ModelInfo,
-    ObjectMask,
-    Point,
-    Prompt,
+    MaskOptions,
+    MaskSpace,
+    PackedMask,
+    PngMask,
     RleMask,
 )
+from maskmesh.sync_client import Client, SyncLiveStream, SyncVideoSession
+from maskmesh.types import Box, FrameMasks, ImageMasks, ModelInfo, ObjectMask, Point, Prompt
 from maskmesh.version import __version__
+from maskmesh.video_session import VideoSession
 
 __all__ = [
     "AsyncClient",
     "Box",
+    "ClearRecord",
+    "Client",
+    "Conflict",
     "EmbeddingNotFound",
     "FailedPrecondition",
     "FrameMasks",
     "FrameOutOfMemory",
+    "FrameRange",
+    "HistoryEntry",
     "ImageMasks",
     "ImageTooLarge",
     "InternalError",
@@ -49,8 +58,12 @@ __all__ = [
     "InvalidPrompt",
     "InvalidRequest",
     "InvalidVideo",
+    "LiveResult",
+    "LiveStream",
     "LowResLogits",
     "MaskFormat",
+    "MaskOptions",
+    "MaskSpace",
     "MaskmeshError",
     "ModelInfo",
     "ModelMismatch",
@@ -58,12 +71,20 @@ __all__ = [
     "NothingPrompted",
     "ObjectMask",
     "ObjectNotFound",
+    "PackedMask",
+    "PngMask",
     "Point",
     "Prompt",
+    "PromptNotFound",
+    "PromptRecord",
     "ResourceExhausted",
     "RleMask",
     "SessionBusy",
     "SessionNotFound",
+    "SessionObject",
+    "SessionState",
+    "SyncLiveStream",
+    "SyncVideoSession",
     "Unavailable",
     "VideoSession",
     "__version__",

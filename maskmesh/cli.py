@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 from rich import box
 from rich.console import Console
 from rich.markup import escape
@@ -16,10 +17,12 @@ from rich.table import Table
 
 from maskmesh.client import AsyncClient
 from maskmesh.errors import InvalidRequest, MaskmeshError
+from maskmesh.media import LiveSource
 from maskmesh.mesh import LocalMesh, MeshError, MeshOptions
 from maskmesh.prompt_options import PromptCommand, PromptsByObject
 from maskmesh.report import Report, choose_frame, make_report
 from maskmesh.segment import Job, say_model, segment
+from maskmesh.stream import StreamJob, check_job, stream
 from maskmesh.version import __version__
 
 console = Console(stderr=True, highlight=False)
@@ -109,6 +112,61 @@ def segment_command(
     _run(
         _with_gateway(
             lambda target: segment(job, target, console), endpoint, MeshOptions(**options), verbose=verbose
+        )
+    )
+
+
+@main.command(name="stream", cls=PromptCommand)
+@click.argument("source")
+@_MODEL
+@_CHECKPOINT
+@_IMAGE_SIZE
+@_DEVICE
+@_THREADS
+@click.option("--endpoint", help="Gateway to use; without one a mesh is started for this run.")
+@click.option("--max-frames", default=0, help="Largest number of frames to send; 0 means all.")
+@click.option(
+    "--skip/--wait",
+    default=None,
+    help="Whether frames are left out that come too fast; by default those of cameras and addresses are.",
+)
+@click.option("--paced", is_flag=True, help="Send the frames of a file at its own rate.")
+@click.option("-o", "--output", type=_FILE, help="Overlay to write.")
+@click.option("--masks", type=_FILE, help="Masks to write (JSON lines, COCO RLE).")
+@click.option("--verbose", is_flag=True, help="Show the log of the mesh that is started.")
+def stream_command(
+    *,
+    source: str,
+    prompts: PromptsByObject,
+    endpoint: str | None,
+    max_frames: int,
+    skip: bool | None,
+    paced: bool,
+    output: Path | None,
+    masks: Path | None,
+    verbose: bool,
+    **options: Any,
+) -> None:
+    """Track objects through live video.
+
+    SOURCE is a file, a camera (/dev/video0) or an address (rtsp://...).  Prompts belong to the --object and
+    --frame before them, as in segment; frames count from 0 as they are sent:
+
+        maskmesh stream rtsp://camera/1 --point 480,270 --object 2 --frame 100 --box 100,80,300,240
+    """
+    if not prompts:
+        raise click.UsageError("at least one --point or --box is needed")
+    try:
+        opened = LiveSource(source)
+    except OSError as error:
+        raise click.ClickException(str(error)) from error
+    job = StreamJob(
+        opened, prompts, max_frames, opened.is_live if skip is None else skip, paced, output, masks
+    )
+    check_job(job)
+    _run(
+        _with_gateway(
+            lambda target: stream(job, target, console), endpoint, MeshOptions(**options), verbose=verbose
         )
     )
 
@@ -230,6 +288,7 @@ async def _with_gateway(
 ) -> None:
     """Do work with the gateway at ``endpoint``, or with a mesh that lives as long as the work."""
     if endpoint is not None:
+        _refuse_model_options()
         await work(endpoint)
         return
     log: Callable[[str, str], None] | None = _log if verbose else None
@@ -239,6 +298,17 @@ async def _with_gateway(
         await work(mesh.endpoint)
     finally:
         await mesh.stop()
+
+
+def _refuse_model_options() -> None:
+    """A mesh that is running has its model; to pass over what was asked for would mislead."""
+    context = click.get_current_context()
+    for name in ("model", "checkpoint", "image_size", "device", "threads"):
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            option = name.replace("_", "-")
+            raise click.UsageError(
+                f"--{option} is for a mesh that is started; that at --endpoint has its own"
+            )
 
 
 def _print_report(made: Report) -> None:

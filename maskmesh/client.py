@@ -9,53 +9,45 @@
 Errors of the server are raised as the classes of :mod:`maskmesh.errors`.
 """
 
-import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+import contextlib
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeAlias
-
-import numpy as np
+from typing import Self
 
 from maskmesh import wire
 from maskmesh.channels import open_channel
 from maskmesh.errors import SessionNotFound, raising_ours
-from maskmesh.interceptors import TRACE_ID_KEY
+from maskmesh.images import ImageLike, as_image
+from maskmesh.interceptors import TRACE_ID_KEY, trace_metadata
+from maskmesh.live_client import LiveStream, OnRejected
+from maskmesh.masks import MaskOptions
 from maskmesh.types import (
-    BoolArray,
-    Box,
-    ByteArray,
-    EncodedImage,
-    FrameMasks,
-    Image,
     ImageMasks,
-    MaskFormat,
-    ModelInfo,
     ObjectMask,
-    Point,
     Prompt,
-    RawImage,
-    RleMask,
 )
 from maskmesh.v1 import segmentation_pb2, segmentation_pb2_grpc
+from maskmesh.video_session import DEFAULT_MASKS, VideoSession, new_key
 
 MAX_MESSAGE_BYTES = 64 * 2**20
-CHUNK_BYTES = 2**20
 
-ImageLike: TypeAlias = ByteArray | bytes | Path | str
-"""Pixels [height, width, 3] (uint8, RGB), the bytes of a JPEG or PNG file, or a path to one."""
+# Results of a live stream that were received and not asked for yet; beyond, nothing more is received.
+LIVE_RESULTS = 1  # what is shown is to be new
+WAITING_RESULTS = 64
 
 
 class AsyncClient:
     """A connection to a gateway.  Connects when it is first used.
 
-    ``timeout`` is the deadline in seconds of every call but PropagateVideo and AppendFrames, None for none.
+    ``timeout`` is the deadline in seconds of every call but PropagateVideo, SegmentStream and AppendFrames,
+    None for none.  A call that finds the gateway out of reach is made again for a second or two; calls that
+    change something carry a key of their own, so that nothing is done twice.
     """
 
     def __init__(self, endpoint: str, *, timeout: float | None = None) -> None:
-        self._channel = open_channel(endpoint, max_message_bytes=MAX_MESSAGE_BYTES)
+        self._channel = open_channel(endpoint, max_message_bytes=MAX_MESSAGE_BYTES, retries=True)
         self._stub = segmentation_pb2_grpc.SegmentationServiceStub(self._channel)
         self._timeout = timeout
 
@@ -80,7 +72,7 @@ class AsyncClient:
         prompts: Mapping[int, Prompt],
         *,
         multimask_output: bool = False,
-        mask_format: MaskFormat = MaskFormat.COCO_RLE,
+        mask_options: MaskOptions = DEFAULT_MASKS,
     ) -> ImageMasks:
         """Segment objects on one image; ``prompts`` by ``obj_id``.
 
@@ -88,9 +80,9 @@ class AsyncClient:
         Raises InvalidImage, ImageTooLarge, InvalidPrompt.
         """
         request = segmentation_pb2.SegmentImageRequest(
-            image=wire.image_to_proto(_image(image)),
+            image=wire.image_to_proto(as_image(image)),
             multimask_output=multimask_output,
-            mask_format=wire.mask_format_to_proto(mask_format),
+            mask_options=wire.mask_options_to_proto(mask_options),
         )
         for obj_id, prompt in prompts.items():
             request.prompts.add(obj_id=obj_id, prompt=wire.prompt_to_proto(prompt))
@@ -106,7 +98,7 @@ class AsyncClient:
 
         ``ttl`` is how long it may stay unused; the server may shorten it.
         """
-        request = segmentation_pb2.CreateSessionRequest()
+        request = segmentation_pb2.CreateSessionRequest(idempotency_key=new_key())
         if ttl is not None:
             request.ttl.FromTimedelta(ttl)
         with raising_ours():
@@ -114,6 +106,13 @@ class AsyncClient:
             response = await call
             metadata = dict(await call.trailing_metadata() or ())
         return VideoSession(self._stub, response, str(metadata.get(TRACE_ID_KEY, "")), self._timeout)
+
+    async def attach(self, session_id: str) -> VideoSession:
+        """A session that somebody else began, or this process before.  Raises SessionNotFound."""
+        request = segmentation_pb2.GetSessionRequest(session_id=session_id)
+        with raising_ours():
+            response = await self._stub.GetSession(request, timeout=self._timeout)
+        return VideoSession(self._stub, response, "", self._timeout)
 
     @asynccontextmanager
     async def session(self, *, ttl: timedelta | None = None) -> AsyncIterator["VideoSession"]:
@@ -127,166 +126,41 @@ class AsyncClient:
             except SessionNotFound:
                 pass  # it expired, or was deleted already
 
-
-class VideoSession:
-    """One video and the objects in it.  Made by :meth:`AsyncClient.session`."""
-
-    def __init__(
-        self,
-        stub: Any,
-        created: segmentation_pb2.CreateSessionResponse,
-        trace_id: str,
-        timeout: float | None,
-    ) -> None:
-        self._stub = stub
-        self._timeout = timeout
-        self.session_id: str = created.session_id
-        self.ttl: timedelta = created.ttl.ToTimedelta()
-        """How long it may stay unused, as the server decided."""
-        self.model: ModelInfo = wire.model_info_from_proto(created.model)
-        self.trace_id = trace_id
-        """The trace to which those of its frames are linked."""
-        self.num_frames = 0
-        self.width = 0
-        self.height = 0
-        self.frames_per_second = 0.0
-
-    async def append_video(self, video: bytes | Path | str) -> int:
-        """Send a video file, by path or as bytes; returns the number of its frames.
-
-        Raises InvalidVideo where it cannot be read, InvalidRequest where the session has frames already.
-        """
-        if isinstance(video, bytes):
-            chunks: Iterable[bytes] = (
-                video[i : i + CHUNK_BYTES] for i in range(0, max(len(video), 1), CHUNK_BYTES)
-            )
-        else:
-            chunks = _file_chunks(Path(video))
-        return await self._append(segmentation_pb2.AppendFramesRequest(video_chunk=chunk) for chunk in chunks)
-
-    async def append_frames(self, frames: Iterable[ImageLike]) -> int:
-        """Send images, all of one size; returns the number of frames in the session.
-
-        Raises InvalidImage, ImageTooLarge, InvalidRequest; nothing is added then.
-        """
-        return await self._append(
-            segmentation_pb2.AppendFramesRequest(frame=wire.image_to_proto(_image(frame))) for frame in frames
-        )
-
-    async def add_prompt(
-        self,
-        frame_index: int,
-        obj_id: int,
-        *,
-        points: Sequence[Point | Sequence[float]] = (),
-        box: Box | Sequence[float] | None = None,
-        mask: BoolArray | RleMask | None = None,
-        clear_previous: bool = False,
-        mask_format: MaskFormat = MaskFormat.COCO_RLE,
-    ) -> FrameMasks:
-        """Say where an object is on a frame; returns its mask there.
-
-        points: (x, y), or (x, y, label) with 1 for positive and 0 for negative, in pixels of the frame.
-        box: (x0, y0, x1, y1).  mask: [height, width], bool, of the frame's size.  Points add up over
-        calls; ``clear_previous`` starts over.  Raises InvalidPrompt, InvalidRequest, FrameOutOfMemory.
-        """
-        prompt = Prompt.of(points=points, box=box, mask=mask)
-        request = segmentation_pb2.AddPromptRequest(
-            session_id=self.session_id,
-            frame_index=frame_index,
-            obj_id=obj_id,
-            prompt=wire.prompt_to_proto(prompt),
-            clear_previous=clear_previous,
-            mask_format=wire.mask_format_to_proto(mask_format),
-        )
-        with raising_ours():
-            response = await self._stub.AddPrompt(request, timeout=self._timeout)
-        return wire.frame_masks_from_proto(response.frame)
-
-    async def propagate(
+    @asynccontextmanager
+    async def stream(
         self,
         *,
-        start_frame_index: int | None = None,
-        max_frames: int = 0,
-        mask_format: MaskFormat = MaskFormat.COCO_RLE,
-        timeout: float | None = None,
-    ) -> AsyncIterator[FrameMasks]:
-        """Track all objects forward, frame by frame.
+        skip: bool = False,
+        mask_options: MaskOptions = DEFAULT_MASKS,
+        ttl: timedelta | None = None,
+        resume_token: str = "",
+        on_rejected: OnRejected | None = None,
+    ) -> AsyncIterator[LiveStream]:
+        """A live stream, whose session is deleted at the end; what is under way then is dropped.
 
-        ``start_frame_index`` None means the first prompted frame, ``max_frames`` 0 all.  Leaving the loop
-        stops the server.  Raises NothingPrompted, SessionBusy, InvalidRequest.
+        Where it ends by an exception, or by :meth:`LiveStream.leave`, the session stays for its ``ttl``.
+        With ``skip`` frames are left out that come faster than they are tracked, as for a camera; without
+        it :meth:`LiveStream.send` waits.  ``ttl`` is how long the session stays after the stream broke;
+        ``resume_token`` of its last result goes on with it.  ``on_rejected`` is told of frames that cannot
+        be used.
         """
-        request = segmentation_pb2.PropagateVideoRequest(
-            session_id=self.session_id,
-            start_frame_index=start_frame_index,
-            max_frames=max_frames,
-            mask_format=wire.mask_format_to_proto(mask_format),
+        config = segmentation_pb2.StreamConfig(
+            mask_options=wire.mask_options_to_proto(mask_options),
+            overload=segmentation_pb2.OVERLOAD_POLICY_SKIP if skip else segmentation_pb2.OVERLOAD_POLICY_WAIT,
+            resume_token=resume_token,
         )
-        call = self._stub.PropagateVideo(request, timeout=timeout)
+        if ttl is not None:
+            config.ttl.FromTimedelta(ttl)
+        results = LIVE_RESULTS if skip else WAITING_RESULTS
+        call = self._stub.SegmentStream(metadata=trace_metadata())
+        stream = LiveStream(call, on_rejected, max_results=results)
         try:
-            with raising_ours():
-                async for response in call:
-                    yield wire.frame_masks_from_proto(response.frame)
-        finally:
-            call.cancel()
-
-    async def remove_object(self, obj_id: int) -> list[int]:
-        """Forget one object; returns those that remain.  Raises ObjectNotFound."""
-        request = segmentation_pb2.RemoveObjectRequest(session_id=self.session_id, obj_id=obj_id)
-        with raising_ours():
-            response = await self._stub.RemoveObject(request, timeout=self._timeout)
-        return list(response.obj_ids)
-
-    async def reset(self) -> None:
-        """Forget all objects; the frames stay."""
-        request = segmentation_pb2.ResetSessionRequest(session_id=self.session_id)
-        with raising_ours():
-            await self._stub.ResetSession(request, timeout=self._timeout)
-
-    async def delete(self) -> None:
-        """End the session.  Raises SessionNotFound where it is over already."""
-        request = segmentation_pb2.DeleteSessionRequest(session_id=self.session_id)
-        with raising_ours():
-            await self._stub.DeleteSession(request, timeout=self._timeout)
-
-    async def _append(self, contents: Iterable[segmentation_pb2.AppendFramesRequest]) -> int:
-        config = segmentation_pb2.AppendFramesConfig(session_id=self.session_id)
-        finish = segmentation_pb2.AppendFramesFinish()
-        call = self._stub.AppendFrames()
-        try:
-            with raising_ours():
-                try:
-                    await call.write(segmentation_pb2.AppendFramesRequest(config=config))
-                    for content in contents:
-                        await call.write(content)
-                    await call.write(segmentation_pb2.AppendFramesRequest(finish=finish))
-                    await call.done_writing()
-                except asyncio.InvalidStateError:
-                    pass  # the server ended the call early: its answer says why
-                response = await call
-        finally:
-            call.cancel()  # where it is not over yet, nothing is added
-        self.num_frames = response.num_frames
-        self.width, self.height = response.width, response.height
-        self.frames_per_second = response.frames_per_second
-        return self.num_frames
-
-
-def _image(image: ImageLike) -> Image:
-    if isinstance(image, np.ndarray):
-        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-            raise ValueError(f"pixels are [height, width, 3] uint8, got {list(image.shape)} {image.dtype}")
-        return RawImage(image)
-    if isinstance(image, bytes):
-        return EncodedImage(image)
-    return EncodedImage(Path(image).read_bytes())
-
-
-def _file_chunks(path: Path) -> Iterable[bytes]:
-    with path.open("rb") as file:
-        empty = True
-        while chunk := file.read(CHUNK_BYTES):
-            empty = False
-            yield chunk
-        if empty:
-            yield b""
+            await stream.open(config)
+            yield stream
+        except BaseException:
+            await stream.leave()
+            raise
+        if not stream.was_left:
+            await stream.leave()
+            with contextlib.suppress(SessionNotFound):  # it came to its end
+                await (await self.attach(stream.session_id)).delete()

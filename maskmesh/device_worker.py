@@ -72,6 +72,7 @@ class DeviceWorker:
         recorder: telemetry.StageRecorder | None = None,
         ticket: Ticket | None = None,
         since_ns: int | None = None,
+        continues: bool = False,
     ) -> T:
         """Run ``function`` on the thread and return what it returns.
 
@@ -79,7 +80,8 @@ class DeviceWorker:
         else when it is over: whatever lock the caller holds is held for as long as the work runs.
         Waiting is recorded as ``queue`` stages: for the device, from ``since_ns`` where the work was ready
         earlier, and for the event loop to take the result.
-        Raises ResourceExhausted at once where too much is waiting.
+        Raises ResourceExhausted at once where too much is waiting, unless the work ``continues`` what has
+        begun and must not be left half done.
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
@@ -101,7 +103,7 @@ class DeviceWorker:
         with self._changed:
             if self._closed:
                 raise RuntimeError("the worker is closed")
-            if len(self._jobs) >= self._max_queue:
+            if len(self._jobs) >= self._max_queue and not continues:
                 raise ResourceExhausted("too much work is waiting", resource="queue")
             self._jobs.append(_Job(ticket or Ticket(), run))
             self._changed.notify()

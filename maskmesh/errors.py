@@ -9,12 +9,14 @@
     +-- NotFound
     |   +-- SessionNotFound
     |   +-- ObjectNotFound
+    |   +-- PromptNotFound
     |   +-- EmbeddingNotFound       between the services only
     +-- FailedPrecondition
     |   +-- NothingPrompted
     |   +-- ModelMismatch
     |   +-- SessionBusy
     |   +-- FrameOutOfMemory
+    +-- Conflict                    somebody else was faster
     +-- ResourceExhausted           carries a hint when to retry
     +-- Unavailable
     +-- InternalError               the text is in the server's log only
@@ -26,7 +28,7 @@ class again.  Source of the form: google.rpc error details (AIP-193).
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 import grpc
@@ -109,6 +111,12 @@ class ObjectNotFound(NotFound):
     reason = error_reason_pb2.ERROR_REASON_OBJECT_NOT_FOUND
 
 
+class PromptNotFound(NotFound):
+    """Nothing was said of the object on that frame."""
+
+    reason = error_reason_pb2.ERROR_REASON_PROMPT_NOT_FOUND
+
+
 class EmbeddingNotFound(NotFound):
     """A service does not hold an embedding (any more); the gateway encodes again."""
 
@@ -143,6 +151,13 @@ class FrameOutOfMemory(FailedPrecondition):
     """The frame was tracked so long ago that what was known then is no longer held."""
 
     reason = error_reason_pb2.ERROR_REASON_FRAME_OUT_OF_MEMORY
+
+
+class Conflict(MaskmeshError):
+    """Somebody else changed the session meanwhile, or an idempotency key belongs to another request."""
+
+    code = grpc.StatusCode.ABORTED
+    reason = error_reason_pb2.ERROR_REASON_CONFLICT
 
 
 class ResourceExhausted(MaskmeshError):
@@ -222,10 +237,24 @@ def from_rpc_error(error: grpc.RpcError) -> Exception:
         detail.Unpack(info) if detail.Is(info.DESCRIPTOR) else detail.Unpack(retry)
     if info.domain != DOMAIN or info.reason not in _by_reason():
         return error
-    rebuilt = _by_reason()[info.reason].__new__(_by_reason()[info.reason])
-    MaskmeshError.__init__(rebuilt, status.message, **dict(info.metadata))
+    rebuilt = _rebuilt(_by_reason()[info.reason], status.message, info.metadata)
     if isinstance(rebuilt, ResourceExhausted):
         rebuilt.retry_seconds = retry.retry_delay.ToNanoseconds() / 1e9
+    return rebuilt
+
+
+def from_reason(reason: int, message: str, metadata: Mapping[str, str]) -> MaskmeshError:
+    """The error that a message of a stream tells of."""
+    known = {number: name for name, number in error_reason_pb2.ErrorReason.items()}
+    name = known.get(reason, "").removeprefix(_PREFIX)
+    return _rebuilt(_by_reason().get(name, InternalError), message, metadata)
+
+
+def _rebuilt(kind: type[MaskmeshError], message: str, metadata: Mapping[str, str]) -> MaskmeshError:
+    rebuilt = kind.__new__(kind)
+    MaskmeshError.__init__(rebuilt, message, **dict(metadata))
+    if isinstance(rebuilt, ResourceExhausted):
+        rebuilt.retry_seconds = 1.0
     return rebuilt
 
 

@@ -11,10 +11,12 @@ from statistics import fmean
 import numpy as np
 from PIL import Image as PillowImage
 
-from maskmesh.client import AsyncClient, ImageLike
+from maskmesh.client import AsyncClient
+from maskmesh.images import ImageLike
+from maskmesh.masks import BoolArray, ByteArray, RleMask
 from maskmesh.media import is_image, read_image
 from maskmesh.metrics import bounding_box, contour_accuracy, innermost_point, region_similarity
-from maskmesh.types import BoolArray, ByteArray, ObjectMask, Prompt, RleMask
+from maskmesh.types import ObjectMask, Prompt
 
 Progress = Callable[[int], None]
 

@@ -155,32 +155,16 @@ class TracingUnaryStream(grpc.aio.UnaryStreamClientInterceptor):
         return await continuation(with_trace(client_call_details), request)
 
 
-class TracingStreamUnary(grpc.aio.StreamUnaryClientInterceptor):
-    """Passes the current trace on."""
-
-    async def intercept_stream_unary(
-        self, continuation: Callable[..., Any], client_call_details: Any, request_iterator: Any
-    ) -> Any:
-        """Make the call within the current trace."""
-        return await continuation(with_trace(client_call_details), request_iterator)
+CLIENT_INTERCEPTORS = (TracingUnaryUnary, TracingUnaryStream)
 
 
-class TracingStreamStream(grpc.aio.StreamStreamClientInterceptor):
-    """Passes the current trace on."""
+def trace_metadata() -> grpc.aio.Metadata:
+    """Passes the current trace on in a call that streams requests.
 
-    async def intercept_stream_stream(
-        self, continuation: Callable[..., Any], client_call_details: Any, request_iterator: Any
-    ) -> Any:
-        """Make the call within the current trace."""
-        return await continuation(with_trace(client_call_details), request_iterator)
-
-
-CLIENT_INTERCEPTORS = (
-    TracingUnaryUnary,
-    TracingUnaryStream,
-    TracingStreamUnary,
-    TracingStreamStream,
-)
+    Not an interceptor: gRPC puts a queue and a task of its own between an intercepted stream and its writer,
+    and the task outlives a call that is cancelled.
+    """
+    return grpc.aio.Metadata(*telemetry.inject().items())
 
 
 class Answer(NamedTuple):

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image as PillowImage
 from PIL import ImageOps
 
-from maskmesh.types import BoolArray, ByteArray, RleMask
+from maskmesh.masks import BoolArray, ByteArray, RleMask
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
 
@@ -40,6 +40,44 @@ def read_frames(path: Path) -> Iterator[ByteArray]:
         for frame in container.decode(video=0):
             turns = round(frame.rotation / 90) % 4
             yield np.rot90(frame.to_ndarray(format="rgb24"), turns)
+
+
+class LiveSource:
+    """Frames of a file, a camera or an address, as they come.
+
+    ``name`` is a path, the path of a video device (``/dev/video0``), or an address that FFmpeg opens
+    (``rtsp://...``).  Raises OSError where it cannot be opened.
+    """
+
+    def __init__(self, name: str) -> None:
+        is_camera = name.startswith("/dev/")
+        self.is_live = is_camera or "://" in name
+        try:
+            self._container = av.open(name, format="v4l2" if is_camera else None)
+        except av.FFmpegError as error:
+            raise OSError(f"{name} cannot be opened: {error.strerror}") from error
+        if not self._container.streams.video:
+            self._container.close()
+            raise OSError(f"{name} has no video")
+        stream = self._container.streams.video[0]
+        stream.thread_type = "AUTO"
+        self.frames_per_second = float(stream.average_rate or 0)
+
+    def frames(self) -> Iterator[ByteArray]:
+        """Frames in order: [H, W, 3], uint8, RGB, upright.  Blocking."""
+        for packet in self._container.demux(video=0):
+            try:
+                decoded = packet.decode()
+            except av.InvalidDataError:
+                continue  # lines lose packets; what follows can be decoded again
+            for frame in decoded:
+                assert isinstance(frame, av.VideoFrame)
+                turns = round(frame.rotation / 90) % 4
+                yield np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), turns))
+
+    def close(self) -> None:
+        """Close it."""
+        self._container.close()
 
 
 def overlay(pixels: ByteArray, masks: Mapping[int, RleMask]) -> ByteArray:

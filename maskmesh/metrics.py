@@ -9,7 +9,8 @@ import math
 import numpy as np
 from scipy import ndimage
 
-from maskmesh.types import BoolArray, Box, Point
+from maskmesh.masks import BoolArray
+from maskmesh.types import Box, Point
 
 # Outlines match within this share of the image's diagonal.
 OUTLINE_TOLERANCE = 0.008

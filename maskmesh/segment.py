@@ -15,11 +15,13 @@ from PIL import Image as PillowImage
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from maskmesh.client import AsyncClient, VideoSession
+from maskmesh.client import AsyncClient
+from maskmesh.masks import RleMask
 from maskmesh.media import is_image, overlay, read_frames, read_image, video_writer
 from maskmesh.prompt_options import FramePrompt, PromptsByObject
 from maskmesh.truth import compare, read_truth
-from maskmesh.types import FrameMasks, ModelInfo, ObjectMask, Prompt, RleMask
+from maskmesh.types import FrameMasks, ModelInfo, ObjectMask, Prompt
+from maskmesh.video_session import VideoSession
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +101,7 @@ async def _segment_video(job: Job, session: VideoSession, console: Console) -> N
     if job.masks is not None:
         _write_masks(
             job,
-            [_frame_json(f) for f in frames],
+            [frame_json(f) for f in frames],
             {"width": session.width, "height": session.height},
         )
         console.print(f"masks: {job.masks}")
@@ -173,7 +175,8 @@ def _object_json(found: ObjectMask) -> dict[str, Any]:
     }
 
 
-def _frame_json(found: FrameMasks) -> dict[str, Any]:
+def frame_json(found: FrameMasks) -> dict[str, Any]:
+    """One frame as it is written."""
     return {
         "frame_index": found.frame_index,
         "trace_id": found.trace_id,

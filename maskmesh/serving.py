@@ -48,6 +48,9 @@ async def serve(service: Service, settings: ServerSettings) -> None:
         interceptors=[ServerInterceptor(gate)],
         options=[
             *channel_options(settings.max_message_bytes),
+            # A peer that vanished without a word is noticed within half a minute.
+            ("grpc.keepalive_time_ms", 20_000),
+            ("grpc.keepalive_timeout_ms", 10_000),
             # Two servers on one port would split the calls between them.
             ("grpc.so_reuseport", 0),
         ],

@@ -40,6 +40,7 @@ PROMPT_ENCODER: Final = "prompt_encoder"
 MASK_DECODER: Final = "mask_decoder"
 MEMORY_ENCODER: Final = "memory_encoder"
 POSTPROCESS: Final = "postprocess"
+ARCHIVE: Final = "archive"
 QUEUE: Final = "queue"
 TRANSFER: Final = "transfer"
 
@@ -53,6 +54,7 @@ STAGES: Final = (
     MASK_DECODER,
     MEMORY_ENCODER,
     POSTPROCESS,
+    ARCHIVE,
 )
 NAMED: Final = frozenset((*STAGES, QUEUE, TRANSFER))
 
@@ -145,6 +147,24 @@ class StageRecorder:
         record = StageRecord(name, start_ns, max(start_ns, end_ns), dict(attributes or {}))
         self.records.append(record)
         return record
+
+
+def stage_seconds(records: Sequence[StageRecord]) -> dict[str, float]:
+    """How long each stage of the work took in all, in the order in which they began; no waiting."""
+    seconds: dict[str, float] = {}
+    for record in records:
+        if record.name in STAGES:
+            seconds[record.name] = seconds.get(record.name, 0.0) + (record.end_ns - record.start_ns) / 1e9
+    return seconds
+
+
+def add_seconds(*parts: Mapping[str, float]) -> dict[str, float]:
+    """How long stages took in all; one that runs in two services is one stage."""
+    total: dict[str, float] = {}
+    for part in parts:
+        for stage, seconds in part.items():
+            total[stage] = total.get(stage, 0.0) + seconds
+    return total
 
 
 def emit(records: Sequence[StageRecord], parent: Context | None) -> None:

@@ -8,7 +8,8 @@ from statistics import fmean
 
 import numpy as np
 
-from maskmesh.types import FrameMasks, RleMask
+from maskmesh.masks import RleMask
+from maskmesh.types import FrameMasks
 
 TrueMasks = Mapping[int, Mapping[int, RleMask]]
 """By frame and object; an empty mask, or none, where an object is out of sight."""

@@ -2,23 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import IntEnum
-from typing import Any, ClassVar, TypeAlias
+from typing import ClassVar, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
-from pycocotools import mask as coco
 
-BoolArray: TypeAlias = NDArray[np.bool_]
-FloatArray: TypeAlias = NDArray[np.float32]
-ByteArray: TypeAlias = NDArray[np.uint8]
-
-
-class MaskFormat(IntEnum):
-    """The form in which masks are returned."""
-
-    COCO_RLE = 1
-    LOW_RES_LOGITS = 2
+from maskmesh.masks import BinaryMask, BoolArray, ByteArray, FloatArray, LowResLogits, RleMask
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,79 +29,6 @@ class Box:
 
 
 @dataclass(frozen=True, slots=True)
-class RleMask:
-    """A binary mask of ``height`` x ``width`` pixels in COCO's compressed run-length encoding."""
-
-    height: int
-    width: int
-    counts: bytes
-
-    @classmethod
-    def encode(cls, mask: BoolArray) -> "RleMask":
-        """mask: [height, width], bool."""
-        counts = coco.encode(np.asfortranarray(mask, dtype=np.uint8))["counts"]
-        height, width = mask.shape
-        return cls(height, width, counts if isinstance(counts, bytes) else counts.encode())
-
-    def decode(self) -> BoolArray:
-        """Returns [height, width], bool.  Raises ValueError where the counts do not fill the size."""
-        if _covered_pixels(self.counts) != self.height * self.width:
-            raise ValueError(f"the runs do not fill {self.width} x {self.height} pixels")
-        decoded = coco.decode({"size": [self.height, self.width], "counts": self.counts})
-        return decoded.astype(bool)
-
-    def to_coco(self) -> dict[str, object]:
-        """The JSON form that COCO's tools read."""
-        return {"size": [self.height, self.width], "counts": self.counts.decode("ascii")}
-
-    @classmethod
-    def from_coco(cls, segmentation: Mapping[str, Any]) -> "RleMask":
-        """From the JSON form.  Raises KeyError, TypeError or ValueError where it has another one."""
-        height, width = segmentation["size"]
-        counts = segmentation["counts"]
-        if not isinstance(counts, str):
-            raise TypeError("counts is not a string: only compressed runs are read")
-        return cls(int(height), int(width), counts.encode())
-
-
-_LONGEST_RUN_BITS = 40
-
-
-def _covered_pixels(counts: bytes) -> int:
-    """The sum of the run lengths of a compressed string, -1 for one that is malformed.
-
-    pycocotools does not check it, and returns memory that nobody wrote where runs are missing.
-    """
-    runs: list[int] = []
-    value, shift = 0, 0
-    for byte in counts:
-        digit = byte - 48
-        if not 0 <= digit < 64:
-            return -1
-        value |= (digit & 0x1F) << shift
-        shift += 5
-        if shift > _LONGEST_RUN_BITS:
-            return -1
-        if digit & 0x20:
-            continue
-        if digit & 0x10:
-            value -= 1 << shift
-        # From the fourth on, a run is stored as its difference from the one two before.
-        runs.append(value + (runs[-2] if len(runs) > 2 else 0))
-        if runs[-1] < 0:
-            return -1
-        value, shift = 0, 0
-    return -1 if shift else sum(runs)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class LowResLogits:
-    """Mask logits at a quarter of the model's image size: [height, width], float32."""
-
-    values: FloatArray
-
-
-@dataclass(frozen=True, slots=True)
 class Prompt:
     """Where an object is: clicks, a box, a mask, or several of them.
 
@@ -122,7 +37,7 @@ class Prompt:
 
     points: Sequence[Point] = ()
     box: Box | None = None
-    mask: RleMask | LowResLogits | None = None
+    mask: BinaryMask | LowResLogits | None = None
 
     @classmethod
     def of(
@@ -130,7 +45,7 @@ class Prompt:
         *,
         points: Sequence[Point | Sequence[float]] = (),
         box: Box | Sequence[float] | None = None,
-        mask: BoolArray | FloatArray | RleMask | LowResLogits | None = None,
+        mask: BoolArray | FloatArray | BinaryMask | LowResLogits | None = None,
     ) -> "Prompt":
         """A prompt from plain values.
 
@@ -165,11 +80,13 @@ class ObjectMask:
     """One object on one frame."""
 
     obj_id: int
-    mask: RleMask | LowResLogits
+    mask: BinaryMask | LowResLogits
     predicted_iou: float
     """The model's own estimate of the mask's quality, 0 to 1."""
     object_score_logit: float
     """Above zero where the model finds the object in sight."""
+    box: Box | None = None
+    """The smallest box around the mask, None where the mask is empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +102,10 @@ class FrameMasks:
     """True if an object was prompted on this frame."""
     trace_id: str = ""
     """The frame's trace, 32 hexadecimal digits."""
+    stage_seconds: Mapping[str, float] = field(default_factory=dict)
+    """How long each stage worked on the frame, by its name in the trace; without waiting and transfers."""
+    resume_token: str = field(default="", compare=False)
+    """Of a propagation: goes on after this frame."""
 
 
 @dataclass(frozen=True, slots=True)

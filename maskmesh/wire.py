@@ -2,26 +2,33 @@
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from maskmesh.errors import ImageTooLarge, InvalidImage, InvalidPrompt, InvalidRequest
 from maskmesh.internal.v1 import embedding_pb2
+from maskmesh.masks import (
+    BinaryMask,
+    LowResLogits,
+    MaskFormat,
+    MaskOptions,
+    MaskSpace,
+    PackedMask,
+    PngMask,
+    RleMask,
+)
 from maskmesh.types import (
     Box,
     EmbeddingRef,
     EncodedImage,
     FrameMasks,
     Image,
-    LowResLogits,
-    MaskFormat,
     ModelInfo,
     ObjectMask,
     Point,
     Prompt,
     RawImage,
-    RleMask,
     TensorSpec,
 )
 from maskmesh.v1 import types_pb2
@@ -29,10 +36,21 @@ from maskmesh.v1 import types_pb2
 DEFAULT_TENANT = "default"
 MAX_POINTS = 256
 
+_BINARY_FORMS: Mapping[str, tuple[str, Callable[[int, int, bytes], BinaryMask]]] = {
+    "rle": ("counts", RleMask),
+    "png": ("data", PngMask),
+    "packed_bits": ("bits", PackedMask),
+}
 _LABELS = {types_pb2.POINT_LABEL_NEGATIVE: False, types_pb2.POINT_LABEL_POSITIVE: True}
 _MASK_FORMATS = {
     MaskFormat.COCO_RLE: types_pb2.MASK_FORMAT_COCO_RLE,
     MaskFormat.LOW_RES_LOGITS: types_pb2.MASK_FORMAT_LOW_RES_LOGITS,
+    MaskFormat.PNG: types_pb2.MASK_FORMAT_PNG,
+    MaskFormat.PACKED_BITS: types_pb2.MASK_FORMAT_PACKED_BITS,
+}
+_MASK_SPACES = {
+    MaskSpace.IMAGE: types_pb2.MASK_SPACE_IMAGE,
+    MaskSpace.MODEL: types_pb2.MASK_SPACE_MODEL,
 }
 _DTYPES = {
     "float32": embedding_pb2.D_TYPE_FLOAT32,
@@ -51,8 +69,7 @@ def prompt_to_proto(prompt: Prompt) -> types_pb2.Prompt:
         label = types_pb2.POINT_LABEL_POSITIVE if point.positive else types_pb2.POINT_LABEL_NEGATIVE
         message.points.add(x=point.x, y=point.y, label=label)
     if prompt.box is not None:
-        box = prompt.box
-        message.box.CopyFrom(types_pb2.Box(x0=box.x0, y0=box.y0, x1=box.x1, y1=box.y1))
+        message.box.CopyFrom(_box_to_proto(prompt.box))
     if prompt.mask is not None:
         message.mask.CopyFrom(mask_to_proto(prompt.mask))
     return message
@@ -73,9 +90,10 @@ def prompt_from_proto(message: types_pb2.Prompt, *, width: int, height: int, fie
         if point.label not in _LABELS:
             raise InvalidPrompt("a point's label must be set", field=f"{name}.label")
         points.append(Point(point.x, point.y, _LABELS[point.label]))
+    check_contradiction(points, field=field)
     box = None
     if message.HasField("box"):
-        box = Box(message.box.x0, message.box.y0, message.box.x1, message.box.y1)
+        box = _box_from_proto(message.box)
         for name, value, limit in (
             ("x0", box.x0, width),
             ("y0", box.y0, height),
@@ -93,6 +111,16 @@ def prompt_from_proto(message: types_pb2.Prompt, *, width: int, height: int, fie
     return Prompt(points, box, mask)
 
 
+def check_contradiction(points: Sequence[Point], *, field: str) -> None:
+    """Raises InvalidPrompt where one place is said to belong to the object and not to belong to it."""
+    said: dict[tuple[float, float], bool] = {}
+    for index, point in enumerate(points):
+        if said.setdefault((point.x, point.y), point.positive) is not point.positive:
+            raise InvalidPrompt(
+                f"({point.x:g}, {point.y:g}) is both positive and negative", field=f"{field}.points[{index}]"
+            )
+
+
 def _check_coordinate(value: float, limit: int, field: str) -> None:
     if not math.isfinite(value):
         raise InvalidPrompt(f"a coordinate must be finite, got {value}", field=field)
@@ -100,50 +128,77 @@ def _check_coordinate(value: float, limit: int, field: str) -> None:
         raise InvalidPrompt(f"{value:g} lies outside the frame (0 to {limit})", field=field)
 
 
-def mask_to_proto(mask: RleMask | LowResLogits) -> types_pb2.Mask:
+def mask_to_proto(mask: BinaryMask | LowResLogits) -> types_pb2.Mask:
     """A mask as it is sent."""
-    if isinstance(mask, RleMask):
-        rle = types_pb2.RleMask(height=mask.height, width=mask.width, counts=mask.counts)
-        return types_pb2.Mask(rle=rle)
-    values = np.ascontiguousarray(mask.values, dtype="<f4")
-    logits = types_pb2.LowResLogits(height=values.shape[0], width=values.shape[1], values=values.tobytes())
-    return types_pb2.Mask(low_res_logits=logits)
+    match mask:
+        case RleMask(height, width, counts):
+            return types_pb2.Mask(rle=types_pb2.RleMask(height=height, width=width, counts=counts))
+        case PngMask(height, width, data):
+            return types_pb2.Mask(png=types_pb2.PngMask(height=height, width=width, data=data))
+        case PackedMask(height, width, bits):
+            packed = types_pb2.PackedMask(height=height, width=width, bits=bits)
+            return types_pb2.Mask(packed_bits=packed)
+        case LowResLogits(values):
+            values = np.ascontiguousarray(values, dtype="<f4")
+            height, width = values.shape
+            logits = types_pb2.LowResLogits(height=height, width=width, values=values.tobytes())
+            return types_pb2.Mask(low_res_logits=logits)
 
 
-def mask_from_proto(message: types_pb2.Mask, *, field: str = "mask") -> RleMask | LowResLogits:
+def mask_from_proto(message: types_pb2.Mask, *, field: str = "mask") -> BinaryMask | LowResLogits:
     """Raises InvalidPrompt where the mask is empty, or its bytes do not fill its size."""
-    if message.WhichOneof("form") == "rle":
-        rle = message.rle
-        if not rle.height or not rle.width or not rle.counts:
-            raise InvalidPrompt("a mask must not be empty", field=f"{field}.rle")
-        return RleMask(rle.height, rle.width, rle.counts)
-    if message.WhichOneof("form") == "low_res_logits":
-        logits = message.low_res_logits
-        if len(logits.values) != 4 * logits.height * logits.width or not logits.values:
+    form = message.WhichOneof("form")
+    if form is None:
+        raise InvalidPrompt("a mask must not be empty", field=field)
+    field = f"{field}.{form}"
+    given = getattr(message, form)
+    if not given.height or not given.width:
+        raise InvalidPrompt("a mask must not be empty", field=field)
+    if form == "low_res_logits":
+        if len(given.values) != 4 * given.height * given.width:
             raise InvalidPrompt(
-                f"{len(logits.values)} bytes are not {logits.height} x {logits.width} float32",
-                field=f"{field}.low_res_logits.values",
+                f"{len(given.values)} bytes are not {given.height} x {given.width} float32",
+                field=f"{field}.values",
             )
-        values = np.frombuffer(logits.values, dtype="<f4").reshape(logits.height, logits.width)
+        values = np.frombuffer(given.values, dtype="<f4").reshape(given.height, given.width)
         if not np.isfinite(values).all():
-            raise InvalidPrompt("logits must be finite", field=f"{field}.low_res_logits.values")
+            raise InvalidPrompt("logits must be finite", field=f"{field}.values")
         return LowResLogits(values)
-    raise InvalidPrompt("a mask must not be empty", field=field)
+    name, make = _BINARY_FORMS[form]
+    data = getattr(given, name)
+    if not data:
+        raise InvalidPrompt("a mask must not be empty", field=f"{field}.{name}")
+    return make(given.height, given.width, data)
 
 
-def mask_format_from_proto(value: int) -> MaskFormat:
-    """Unspecified means COCO RLE.  Raises InvalidRequest for an unknown number."""
-    if value == types_pb2.MASK_FORMAT_UNSPECIFIED:
-        return MaskFormat.COCO_RLE
-    try:
-        return MaskFormat(value)
-    except ValueError:
-        raise InvalidRequest(f"unknown mask format {value}", field="mask_format") from None
+def mask_options_from_proto(message: types_pb2.MaskOptions, *, field: str = "mask_options") -> MaskOptions:
+    """Unspecified means COCO RLE in the size of the image.
+
+    Raises InvalidRequest for an unknown number, and for logits in the size of the image.
+    """
+    formats = {number: value for value, number in _MASK_FORMATS.items()}
+    spaces = {number: value for value, number in _MASK_SPACES.items()}
+    if message.format and message.format not in formats:
+        raise InvalidRequest(f"unknown mask format {message.format}", field=f"{field}.format")
+    if message.space and message.space not in spaces:
+        raise InvalidRequest(f"unknown mask space {message.space}", field=f"{field}.space")
+    options = MaskOptions(
+        formats.get(message.format, MaskFormat.COCO_RLE),
+        spaces.get(message.space),
+        message.non_overlapping,
+    )
+    if options.format is MaskFormat.LOW_RES_LOGITS and options.space is MaskSpace.IMAGE:
+        raise InvalidRequest("logits are not upsampled: ask for the model's space", field=f"{field}.space")
+    return options
 
 
-def mask_format_to_proto(value: MaskFormat) -> types_pb2.MaskFormat:
+def mask_options_to_proto(options: MaskOptions) -> types_pb2.MaskOptions:
     """The form of masks as it is sent."""
-    return _MASK_FORMATS[value]
+    return types_pb2.MaskOptions(
+        format=_MASK_FORMATS[options.format],
+        space=types_pb2.MASK_SPACE_UNSPECIFIED if options.space is None else _MASK_SPACES[options.space],
+        non_overlapping=options.non_overlapping,
+    )
 
 
 def object_mask_to_proto(mask: ObjectMask) -> types_pb2.ObjectMask:
@@ -153,6 +208,7 @@ def object_mask_to_proto(mask: ObjectMask) -> types_pb2.ObjectMask:
         mask=mask_to_proto(mask.mask),
         predicted_iou=mask.predicted_iou,
         object_score_logit=mask.object_score_logit,
+        box=None if mask.box is None else _box_to_proto(mask.box),
     )
 
 
@@ -163,6 +219,7 @@ def object_mask_from_proto(message: types_pb2.ObjectMask) -> ObjectMask:
         mask=mask_from_proto(message.mask),
         predicted_iou=message.predicted_iou,
         object_score_logit=message.object_score_logit,
+        box=_box_from_proto(message.box) if message.HasField("box") else None,
     )
 
 
@@ -175,7 +232,31 @@ def frame_masks_from_proto(message: types_pb2.FrameMasks) -> FrameMasks:
         height=message.height,
         conditioning=message.conditioning,
         trace_id=message.trace_id,
+        stage_seconds=stage_seconds_from_proto(message.stage_times),
     )
+
+
+def stage_times_to_proto(seconds: Mapping[str, float]) -> list[types_pb2.StageTime]:
+    """How long stages worked, by name, as it is sent."""
+    times = []
+    for stage, duration in seconds.items():
+        time = types_pb2.StageTime(stage=stage)
+        time.duration.FromNanoseconds(round(duration * 1e9))
+        times.append(time)
+    return times
+
+
+def stage_seconds_from_proto(messages: Sequence[types_pb2.StageTime]) -> dict[str, float]:
+    """How long stages worked, by name, as it came."""
+    return {m.stage: m.duration.ToNanoseconds() / 1e9 for m in messages}
+
+
+def _box_to_proto(box: Box) -> types_pb2.Box:
+    return types_pb2.Box(x0=box.x0, y0=box.y0, x1=box.x1, y1=box.y1)
+
+
+def _box_from_proto(message: types_pb2.Box) -> Box:
+    return Box(message.x0, message.y0, message.x1, message.y1)
 
 
 # Images

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
+from maskmesh.masks import BoolArray, ByteArray, FloatArray, RleMask
 from maskmesh.media import video_writer
-from maskmesh.types import BoolArray, ByteArray, FloatArray, RleMask
 
 FOLDER = Path(__file__).parent / "sample"
 

@@ -1,5 +1,7 @@
 """Settings of the tracker service."""
 
+from pathlib import Path
+
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
@@ -21,8 +23,14 @@ class TrackerSettings(ModelSettings):
     """Largest number of frames on which one object may be prompted: each counts on every frame."""
     session_ttl_seconds: float = Field(600.0, gt=0)
     """How long a session may stay unused, at most and by default."""
-    session_memory_bytes: int = Field(256 * 2**20, ge=2**20)
-    """Budget of the memories of tracked frames in one session; the last 16 frames are always held."""
+    data_dir: Path | None = None
+    """Folder for what sessions keep of frames tracked long ago, by default the system's temporary folder."""
+    session_disk_bytes: int = Field(8 * 2**30, ge=2**20)
+    """Budget of that in one session."""
+    recent_frames: int = Field(16, ge=16)
+    """Tracked frames of each object that are held in memory; older ones are on disk."""
+    max_history: int = Field(10_000, ge=1)
+    """Largest number of entries in the history of one session."""
     embedding_bytes: int = Field(256 * 2**20, ge=2**20)
     """Budget of fetched embeddings in bytes."""
     max_queue: int = Field(256, ge=1)

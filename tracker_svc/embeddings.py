@@ -18,6 +18,9 @@ from maskmesh.types import EmbeddingRef, TensorSpec
 from tracker_svc.model.tracking_model import ImageFeatures
 from tracker_svc.tracker import Frame
 
+# A replica that says nothing for so long has gone.
+FETCH_SECONDS = 60.0
+
 _DTYPES = {
     "float32": torch.float32,
     "bfloat16": torch.bfloat16,
@@ -106,7 +109,10 @@ class EmbeddingStore:
 
     async def _download(self, ref: EmbeddingRef) -> tuple[list[TensorSpec], bytearray]:
         stub = encoder_pb2_grpc.EncoderServiceStub(self._channel(ref.address))
-        call = stub.Fetch(encoder_pb2.FetchRequest(key=ref.key, model_id=ref.model_id, tenant=ref.tenant))
+        call = stub.Fetch(
+            encoder_pb2.FetchRequest(key=ref.key, model_id=ref.model_id, tenant=ref.tenant),
+            timeout=FETCH_SECONDS,
+        )
         specs: list[TensorSpec] = []
         data, filled = bytearray(), 0
         async for message in call:

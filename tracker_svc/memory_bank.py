@@ -4,13 +4,15 @@ Source of the rules: Ravi et al., "SAM 2" (2024), and its reference implementati
 it, DESIGN.md says so.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import NamedTuple
 
 from torch import Tensor
 
+from tracker_svc.archive import SessionArchive
+from tracker_svc.frame_state import FrameState
 from tracker_svc.model.tracking_model import MEMORY_SLOTS
+from tracker_svc.tracked_frames import TrackedFrames
 
 # A frame sees the memories of this many frames just before it, and the pointers of as many as these.
 RECENT_MEMORIES = MEMORY_SLOTS - 1
@@ -19,25 +21,8 @@ RECENT_POINTERS = 15
 # A prompt makes what was believed around it doubtful: memories this close to it are cleared.
 CLEARED_AROUND_PROMPT = 7
 
-# What is always held, whatever the budget: nothing older can count while tracking goes on.
-MIN_TRACKED_FRAMES = RECENT_POINTERS + 1
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class FrameState:
-    """One object on one frame.  Pointer and memory are None where they were cleared or not made yet."""
-
-    low_res_masks: Tensor  # [1, S / 4, S / 4] logits, float32
-    predicted_iou: float
-    object_score_logit: float
-    object_pointer: Tensor | None  # [C]
-    memory_features: Tensor | None = None  # [memory_dim, E, E], bfloat16
-
-    @property
-    def num_bytes(self) -> int:
-        """Size of the tensors."""
-        tensors = (self.low_res_masks, self.object_pointer, self.memory_features)
-        return sum(t.nbytes for t in tensors if t is not None)
+# What is held in memory at least: nothing older can count while tracking goes on.
+MIN_RECENT_FRAMES = RECENT_POINTERS + 1
 
 
 class SelectedMemory(NamedTuple):
@@ -86,6 +71,17 @@ class VisitedFrames:
                 return
         self._runs.append((frame_index, frame_index, reverse))
 
+    def discard(self, frame_index: int) -> None:
+        """As if a frame had never been visited."""
+        split: list[tuple[int, int, bool]] = []
+        for first, last, reverse in self._runs:
+            pieces = ((first, min(last, frame_index - 1)), (max(first, frame_index + 1), last))
+            if first <= frame_index <= last:
+                split += [(start, end, reverse) for start, end in pieces if start <= end]
+            else:
+                split.append((first, last, reverse))
+        self._runs = split
+
     def direction(self, frame_index: int) -> bool | None:
         """Whether a frame was visited in reverse, None if it was not visited."""
         for first, last, reverse in reversed(self._runs):
@@ -102,37 +98,44 @@ class MemoryBank:
 
     ``prompted`` are frames whose prompts are not memorized yet; they count in no selection, but what an
     earlier prompt or tracking left there does until then.  ``conditioning`` are prompted frames that are
-    memorized; they stay for as long as the object.  ``tracked`` are all others, the oldest dropped as the
-    budget asks.  A frame is never in both ``conditioning`` and ``tracked``.
+    memorized; they stay for as long as the object.  ``tracked`` are all others.  A frame is never in both
+    ``conditioning`` and ``tracked``.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        obj_id: int = 0,
+        archive: SessionArchive | None = None,
+        *,
+        max_recent: int = MIN_RECENT_FRAMES,
+    ) -> None:
         self.prompted: dict[int, FrameState] = {}
         self.conditioning: dict[int, FrameState] = {}
-        self.tracked: dict[int, FrameState] = {}
+        self.tracked = TrackedFrames(obj_id, archive, max_recent=max_recent)
         self.visited = VisitedFrames()
 
     def current(self, frame_index: int) -> FrameState | None:
         """The latest that is known of the object on a frame."""
-        for states in (self.prompted, self.conditioning, self.tracked):
+        for states in (self.prompted, self.conditioning):
             if frame_index in states:
                 return states[frame_index]
-        return None
+        return self.tracked.get(frame_index)
 
     def is_forgotten(self, frame_index: int) -> bool:
         """Whether the object was tracked on a frame of which nothing is held any more."""
-        return frame_index in self.visited and self.current(frame_index) is None
-
-    def oldest_tracked(self) -> int | None:
-        """The lowest index of the tracked frames that are still held."""
-        return min(self.tracked, default=None)
+        return (
+            frame_index in self.visited
+            and frame_index not in self.prompted
+            and frame_index not in self.conditioning
+            and frame_index not in self.tracked
+        )
 
     def select(self, frame_index: int, *, reverse: bool = False) -> Selection:
         """What counts on ``frame_index`` when tracking forward, or in reverse.
 
         Memories: of every conditioning frame, later ones too, and of the 6 frames just before that are
         not conditioning; a gap stays empty.  Pointers: of conditioning frames that are not later, and of
-        other frames up to 15 back.
+        other frames up to 15 back.  The farthest first, as the original has it.
         """
         step = -1 if reverse else 1
         memories = [SelectedMemory(i, MEMORY_SLOTS - 1) for i in self.conditioning]
@@ -141,13 +144,31 @@ class MemoryBank:
             for i in self.conditioning
             if (frame_index - i) * step >= 0
         ]
-        for index, distance in self._before(frame_index, RECENT_MEMORIES, step):
-            if self.tracked[index].memory_features is not None:
+        farthest, nearest = frame_index - RECENT_POINTERS * step, frame_index - step
+        held = self.tracked.held(min(farthest, nearest), max(farthest, nearest))
+        for distance in range(RECENT_MEMORIES, 0, -1):
+            index = frame_index - distance * step
+            if index in held and held[index].memory:
                 memories.append(SelectedMemory(index, distance - 1))
-        for index, distance in self._before(frame_index, RECENT_POINTERS, step):
-            if self.tracked[index].object_pointer is not None:
+        for distance in range(RECENT_POINTERS, 0, -1):
+            index = frame_index - distance * step
+            if index in held and held[index].pointer:
                 pointers.append(SelectedPointer(index, distance))
         return Selection(memories, pointers)
+
+    def memory_features(self, frame_index: int) -> Tensor:
+        """The memory of a frame that was selected."""
+        state = self.conditioning.get(frame_index) or self.tracked.get(frame_index)
+        assert state is not None, "only frames that are held are selected"
+        assert state.memory_features is not None, "only frames with a memory are selected"
+        return state.memory_features
+
+    def object_pointer(self, frame_index: int) -> Tensor:
+        """The pointer of a frame that was selected."""
+        state = self.conditioning.get(frame_index)
+        pointer = self.tracked.pointer(frame_index) if state is None else state.object_pointer
+        assert pointer is not None, "only frames with a pointer are selected"
+        return pointer
 
     def prompt(self, frame_index: int, state: FrameState) -> None:
         """Take in the outcome of a prompt; it is memorized later."""
@@ -157,25 +178,28 @@ class MemoryBank:
         """Make a prompted frame a conditioning frame, and clear what was remembered around it."""
         state = self.prompted.pop(frame_index)
         self.conditioning[frame_index] = replace(state, memory_features=memory_features)
-        self.tracked.pop(frame_index, None)
-        for index, old in self.tracked.items():
-            if abs(index - frame_index) <= CLEARED_AROUND_PROMPT:
-                # The logits stay: a later correction there still starts from them.
-                self.tracked[index] = replace(old, object_pointer=None, memory_features=None)
+        self.tracked.discard(frame_index)
+        self._doubt(frame_index)
 
-    def track(self, frame_index: int, state: FrameState, *, max_frames: int) -> None:
-        """Take in a tracked frame, and drop those that were tracked longest ago beyond ``max_frames``."""
-        self.tracked.pop(frame_index, None)
-        self.tracked[frame_index] = state
-        while len(self.tracked) > max(max_frames, MIN_TRACKED_FRAMES):
-            del self.tracked[next(iter(self.tracked))]
+    def forget_prompt(self, frame_index: int) -> None:
+        """Forget what prompts left on a frame.
+
+        Where they were not memorized yet, what tracking left there counts again.  Where they were, the
+        object is as if it had never been on that frame, and what was remembered around it is as doubtful
+        as after a new prompt.
+        """
+        self.prompted.pop(frame_index, None)
+        if self.conditioning.pop(frame_index, None) is not None:
+            self.visited.discard(frame_index)
+            self._doubt(frame_index)
+
+    def track(self, frame_index: int, state: FrameState) -> None:
+        """Take in a tracked frame."""
+        self.tracked.put(frame_index, state)
 
     def remember(self, frame_index: int, memory_features: Tensor) -> None:
         """Add the memory of a frame that was tracked just now."""
-        self.tracked[frame_index] = replace(self.tracked[frame_index], memory_features=memory_features)
+        self.tracked.remember(frame_index, memory_features)
 
-    def _before(self, frame_index: int, count: int, step: int) -> Iterator[tuple[int, int]]:
-        """Tracked frames up to ``count`` before, and how far; the farthest first, as the original has it."""
-        for distance in range(count, 0, -1):
-            if frame_index - distance * step in self.tracked:
-                yield frame_index - distance * step, distance
+    def _doubt(self, frame_index: int) -> None:
+        self.tracked.clear_memories(frame_index - CLEARED_AROUND_PROMPT, frame_index + CLEARED_AROUND_PROMPT)

@@ -3,8 +3,9 @@
 from dataclasses import dataclass, field
 
 from maskmesh.errors import InvalidPrompt
-from maskmesh.types import Box, LowResLogits, Point, Prompt, RleMask
-from maskmesh.wire import MAX_POINTS
+from maskmesh.masks import LowResLogits
+from maskmesh.types import Box, Point, Prompt
+from maskmesh.wire import MAX_POINTS, check_contradiction
 from tracker_svc.memory_bank import MemoryBank
 
 FIELD = "prompt"
@@ -32,22 +33,23 @@ def combine(earlier: Prompt | None, new: Prompt, *, clear_previous: bool) -> Pro
     points = [*earlier.points, *new.points]
     if len(points) > MAX_POINTS:
         raise InvalidPrompt(f"at most {MAX_POINTS} points are allowed in all", field=f"{FIELD}.points")
+    check_contradiction(points, field=FIELD)
     return Prompt(points, earlier.box)
 
 
 def check_mask_size(prompt: Prompt, *, width: int, height: int) -> None:
     """Raises InvalidPrompt where a mask does not have the size of its frame, or cannot be read."""
-    if not isinstance(prompt.mask, RleMask):
+    if prompt.mask is None or isinstance(prompt.mask, LowResLogits):
         return
     if (prompt.mask.height, prompt.mask.width) != (height, width):
         raise InvalidPrompt(
             f"the mask is {prompt.mask.width} x {prompt.mask.height}, the frame {width} x {height}",
-            field=f"{FIELD}.mask.rle",
+            field=f"{FIELD}.mask",
         )
     try:
         prompt.mask.decode()
     except ValueError as error:
-        raise InvalidPrompt(f"the mask cannot be read: {error}", field=f"{FIELD}.mask.rle") from error
+        raise InvalidPrompt(f"the mask cannot be read: {error}", field=f"{FIELD}.mask") from error
 
 
 def check_logits_size(prompt: Prompt, *, size: int, field: str) -> None:

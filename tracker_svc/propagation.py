@@ -15,10 +15,12 @@ from maskmesh import telemetry, wire
 from maskmesh.device_worker import DeviceWorker, Priority, Ticket
 from maskmesh.errors import EmbeddingNotFound, InvalidRequest
 from maskmesh.internal.v1 import embedding_pb2, tracker_pb2
-from maskmesh.types import EmbeddingRef, MaskFormat
+from maskmesh.masks import MaskOptions
+from maskmesh.types import EmbeddingRef
 from maskmesh.v1 import types_pb2
 from tracker_svc.embeddings import EmbeddingStore
-from tracker_svc.memory_bank import FrameState
+from tracker_svc.frame_state import FrameState
+from tracker_svc.output import object_masks
 from tracker_svc.session import Session, SessionStore
 from tracker_svc.tracker import Frame, Tracker, check_remembered
 
@@ -40,15 +42,10 @@ class _Item:
 
 @dataclass(frozen=True, slots=True)
 class _Tracked:
-    """What one step leaves for the result, and for the memory that is made after it."""
+    """What one step leaves for the result."""
 
     states: dict[int, FrameState]
     message: types_pb2.FrameMasks
-    frame: Frame
-
-
-# The event loop holds tasks weakly: somebody must hold them until they are done.
-_memorizing: set["asyncio.Task[None]"] = set()
 
 
 def _unanswered(frame_index: int) -> EmbeddingNotFound:
@@ -69,15 +66,19 @@ class Propagation:
         tracker: Tracker,
         worker: DeviceWorker,
         embeddings: EmbeddingStore,
-        mask_format: MaskFormat,
+        options: MaskOptions,
+        *,
+        reverse: bool,
     ) -> None:
         self._session = session
         self._sessions = sessions
         self._tracker = tracker
         self._worker = worker
         self._embeddings = embeddings
-        self._mask_format = mask_format
+        self._options = options
+        self._reverse = reverse
         self._items: asyncio.Queue[_Item | None] = asyncio.Queue()
+        self._outgoing: asyncio.Queue[tracker_pb2.TrackResponse | BaseException | None] = asyncio.Queue()
         self._open: dict[int, _Item] = {}
         self._answers: dict[int, asyncio.Future[EmbeddingRef]] = {}
         self._carried: list[telemetry.StageRecord] = []
@@ -90,24 +91,33 @@ class Propagation:
         self, requests: AsyncIterator[tracker_pb2.TrackRequest]
     ) -> AsyncIterator[tracker_pb2.TrackResponse]:
         """Answer the messages that follow the configuration."""
-        reader = asyncio.ensure_future(self._read(requests))
+        work = [asyncio.ensure_future(w) for w in (self._read(requests), self._work())]
+        for task in work:
+            task.add_done_callback(self._settled)
         try:
-            while (item := await self._next(reader)) is not None:
-                async for response in self._step(item):
-                    yield response
+            while (response := await self._outgoing.get()) is not None:
+                if isinstance(response, BaseException):
+                    raise response
+                yield response
         finally:
-            reader.cancel()
+            for task in work:
+                task.cancel()
+            # A step that has begun comes to its end: the session is never between two.
+            await asyncio.gather(*work, return_exceptions=True)
             telemetry.emit(self._carried, self._last_context)
             for item in self._open.values():
                 item.prefetch.cancel()
                 item.span.end()
 
-    async def _next(self, reader: "asyncio.Task[None]") -> _Item | None:
-        """The next frame, None at the end of the stream; raises what the reader raised."""
-        item = await self._items.get()
-        if item is None:
-            await reader
-        return item
+    def _settled(self, task: "asyncio.Task[None]") -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._outgoing.put_nowait(error)
+
+    async def _work(self) -> None:
+        """Take one step after the other."""
+        while (item := await self._items.get()) is not None:
+            await self._step(item)
+        self._outgoing.put_nowait(None)
 
     async def _read(self, requests: AsyncIterator[tracker_pb2.TrackRequest]) -> None:
         try:
@@ -133,8 +143,12 @@ class Propagation:
         received = time.time_ns()
         ref = wire.ref_from_proto(message.embedding)
         self._embeddings.check(ref)
-        if self._last_received is not None and message.frame_index <= self._last_received:
-            raise InvalidRequest("frames come in order", field="frame.frame_index")
+        if message.frame_index < 0:
+            raise InvalidRequest("frames count from 0", field="frame.frame_index")
+        if self._last_received is not None:
+            ahead = message.frame_index - self._last_received
+            if (-ahead if self._reverse else ahead) <= 0:
+                raise InvalidRequest("frames come in order", field="frame.frame_index")
         self._last_received = message.frame_index
         span = telemetry.tracer().start_span(
             telemetry.TRACK,
@@ -162,61 +176,76 @@ class Propagation:
         task.add_done_callback(lambda t: t.cancelled() or t.exception())
         return task
 
-    async def _step(self, item: _Item) -> AsyncIterator[tracker_pb2.TrackResponse]:
+    async def _step(self, item: _Item) -> None:
         """Everything for one frame: late memories, tracking, the result, its own memory."""
         session, index = self._session, item.frame_index
-        obtained: list[Frame] = []
-        async for response in self._obtain(index, item, item.prefetch, obtained):
-            yield response
+        frame = await self._obtain(index, item, item.prefetch)
         recorder = self._tracker.recorder(frame__index=index)
+        # Who wants to change the session waits for its memory too: a prompt sees all of a frame or nothing.
         async with session.lock:
             self._sessions.get(session.session_id)
             session.check_prompted()
             if self._is_first:
-                check_remembered(list(session.objects.values()), index)
+                objects = list(session.objects.values())
+                await asyncio.to_thread(check_remembered, objects, index, reverse=self._reverse)
                 self._is_first = False
             for pending in session.pending_frames():
                 task = self._prefetch(session.prompted_refs[pending], item.span)
-                async for response in self._obtain(pending, item, task, obtained):
-                    yield response
-                await self._memorize_prompted(pending, obtained.pop(), recorder, item.ready_ns)
-            tracked = await self._worker.run(
-                lambda: self._track(index, obtained[0], recorder),
-                recorder=recorder,
-                ticket=Ticket(Priority.AHEAD),
-                since_ns=None if recorder.records else item.ready_ns,
-            )
+                prompted = await self._obtain(pending, item, task)
+                await self._memorize_prompted(pending, prompted, recorder, item.ready_ns)
+            commit = asyncio.ensure_future(self._commit(item, frame, recorder))
+            try:
+                await asyncio.shield(commit)
+            except asyncio.CancelledError:
+                await asyncio.wait({commit})
+                raise
+
+    async def _commit(self, item: _Item, frame: Frame, recorder: telemetry.StageRecorder) -> None:
+        """Track a frame, send the result on its way, and make its memory."""
+        index = item.frame_index
+        tracked = await self._worker.run(
+            lambda: self._track(index, frame, recorder),
+            recorder=recorder,
+            ticket=Ticket(Priority.AHEAD),
+            since_ns=None if recorder.records else item.ready_ns,
+        )
+        self._session.history.add_tracked(index, reverse=self._reverse)
+        seconds = telemetry.stage_seconds(recorder.records)
+        tracked.message.stage_times.extend(wire.stage_times_to_proto(seconds))
         sent_ns = recorder.records[-1].end_ns
         self._finish(item, recorder, tracked, sent_ns)
-        # It starts when the result is on its way, and is not undone by a reader that leaves.
-        memory = asyncio.ensure_future(self._memorize_tracked(index, tracked.frame))
-        _memorizing.add(memory)
-        memory.add_done_callback(_memorizing.discard)
         handling = embedding_pb2.Handling(received_unix_nanos=item.received_ns, sent_unix_nanos=sent_ns)
         result = tracker_pb2.TrackResult(frame=tracked.message, handling=handling)
-        yield tracker_pb2.TrackResponse(result=result)
-        await asyncio.shield(memory)
+        self._outgoing.put_nowait(tracker_pb2.TrackResponse(result=result))
+        # The result leaves before the device is busy again.
+        await asyncio.sleep(0)
+        memorizing = self._tracker.recorder(frame__index=index, frame__kind=telemetry.TRACKED)
+        objects = list(self._session.objects.values())
+        await self._worker.run(
+            lambda: self._tracker.memorize_tracked(objects, index, frame, memorizing),
+            ticket=Ticket(Priority.AHEAD),
+            continues=True,
+        )
+        self._carried = memorizing.records
 
-    async def _obtain(
-        self, frame_index: int, item: _Item, task: "asyncio.Task[Frame]", obtained: list[Frame]
-    ) -> AsyncIterator[tracker_pb2.TrackResponse]:
-        """Append the embedding of a frame to ``obtained``, asking the caller for it where it is gone."""
+    async def _obtain(self, frame_index: int, item: _Item, task: "asyncio.Task[Frame]") -> Frame:
+        """The embedding of a frame; the caller is asked for it where it is gone."""
         for attempt in range(MAX_ATTEMPTS):
             try:
-                obtained.append(await task)
-                return
+                return await task
             except EmbeddingNotFound:
                 if attempt == MAX_ATTEMPTS - 1 or self._is_read:
                     raise
             answer: asyncio.Future[EmbeddingRef] = asyncio.get_running_loop().create_future()
             self._answers[frame_index] = answer
             needed = tracker_pb2.EmbeddingNeeded(frame_index=frame_index)
-            yield tracker_pb2.TrackResponse(embedding_needed=needed)
+            self._outgoing.put_nowait(tracker_pb2.TrackResponse(embedding_needed=needed))
             try:
                 task = self._prefetch(await answer, item.span)
             finally:
                 del self._answers[frame_index]
             task.add_done_callback(lambda _: setattr(item, "ready_ns", time.time_ns()))
+        raise AssertionError("unreachable")
 
     async def _memorize_prompted(
         self, frame_index: int, frame: Frame, recorder: telemetry.StageRecorder, ready_ns: int
@@ -232,26 +261,19 @@ class Propagation:
         recorder.records += made.records
         self._session.prompted_refs.pop(frame_index, None)
 
-    async def _memorize_tracked(self, frame_index: int, frame: Frame) -> None:
-        recorder = self._tracker.recorder(frame__index=frame_index, frame__kind=telemetry.TRACKED)
-        async with self._session.lock:
-            objects = list(self._session.objects.values())
-            await self._worker.run(
-                lambda: self._tracker.memorize_tracked(objects, frame_index, frame, recorder),
-                ticket=Ticket(Priority.AHEAD),
-            )
-        self._carried = recorder.records
-
     def _track(self, index: int, frame: Frame, recorder: telemetry.StageRecorder) -> _Tracked:
         """Runs on the device's thread."""
         objects = list(self._session.objects.values())
-        states = self._tracker.track(objects, index, frame, recorder=recorder)
+        states = self._tracker.track(objects, index, frame, reverse=self._reverse, recorder=recorder)
         conditioning = any(index in o.bank.conditioning for o in objects)
         with recorder.stage(telemetry.POSTPROCESS, object__count=len(objects)):
-            masks = [
-                self._tracker.object_mask(obj_id, state, frame, self._mask_format)
-                for obj_id, state in states.items()
-            ]
+            masks = object_masks(
+                list(states),
+                list(states.values()),
+                self._options,
+                width=frame.width,
+                height=frame.height,
+            )
             message = types_pb2.FrameMasks(
                 frame_index=index,
                 objects=[wire.object_mask_to_proto(mask) for mask in masks],
@@ -259,7 +281,7 @@ class Propagation:
                 width=frame.width,
                 height=frame.height,
             )
-        return _Tracked(states, message, frame)
+        return _Tracked(states, message)
 
     def _finish(
         self, item: _Item, recorder: telemetry.StageRecorder, tracked: _Tracked, sent_ns: int

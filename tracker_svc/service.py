@@ -2,30 +2,37 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import grpc
 import torch
 from opentelemetry import trace
 
-from maskmesh import telemetry, wire
+from maskmesh import session_wire, telemetry, wire
 from maskmesh.device_worker import DeviceWorker
-from maskmesh.errors import InvalidRequest, ResourceExhausted
+from maskmesh.errors import InvalidRequest
+from maskmesh.history import PromptRecord, SessionObject
 from maskmesh.internal.v1 import tracker_pb2, tracker_pb2_grpc
+from maskmesh.scratch import ScratchFolder
 from maskmesh.serving import Service
 from maskmesh.types import ModelInfo, ObjectMask
 from tracker_svc.config import TrackerSettings
 from tracker_svc.embeddings import EmbeddingStore
+from tracker_svc.frame_state import FrameState
 from tracker_svc.loading import load_model
-from tracker_svc.objects import TrackedObject, check_logits_size, check_mask_size, combine
+from tracker_svc.objects import check_logits_size, check_mask_size, combine
+from tracker_svc.output import object_masks
 from tracker_svc.propagation import Propagation
-from tracker_svc.session import Session, SessionStore
+from tracker_svc.session import Session, SessionLimits, SessionStore
 from tracker_svc.tracker import Tracker, check_promptable
 from tracker_svc.warm_up import warm_up
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 SWEEP_SECONDS = 1.0
 
@@ -47,7 +54,7 @@ class TrackerServicer(tracker_pb2_grpc.TrackerServiceServicer):
         """Load the model and warm it up."""
         settings = self._settings
         loaded = await asyncio.to_thread(load_model, settings)
-        self.tracker = Tracker(loaded.model, session_memory_bytes=settings.session_memory_bytes)
+        self.tracker = Tracker(loaded.model)
         self.worker = DeviceWorker("tracker-device", max_queue=settings.max_queue)
         self.embeddings = EmbeddingStore(
             model_id=loaded.info.model_id,
@@ -55,8 +62,19 @@ class TrackerServicer(tracker_pb2_grpc.TrackerServiceServicer):
             budget_bytes=settings.embedding_bytes,
             max_message_bytes=settings.max_message_bytes,
         )
+        self._scratch = ScratchFolder("maskmesh-tracker-", settings.data_dir)
         self.sessions = SessionStore(
-            max_sessions=settings.max_sessions, ttl_seconds=settings.session_ttl_seconds
+            max_sessions=settings.max_sessions,
+            ttl_seconds=settings.session_ttl_seconds,
+            limits=SessionLimits(
+                max_objects=settings.max_objects,
+                max_prompted_frames=settings.max_prompted_frames,
+                max_history=settings.max_history,
+                disk_bytes=settings.session_disk_bytes,
+                recent_frames=settings.recent_frames,
+            ),
+            folder=self._scratch.path,
+            device=loaded.model.device,
         )
         seconds = await warm_up(self.tracker, self.worker)
         self.info = replace(loaded.info, warm_up_seconds=seconds)
@@ -72,12 +90,13 @@ class TrackerServicer(tracker_pb2_grpc.TrackerServiceServicer):
             return
         self._sweeper.cancel()
         await self.embeddings.close()
-        await asyncio.to_thread(self.worker.close)
+        for part in (self.worker, self.sessions, self._scratch):
+            await asyncio.to_thread(part.close)
 
     async def SegmentImage(self, request: tracker_pb2.SegmentImageRequest, context: Any) -> Any:
         """See the proto."""
         ref = wire.ref_from_proto(request.embedding)
-        mask_format = wire.mask_format_from_proto(request.mask_format)
+        options = wire.mask_options_from_proto(request.mask_options)
         prompts = [
             wire.prompt_from_proto(
                 p.prompt,
@@ -97,12 +116,15 @@ class TrackerServicer(tracker_pb2_grpc.TrackerServiceServicer):
             states = self.tracker.segment_image(
                 frame, prompts, multimask_output=request.multimask_output, recorder=recorder
             )
+            obj_ids = [p.obj_id for p, found in zip(request.prompts, states, strict=True) for _ in found]
             with recorder.stage(telemetry.POSTPROCESS):
-                return [
-                    self.tracker.object_mask(p.obj_id, state, frame, mask_format)
-                    for p, alternatives in zip(request.prompts, states, strict=True)
-                    for state in alternatives
-                ]
+                return object_masks(
+                    obj_ids,
+                    [state for found in states for state in found],
+                    options,
+                    width=frame.width,
+                    height=frame.height,
+                )
 
         try:
             masks = await self.worker.run(segment, recorder=recorder)
@@ -115,7 +137,7 @@ class TrackerServicer(tracker_pb2_grpc.TrackerServiceServicer):
         ttl = request.ttl.ToNanoseconds() / 1e9
         if ttl < 0:
             raise InvalidRequest("a ttl must not be negative", field="ttl")
-        session = self.sessions.create(request.session_id, ttl)
+        session = self.sessions.create(request.session_id, ttl, live=request.live)
         response = tracker_pb2.CreateSessionResponse(model=wire.model_info_to_proto(self.info))
         response.ttl.FromNanoseconds(int(session.ttl_seconds * 1e9))
         return response
@@ -123,8 +145,18 @@ class TrackerServicer(tracker_pb2_grpc.TrackerServiceServicer):
     async def AddPrompt(self, request: tracker_pb2.AddPromptRequest, context: Any) -> Any:
         """See the proto."""
         session = self._session(request.session_id)
+        said = tracker_pb2.AddPromptRequest()
+        said.CopyFrom(request)
+        said.ClearField("embedding")
+        return await session.answers.once(
+            request.idempotency_key, said, lambda: self._add_prompt(session, request)
+        )
+
+    async def _add_prompt(
+        self, session: Session, request: tracker_pb2.AddPromptRequest
+    ) -> tracker_pb2.AddPromptResponse:
         ref = wire.ref_from_proto(request.embedding)
-        mask_format = wire.mask_format_from_proto(request.mask_format)
+        options = wire.mask_options_from_proto(request.mask_options)
         if request.frame_index < 0:
             raise InvalidRequest("frames count from 0", field="frame_index")
         size = {"width": ref.image_width, "height": ref.image_height}
@@ -132,40 +164,65 @@ class TrackerServicer(tracker_pb2_grpc.TrackerServiceServicer):
         if new.mask is not None:
             await asyncio.to_thread(check_mask_size, new, **size)
         index, obj_id = request.frame_index, request.obj_id
+        said = PromptRecord(index, obj_id, new, request.clear_previous)
         recorder = self.tracker.recorder(
             frame__index=index, frame__kind=telemetry.CONDITIONING, object__count=1
         )
+        # Before its turn: the others need not wait for the encoder.
+        frame = await self.embeddings.get(ref)
         async with session.in_turn(recorder):
-            obj = session.objects.get(obj_id)
-            if obj is None:
-                if len(session.objects) >= self._settings.max_objects:
-                    raise ResourceExhausted("the session is full", resource="objects")
-                obj = TrackedObject(obj_id)
-            earlier = obj.prompts.get(index)
-            prompt = combine(earlier, new, clear_previous=request.clear_previous)
-            check_promptable(obj, index)
-            if index not in obj.prompts and len(obj.prompts) >= self._settings.max_prompted_frames:
-                raise ResourceExhausted("the object is prompted on too many frames", resource="prompts")
-            frame = await self.embeddings.get(ref)
+            self.sessions.get(session.session_id)
+            session.check_revision(_expected(request))
+            obj = session.find_or_make(obj_id)
+            combined = combine(obj.prompts.get(index), new, clear_previous=said.clear_previous)
+            session.check_promptable(obj, index)
+            await asyncio.to_thread(check_promptable, obj, index)
 
-            def add() -> tuple[Any, ObjectMask]:
+            def add() -> tuple[FrameState, ObjectMask]:
                 state = self.tracker.prompt(
-                    obj, index, prompt, frame,
-                    clear_previous=request.clear_previous, recorder=recorder,
+                    obj, index, combined, frame,
+                    clear_previous=said.clear_previous, recorder=recorder,
                 )  # fmt: skip
                 with recorder.stage(telemetry.POSTPROCESS):
-                    return state, self.tracker.object_mask(obj_id, state, frame, mask_format)
+                    shown = {obj_id: state}
+                    if options.non_overlapping:
+                        shown |= _others(session, obj_id, index)
+                    masks = object_masks(list(shown), list(shown.values()), options, **size)
+                return state, masks[0]
 
             try:
                 state, mask = await self.worker.run(add, recorder=recorder)
             finally:
                 telemetry.emit_soon(recorder.records, None)
             # Nothing can fail from here on: all of it is taken in, or none.
-            obj.prompts[index] = prompt
-            obj.bank.prompt(index, state)
-            session.objects[obj_id] = obj
-            session.prompted_refs[index] = ref
-        return tracker_pb2.AddPromptResponse(mask=wire.object_mask_to_proto(mask))
+            session.add_prompt(obj, said, combined, state, ref)
+            revision = session.revision
+        return tracker_pb2.AddPromptResponse(
+            mask=wire.object_mask_to_proto(mask),
+            revision=revision,
+            stage_times=wire.stage_times_to_proto(telemetry.stage_seconds(recorder.records)),
+        )
+
+    async def ClearPrompts(self, request: tracker_pb2.ClearPromptsRequest, context: Any) -> Any:
+        """See the proto."""
+        return await self._change(
+            request,
+            lambda session: session.clear_prompts(request.obj_id, request.frame_index),
+            lambda session: tracker_pb2.ClearPromptsResponse(
+                obj_ids=session.objects, revision=session.revision
+            ),
+        )
+
+    async def GetSession(self, request: tracker_pb2.GetSessionRequest, context: Any) -> Any:
+        """See the proto."""
+        session = self._session(request.session_id)
+        async with session.lock:
+            objects = [SessionObject(o.obj_id, sorted(o.prompts)) for o in session.objects.values()]
+            return tracker_pb2.GetSessionResponse(
+                revision=session.revision,
+                objects=session_wire.objects_to_proto(objects),
+                history=session_wire.history_to_proto(session.history.entries),
+            )
 
     async def Track(
         self, request_iterator: AsyncIterator[tracker_pb2.TrackRequest], context: Any
@@ -174,30 +231,44 @@ class TrackerServicer(tracker_pb2_grpc.TrackerServiceServicer):
         first = await anext(aiter(request_iterator), None)
         if first is None or first.WhichOneof("content") != "config":
             raise InvalidRequest("the configuration comes first", field="config")
-        mask_format = wire.mask_format_from_proto(first.config.mask_format)
+        options = wire.mask_options_from_proto(first.config.mask_options, field="config.mask_options")
+        reverse = session_wire.reverse_from_proto(first.config.direction)
         session = self._session(first.config.session_id)
         with session.propagating():
-            started = tracker_pb2.TrackStarted(first_prompted_frame_index=session.first_prompted_frame())
+            async with session.lock:
+                session.history.check_room()
+                first_prompted = session.first_prompted_frame()
+            started = tracker_pb2.TrackStarted(first_prompted_frame_index=first_prompted)
             yield tracker_pb2.TrackResponse(started=started)
             propagation = Propagation(
-                session, self.sessions, self.tracker, self.worker, self.embeddings, mask_format
+                session,
+                self.sessions,
+                self.tracker,
+                self.worker,
+                self.embeddings,
+                options,
+                reverse=reverse,
             )
             async for response in propagation.run(request_iterator):
                 yield response
 
     async def RemoveObject(self, request: tracker_pb2.RemoveObjectRequest, context: Any) -> Any:
         """See the proto."""
-        session = self._session(request.session_id)
-        async with session.lock:
-            session.remove_object(request.obj_id)
-            return tracker_pb2.RemoveObjectResponse(obj_ids=session.objects)
+        return await self._change(
+            request,
+            lambda session: session.remove_object(request.obj_id),
+            lambda session: tracker_pb2.RemoveObjectResponse(
+                obj_ids=session.objects, revision=session.revision
+            ),
+        )
 
     async def ResetSession(self, request: tracker_pb2.ResetSessionRequest, context: Any) -> Any:
         """See the proto."""
-        session = self._session(request.session_id)
-        async with session.lock:
-            session.reset()
-        return tracker_pb2.ResetSessionResponse()
+        return await self._change(
+            request,
+            Session.reset,
+            lambda session: tracker_pb2.ResetSessionResponse(revision=session.revision),
+        )
 
     async def RenewSession(self, request: tracker_pb2.RenewSessionRequest, context: Any) -> Any:
         """See the proto."""
@@ -213,6 +284,21 @@ class TrackerServicer(tracker_pb2_grpc.TrackerServiceServicer):
         """See the proto."""
         return tracker_pb2.GetTrackerModelResponse(model=wire.model_info_to_proto(self.info))
 
+    async def _change(
+        self, request: Any, change: Callable[[Session], None], answer: Callable[[Session], T]
+    ) -> T:
+        """Change a session in its turn and answer.  Not on the event loop: the archive is on disk."""
+        session = self._session(request.session_id)
+
+        async def once() -> T:
+            async with session.lock:
+                self.sessions.get(session.session_id)
+                session.check_revision(_expected(request))
+                await self.worker.run(partial(change, session))
+                return answer(session)
+
+        return await session.answers.once(request.idempotency_key, request, once)
+
     def _session(self, session_id: str) -> Session:
         trace.get_current_span().set_attribute(telemetry.SESSION_ID, session_id)
         return self.sessions.get(session_id)
@@ -222,6 +308,16 @@ class TrackerServicer(tracker_pb2_grpc.TrackerServiceServicer):
             await asyncio.sleep(SWEEP_SECONDS)
             if expired := self.sessions.sweep():
                 logger.info("%d sessions expired", expired)
+
+
+def _expected(request: Any) -> int | None:
+    return request.expected_revision if request.HasField("expected_revision") else None
+
+
+def _others(session: Session, obj_id: int, frame_index: int) -> dict[int, FrameState]:
+    """What is known of the other objects on a frame."""
+    known = {o.obj_id: o.bank.current(frame_index) for o in session.objects.values() if o.obj_id != obj_id}
+    return {other: state for other, state in known.items() if state is not None}
 
 
 def make_service(settings: TrackerSettings) -> Service:

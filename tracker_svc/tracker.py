@@ -14,15 +14,11 @@ from torch import Tensor
 
 from maskmesh import telemetry
 from maskmesh.errors import FrameOutOfMemory
+from maskmesh.masks import BinaryMask, LowResLogits
 from maskmesh.telemetry import StageRecorder
-from maskmesh.types import (
-    LowResLogits,
-    MaskFormat,
-    ObjectMask,
-    Prompt,
-    RleMask,
-)
-from tracker_svc.memory_bank import RECENT_POINTERS, FrameState, Selection
+from maskmesh.types import Prompt
+from tracker_svc.frame_state import FrameState
+from tracker_svc.memory_bank import RECENT_POINTERS, Selection
 from tracker_svc.model.memory_attention import FrameQueries
 from tracker_svc.model.tracking_model import (
     ImageFeatures,
@@ -50,9 +46,8 @@ class Frame:
 class Tracker:
     """The stages of the tracking model, composed."""
 
-    def __init__(self, model: TrackingModel, *, session_memory_bytes: int = 2**28) -> None:
+    def __init__(self, model: TrackingModel) -> None:
         self.model = model
-        self._session_memory_bytes = session_memory_bytes
         self._seen: set[str] = set()
         self._synchronize: Callable[[], None] | None = None
         if model.device.type == "cuda":
@@ -124,7 +119,7 @@ class Tracker:
         The object's memories condition the frame only where it was tracked before; the mask that was
         there is refined unless ``clear_previous``.
         """
-        if isinstance(prompt.mask, RleMask):
+        if prompt.mask is not None and not isinstance(prompt.mask, LowResLogits):
             with recorder.stage(telemetry.MASK_DECODER):
                 mask = self._binary_mask(prompt.mask)
                 return _states(self.model.adopt_mask(frame.features, mask))[0]
@@ -187,8 +182,7 @@ class Tracker:
         for obj in objects:
             obj.bank.visited.add(frame_index, reverse=reverse)
             if frame_index not in obj.bank.conditioning:
-                state = states[obj.obj_id]
-                obj.bank.track(frame_index, state, max_frames=self._max_frames(state, len(objects)))
+                obj.bank.track(frame_index, states[obj.obj_id])
         return {obj.obj_id: states[obj.obj_id] for obj in objects}
 
     @torch.inference_mode()
@@ -201,13 +195,17 @@ class Tracker:
     ) -> None:
         """Make the memories of a frame that was tracked just now."""
         fresh = [
-            (obj, obj.bank.tracked[frame_index])
+            (obj, state)
             for obj in objects
-            if frame_index in obj.bank.tracked and obj.bank.tracked[frame_index].memory_features is None
+            if (state := obj.bank.tracked.recent(frame_index)) is not None and state.memory_features is None
         ]
         features = self._encode_memory([s for _, s in fresh], frame, recorder, prompted=False)
         for (obj, _), memory in zip(fresh, features, strict=True):
             obj.bank.remember(frame_index, memory)
+        if any(obj.bank.tracked.overflows for obj in objects):
+            with recorder.stage(telemetry.ARCHIVE, object__count=len(objects)):
+                for obj in objects:
+                    obj.bank.tracked.spill()
 
     @torch.inference_mode()
     def memorize_prompted(
@@ -224,24 +222,6 @@ class Tracker:
         features = self._encode_memory([s for _, s in prompted], frame, recorder, prompted=True)
         for (obj, _), memory in zip(prompted, features, strict=True):
             obj.bank.memorize(frame_index, memory)
-
-    @torch.inference_mode()
-    def object_mask(
-        self, obj_id: int, state: FrameState, frame: Frame, mask_format: MaskFormat
-    ) -> ObjectMask:
-        """One object in the form asked for; nothing is upsampled for logits."""
-        mask: RleMask | LowResLogits
-        if mask_format is MaskFormat.LOW_RES_LOGITS:
-            mask = LowResLogits(state.low_res_masks[0].cpu().numpy())
-        else:
-            logits = F.interpolate(
-                state.low_res_masks[None],
-                size=(frame.height, frame.width),
-                mode="bilinear",
-                align_corners=False,
-            )
-            mask = RleMask.encode((logits[0, 0] > 0).cpu().numpy())
-        return ObjectMask(obj_id, mask, state.predicted_iou, state.object_score_logit)
 
     def _decode_batch(self, conditioned: Tensor, frame: Frame, recorder: StageRecorder) -> list[FrameState]:
         """conditioned: [B, C, E, E]."""
@@ -268,11 +248,6 @@ class Tracker:
         # A copy each, so that a memory that is kept does not keep those of other objects.
         return [memory.clone() for memory in features]
 
-    def _max_frames(self, state: FrameState, objects: int) -> int:
-        """How many tracked frames an object may hold within the session's budget."""
-        memory = self.model.memory_dim * self.model.embedding_size**2 * 2
-        return self._session_memory_bytes // ((state.num_bytes + memory) * objects)
-
     def _points(self, prompt: Prompt, frame: Frame) -> tuple[Tensor, Tensor]:
         """Points and box in pixels of the model's input: [1, N, 2] and [1, N]."""
         points = as_points(prompt)
@@ -287,22 +262,22 @@ class Tracker:
         values = torch.from_numpy(logits.values.copy()).to(self.model.device)[None, None]
         return values.clamp(-PREVIOUS_LOGIT_LIMIT, PREVIOUS_LOGIT_LIMIT)
 
-    def _binary_mask(self, rle: RleMask) -> Tensor:
+    def _binary_mask(self, given: BinaryMask) -> Tensor:
         """A mask of the frame at the model's size: [1, 1, S, S], zeros and ones."""
-        mask = torch.from_numpy(rle.decode()).to(self.model.device)[None, None].float()
+        mask = torch.from_numpy(given.decode()).to(self.model.device)[None, None].float()
         size = (self.model.image_size, self.model.image_size)
         if mask.shape[-2:] != size:
             mask = F.interpolate(mask, size=size, mode="bilinear", antialias=True)
         return (mask >= 0.5).float()
 
 
-def check_remembered(objects: Sequence[TrackedObject], frame_index: int) -> None:
-    """Whether tracking forward can start at a frame as if nothing had been dropped.
+def check_remembered(objects: Sequence[TrackedObject], frame_index: int, *, reverse: bool = False) -> None:
+    """Whether tracking can start at a frame as if nothing had been dropped.
 
     Raises FrameOutOfMemory where frames just before it were tracked and are no longer held.
     """
     for obj in objects:
-        _check_held(obj, frame_index, step=1)
+        _check_held(obj, frame_index, step=-1 if reverse else 1)
 
 
 def check_promptable(obj: TrackedObject, frame_index: int) -> None:
@@ -324,7 +299,7 @@ def _check_held(obj: TrackedObject, frame_index: int, *, step: int) -> None:
 
 
 def _out_of_memory(obj: TrackedObject, frame_index: int) -> FrameOutOfMemory:
-    oldest = obj.bank.oldest_tracked()
+    oldest = obj.bank.tracked.oldest()
     return FrameOutOfMemory(
         f"what was known of object {obj.obj_id} around frame {frame_index} is no longer held",
         frame_index=frame_index,
@@ -335,16 +310,9 @@ def _out_of_memory(obj: TrackedObject, frame_index: int) -> FrameOutOfMemory:
 
 def _memories(obj: TrackedObject, selection: Selection) -> Memories:
     """The tensors of what was selected."""
-    known = {**obj.bank.tracked, **obj.bank.conditioning}
-    spatial, pointers = [], []
-    for memory in selection.memories:
-        features = known[memory.frame_index].memory_features
-        assert features is not None, "only frames with a memory are selected"
-        spatial.append(SpatialMemory(features, memory.slot))
-    for selected in selection.pointers:
-        pointer = known[selected.frame_index].object_pointer
-        assert pointer is not None, "only frames with a pointer are selected"
-        pointers.append(Pointer(pointer, selected.frames_before))
+    bank = obj.bank
+    spatial = [SpatialMemory(bank.memory_features(m.frame_index), m.slot) for m in selection.memories]
+    pointers = [Pointer(bank.object_pointer(p.frame_index), p.frames_before) for p in selection.pointers]
     return Memories(spatial, pointers)
 
 

@@ -6,9 +6,11 @@ import torch
 
 from maskmesh import telemetry
 from maskmesh.device_worker import DeviceWorker
-from maskmesh.types import MaskFormat, Point, Prompt
+from maskmesh.masks import MaskOptions
+from maskmesh.types import Point, Prompt
 from tracker_svc.model.tracking_model import ImageFeatures, TrackingModel
 from tracker_svc.objects import TrackedObject
+from tracker_svc.output import object_masks
 from tracker_svc.tracker import Frame, Tracker
 
 TRACKED_FRAMES = 2
@@ -35,7 +37,7 @@ def _run(tracker: Tracker, recorder: telemetry.StageRecorder) -> None:
         states = tracker.track([obj], index, frame, recorder=recorder)
         tracker.memorize_tracked([obj], index, frame, recorder)
         with recorder.stage(telemetry.POSTPROCESS):
-            tracker.object_mask(0, states[0], frame, MaskFormat.COCO_RLE)
+            object_masks([0], [states[0]], MaskOptions(), width=frame.width, height=frame.height)
 
 
 def empty_frame(model: TrackingModel) -> Frame:

@@ -23,54 +23,94 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
+from maskmesh.v1 import error_reason_pb2 as maskmesh_dot_v1_dot_error__reason__pb2
+from maskmesh.v1 import session_pb2 as maskmesh_dot_v1_dot_session__pb2
 from maskmesh.v1 import types_pb2 as maskmesh_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1emaskmesh/v1/segmentation.proto\x12\x0bmaskmesh.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x17maskmesh/v1/types.proto\"C\n\x0cObjectPrompt\x12\x0e\n\x06obj_id\x18\x01 \x01(\x03\x12#\n\x06prompt\x18\x02 \x01(\x0b\x32\x13.maskmesh.v1.Prompt\"\xac\x01\n\x13SegmentImageRequest\x12!\n\x05image\x18\x01 \x01(\x0b\x32\x12.maskmesh.v1.Image\x12*\n\x07prompts\x18\x02 \x03(\x0b\x32\x19.maskmesh.v1.ObjectPrompt\x12\x18\n\x10multimask_output\x18\x03 \x01(\x08\x12,\n\x0bmask_format\x18\x04 \x01(\x0e\x32\x17.maskmesh.v1.MaskFormat\"o\n\x14SegmentImageResponse\x12\r\n\x05width\x18\x01 \x01(\r\x12\x0e\n\x06height\x18\x02 \x01(\r\x12&\n\x05masks\x18\x03 \x03(\x0b\x32\x17.maskmesh.v1.ObjectMask\x12\x10\n\x08trace_id\x18\x04 \x01(\t\">\n\x14\x43reateSessionRequest\x12&\n\x03ttl\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\"z\n\x15\x43reateSessionResponse\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12&\n\x03ttl\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12%\n\x05model\x18\x03 \x01(\x0b\x32\x16.maskmesh.v1.ModelInfo\"(\n\x12\x41ppendFramesConfig\x12\x12\n\nsession_id\x18\x01 \x01(\t\"\x14\n\x12\x41ppendFramesFinish\"\xc2\x01\n\x13\x41ppendFramesRequest\x12\x31\n\x06\x63onfig\x18\x01 \x01(\x0b\x32\x1f.maskmesh.v1.AppendFramesConfigH\x00\x12#\n\x05\x66rame\x18\x02 \x01(\x0b\x32\x12.maskmesh.v1.ImageH\x00\x12\x15\n\x0bvideo_chunk\x18\x03 \x01(\x0cH\x00\x12\x31\n\x06\x66inish\x18\x04 \x01(\x0b\x32\x1f.maskmesh.v1.AppendFramesFinishH\x00\x42\t\n\x07\x63ontent\"\x7f\n\x14\x41ppendFramesResponse\x12\x19\n\x11\x66irst_frame_index\x18\x01 \x01(\x03\x12\x12\n\nnum_frames\x18\x02 \x01(\x03\x12\r\n\x05width\x18\x03 \x01(\r\x12\x0e\n\x06height\x18\x04 \x01(\r\x12\x19\n\x11\x66rames_per_second\x18\x05 \x01(\x01\"\xb6\x01\n\x10\x41\x64\x64PromptRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x13\n\x0b\x66rame_index\x18\x02 \x01(\x03\x12\x0e\n\x06obj_id\x18\x03 \x01(\x03\x12#\n\x06prompt\x18\x04 \x01(\x0b\x32\x13.maskmesh.v1.Prompt\x12\x16\n\x0e\x63lear_previous\x18\x05 \x01(\x08\x12,\n\x0bmask_format\x18\x06 \x01(\x0e\x32\x17.maskmesh.v1.MaskFormat\";\n\x11\x41\x64\x64PromptResponse\x12&\n\x05\x66rame\x18\x01 \x01(\x0b\x32\x17.maskmesh.v1.FrameMasks\"\xa3\x01\n\x15PropagateVideoRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x1e\n\x11start_frame_index\x18\x02 \x01(\x03H\x00\x88\x01\x01\x12\x12\n\nmax_frames\x18\x03 \x01(\r\x12,\n\x0bmask_format\x18\x04 \x01(\x0e\x32\x17.maskmesh.v1.MaskFormatB\x14\n\x12_start_frame_index\"@\n\x16PropagateVideoResponse\x12&\n\x05\x66rame\x18\x01 \x01(\x0b\x32\x17.maskmesh.v1.FrameMasks\"9\n\x13RemoveObjectRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0e\n\x06obj_id\x18\x02 \x01(\x03\"\'\n\x14RemoveObjectResponse\x12\x0f\n\x07obj_ids\x18\x01 \x03(\x03\")\n\x13ResetSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\"\x16\n\x14ResetSessionResponse\"*\n\x14\x44\x65leteSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\"\x17\n\x15\x44\x65leteSessionResponse2\xc4\x05\n\x13SegmentationService\x12S\n\x0cSegmentImage\x12 .maskmesh.v1.SegmentImageRequest\x1a!.maskmesh.v1.SegmentImageResponse\x12V\n\rCreateSession\x12!.maskmesh.v1.CreateSessionRequest\x1a\".maskmesh.v1.CreateSessionResponse\x12U\n\x0c\x41ppendFrames\x12 .maskmesh.v1.AppendFramesRequest\x1a!.maskmesh.v1.AppendFramesResponse(\x01\x12J\n\tAddPrompt\x12\x1d.maskmesh.v1.AddPromptRequest\x1a\x1e.maskmesh.v1.AddPromptResponse\x12[\n\x0ePropagateVideo\x12\".maskmesh.v1.PropagateVideoRequest\x1a#.maskmesh.v1.PropagateVideoResponse0\x01\x12S\n\x0cRemoveObject\x12 .maskmesh.v1.RemoveObjectRequest\x1a!.maskmesh.v1.RemoveObjectResponse\x12S\n\x0cResetSession\x12 .maskmesh.v1.ResetSessionRequest\x1a!.maskmesh.v1.ResetSessionResponse\x12V\n\rDeleteSession\x12!.maskmesh.v1.DeleteSessionRequest\x1a\".maskmesh.v1.DeleteSessionResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1emaskmesh/v1/segmentation.proto\x12\x0bmaskmesh.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1emaskmesh/v1/error_reason.proto\x1a\x19maskmesh/v1/session.proto\x1a\x17maskmesh/v1/types.proto\"C\n\x0cObjectPrompt\x12\x0e\n\x06obj_id\x18\x01 \x01(\x03\x12#\n\x06prompt\x18\x02 \x01(\x0b\x32\x13.maskmesh.v1.Prompt\"\xae\x01\n\x13SegmentImageRequest\x12!\n\x05image\x18\x01 \x01(\x0b\x32\x12.maskmesh.v1.Image\x12*\n\x07prompts\x18\x02 \x03(\x0b\x32\x19.maskmesh.v1.ObjectPrompt\x12\x18\n\x10multimask_output\x18\x03 \x01(\x08\x12.\n\x0cmask_options\x18\x04 \x01(\x0b\x32\x18.maskmesh.v1.MaskOptions\"o\n\x14SegmentImageResponse\x12\r\n\x05width\x18\x01 \x01(\r\x12\x0e\n\x06height\x18\x02 \x01(\r\x12&\n\x05masks\x18\x03 \x03(\x0b\x32\x17.maskmesh.v1.ObjectMask\x12\x10\n\x08trace_id\x18\x04 \x01(\t\"W\n\x14\x43reateSessionRequest\x12&\n\x03ttl\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x17\n\x0fidempotency_key\x18\x02 \x01(\t\"z\n\x15\x43reateSessionResponse\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12&\n\x03ttl\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12%\n\x05model\x18\x03 \x01(\x0b\x32\x16.maskmesh.v1.ModelInfo\"\'\n\x11GetSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\"\xb0\x02\n\x12GetSessionResponse\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12&\n\x03ttl\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12%\n\x05model\x18\x03 \x01(\x0b\x32\x16.maskmesh.v1.ModelInfo\x12\x12\n\nnum_frames\x18\x04 \x01(\x03\x12\r\n\x05width\x18\x05 \x01(\r\x12\x0e\n\x06height\x18\x06 \x01(\r\x12\x19\n\x11\x66rames_per_second\x18\x07 \x01(\x01\x12\x10\n\x08revision\x18\x08 \x01(\x03\x12+\n\x07objects\x18\t \x03(\x0b\x32\x1a.maskmesh.v1.SessionObject\x12*\n\x07history\x18\n \x03(\x0b\x32\x19.maskmesh.v1.HistoryEntry\"w\n\x12\x41ppendFramesConfig\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x17\n\x0fidempotency_key\x18\x02 \x01(\t\x12\x1e\n\x11\x66irst_frame_index\x18\x03 \x01(\x03H\x00\x88\x01\x01\x42\x14\n\x12_first_frame_index\"\x14\n\x12\x41ppendFramesFinish\"\xc2\x01\n\x13\x41ppendFramesRequest\x12\x31\n\x06\x63onfig\x18\x01 \x01(\x0b\x32\x1f.maskmesh.v1.AppendFramesConfigH\x00\x12#\n\x05\x66rame\x18\x02 \x01(\x0b\x32\x12.maskmesh.v1.ImageH\x00\x12\x15\n\x0bvideo_chunk\x18\x03 \x01(\x0cH\x00\x12\x31\n\x06\x66inish\x18\x04 \x01(\x0b\x32\x1f.maskmesh.v1.AppendFramesFinishH\x00\x42\t\n\x07\x63ontent\"\x7f\n\x14\x41ppendFramesResponse\x12\x19\n\x11\x66irst_frame_index\x18\x01 \x01(\x03\x12\x12\n\nnum_frames\x18\x02 \x01(\x03\x12\r\n\x05width\x18\x03 \x01(\r\x12\x0e\n\x06height\x18\x04 \x01(\r\x12\x19\n\x11\x66rames_per_second\x18\x05 \x01(\x01\"\x87\x02\n\x10\x41\x64\x64PromptRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x13\n\x0b\x66rame_index\x18\x02 \x01(\x03\x12\x0e\n\x06obj_id\x18\x03 \x01(\x03\x12#\n\x06prompt\x18\x04 \x01(\x0b\x32\x13.maskmesh.v1.Prompt\x12\x16\n\x0e\x63lear_previous\x18\x05 \x01(\x08\x12.\n\x0cmask_options\x18\x06 \x01(\x0b\x32\x18.maskmesh.v1.MaskOptions\x12\x17\n\x0fidempotency_key\x18\x07 \x01(\t\x12\x1e\n\x11\x65xpected_revision\x18\x08 \x01(\x03H\x00\x88\x01\x01\x42\x14\n\x12_expected_revision\"M\n\x11\x41\x64\x64PromptResponse\x12&\n\x05\x66rame\x18\x01 \x01(\x0b\x32\x17.maskmesh.v1.FrameMasks\x12\x10\n\x08revision\x18\x02 \x01(\x03\"\x9d\x01\n\x13\x43learPromptsRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x13\n\x0b\x66rame_index\x18\x02 \x01(\x03\x12\x0e\n\x06obj_id\x18\x03 \x01(\x03\x12\x17\n\x0fidempotency_key\x18\x04 \x01(\t\x12\x1e\n\x11\x65xpected_revision\x18\x05 \x01(\x03H\x00\x88\x01\x01\x42\x14\n\x12_expected_revision\"9\n\x14\x43learPromptsResponse\x12\x0f\n\x07obj_ids\x18\x01 \x03(\x03\x12\x10\n\x08revision\x18\x02 \x01(\x03\"\xe6\x01\n\x15PropagateVideoRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x1e\n\x11start_frame_index\x18\x02 \x01(\x03H\x00\x88\x01\x01\x12\x12\n\nmax_frames\x18\x03 \x01(\r\x12.\n\x0cmask_options\x18\x04 \x01(\x0b\x32\x18.maskmesh.v1.MaskOptions\x12)\n\tdirection\x18\x05 \x01(\x0e\x32\x16.maskmesh.v1.Direction\x12\x14\n\x0cresume_token\x18\x06 \x01(\tB\x14\n\x12_start_frame_index\"V\n\x16PropagateVideoResponse\x12&\n\x05\x66rame\x18\x01 \x01(\x0b\x32\x17.maskmesh.v1.FrameMasks\x12\x14\n\x0cresume_token\x18\x02 \x01(\t\"\xab\x01\n\x0cStreamConfig\x12.\n\x0cmask_options\x18\x01 \x01(\x0b\x32\x18.maskmesh.v1.MaskOptions\x12-\n\x08overload\x18\x02 \x01(\x0e\x32\x1b.maskmesh.v1.OverloadPolicy\x12&\n\x03ttl\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x14\n\x0cresume_token\x18\x04 \x01(\t\"B\n\x0bStreamFrame\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12!\n\x05image\x18\x02 \x01(\x0b\x32\x12.maskmesh.v1.Image\"\x93\x01\n\x0cStreamPrompt\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x15\n\x08sequence\x18\x02 \x01(\x03H\x00\x88\x01\x01\x12\x0e\n\x06obj_id\x18\x03 \x01(\x03\x12#\n\x06prompt\x18\x04 \x01(\x0b\x32\x13.maskmesh.v1.Prompt\x12\x16\n\x0e\x63lear_previous\x18\x05 \x01(\x08\x42\x0b\n\t_sequence\"3\n\rStreamRemoval\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06obj_id\x18\x02 \x01(\x03\"\x0e\n\x0cStreamFinish\"\x82\x02\n\x14SegmentStreamRequest\x12+\n\x06\x63onfig\x18\x01 \x01(\x0b\x32\x19.maskmesh.v1.StreamConfigH\x00\x12)\n\x05\x66rame\x18\x02 \x01(\x0b\x32\x18.maskmesh.v1.StreamFrameH\x00\x12+\n\x06prompt\x18\x03 \x01(\x0b\x32\x19.maskmesh.v1.StreamPromptH\x00\x12-\n\x07removal\x18\x04 \x01(\x0b\x32\x1a.maskmesh.v1.StreamRemovalH\x00\x12+\n\x06\x66inish\x18\x05 \x01(\x0b\x32\x19.maskmesh.v1.StreamFinishH\x00\x42\t\n\x07\x63ontent\"\x99\x01\n\rStreamStarted\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12&\n\x03ttl\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12%\n\x05model\x18\x03 \x01(\x0b\x32\x16.maskmesh.v1.ModelInfo\x12\x15\n\rnext_sequence\x18\x04 \x01(\x03\x12\x0e\n\x06window\x18\x05 \x01(\r\"o\n\x0cStreamResult\x12&\n\x05\x66rame\x18\x01 \x01(\x0b\x32\x17.maskmesh.v1.FrameMasks\x12\x10\n\x08sequence\x18\x02 \x01(\x03\x12\x0f\n\x07skipped\x18\x03 \x03(\x03\x12\x14\n\x0cresume_token\x18\x04 \x01(\t\"^\n\x0eStreamPrompted\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12&\n\x05\x66rame\x18\x02 \x01(\x0b\x32\x17.maskmesh.v1.FrameMasks\x12\x10\n\x08revision\x18\x03 \x01(\x03\"F\n\rStreamRemoved\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07obj_ids\x18\x02 \x03(\x03\x12\x10\n\x08revision\x18\x03 \x01(\x03\"\xf1\x01\n\x0eStreamRejected\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x15\n\x08sequence\x18\x02 \x01(\x03H\x00\x88\x01\x01\x12(\n\x06reason\x18\x03 \x01(\x0e\x32\x18.maskmesh.v1.ErrorReason\x12\x0f\n\x07message\x18\x04 \x01(\t\x12;\n\x08metadata\x18\x05 \x03(\x0b\x32).maskmesh.v1.StreamRejected.MetadataEntry\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x0b\n\t_sequence\"\x8f\x02\n\x15SegmentStreamResponse\x12-\n\x07started\x18\x01 \x01(\x0b\x32\x1a.maskmesh.v1.StreamStartedH\x00\x12+\n\x06result\x18\x02 \x01(\x0b\x32\x19.maskmesh.v1.StreamResultH\x00\x12/\n\x08prompted\x18\x03 \x01(\x0b\x32\x1b.maskmesh.v1.StreamPromptedH\x00\x12-\n\x07removed\x18\x04 \x01(\x0b\x32\x1a.maskmesh.v1.StreamRemovedH\x00\x12/\n\x08rejected\x18\x05 \x01(\x0b\x32\x1b.maskmesh.v1.StreamRejectedH\x00\x42\t\n\x07\x63ontent\"\x88\x01\n\x13RemoveObjectRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0e\n\x06obj_id\x18\x02 \x01(\x03\x12\x17\n\x0fidempotency_key\x18\x03 \x01(\t\x12\x1e\n\x11\x65xpected_revision\x18\x04 \x01(\x03H\x00\x88\x01\x01\x42\x14\n\x12_expected_revision\"9\n\x14RemoveObjectResponse\x12\x0f\n\x07obj_ids\x18\x01 \x03(\x03\x12\x10\n\x08revision\x18\x02 \x01(\x03\"x\n\x13ResetSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x17\n\x0fidempotency_key\x18\x02 \x01(\t\x12\x1e\n\x11\x65xpected_revision\x18\x03 \x01(\x03H\x00\x88\x01\x01\x42\x14\n\x12_expected_revision\"(\n\x14ResetSessionResponse\x12\x10\n\x08revision\x18\x01 \x01(\x03\"C\n\x14\x44\x65leteSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x17\n\x0fidempotency_key\x18\x02 \x01(\t\"\x17\n\x15\x44\x65leteSessionResponse*e\n\x0eOverloadPolicy\x12\x1f\n\x1bOVERLOAD_POLICY_UNSPECIFIED\x10\x00\x12\x18\n\x14OVERLOAD_POLICY_WAIT\x10\x01\x12\x18\n\x14OVERLOAD_POLICY_SKIP\x10\x02\x32\xc4\x07\n\x13SegmentationService\x12S\n\x0cSegmentImage\x12 .maskmesh.v1.SegmentImageRequest\x1a!.maskmesh.v1.SegmentImageResponse\x12V\n\rCreateSession\x12!.maskmesh.v1.CreateSessionRequest\x1a\".maskmesh.v1.CreateSessionResponse\x12M\n\nGetSession\x12\x1e.maskmesh.v1.GetSessionRequest\x1a\x1f.maskmesh.v1.GetSessionResponse\x12U\n\x0c\x41ppendFrames\x12 .maskmesh.v1.AppendFramesRequest\x1a!.maskmesh.v1.AppendFramesResponse(\x01\x12J\n\tAddPrompt\x12\x1d.maskmesh.v1.AddPromptRequest\x1a\x1e.maskmesh.v1.AddPromptResponse\x12S\n\x0c\x43learPrompts\x12 .maskmesh.v1.ClearPromptsRequest\x1a!.maskmesh.v1.ClearPromptsResponse\x12[\n\x0ePropagateVideo\x12\".maskmesh.v1.PropagateVideoRequest\x1a#.maskmesh.v1.PropagateVideoResponse0\x01\x12Z\n\rSegmentStream\x12!.maskmesh.v1.SegmentStreamRequest\x1a\".maskmesh.v1.SegmentStreamResponse(\x01\x30\x01\x12S\n\x0cRemoveObject\x12 .maskmesh.v1.RemoveObjectRequest\x1a!.maskmesh.v1.RemoveObjectResponse\x12S\n\x0cResetSession\x12 .maskmesh.v1.ResetSessionRequest\x1a!.maskmesh.v1.ResetSessionResponse\x12V\n\rDeleteSession\x12!.maskmesh.v1.DeleteSessionRequest\x1a\".maskmesh.v1.DeleteSessionResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'maskmesh.v1.segmentation_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_OBJECTPROMPT']._serialized_start=104
-  _globals['_OBJECTPROMPT']._serialized_end=171
-  _globals['_SEGMENTIMAGEREQUEST']._serialized_start=174
-  _globals['_SEGMENTIMAGEREQUEST']._serialized_end=346
-  _globals['_SEGMENTIMAGERESPONSE']._serialized_start=348
-  _globals['_SEGMENTIMAGERESPONSE']._serialized_end=459
-  _globals['_CREATESESSIONREQUEST']._serialized_start=461
-  _globals['_CREATESESSIONREQUEST']._serialized_end=523
-  _globals['_CREATESESSIONRESPONSE']._serialized_start=525
-  _globals['_CREATESESSIONRESPONSE']._serialized_end=647
-  _globals['_APPENDFRAMESCONFIG']._serialized_start=649
-  _globals['_APPENDFRAMESCONFIG']._serialized_end=689
-  _globals['_APPENDFRAMESFINISH']._serialized_start=691
-  _globals['_APPENDFRAMESFINISH']._serialized_end=711
-  _globals['_APPENDFRAMESREQUEST']._serialized_start=714
-  _globals['_APPENDFRAMESREQUEST']._serialized_end=908
-  _globals['_APPENDFRAMESRESPONSE']._serialized_start=910
-  _globals['_APPENDFRAMESRESPONSE']._serialized_end=1037
-  _globals['_ADDPROMPTREQUEST']._serialized_start=1040
-  _globals['_ADDPROMPTREQUEST']._serialized_end=1222
-  _globals['_ADDPROMPTRESPONSE']._serialized_start=1224
-  _globals['_ADDPROMPTRESPONSE']._serialized_end=1283
-  _globals['_PROPAGATEVIDEOREQUEST']._serialized_start=1286
-  _globals['_PROPAGATEVIDEOREQUEST']._serialized_end=1449
-  _globals['_PROPAGATEVIDEORESPONSE']._serialized_start=1451
-  _globals['_PROPAGATEVIDEORESPONSE']._serialized_end=1515
-  _globals['_REMOVEOBJECTREQUEST']._serialized_start=1517
-  _globals['_REMOVEOBJECTREQUEST']._serialized_end=1574
-  _globals['_REMOVEOBJECTRESPONSE']._serialized_start=1576
-  _globals['_REMOVEOBJECTRESPONSE']._serialized_end=1615
-  _globals['_RESETSESSIONREQUEST']._serialized_start=1617
-  _globals['_RESETSESSIONREQUEST']._serialized_end=1658
-  _globals['_RESETSESSIONRESPONSE']._serialized_start=1660
-  _globals['_RESETSESSIONRESPONSE']._serialized_end=1682
-  _globals['_DELETESESSIONREQUEST']._serialized_start=1684
-  _globals['_DELETESESSIONREQUEST']._serialized_end=1726
-  _globals['_DELETESESSIONRESPONSE']._serialized_start=1728
-  _globals['_DELETESESSIONRESPONSE']._serialized_end=1751
-  _globals['_SEGMENTATIONSERVICE']._serialized_start=1754
-  _globals['_SEGMENTATIONSERVICE']._serialized_end=2462
+  _globals['_STREAMREJECTED_METADATAENTRY']._loaded_options = None
+  _globals['_STREAMREJECTED_METADATAENTRY']._serialized_options = b'8\001'
+  _globals['_OVERLOADPOLICY']._serialized_start=4570
+  _globals['_OVERLOADPOLICY']._serialized_end=4671
+  _globals['_OBJECTPROMPT']._serialized_start=163
+  _globals['_OBJECTPROMPT']._serialized_end=230
+  _globals['_SEGMENTIMAGEREQUEST']._serialized_start=233
+  _globals['_SEGMENTIMAGEREQUEST']._serialized_end=407
+  _globals['_SEGMENTIMAGERESPONSE']._serialized_start=409
+  _globals['_SEGMENTIMAGERESPONSE']._serialized_end=520
+  _globals['_CREATESESSIONREQUEST']._serialized_start=522
+  _globals['_CREATESESSIONREQUEST']._serialized_end=609
+  _globals['_CREATESESSIONRESPONSE']._serialized_start=611
+  _globals['_CREATESESSIONRESPONSE']._serialized_end=733
+  _globals['_GETSESSIONREQUEST']._serialized_start=735
+  _globals['_GETSESSIONREQUEST']._serialized_end=774
+  _globals['_GETSESSIONRESPONSE']._serialized_start=777
+  _globals['_GETSESSIONRESPONSE']._serialized_end=1081
+  _globals['_APPENDFRAMESCONFIG']._serialized_start=1083
+  _globals['_APPENDFRAMESCONFIG']._serialized_end=1202
+  _globals['_APPENDFRAMESFINISH']._serialized_start=1204
+  _globals['_APPENDFRAMESFINISH']._serialized_end=1224
+  _globals['_APPENDFRAMESREQUEST']._serialized_start=1227
+  _globals['_APPENDFRAMESREQUEST']._serialized_end=1421
+  _globals['_APPENDFRAMESRESPONSE']._serialized_start=1423
+  _globals['_APPENDFRAMESRESPONSE']._serialized_end=1550
+  _globals['_ADDPROMPTREQUEST']._serialized_start=1553
+  _globals['_ADDPROMPTREQUEST']._serialized_end=1816
+  _globals['_ADDPROMPTRESPONSE']._serialized_start=1818
+  _globals['_ADDPROMPTRESPONSE']._serialized_end=1895
+  _globals['_CLEARPROMPTSREQUEST']._serialized_start=1898
+  _globals['_CLEARPROMPTSREQUEST']._serialized_end=2055
+  _globals['_CLEARPROMPTSRESPONSE']._serialized_start=2057
+  _globals['_CLEARPROMPTSRESPONSE']._serialized_end=2114
+  _globals['_PROPAGATEVIDEOREQUEST']._serialized_start=2117
+  _globals['_PROPAGATEVIDEOREQUEST']._serialized_end=2347
+  _globals['_PROPAGATEVIDEORESPONSE']._serialized_start=2349
+  _globals['_PROPAGATEVIDEORESPONSE']._serialized_end=2435
+  _globals['_STREAMCONFIG']._serialized_start=2438
+  _globals['_STREAMCONFIG']._serialized_end=2609
+  _globals['_STREAMFRAME']._serialized_start=2611
+  _globals['_STREAMFRAME']._serialized_end=2677
+  _globals['_STREAMPROMPT']._serialized_start=2680
+  _globals['_STREAMPROMPT']._serialized_end=2827
+  _globals['_STREAMREMOVAL']._serialized_start=2829
+  _globals['_STREAMREMOVAL']._serialized_end=2880
+  _globals['_STREAMFINISH']._serialized_start=2882
+  _globals['_STREAMFINISH']._serialized_end=2896
+  _globals['_SEGMENTSTREAMREQUEST']._serialized_start=2899
+  _globals['_SEGMENTSTREAMREQUEST']._serialized_end=3157
+  _globals['_STREAMSTARTED']._serialized_start=3160
+  _globals['_STREAMSTARTED']._serialized_end=3313
+  _globals['_STREAMRESULT']._serialized_start=3315
+  _globals['_STREAMRESULT']._serialized_end=3426
+  _globals['_STREAMPROMPTED']._serialized_start=3428
+  _globals['_STREAMPROMPTED']._serialized_end=3522
+  _globals['_STREAMREMOVED']._serialized_start=3524
+  _globals['_STREAMREMOVED']._serialized_end=3594
+  _globals['_STREAMREJECTED']._serialized_start=3597
+  _globals['_STREAMREJECTED']._serialized_end=3838
+  _globals['_STREAMREJECTED_METADATAENTRY']._serialized_start=3778
+  _globals['_STREAMREJECTED_METADATAENTRY']._serialized_end=3825
+  _globals['_SEGMENTSTREAMRESPONSE']._serialized_start=3841
+  _globals['_SEGMENTSTREAMRESPONSE']._serialized_end=4112
+  _globals['_REMOVEOBJECTREQUEST']._serialized_start=4115
+  _globals['_REMOVEOBJECTREQUEST']._serialized_end=4251
+  _globals['_REMOVEOBJECTRESPONSE']._serialized_start=4253
+  _globals['_REMOVEOBJECTRESPONSE']._serialized_end=4310
+  _globals['_RESETSESSIONREQUEST']._serialized_start=4312
+  _globals['_RESETSESSIONREQUEST']._serialized_end=4432
+  _globals['_RESETSESSIONRESPONSE']._serialized_start=4434
+  _globals['_RESETSESSIONRESPONSE']._serialized_end=4474
+  _globals['_DELETESESSIONREQUEST']._serialized_start=4476
+  _globals['_DELETESESSIONREQUEST']._serialized_end=4543
+  _globals['_DELETESESSIONRESPONSE']._serialized_start=4545
+  _globals['_DELETESESSIONRESPONSE']._serialized_end=4568
+  _globals['_SEGMENTATIONSERVICE']._serialized_start=4674
+  _globals['_SEGMENTATIONSERVICE']._serialized_end=5638
 # @@protoc_insertion_point(module_scope)

@@ -1,14 +1,26 @@
 import datetime
 
 from google.protobuf import duration_pb2 as _duration_pb2
+from maskmesh.v1 import error_reason_pb2 as _error_reason_pb2
+from maskmesh.v1 import session_pb2 as _session_pb2
 from maskmesh.v1 import types_pb2 as _types_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from collections.abc import Iterable as _Iterable, Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class OverloadPolicy(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    OVERLOAD_POLICY_UNSPECIFIED: _ClassVar[OverloadPolicy]
+    OVERLOAD_POLICY_WAIT: _ClassVar[OverloadPolicy]
+    OVERLOAD_POLICY_SKIP: _ClassVar[OverloadPolicy]
+OVERLOAD_POLICY_UNSPECIFIED: OverloadPolicy
+OVERLOAD_POLICY_WAIT: OverloadPolicy
+OVERLOAD_POLICY_SKIP: OverloadPolicy
 
 class ObjectPrompt(_message.Message):
     __slots__ = ("obj_id", "prompt")
@@ -19,16 +31,16 @@ class ObjectPrompt(_message.Message):
     def __init__(self, obj_id: _Optional[int] = ..., prompt: _Optional[_Union[_types_pb2.Prompt, _Mapping]] = ...) -> None: ...
 
 class SegmentImageRequest(_message.Message):
-    __slots__ = ("image", "prompts", "multimask_output", "mask_format")
+    __slots__ = ("image", "prompts", "multimask_output", "mask_options")
     IMAGE_FIELD_NUMBER: _ClassVar[int]
     PROMPTS_FIELD_NUMBER: _ClassVar[int]
     MULTIMASK_OUTPUT_FIELD_NUMBER: _ClassVar[int]
-    MASK_FORMAT_FIELD_NUMBER: _ClassVar[int]
+    MASK_OPTIONS_FIELD_NUMBER: _ClassVar[int]
     image: _types_pb2.Image
     prompts: _containers.RepeatedCompositeFieldContainer[ObjectPrompt]
     multimask_output: bool
-    mask_format: _types_pb2.MaskFormat
-    def __init__(self, image: _Optional[_Union[_types_pb2.Image, _Mapping]] = ..., prompts: _Optional[_Iterable[_Union[ObjectPrompt, _Mapping]]] = ..., multimask_output: _Optional[bool] = ..., mask_format: _Optional[_Union[_types_pb2.MaskFormat, str]] = ...) -> None: ...
+    mask_options: _types_pb2.MaskOptions
+    def __init__(self, image: _Optional[_Union[_types_pb2.Image, _Mapping]] = ..., prompts: _Optional[_Iterable[_Union[ObjectPrompt, _Mapping]]] = ..., multimask_output: _Optional[bool] = ..., mask_options: _Optional[_Union[_types_pb2.MaskOptions, _Mapping]] = ...) -> None: ...
 
 class SegmentImageResponse(_message.Message):
     __slots__ = ("width", "height", "masks", "trace_id")
@@ -43,10 +55,12 @@ class SegmentImageResponse(_message.Message):
     def __init__(self, width: _Optional[int] = ..., height: _Optional[int] = ..., masks: _Optional[_Iterable[_Union[_types_pb2.ObjectMask, _Mapping]]] = ..., trace_id: _Optional[str] = ...) -> None: ...
 
 class CreateSessionRequest(_message.Message):
-    __slots__ = ("ttl",)
+    __slots__ = ("ttl", "idempotency_key")
     TTL_FIELD_NUMBER: _ClassVar[int]
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _ClassVar[int]
     ttl: _duration_pb2.Duration
-    def __init__(self, ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+    idempotency_key: str
+    def __init__(self, ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., idempotency_key: _Optional[str] = ...) -> None: ...
 
 class CreateSessionResponse(_message.Message):
     __slots__ = ("session_id", "ttl", "model")
@@ -58,11 +72,45 @@ class CreateSessionResponse(_message.Message):
     model: _types_pb2.ModelInfo
     def __init__(self, session_id: _Optional[str] = ..., ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., model: _Optional[_Union[_types_pb2.ModelInfo, _Mapping]] = ...) -> None: ...
 
-class AppendFramesConfig(_message.Message):
+class GetSessionRequest(_message.Message):
     __slots__ = ("session_id",)
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     def __init__(self, session_id: _Optional[str] = ...) -> None: ...
+
+class GetSessionResponse(_message.Message):
+    __slots__ = ("session_id", "ttl", "model", "num_frames", "width", "height", "frames_per_second", "revision", "objects", "history")
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    TTL_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    NUM_FRAMES_FIELD_NUMBER: _ClassVar[int]
+    WIDTH_FIELD_NUMBER: _ClassVar[int]
+    HEIGHT_FIELD_NUMBER: _ClassVar[int]
+    FRAMES_PER_SECOND_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    OBJECTS_FIELD_NUMBER: _ClassVar[int]
+    HISTORY_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    ttl: _duration_pb2.Duration
+    model: _types_pb2.ModelInfo
+    num_frames: int
+    width: int
+    height: int
+    frames_per_second: float
+    revision: int
+    objects: _containers.RepeatedCompositeFieldContainer[_session_pb2.SessionObject]
+    history: _containers.RepeatedCompositeFieldContainer[_session_pb2.HistoryEntry]
+    def __init__(self, session_id: _Optional[str] = ..., ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., model: _Optional[_Union[_types_pb2.ModelInfo, _Mapping]] = ..., num_frames: _Optional[int] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., frames_per_second: _Optional[float] = ..., revision: _Optional[int] = ..., objects: _Optional[_Iterable[_Union[_session_pb2.SessionObject, _Mapping]]] = ..., history: _Optional[_Iterable[_Union[_session_pb2.HistoryEntry, _Mapping]]] = ...) -> None: ...
+
+class AppendFramesConfig(_message.Message):
+    __slots__ = ("session_id", "idempotency_key", "first_frame_index")
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _ClassVar[int]
+    FIRST_FRAME_INDEX_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    idempotency_key: str
+    first_frame_index: int
+    def __init__(self, session_id: _Optional[str] = ..., idempotency_key: _Optional[str] = ..., first_frame_index: _Optional[int] = ...) -> None: ...
 
 class AppendFramesFinish(_message.Message):
     __slots__ = ()
@@ -95,74 +143,263 @@ class AppendFramesResponse(_message.Message):
     def __init__(self, first_frame_index: _Optional[int] = ..., num_frames: _Optional[int] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., frames_per_second: _Optional[float] = ...) -> None: ...
 
 class AddPromptRequest(_message.Message):
-    __slots__ = ("session_id", "frame_index", "obj_id", "prompt", "clear_previous", "mask_format")
+    __slots__ = ("session_id", "frame_index", "obj_id", "prompt", "clear_previous", "mask_options", "idempotency_key", "expected_revision")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     FRAME_INDEX_FIELD_NUMBER: _ClassVar[int]
     OBJ_ID_FIELD_NUMBER: _ClassVar[int]
     PROMPT_FIELD_NUMBER: _ClassVar[int]
     CLEAR_PREVIOUS_FIELD_NUMBER: _ClassVar[int]
-    MASK_FORMAT_FIELD_NUMBER: _ClassVar[int]
+    MASK_OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_REVISION_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     frame_index: int
     obj_id: int
     prompt: _types_pb2.Prompt
     clear_previous: bool
-    mask_format: _types_pb2.MaskFormat
-    def __init__(self, session_id: _Optional[str] = ..., frame_index: _Optional[int] = ..., obj_id: _Optional[int] = ..., prompt: _Optional[_Union[_types_pb2.Prompt, _Mapping]] = ..., clear_previous: _Optional[bool] = ..., mask_format: _Optional[_Union[_types_pb2.MaskFormat, str]] = ...) -> None: ...
+    mask_options: _types_pb2.MaskOptions
+    idempotency_key: str
+    expected_revision: int
+    def __init__(self, session_id: _Optional[str] = ..., frame_index: _Optional[int] = ..., obj_id: _Optional[int] = ..., prompt: _Optional[_Union[_types_pb2.Prompt, _Mapping]] = ..., clear_previous: _Optional[bool] = ..., mask_options: _Optional[_Union[_types_pb2.MaskOptions, _Mapping]] = ..., idempotency_key: _Optional[str] = ..., expected_revision: _Optional[int] = ...) -> None: ...
 
 class AddPromptResponse(_message.Message):
-    __slots__ = ("frame",)
+    __slots__ = ("frame", "revision")
     FRAME_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
     frame: _types_pb2.FrameMasks
-    def __init__(self, frame: _Optional[_Union[_types_pb2.FrameMasks, _Mapping]] = ...) -> None: ...
+    revision: int
+    def __init__(self, frame: _Optional[_Union[_types_pb2.FrameMasks, _Mapping]] = ..., revision: _Optional[int] = ...) -> None: ...
+
+class ClearPromptsRequest(_message.Message):
+    __slots__ = ("session_id", "frame_index", "obj_id", "idempotency_key", "expected_revision")
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    FRAME_INDEX_FIELD_NUMBER: _ClassVar[int]
+    OBJ_ID_FIELD_NUMBER: _ClassVar[int]
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_REVISION_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    frame_index: int
+    obj_id: int
+    idempotency_key: str
+    expected_revision: int
+    def __init__(self, session_id: _Optional[str] = ..., frame_index: _Optional[int] = ..., obj_id: _Optional[int] = ..., idempotency_key: _Optional[str] = ..., expected_revision: _Optional[int] = ...) -> None: ...
+
+class ClearPromptsResponse(_message.Message):
+    __slots__ = ("obj_ids", "revision")
+    OBJ_IDS_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    obj_ids: _containers.RepeatedScalarFieldContainer[int]
+    revision: int
+    def __init__(self, obj_ids: _Optional[_Iterable[int]] = ..., revision: _Optional[int] = ...) -> None: ...
 
 class PropagateVideoRequest(_message.Message):
-    __slots__ = ("session_id", "start_frame_index", "max_frames", "mask_format")
+    __slots__ = ("session_id", "start_frame_index", "max_frames", "mask_options", "direction", "resume_token")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     START_FRAME_INDEX_FIELD_NUMBER: _ClassVar[int]
     MAX_FRAMES_FIELD_NUMBER: _ClassVar[int]
-    MASK_FORMAT_FIELD_NUMBER: _ClassVar[int]
+    MASK_OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    DIRECTION_FIELD_NUMBER: _ClassVar[int]
+    RESUME_TOKEN_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     start_frame_index: int
     max_frames: int
-    mask_format: _types_pb2.MaskFormat
-    def __init__(self, session_id: _Optional[str] = ..., start_frame_index: _Optional[int] = ..., max_frames: _Optional[int] = ..., mask_format: _Optional[_Union[_types_pb2.MaskFormat, str]] = ...) -> None: ...
+    mask_options: _types_pb2.MaskOptions
+    direction: _session_pb2.Direction
+    resume_token: str
+    def __init__(self, session_id: _Optional[str] = ..., start_frame_index: _Optional[int] = ..., max_frames: _Optional[int] = ..., mask_options: _Optional[_Union[_types_pb2.MaskOptions, _Mapping]] = ..., direction: _Optional[_Union[_session_pb2.Direction, str]] = ..., resume_token: _Optional[str] = ...) -> None: ...
 
 class PropagateVideoResponse(_message.Message):
-    __slots__ = ("frame",)
+    __slots__ = ("frame", "resume_token")
     FRAME_FIELD_NUMBER: _ClassVar[int]
+    RESUME_TOKEN_FIELD_NUMBER: _ClassVar[int]
     frame: _types_pb2.FrameMasks
-    def __init__(self, frame: _Optional[_Union[_types_pb2.FrameMasks, _Mapping]] = ...) -> None: ...
+    resume_token: str
+    def __init__(self, frame: _Optional[_Union[_types_pb2.FrameMasks, _Mapping]] = ..., resume_token: _Optional[str] = ...) -> None: ...
 
-class RemoveObjectRequest(_message.Message):
-    __slots__ = ("session_id", "obj_id")
-    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+class StreamConfig(_message.Message):
+    __slots__ = ("mask_options", "overload", "ttl", "resume_token")
+    MASK_OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    OVERLOAD_FIELD_NUMBER: _ClassVar[int]
+    TTL_FIELD_NUMBER: _ClassVar[int]
+    RESUME_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    mask_options: _types_pb2.MaskOptions
+    overload: OverloadPolicy
+    ttl: _duration_pb2.Duration
+    resume_token: str
+    def __init__(self, mask_options: _Optional[_Union[_types_pb2.MaskOptions, _Mapping]] = ..., overload: _Optional[_Union[OverloadPolicy, str]] = ..., ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., resume_token: _Optional[str] = ...) -> None: ...
+
+class StreamFrame(_message.Message):
+    __slots__ = ("sequence", "image")
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_FIELD_NUMBER: _ClassVar[int]
+    sequence: int
+    image: _types_pb2.Image
+    def __init__(self, sequence: _Optional[int] = ..., image: _Optional[_Union[_types_pb2.Image, _Mapping]] = ...) -> None: ...
+
+class StreamPrompt(_message.Message):
+    __slots__ = ("request_id", "sequence", "obj_id", "prompt", "clear_previous")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     OBJ_ID_FIELD_NUMBER: _ClassVar[int]
-    session_id: str
+    PROMPT_FIELD_NUMBER: _ClassVar[int]
+    CLEAR_PREVIOUS_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    sequence: int
     obj_id: int
-    def __init__(self, session_id: _Optional[str] = ..., obj_id: _Optional[int] = ...) -> None: ...
+    prompt: _types_pb2.Prompt
+    clear_previous: bool
+    def __init__(self, request_id: _Optional[str] = ..., sequence: _Optional[int] = ..., obj_id: _Optional[int] = ..., prompt: _Optional[_Union[_types_pb2.Prompt, _Mapping]] = ..., clear_previous: _Optional[bool] = ...) -> None: ...
 
-class RemoveObjectResponse(_message.Message):
-    __slots__ = ("obj_ids",)
-    OBJ_IDS_FIELD_NUMBER: _ClassVar[int]
-    obj_ids: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, obj_ids: _Optional[_Iterable[int]] = ...) -> None: ...
+class StreamRemoval(_message.Message):
+    __slots__ = ("request_id", "obj_id")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    OBJ_ID_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    obj_id: int
+    def __init__(self, request_id: _Optional[str] = ..., obj_id: _Optional[int] = ...) -> None: ...
 
-class ResetSessionRequest(_message.Message):
-    __slots__ = ("session_id",)
-    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
-    session_id: str
-    def __init__(self, session_id: _Optional[str] = ...) -> None: ...
-
-class ResetSessionResponse(_message.Message):
+class StreamFinish(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
-class DeleteSessionRequest(_message.Message):
-    __slots__ = ("session_id",)
+class SegmentStreamRequest(_message.Message):
+    __slots__ = ("config", "frame", "prompt", "removal", "finish")
+    CONFIG_FIELD_NUMBER: _ClassVar[int]
+    FRAME_FIELD_NUMBER: _ClassVar[int]
+    PROMPT_FIELD_NUMBER: _ClassVar[int]
+    REMOVAL_FIELD_NUMBER: _ClassVar[int]
+    FINISH_FIELD_NUMBER: _ClassVar[int]
+    config: StreamConfig
+    frame: StreamFrame
+    prompt: StreamPrompt
+    removal: StreamRemoval
+    finish: StreamFinish
+    def __init__(self, config: _Optional[_Union[StreamConfig, _Mapping]] = ..., frame: _Optional[_Union[StreamFrame, _Mapping]] = ..., prompt: _Optional[_Union[StreamPrompt, _Mapping]] = ..., removal: _Optional[_Union[StreamRemoval, _Mapping]] = ..., finish: _Optional[_Union[StreamFinish, _Mapping]] = ...) -> None: ...
+
+class StreamStarted(_message.Message):
+    __slots__ = ("session_id", "ttl", "model", "next_sequence", "window")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    TTL_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    NEXT_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    WINDOW_FIELD_NUMBER: _ClassVar[int]
     session_id: str
-    def __init__(self, session_id: _Optional[str] = ...) -> None: ...
+    ttl: _duration_pb2.Duration
+    model: _types_pb2.ModelInfo
+    next_sequence: int
+    window: int
+    def __init__(self, session_id: _Optional[str] = ..., ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., model: _Optional[_Union[_types_pb2.ModelInfo, _Mapping]] = ..., next_sequence: _Optional[int] = ..., window: _Optional[int] = ...) -> None: ...
+
+class StreamResult(_message.Message):
+    __slots__ = ("frame", "sequence", "skipped", "resume_token")
+    FRAME_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    SKIPPED_FIELD_NUMBER: _ClassVar[int]
+    RESUME_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    frame: _types_pb2.FrameMasks
+    sequence: int
+    skipped: _containers.RepeatedScalarFieldContainer[int]
+    resume_token: str
+    def __init__(self, frame: _Optional[_Union[_types_pb2.FrameMasks, _Mapping]] = ..., sequence: _Optional[int] = ..., skipped: _Optional[_Iterable[int]] = ..., resume_token: _Optional[str] = ...) -> None: ...
+
+class StreamPrompted(_message.Message):
+    __slots__ = ("request_id", "frame", "revision")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    FRAME_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    frame: _types_pb2.FrameMasks
+    revision: int
+    def __init__(self, request_id: _Optional[str] = ..., frame: _Optional[_Union[_types_pb2.FrameMasks, _Mapping]] = ..., revision: _Optional[int] = ...) -> None: ...
+
+class StreamRemoved(_message.Message):
+    __slots__ = ("request_id", "obj_ids", "revision")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    OBJ_IDS_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    obj_ids: _containers.RepeatedScalarFieldContainer[int]
+    revision: int
+    def __init__(self, request_id: _Optional[str] = ..., obj_ids: _Optional[_Iterable[int]] = ..., revision: _Optional[int] = ...) -> None: ...
+
+class StreamRejected(_message.Message):
+    __slots__ = ("request_id", "sequence", "reason", "message", "metadata")
+    class MetadataEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    METADATA_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    sequence: int
+    reason: _error_reason_pb2.ErrorReason
+    message: str
+    metadata: _containers.ScalarMap[str, str]
+    def __init__(self, request_id: _Optional[str] = ..., sequence: _Optional[int] = ..., reason: _Optional[_Union[_error_reason_pb2.ErrorReason, str]] = ..., message: _Optional[str] = ..., metadata: _Optional[_Mapping[str, str]] = ...) -> None: ...
+
+class SegmentStreamResponse(_message.Message):
+    __slots__ = ("started", "result", "prompted", "removed", "rejected")
+    STARTED_FIELD_NUMBER: _ClassVar[int]
+    RESULT_FIELD_NUMBER: _ClassVar[int]
+    PROMPTED_FIELD_NUMBER: _ClassVar[int]
+    REMOVED_FIELD_NUMBER: _ClassVar[int]
+    REJECTED_FIELD_NUMBER: _ClassVar[int]
+    started: StreamStarted
+    result: StreamResult
+    prompted: StreamPrompted
+    removed: StreamRemoved
+    rejected: StreamRejected
+    def __init__(self, started: _Optional[_Union[StreamStarted, _Mapping]] = ..., result: _Optional[_Union[StreamResult, _Mapping]] = ..., prompted: _Optional[_Union[StreamPrompted, _Mapping]] = ..., removed: _Optional[_Union[StreamRemoved, _Mapping]] = ..., rejected: _Optional[_Union[StreamRejected, _Mapping]] = ...) -> None: ...
+
+class RemoveObjectRequest(_message.Message):
+    __slots__ = ("session_id", "obj_id", "idempotency_key", "expected_revision")
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    OBJ_ID_FIELD_NUMBER: _ClassVar[int]
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_REVISION_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    obj_id: int
+    idempotency_key: str
+    expected_revision: int
+    def __init__(self, session_id: _Optional[str] = ..., obj_id: _Optional[int] = ..., idempotency_key: _Optional[str] = ..., expected_revision: _Optional[int] = ...) -> None: ...
+
+class RemoveObjectResponse(_message.Message):
+    __slots__ = ("obj_ids", "revision")
+    OBJ_IDS_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    obj_ids: _containers.RepeatedScalarFieldContainer[int]
+    revision: int
+    def __init__(self, obj_ids: _Optional[_Iterable[int]] = ..., revision: _Optional[int] = ...) -> None: ...
+
+class ResetSessionRequest(_message.Message):
+    __slots__ = ("session_id", "idempotency_key", "expected_revision")
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_REVISION_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    idempotency_key: str
+    expected_revision: int
+    def __init__(self, session_id: _Optional[str] = ..., idempotency_key: _Optional[str] = ..., expected_revision: _Optional[int] = ...) -> None: ...
+
+class ResetSessionResponse(_message.Message):
+    __slots__ = ("revision",)
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    revision: int
+    def __init__(self, revision: _Optional[int] = ...) -> None: ...
+
+class DeleteSessionRequest(_message.Message):
+    __slots__ = ("session_id", "idempotency_key")
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    idempotency_key: str
+    def __init__(self, session_id: _Optional[str] = ..., idempotency_key: _Optional[str] = ...) -> None: ...
 
 class DeleteSessionResponse(_message.Message):
     __slots__ = ()

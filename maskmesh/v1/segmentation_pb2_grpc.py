@@ -30,7 +30,19 @@ class SegmentationServiceStub:
 
     Every call returns the id of its trace in the trailing metadata "maskmesh-trace-id".  Deadlines and
     cancellation reach all services.  Reasons of errors are those of ErrorReason; any call can fail with
-    RESOURCE_EXHAUSTED, UNAVAILABLE or INTERNAL besides the reasons it lists.
+    RESOURCE_EXHAUSTED, UNAVAILABLE or INTERNAL besides the reasons it lists.  A call that fails with a reason
+    leaves the session as it was, but for frames that a propagation has tracked; after a deadline or a
+    cancellation it may have been carried out all the same, and a repetition with its key says so.
+
+    Calls that change something take an idempotency_key, any text of at most 128 characters that the client
+    chooses anew for every change: a call that is repeated with the same key does nothing and is answered as
+    the first one was, for as long as the session lives (its last 64 keys; of CreateSession and DeleteSession
+    the gateway's last 1024).  A key that comes again with another request is refused: CONFLICT.  Of
+    AppendFrames the configuration is compared, not the frames.
+
+    Changes of one session happen one after the other.  A client that must not change what another one has
+    changed meanwhile sends the revision that it knows as expected_revision: CONFLICT where it is another by
+    now.
     """
 
     def __init__(self, channel):
@@ -49,6 +61,11 @@ class SegmentationServiceStub:
                 request_serializer=maskmesh_dot_v1_dot_segmentation__pb2.CreateSessionRequest.SerializeToString,
                 response_deserializer=maskmesh_dot_v1_dot_segmentation__pb2.CreateSessionResponse.FromString,
                 _registered_method=True)
+        self.GetSession = channel.unary_unary(
+                '/maskmesh.v1.SegmentationService/GetSession',
+                request_serializer=maskmesh_dot_v1_dot_segmentation__pb2.GetSessionRequest.SerializeToString,
+                response_deserializer=maskmesh_dot_v1_dot_segmentation__pb2.GetSessionResponse.FromString,
+                _registered_method=True)
         self.AppendFrames = channel.stream_unary(
                 '/maskmesh.v1.SegmentationService/AppendFrames',
                 request_serializer=maskmesh_dot_v1_dot_segmentation__pb2.AppendFramesRequest.SerializeToString,
@@ -59,10 +76,20 @@ class SegmentationServiceStub:
                 request_serializer=maskmesh_dot_v1_dot_segmentation__pb2.AddPromptRequest.SerializeToString,
                 response_deserializer=maskmesh_dot_v1_dot_segmentation__pb2.AddPromptResponse.FromString,
                 _registered_method=True)
+        self.ClearPrompts = channel.unary_unary(
+                '/maskmesh.v1.SegmentationService/ClearPrompts',
+                request_serializer=maskmesh_dot_v1_dot_segmentation__pb2.ClearPromptsRequest.SerializeToString,
+                response_deserializer=maskmesh_dot_v1_dot_segmentation__pb2.ClearPromptsResponse.FromString,
+                _registered_method=True)
         self.PropagateVideo = channel.unary_stream(
                 '/maskmesh.v1.SegmentationService/PropagateVideo',
                 request_serializer=maskmesh_dot_v1_dot_segmentation__pb2.PropagateVideoRequest.SerializeToString,
                 response_deserializer=maskmesh_dot_v1_dot_segmentation__pb2.PropagateVideoResponse.FromString,
+                _registered_method=True)
+        self.SegmentStream = channel.stream_stream(
+                '/maskmesh.v1.SegmentationService/SegmentStream',
+                request_serializer=maskmesh_dot_v1_dot_segmentation__pb2.SegmentStreamRequest.SerializeToString,
+                response_deserializer=maskmesh_dot_v1_dot_segmentation__pb2.SegmentStreamResponse.FromString,
                 _registered_method=True)
         self.RemoveObject = channel.unary_unary(
                 '/maskmesh.v1.SegmentationService/RemoveObject',
@@ -86,7 +113,19 @@ class SegmentationServiceServicer:
 
     Every call returns the id of its trace in the trailing metadata "maskmesh-trace-id".  Deadlines and
     cancellation reach all services.  Reasons of errors are those of ErrorReason; any call can fail with
-    RESOURCE_EXHAUSTED, UNAVAILABLE or INTERNAL besides the reasons it lists.
+    RESOURCE_EXHAUSTED, UNAVAILABLE or INTERNAL besides the reasons it lists.  A call that fails with a reason
+    leaves the session as it was, but for frames that a propagation has tracked; after a deadline or a
+    cancellation it may have been carried out all the same, and a repetition with its key says so.
+
+    Calls that change something take an idempotency_key, any text of at most 128 characters that the client
+    chooses anew for every change: a call that is repeated with the same key does nothing and is answered as
+    the first one was, for as long as the session lives (its last 64 keys; of CreateSession and DeleteSession
+    the gateway's last 1024).  A key that comes again with another request is refused: CONFLICT.  Of
+    AppendFrames the configuration is compared, not the frames.
+
+    Changes of one session happen one after the other.  A client that must not change what another one has
+    changed meanwhile sends the revision that it knows as expected_revision: CONFLICT where it is another by
+    now.
     """
 
     def SegmentImage(self, request, context):
@@ -99,6 +138,16 @@ class SegmentationServiceServicer:
 
     def CreateSession(self, request, context):
         """CreateSession begins a session: a lease that every call renews and that ends after its TTL.
+        Reasons: INVALID_REQUEST, CONFLICT.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetSession(self, request, context):
+        """GetSession reads what a session holds, and all that was said in it: who has its frames can say the same
+        again in another session, which then holds the same masks.  It renews the lease.
+        Reasons: SESSION_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -107,7 +156,7 @@ class SegmentationServiceServicer:
     def AppendFrames(self, request_iterator, context):
         """AppendFrames adds frames to a session: images one by one, or the bytes of one video file.  Nothing is
         added unless the whole call succeeds.  Frames are kept as they came.
-        Reasons: INVALID_REQUEST, SESSION_NOT_FOUND, INVALID_IMAGE, IMAGE_TOO_LARGE, INVALID_VIDEO.
+        Reasons: INVALID_REQUEST, SESSION_NOT_FOUND, INVALID_IMAGE, IMAGE_TOO_LARGE, INVALID_VIDEO, CONFLICT.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -116,34 +165,57 @@ class SegmentationServiceServicer:
     def AddPrompt(self, request, context):
         """AddPrompt prompts one object on one frame and returns its mask there.  Prompts of one object on one
         frame add up.  A frame that was encoded before is not encoded again.
-        Reasons: INVALID_REQUEST, SESSION_NOT_FOUND, INVALID_PROMPT, FRAME_OUT_OF_MEMORY, and INVALID_IMAGE
-        for a frame that turns out to be broken.
+        Reasons: INVALID_REQUEST, SESSION_NOT_FOUND, INVALID_PROMPT, FRAME_OUT_OF_MEMORY, CONFLICT, and
+        INVALID_IMAGE or INVALID_VIDEO for a frame that turns out to be broken.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ClearPrompts(self, request, context):
+        """ClearPrompts forgets what was said of one object on one frame.  An object of which nothing is said any
+        more is removed.  Frames that were tracked from it keep their masks until they are tracked again.
+        Reasons: INVALID_REQUEST, SESSION_NOT_FOUND, OBJECT_NOT_FOUND, PROMPT_NOT_FOUND, CONFLICT.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PropagateVideo(self, request, context):
-        """PropagateVideo tracks all objects of the session forward, frame by frame, and streams their masks in
-        order.  A slow reader slows it down; a cancelled call stops it.  Frames tracked so far stay tracked.
+        """PropagateVideo tracks all objects of the session, frame by frame, forward or in reverse, and streams
+        their masks in order.  A slow reader slows it down; a cancelled call stops it.  Frames tracked so far
+        stay tracked.
         Reasons: INVALID_REQUEST, SESSION_NOT_FOUND, NOTHING_PROMPTED, SESSION_BUSY, INVALID_IMAGE,
-        FRAME_OUT_OF_MEMORY.
+        INVALID_VIDEO, FRAME_OUT_OF_MEMORY.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SegmentStream(self, request_iterator, context):
+        """SegmentStream tracks objects through live video: frames, prompts and removals come in any order while
+        masks go back in the order of the frames.  What is wrong with one message is answered by a rejection,
+        and the stream goes on.  A stream that breaks leaves its session, and a new one resumes it.
+        Reasons: INVALID_REQUEST, SESSION_NOT_FOUND, and SESSION_BUSY where another stream resumed this one.
+        Reasons of rejections: INVALID_REQUEST, INVALID_IMAGE, IMAGE_TOO_LARGE, INVALID_PROMPT,
+        OBJECT_NOT_FOUND, FRAME_OUT_OF_MEMORY, CONFLICT, RESOURCE_EXHAUSTED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RemoveObject(self, request, context):
-        """RemoveObject forgets one object; the others go on.
-        Reasons: INVALID_REQUEST, SESSION_NOT_FOUND, OBJECT_NOT_FOUND.
+        """RemoveObject forgets one object; the others go on, also in a propagation that is under way.
+        Reasons: SESSION_NOT_FOUND, OBJECT_NOT_FOUND, INVALID_REQUEST, CONFLICT.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ResetSession(self, request, context):
-        """ResetSession forgets all objects; the frames stay.
-        Reasons: SESSION_NOT_FOUND.
+        """ResetSession forgets all objects; the frames stay.  A propagation that is under way ends with
+        NOTHING_PROMPTED.
+        Reasons: SESSION_NOT_FOUND, INVALID_REQUEST, CONFLICT.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -151,7 +223,7 @@ class SegmentationServiceServicer:
 
     def DeleteSession(self, request, context):
         """DeleteSession ends a session and frees everything that it holds.
-        Reasons: SESSION_NOT_FOUND.
+        Reasons: SESSION_NOT_FOUND, INVALID_REQUEST, CONFLICT.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -170,6 +242,11 @@ def add_SegmentationServiceServicer_to_server(servicer, server):
                     request_deserializer=maskmesh_dot_v1_dot_segmentation__pb2.CreateSessionRequest.FromString,
                     response_serializer=maskmesh_dot_v1_dot_segmentation__pb2.CreateSessionResponse.SerializeToString,
             ),
+            'GetSession': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetSession,
+                    request_deserializer=maskmesh_dot_v1_dot_segmentation__pb2.GetSessionRequest.FromString,
+                    response_serializer=maskmesh_dot_v1_dot_segmentation__pb2.GetSessionResponse.SerializeToString,
+            ),
             'AppendFrames': grpc.stream_unary_rpc_method_handler(
                     servicer.AppendFrames,
                     request_deserializer=maskmesh_dot_v1_dot_segmentation__pb2.AppendFramesRequest.FromString,
@@ -180,10 +257,20 @@ def add_SegmentationServiceServicer_to_server(servicer, server):
                     request_deserializer=maskmesh_dot_v1_dot_segmentation__pb2.AddPromptRequest.FromString,
                     response_serializer=maskmesh_dot_v1_dot_segmentation__pb2.AddPromptResponse.SerializeToString,
             ),
+            'ClearPrompts': grpc.unary_unary_rpc_method_handler(
+                    servicer.ClearPrompts,
+                    request_deserializer=maskmesh_dot_v1_dot_segmentation__pb2.ClearPromptsRequest.FromString,
+                    response_serializer=maskmesh_dot_v1_dot_segmentation__pb2.ClearPromptsResponse.SerializeToString,
+            ),
             'PropagateVideo': grpc.unary_stream_rpc_method_handler(
                     servicer.PropagateVideo,
                     request_deserializer=maskmesh_dot_v1_dot_segmentation__pb2.PropagateVideoRequest.FromString,
                     response_serializer=maskmesh_dot_v1_dot_segmentation__pb2.PropagateVideoResponse.SerializeToString,
+            ),
+            'SegmentStream': grpc.stream_stream_rpc_method_handler(
+                    servicer.SegmentStream,
+                    request_deserializer=maskmesh_dot_v1_dot_segmentation__pb2.SegmentStreamRequest.FromString,
+                    response_serializer=maskmesh_dot_v1_dot_segmentation__pb2.SegmentStreamResponse.SerializeToString,
             ),
             'RemoveObject': grpc.unary_unary_rpc_method_handler(
                     servicer.RemoveObject,
@@ -213,7 +300,19 @@ class SegmentationService:
 
     Every call returns the id of its trace in the trailing metadata "maskmesh-trace-id".  Deadlines and
     cancellation reach all services.  Reasons of errors are those of ErrorReason; any call can fail with
-    RESOURCE_EXHAUSTED, UNAVAILABLE or INTERNAL besides the reasons it lists.
+    RESOURCE_EXHAUSTED, UNAVAILABLE or INTERNAL besides the reasons it lists.  A call that fails with a reason
+    leaves the session as it was, but for frames that a propagation has tracked; after a deadline or a
+    cancellation it may have been carried out all the same, and a repetition with its key says so.
+
+    Calls that change something take an idempotency_key, any text of at most 128 characters that the client
+    chooses anew for every change: a call that is repeated with the same key does nothing and is answered as
+    the first one was, for as long as the session lives (its last 64 keys; of CreateSession and DeleteSession
+    the gateway's last 1024).  A key that comes again with another request is refused: CONFLICT.  Of
+    AppendFrames the configuration is compared, not the frames.
+
+    Changes of one session happen one after the other.  A client that must not change what another one has
+    changed meanwhile sends the revision that it knows as expected_revision: CONFLICT where it is another by
+    now.
     """
 
     @staticmethod
@@ -260,6 +359,33 @@ class SegmentationService:
             '/maskmesh.v1.SegmentationService/CreateSession',
             maskmesh_dot_v1_dot_segmentation__pb2.CreateSessionRequest.SerializeToString,
             maskmesh_dot_v1_dot_segmentation__pb2.CreateSessionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetSession(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/maskmesh.v1.SegmentationService/GetSession',
+            maskmesh_dot_v1_dot_segmentation__pb2.GetSessionRequest.SerializeToString,
+            maskmesh_dot_v1_dot_segmentation__pb2.GetSessionResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -325,6 +451,33 @@ class SegmentationService:
             _registered_method=True)
 
     @staticmethod
+    def ClearPrompts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/maskmesh.v1.SegmentationService/ClearPrompts',
+            maskmesh_dot_v1_dot_segmentation__pb2.ClearPromptsRequest.SerializeToString,
+            maskmesh_dot_v1_dot_segmentation__pb2.ClearPromptsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def PropagateVideo(request,
             target,
             options=(),
@@ -341,6 +494,33 @@ class SegmentationService:
             '/maskmesh.v1.SegmentationService/PropagateVideo',
             maskmesh_dot_v1_dot_segmentation__pb2.PropagateVideoRequest.SerializeToString,
             maskmesh_dot_v1_dot_segmentation__pb2.PropagateVideoResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SegmentStream(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/maskmesh.v1.SegmentationService/SegmentStream',
+            maskmesh_dot_v1_dot_segmentation__pb2.SegmentStreamRequest.SerializeToString,
+            maskmesh_dot_v1_dot_segmentation__pb2.SegmentStreamResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -22,39 +22,50 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17maskmesh/v1/types.proto\x12\x0bmaskmesh.v1\"E\n\x05Point\x12\t\n\x01x\x18\x01 \x01(\x02\x12\t\n\x01y\x18\x02 \x01(\x02\x12&\n\x05label\x18\x03 \x01(\x0e\x32\x17.maskmesh.v1.PointLabel\"5\n\x03\x42ox\x12\n\n\x02x0\x18\x01 \x01(\x02\x12\n\n\x02y0\x18\x02 \x01(\x02\x12\n\n\x02x1\x18\x03 \x01(\x02\x12\n\n\x02y1\x18\x04 \x01(\x02\"8\n\x07RleMask\x12\x0e\n\x06height\x18\x01 \x01(\r\x12\r\n\x05width\x18\x02 \x01(\r\x12\x0e\n\x06\x63ounts\x18\x03 \x01(\x0c\"=\n\x0cLowResLogits\x12\x0e\n\x06height\x18\x01 \x01(\r\x12\r\n\x05width\x18\x02 \x01(\r\x12\x0e\n\x06values\x18\x03 \x01(\x0c\"h\n\x04Mask\x12#\n\x03rle\x18\x01 \x01(\x0b\x32\x14.maskmesh.v1.RleMaskH\x00\x12\x33\n\x0elow_res_logits\x18\x02 \x01(\x0b\x32\x19.maskmesh.v1.LowResLogitsH\x00\x42\x06\n\x04\x66orm\"l\n\x06Prompt\x12\"\n\x06points\x18\x01 \x03(\x0b\x32\x12.maskmesh.v1.Point\x12\x1d\n\x03\x62ox\x18\x02 \x01(\x0b\x32\x10.maskmesh.v1.Box\x12\x1f\n\x04mask\x18\x03 \x01(\x0b\x32\x11.maskmesh.v1.Mask\"6\n\x08RawImage\x12\r\n\x05width\x18\x01 \x01(\r\x12\x0e\n\x06height\x18\x02 \x01(\r\x12\x0b\n\x03rgb\x18\x03 \x01(\x0c\"H\n\x05Image\x12\x11\n\x07\x65ncoded\x18\x01 \x01(\x0cH\x00\x12$\n\x03raw\x18\x02 \x01(\x0b\x32\x15.maskmesh.v1.RawImageH\x00\x42\x06\n\x04\x64\x61ta\"p\n\nObjectMask\x12\x0e\n\x06obj_id\x18\x01 \x01(\x03\x12\x1f\n\x04mask\x18\x02 \x01(\x0b\x32\x11.maskmesh.v1.Mask\x12\x15\n\rpredicted_iou\x18\x03 \x01(\x02\x12\x1a\n\x12object_score_logit\x18\x04 \x01(\x02\"\x92\x01\n\nFrameMasks\x12\x13\n\x0b\x66rame_index\x18\x01 \x01(\x03\x12(\n\x07objects\x18\x02 \x03(\x0b\x32\x17.maskmesh.v1.ObjectMask\x12\x10\n\x08trace_id\x18\x03 \x01(\t\x12\x14\n\x0c\x63onditioning\x18\x04 \x01(\x08\x12\r\n\x05width\x18\x05 \x01(\r\x12\x0e\n\x06height\x18\x06 \x01(\r\"\xad\x01\n\tModelInfo\x12\x10\n\x08model_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x12\n\nimage_size\x18\x03 \x01(\r\x12\x0f\n\x07trained\x18\x04 \x01(\x08\x12\x12\n\nparameters\x18\x05 \x01(\x04\x12\x0e\n\x06\x64\x65vice\x18\x06 \x01(\t\x12\r\n\x05\x64type\x18\x07 \x01(\t\x12\x0f\n\x07threads\x18\x08 \x01(\r\x12\x17\n\x0fwarm_up_seconds\x18\t \x01(\x02*]\n\nPointLabel\x12\x1b\n\x17POINT_LABEL_UNSPECIFIED\x10\x00\x12\x18\n\x14POINT_LABEL_NEGATIVE\x10\x01\x12\x18\n\x14POINT_LABEL_POSITIVE\x10\x02*c\n\nMaskFormat\x12\x1b\n\x17MASK_FORMAT_UNSPECIFIED\x10\x00\x12\x18\n\x14MASK_FORMAT_COCO_RLE\x10\x01\x12\x1e\n\x1aMASK_FORMAT_LOW_RES_LOGITS\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17maskmesh/v1/types.proto\x12\x0bmaskmesh.v1\x1a\x1egoogle/protobuf/duration.proto\"E\n\x05Point\x12\t\n\x01x\x18\x01 \x01(\x02\x12\t\n\x01y\x18\x02 \x01(\x02\x12&\n\x05label\x18\x03 \x01(\x0e\x32\x17.maskmesh.v1.PointLabel\"5\n\x03\x42ox\x12\n\n\x02x0\x18\x01 \x01(\x02\x12\n\n\x02y0\x18\x02 \x01(\x02\x12\n\n\x02x1\x18\x03 \x01(\x02\x12\n\n\x02y1\x18\x04 \x01(\x02\"8\n\x07RleMask\x12\x0e\n\x06height\x18\x01 \x01(\r\x12\r\n\x05width\x18\x02 \x01(\r\x12\x0e\n\x06\x63ounts\x18\x03 \x01(\x0c\"=\n\x0cLowResLogits\x12\x0e\n\x06height\x18\x01 \x01(\r\x12\r\n\x05width\x18\x02 \x01(\r\x12\x0e\n\x06values\x18\x03 \x01(\x0c\"6\n\x07PngMask\x12\x0e\n\x06height\x18\x01 \x01(\r\x12\r\n\x05width\x18\x02 \x01(\r\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\"9\n\nPackedMask\x12\x0e\n\x06height\x18\x01 \x01(\r\x12\r\n\x05width\x18\x02 \x01(\r\x12\x0c\n\x04\x62its\x18\x03 \x01(\x0c\"\xbd\x01\n\x04Mask\x12#\n\x03rle\x18\x01 \x01(\x0b\x32\x14.maskmesh.v1.RleMaskH\x00\x12\x33\n\x0elow_res_logits\x18\x02 \x01(\x0b\x32\x19.maskmesh.v1.LowResLogitsH\x00\x12#\n\x03png\x18\x03 \x01(\x0b\x32\x14.maskmesh.v1.PngMaskH\x00\x12.\n\x0bpacked_bits\x18\x04 \x01(\x0b\x32\x17.maskmesh.v1.PackedMaskH\x00\x42\x06\n\x04\x66orm\"v\n\x0bMaskOptions\x12\'\n\x06\x66ormat\x18\x01 \x01(\x0e\x32\x17.maskmesh.v1.MaskFormat\x12%\n\x05space\x18\x02 \x01(\x0e\x32\x16.maskmesh.v1.MaskSpace\x12\x17\n\x0fnon_overlapping\x18\x03 \x01(\x08\"l\n\x06Prompt\x12\"\n\x06points\x18\x01 \x03(\x0b\x32\x12.maskmesh.v1.Point\x12\x1d\n\x03\x62ox\x18\x02 \x01(\x0b\x32\x10.maskmesh.v1.Box\x12\x1f\n\x04mask\x18\x03 \x01(\x0b\x32\x11.maskmesh.v1.Mask\"6\n\x08RawImage\x12\r\n\x05width\x18\x01 \x01(\r\x12\x0e\n\x06height\x18\x02 \x01(\r\x12\x0b\n\x03rgb\x18\x03 \x01(\x0c\"H\n\x05Image\x12\x11\n\x07\x65ncoded\x18\x01 \x01(\x0cH\x00\x12$\n\x03raw\x18\x02 \x01(\x0b\x32\x15.maskmesh.v1.RawImageH\x00\x42\x06\n\x04\x64\x61ta\"\x8f\x01\n\nObjectMask\x12\x0e\n\x06obj_id\x18\x01 \x01(\x03\x12\x1f\n\x04mask\x18\x02 \x01(\x0b\x32\x11.maskmesh.v1.Mask\x12\x15\n\rpredicted_iou\x18\x03 \x01(\x02\x12\x1a\n\x12object_score_logit\x18\x04 \x01(\x02\x12\x1d\n\x03\x62ox\x18\x05 \x01(\x0b\x32\x10.maskmesh.v1.Box\"G\n\tStageTime\x12\r\n\x05stage\x18\x01 \x01(\t\x12+\n\x08\x64uration\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xbf\x01\n\nFrameMasks\x12\x13\n\x0b\x66rame_index\x18\x01 \x01(\x03\x12(\n\x07objects\x18\x02 \x03(\x0b\x32\x17.maskmesh.v1.ObjectMask\x12\x10\n\x08trace_id\x18\x03 \x01(\t\x12\x14\n\x0c\x63onditioning\x18\x04 \x01(\x08\x12\r\n\x05width\x18\x05 \x01(\r\x12\x0e\n\x06height\x18\x06 \x01(\r\x12+\n\x0bstage_times\x18\x07 \x03(\x0b\x32\x16.maskmesh.v1.StageTime\"\xad\x01\n\tModelInfo\x12\x10\n\x08model_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x12\n\nimage_size\x18\x03 \x01(\r\x12\x0f\n\x07trained\x18\x04 \x01(\x08\x12\x12\n\nparameters\x18\x05 \x01(\x04\x12\x0e\n\x06\x64\x65vice\x18\x06 \x01(\t\x12\r\n\x05\x64type\x18\x07 \x01(\t\x12\x0f\n\x07threads\x18\x08 \x01(\r\x12\x17\n\x0fwarm_up_seconds\x18\t \x01(\x02*]\n\nPointLabel\x12\x1b\n\x17POINT_LABEL_UNSPECIFIED\x10\x00\x12\x18\n\x14POINT_LABEL_NEGATIVE\x10\x01\x12\x18\n\x14POINT_LABEL_POSITIVE\x10\x02*\x95\x01\n\nMaskFormat\x12\x1b\n\x17MASK_FORMAT_UNSPECIFIED\x10\x00\x12\x18\n\x14MASK_FORMAT_COCO_RLE\x10\x01\x12\x1e\n\x1aMASK_FORMAT_LOW_RES_LOGITS\x10\x02\x12\x13\n\x0fMASK_FORMAT_PNG\x10\x03\x12\x1b\n\x17MASK_FORMAT_PACKED_BITS\x10\x04*S\n\tMaskSpace\x12\x1a\n\x16MASK_SPACE_UNSPECIFIED\x10\x00\x12\x14\n\x10MASK_SPACE_IMAGE\x10\x01\x12\x14\n\x10MASK_SPACE_MODEL\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'maskmesh.v1.types_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_POINTLABEL']._serialized_start=1072
-  _globals['_POINTLABEL']._serialized_end=1165
-  _globals['_MASKFORMAT']._serialized_start=1167
-  _globals['_MASKFORMAT']._serialized_end=1266
-  _globals['_POINT']._serialized_start=40
-  _globals['_POINT']._serialized_end=109
-  _globals['_BOX']._serialized_start=111
-  _globals['_BOX']._serialized_end=164
-  _globals['_RLEMASK']._serialized_start=166
-  _globals['_RLEMASK']._serialized_end=222
-  _globals['_LOWRESLOGITS']._serialized_start=224
-  _globals['_LOWRESLOGITS']._serialized_end=285
-  _globals['_MASK']._serialized_start=287
-  _globals['_MASK']._serialized_end=391
-  _globals['_PROMPT']._serialized_start=393
-  _globals['_PROMPT']._serialized_end=501
-  _globals['_RAWIMAGE']._serialized_start=503
-  _globals['_RAWIMAGE']._serialized_end=557
-  _globals['_IMAGE']._serialized_start=559
-  _globals['_IMAGE']._serialized_end=631
-  _globals['_OBJECTMASK']._serialized_start=633
-  _globals['_OBJECTMASK']._serialized_end=745
-  _globals['_FRAMEMASKS']._serialized_start=748
-  _globals['_FRAMEMASKS']._serialized_end=894
-  _globals['_MODELINFO']._serialized_start=897
-  _globals['_MODELINFO']._serialized_end=1070
+  _globals['_POINTLABEL']._serialized_start=1575
+  _globals['_POINTLABEL']._serialized_end=1668
+  _globals['_MASKFORMAT']._serialized_start=1671
+  _globals['_MASKFORMAT']._serialized_end=1820
+  _globals['_MASKSPACE']._serialized_start=1822
+  _globals['_MASKSPACE']._serialized_end=1905
+  _globals['_POINT']._serialized_start=72
+  _globals['_POINT']._serialized_end=141
+  _globals['_BOX']._serialized_start=143
+  _globals['_BOX']._serialized_end=196
+  _globals['_RLEMASK']._serialized_start=198
+  _globals['_RLEMASK']._serialized_end=254
+  _globals['_LOWRESLOGITS']._serialized_start=256
+  _globals['_LOWRESLOGITS']._serialized_end=317
+  _globals['_PNGMASK']._serialized_start=319
+  _globals['_PNGMASK']._serialized_end=373
+  _globals['_PACKEDMASK']._serialized_start=375
+  _globals['_PACKEDMASK']._serialized_end=432
+  _globals['_MASK']._serialized_start=435
+  _globals['_MASK']._serialized_end=624
+  _globals['_MASKOPTIONS']._serialized_start=626
+  _globals['_MASKOPTIONS']._serialized_end=744
+  _globals['_PROMPT']._serialized_start=746
+  _globals['_PROMPT']._serialized_end=854
+  _globals['_RAWIMAGE']._serialized_start=856
+  _globals['_RAWIMAGE']._serialized_end=910
+  _globals['_IMAGE']._serialized_start=912
+  _globals['_IMAGE']._serialized_end=984
+  _globals['_OBJECTMASK']._serialized_start=987
+  _globals['_OBJECTMASK']._serialized_end=1130
+  _globals['_STAGETIME']._serialized_start=1132
+  _globals['_STAGETIME']._serialized_end=1203
+  _globals['_FRAMEMASKS']._serialized_start=1206
+  _globals['_FRAMEMASKS']._serialized_end=1397
+  _globals['_MODELINFO']._serialized_start=1400
+  _globals['_MODELINFO']._serialized_end=1573
 # @@protoc_insertion_point(module_scope)

@@ -1,3 +1,6 @@
+import datetime
+
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
@@ -18,12 +21,25 @@ class MaskFormat(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     MASK_FORMAT_UNSPECIFIED: _ClassVar[MaskFormat]
     MASK_FORMAT_COCO_RLE: _ClassVar[MaskFormat]
     MASK_FORMAT_LOW_RES_LOGITS: _ClassVar[MaskFormat]
+    MASK_FORMAT_PNG: _ClassVar[MaskFormat]
+    MASK_FORMAT_PACKED_BITS: _ClassVar[MaskFormat]
+
+class MaskSpace(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    MASK_SPACE_UNSPECIFIED: _ClassVar[MaskSpace]
+    MASK_SPACE_IMAGE: _ClassVar[MaskSpace]
+    MASK_SPACE_MODEL: _ClassVar[MaskSpace]
 POINT_LABEL_UNSPECIFIED: PointLabel
 POINT_LABEL_NEGATIVE: PointLabel
 POINT_LABEL_POSITIVE: PointLabel
 MASK_FORMAT_UNSPECIFIED: MaskFormat
 MASK_FORMAT_COCO_RLE: MaskFormat
 MASK_FORMAT_LOW_RES_LOGITS: MaskFormat
+MASK_FORMAT_PNG: MaskFormat
+MASK_FORMAT_PACKED_BITS: MaskFormat
+MASK_SPACE_UNSPECIFIED: MaskSpace
+MASK_SPACE_IMAGE: MaskSpace
+MASK_SPACE_MODEL: MaskSpace
 
 class Point(_message.Message):
     __slots__ = ("x", "y", "label")
@@ -67,13 +83,47 @@ class LowResLogits(_message.Message):
     values: bytes
     def __init__(self, height: _Optional[int] = ..., width: _Optional[int] = ..., values: _Optional[bytes] = ...) -> None: ...
 
+class PngMask(_message.Message):
+    __slots__ = ("height", "width", "data")
+    HEIGHT_FIELD_NUMBER: _ClassVar[int]
+    WIDTH_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    height: int
+    width: int
+    data: bytes
+    def __init__(self, height: _Optional[int] = ..., width: _Optional[int] = ..., data: _Optional[bytes] = ...) -> None: ...
+
+class PackedMask(_message.Message):
+    __slots__ = ("height", "width", "bits")
+    HEIGHT_FIELD_NUMBER: _ClassVar[int]
+    WIDTH_FIELD_NUMBER: _ClassVar[int]
+    BITS_FIELD_NUMBER: _ClassVar[int]
+    height: int
+    width: int
+    bits: bytes
+    def __init__(self, height: _Optional[int] = ..., width: _Optional[int] = ..., bits: _Optional[bytes] = ...) -> None: ...
+
 class Mask(_message.Message):
-    __slots__ = ("rle", "low_res_logits")
+    __slots__ = ("rle", "low_res_logits", "png", "packed_bits")
     RLE_FIELD_NUMBER: _ClassVar[int]
     LOW_RES_LOGITS_FIELD_NUMBER: _ClassVar[int]
+    PNG_FIELD_NUMBER: _ClassVar[int]
+    PACKED_BITS_FIELD_NUMBER: _ClassVar[int]
     rle: RleMask
     low_res_logits: LowResLogits
-    def __init__(self, rle: _Optional[_Union[RleMask, _Mapping]] = ..., low_res_logits: _Optional[_Union[LowResLogits, _Mapping]] = ...) -> None: ...
+    png: PngMask
+    packed_bits: PackedMask
+    def __init__(self, rle: _Optional[_Union[RleMask, _Mapping]] = ..., low_res_logits: _Optional[_Union[LowResLogits, _Mapping]] = ..., png: _Optional[_Union[PngMask, _Mapping]] = ..., packed_bits: _Optional[_Union[PackedMask, _Mapping]] = ...) -> None: ...
+
+class MaskOptions(_message.Message):
+    __slots__ = ("format", "space", "non_overlapping")
+    FORMAT_FIELD_NUMBER: _ClassVar[int]
+    SPACE_FIELD_NUMBER: _ClassVar[int]
+    NON_OVERLAPPING_FIELD_NUMBER: _ClassVar[int]
+    format: MaskFormat
+    space: MaskSpace
+    non_overlapping: bool
+    def __init__(self, format: _Optional[_Union[MaskFormat, str]] = ..., space: _Optional[_Union[MaskSpace, str]] = ..., non_overlapping: _Optional[bool] = ...) -> None: ...
 
 class Prompt(_message.Message):
     __slots__ = ("points", "box", "mask")
@@ -104,32 +154,44 @@ class Image(_message.Message):
     def __init__(self, encoded: _Optional[bytes] = ..., raw: _Optional[_Union[RawImage, _Mapping]] = ...) -> None: ...
 
 class ObjectMask(_message.Message):
-    __slots__ = ("obj_id", "mask", "predicted_iou", "object_score_logit")
+    __slots__ = ("obj_id", "mask", "predicted_iou", "object_score_logit", "box")
     OBJ_ID_FIELD_NUMBER: _ClassVar[int]
     MASK_FIELD_NUMBER: _ClassVar[int]
     PREDICTED_IOU_FIELD_NUMBER: _ClassVar[int]
     OBJECT_SCORE_LOGIT_FIELD_NUMBER: _ClassVar[int]
+    BOX_FIELD_NUMBER: _ClassVar[int]
     obj_id: int
     mask: Mask
     predicted_iou: float
     object_score_logit: float
-    def __init__(self, obj_id: _Optional[int] = ..., mask: _Optional[_Union[Mask, _Mapping]] = ..., predicted_iou: _Optional[float] = ..., object_score_logit: _Optional[float] = ...) -> None: ...
+    box: Box
+    def __init__(self, obj_id: _Optional[int] = ..., mask: _Optional[_Union[Mask, _Mapping]] = ..., predicted_iou: _Optional[float] = ..., object_score_logit: _Optional[float] = ..., box: _Optional[_Union[Box, _Mapping]] = ...) -> None: ...
+
+class StageTime(_message.Message):
+    __slots__ = ("stage", "duration")
+    STAGE_FIELD_NUMBER: _ClassVar[int]
+    DURATION_FIELD_NUMBER: _ClassVar[int]
+    stage: str
+    duration: _duration_pb2.Duration
+    def __init__(self, stage: _Optional[str] = ..., duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class FrameMasks(_message.Message):
-    __slots__ = ("frame_index", "objects", "trace_id", "conditioning", "width", "height")
+    __slots__ = ("frame_index", "objects", "trace_id", "conditioning", "width", "height", "stage_times")
     FRAME_INDEX_FIELD_NUMBER: _ClassVar[int]
     OBJECTS_FIELD_NUMBER: _ClassVar[int]
     TRACE_ID_FIELD_NUMBER: _ClassVar[int]
     CONDITIONING_FIELD_NUMBER: _ClassVar[int]
     WIDTH_FIELD_NUMBER: _ClassVar[int]
     HEIGHT_FIELD_NUMBER: _ClassVar[int]
+    STAGE_TIMES_FIELD_NUMBER: _ClassVar[int]
     frame_index: int
     objects: _containers.RepeatedCompositeFieldContainer[ObjectMask]
     trace_id: str
     conditioning: bool
     width: int
     height: int
-    def __init__(self, frame_index: _Optional[int] = ..., objects: _Optional[_Iterable[_Union[ObjectMask, _Mapping]]] = ..., trace_id: _Optional[str] = ..., conditioning: _Optional[bool] = ..., width: _Optional[int] = ..., height: _Optional[int] = ...) -> None: ...
+    stage_times: _containers.RepeatedCompositeFieldContainer[StageTime]
+    def __init__(self, frame_index: _Optional[int] = ..., objects: _Optional[_Iterable[_Union[ObjectMask, _Mapping]]] = ..., trace_id: _Optional[str] = ..., conditioning: _Optional[bool] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., stage_times: _Optional[_Iterable[_Union[StageTime, _Mapping]]] = ...) -> None: ...
 
 class ModelInfo(_message.Message):
     __slots__ = ("model_id", "name", "image_size", "trained", "parameters", "device", "dtype", "threads", "warm_up_seconds")

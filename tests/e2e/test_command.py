@@ -15,7 +15,7 @@ from PIL import Image
 from maskmesh import RleMask
 from tests.conftest import Mesh
 from tests.golden import DATA, GOLDEN, needs_data, tiny_state
-from tools.make_sample import CLICKS, FOLDER
+from tools.make_sample import CLICKS, FOLDER, make_clip
 
 
 async def maskmesh(*arguments: object, cwd: Path, status: int = 0) -> tuple[str, str]:
@@ -190,3 +190,71 @@ async def test_a_real_clip_with_an_official_checkpoint(tmp_path: Path) -> None:
     report = json.loads(figures)
     assert report["summary"]["frames"] == 8
     assert {"image_encoder", "memory_attention", "mask_decoder", "memory_encoder"} <= set(report["shares"])
+
+
+async def test_a_live_stream_from_a_file(mesh: Mesh, clip: Path, tmp_path: Path) -> None:
+    _, said = await maskmesh(
+        "stream", clip, "--endpoint", mesh.endpoint, "--point", "110,262",
+        "--object", "2", "--frame", "5", "--box", "465,120,600,250",
+        "--max-frames", "12", "-o", "overlay.mp4", "--masks", "masks.jsonl",
+        cwd=tmp_path,
+    )  # fmt: skip
+    assert "micro at 256 x 256" in said
+    assert "12 frames in" in said
+    assert "left out: 0 that came too fast" in said
+    assert "memory_attention" in said
+    assert count_frames(tmp_path / "overlay.mp4") == 12
+    lines = [json.loads(line) for line in (tmp_path / "masks.jsonl").read_text().splitlines()]
+    assert [line["sequence"] for line in lines] == list(range(12))
+    assert [o["obj_id"] for o in lines[2]["objects"]] == [1]
+    assert [o["obj_id"] for o in lines[6]["objects"]] == [1, 2]
+
+
+async def test_a_live_stream_from_an_address(mesh: Mesh, tmp_path: Path) -> None:
+    """What FFmpeg opens by an address comes as fast as the line is, so frames are left out."""
+    clip = tmp_path / "clip.ts"
+    make_clip(clip, 60)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        content = clip.read_bytes()
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: video/mp2t\r\nConnection: close\r\n")
+        writer.write(f"Content-Length: {len(content)}\r\n\r\n".encode() + content)
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with server:
+        _, said = await maskmesh(
+            "stream", f"http://127.0.0.1:{port}/clip.ts", "--endpoint", mesh.endpoint,
+            "--point", "110,262", "--masks", "masks.jsonl", cwd=tmp_path,
+        )  # fmt: skip
+    lines = [json.loads(line) for line in (tmp_path / "masks.jsonl").read_text().splitlines()]
+    assert lines[0]["sequence"] == 0
+    assert lines[-1]["sequence"] == 59
+    assert f"{len(lines)} frames in" in said
+    assert f"left out: {60 - len(lines)} that came too fast" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("missing.mp4", "--point", "1,1"), "missing.mp4 cannot be opened"),
+        (("missing.mp4",), "at least one --point or --box"),
+        (("CLIP", "--point", "9999,1"), "prompt.prompt.points[0].x"),
+        (("CLIP", "--point", "1,1", "--model", "test"), "--model is for a mesh that is started"),
+        (("CLIP", "--frame", "7", "--point", "1,1", "--max-frames", "5"), "--frame 7"),
+    ],
+)
+async def test_streams_that_cannot_be(
+    mesh: Mesh, clip: Path, tmp_path: Path, arguments: tuple[str, ...], message: str
+) -> None:
+    given = [clip if a == "CLIP" else a for a in arguments]
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "maskmesh.cli", "stream", *map(str, given), "--endpoint", mesh.endpoint),
+        cwd=tmp_path, stderr=asyncio.subprocess.PIPE, env=os.environ | {"MASKMESH_TRACE_DIR": ""},
+    )  # fmt: skip
+    _, errors = await asyncio.wait_for(process.communicate(), 60)
+    assert process.returncode not in (0, None)
+    assert message in errors.decode()

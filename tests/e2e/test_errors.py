@@ -137,11 +137,11 @@ BAD_PROMPTS: dict[str, tuple[Call, str]] = {
     "nothing": (lambda s: s.add_prompt(0, 1), "prompt"),
     "mask-of-another-size": (
         lambda s: s.add_prompt(0, 1, mask=np.ones((10, 10), dtype=bool)),
-        "prompt.mask.rle",
+        "prompt.mask",
     ),
     "mask-of-nonsense": (
         lambda s: s.add_prompt(0, 1, mask=RleMask(360, 640, b"zzzz")),
-        "prompt.mask.rle",
+        "prompt.mask",
     ),
     "mask-with-points": (
         lambda s: s.add_prompt(0, 1, points=[(1, 1)], mask=np.ones((360, 640), dtype=bool)),

@@ -12,6 +12,7 @@ from maskmesh import (
     AsyncClient,
     LowResLogits,
     MaskFormat,
+    MaskOptions,
     NothingPrompted,
     ObjectNotFound,
     RleMask,
@@ -23,6 +24,8 @@ from maskmesh.internal.v1 import encoder_pb2, encoder_pb2_grpc
 from maskmesh.media import read_frames
 from maskmesh.v1 import segmentation_pb2, segmentation_pb2_grpc
 from tests.conftest import CLIP_FRAMES, Mesh
+
+LOGITS = MaskOptions(MaskFormat.LOW_RES_LOGITS)
 
 
 async def test_objects_are_tracked_in_order_through_a_video(client: AsyncClient, clip: Path) -> None:
@@ -75,11 +78,11 @@ async def test_frames_one_by_one_give_what_the_video_gives(client: AsyncClient, 
 async def test_logits_are_what_masks_are_made_of(client: AsyncClient, clip: Path) -> None:
     async with client.session() as session:
         await session.append_video(clip)
-        frame = await session.add_prompt(0, 1, points=[(110, 262)], mask_format=MaskFormat.LOW_RES_LOGITS)
+        frame = await session.add_prompt(0, 1, points=[(110, 262)], mask_options=LOGITS)
         logits = frame.objects[1].mask
         assert isinstance(logits, LowResLogits)
         assert logits.values.shape == (64, 64)
-        tracked = session.propagate(max_frames=2, mask_format=MaskFormat.LOW_RES_LOGITS)
+        tracked = session.propagate(max_frames=2, mask_options=LOGITS)
         masks = [f.objects[1].mask async for f in tracked]
     assert isinstance(masks[0], LowResLogits)
     np.testing.assert_array_equal(masks[0].values, logits.values)
@@ -106,9 +109,7 @@ async def test_a_lossless_round_over_an_image(client: AsyncClient, clip: Path) -
     single = await client.segment_image(pixels, prompts)
     assert {i: len(m) for i, m in single.objects.items()} == {1: 1, 2: 1}
     assert (single.width, single.height) == (640, 360)
-    several = await client.segment_image(
-        pixels, prompts, multimask_output=True, mask_format=MaskFormat.LOW_RES_LOGITS
-    )
+    several = await client.segment_image(pixels, prompts, multimask_output=True, mask_options=LOGITS)
     assert {i: len(m) for i, m in several.objects.items()} == {1: 3, 2: 3}
     ious = [m.predicted_iou for m in several.objects[1]]
     assert ious == sorted(ious, reverse=True)
@@ -141,7 +142,7 @@ async def test_leaving_the_loop_stops_the_propagation(client: AsyncClient, clip:
         await session.add_prompt(0, 1, points=[(110, 262)])
         frames = session.propagate()
         assert (await anext(frames)).frame_index == 0
-        await frames.aclose()  # type: ignore[attr-defined]
+        await frames.aclose()
         # The session's one place for a propagation is free again, within the time of a frame or two.
         for _ in range(50):
             try:
@@ -170,7 +171,7 @@ async def test_nobody_encodes_for_a_client_that_left(
         await session.add_prompt(0, 1, points=[(110, 262)])
         frames = session.propagate()
         await anext(frames)
-        await frames.aclose()  # type: ignore[attr-defined]
+        await frames.aclose()
         await asyncio.sleep(1)
         # The frame that was delivered, and at most the window after it, of fifty.
         assert await encoded() - before <= 1 + 5

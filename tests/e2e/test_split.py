@@ -13,7 +13,7 @@ from torch import Tensor
 from encoder_svc.model import config as encoder_config
 from encoder_svc.model import weights as encoder_weights
 from encoder_svc.model.preprocess import preprocess
-from maskmesh import AsyncClient, LowResLogits, MaskFormat, Point, Prompt
+from maskmesh import AsyncClient, LowResLogits, MaskFormat, MaskOptions, Point, Prompt
 from maskmesh.checkpoint import bundled_weights
 from maskmesh.media import read_frames
 from maskmesh.mesh import MeshOptions
@@ -71,7 +71,7 @@ async def split(client: AsyncClient, pictures: list[np.ndarray]) -> list[dict[in
         for obj_id, prompt in PROMPTS.items():
             await session.add_prompt(0, obj_id, points=prompt.points)
         logits = []
-        async for found in session.propagate(mask_format=MaskFormat.LOW_RES_LOGITS):
+        async for found in session.propagate(mask_options=MaskOptions(MaskFormat.LOW_RES_LOGITS)):
             masks = {i: o.mask for i, o in found.objects.items()}
             logits.append(
                 {

@@ -1,3 +1,4 @@
+import struct
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -7,7 +8,8 @@ import av
 import numpy as np
 import pytest
 
-from gateway.video import VideoReader, index_video
+import gateway.video
+from gateway.video import ReverseVideoReader, VideoReader, index_video
 from maskmesh import ImageTooLarge, InvalidVideo
 from maskmesh.media import read_frames
 from tests.golden import DATA, needs_data
@@ -15,13 +17,21 @@ from tests.golden import DATA, needs_data
 LIMIT = 10_000_000
 
 
-def write_video(path: Path, frames: int, *, codec: str = "libx264", **options: str) -> Path:
+def write_video(
+    path: Path,
+    frames: int,
+    *,
+    codec: str = "libx264",
+    width: int = 64,
+    height: int = 48,
+    options: dict[str, str] | None = None,
+) -> Path:
     """Frames whose brightness says which one it is."""
     with av.open(str(path), "w") as container:
-        stream: Any = container.add_stream(codec, rate=25, options=options)
-        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream: Any = container.add_stream(codec, rate=25, options=options or {})
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         for index in range(frames):
-            pixels = np.full((48, 64, 3), 20 + 4 * index, np.uint8)
+            pixels = np.full((height, width, 3), 20 + 4 * index, np.uint8)
             container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
         container.mux(stream.encode())
     return path
@@ -41,7 +51,7 @@ def brightness(pixels: np.ndarray) -> int:
     ],
 )
 def test_any_order_gives_the_same_frames(tmp_path: Path, name: str, options: dict[str, str]) -> None:
-    path = write_video(tmp_path / name, 40, **options)
+    path = write_video(tmp_path / name, 40, options=options)
     index = index_video(path, max_pixels=LIMIT, max_frames=1000)
     assert (index.num_frames, index.width, index.height) == (40, 64, 48)
     reader = VideoReader(path, index)
@@ -50,8 +60,28 @@ def test_any_order_gives_the_same_frames(tmp_path: Path, name: str, options: dic
     reader.close()
 
 
+def test_reverse_decodes_stretches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gateway.video, "REVERSE_BYTES", 7 * 64 * 48 * 3)
+    path = write_video(tmp_path / "one-key-frame.mp4", 40, options={"g": "500"})
+    index = index_video(path, max_pixels=LIMIT, max_frames=1000)
+    decoded = 0
+    whole = gateway.video._pixels
+
+    def count(frame: Any) -> np.ndarray:
+        nonlocal decoded
+        decoded += 1
+        return whole(frame)
+
+    monkeypatch.setattr(gateway.video, "_pixels", count)
+    reader = ReverseVideoReader(path, index)
+    for wanted in (39, 38, 36, *range(35, -1, -1)):
+        assert brightness(reader.read(wanted)) == wanted
+    reader.close()
+    assert decoded == 40
+
+
 def test_a_stream_without_times_is_counted(tmp_path: Path) -> None:
-    path = write_video(tmp_path / "raw.h264", 20, bf="0")
+    path = write_video(tmp_path / "raw.h264", 20, options={"bf": "0"})
     index = index_video(path, max_pixels=LIMIT, max_frames=1000)
     assert index.num_frames == 20
     reader = VideoReader(path, index)
@@ -73,6 +103,58 @@ def test_variable_frame_rate(tmp_path: Path) -> None:
     found = index_video(path, max_pixels=LIMIT, max_frames=1000)
     reader = VideoReader(path, found)
     assert [brightness(reader.read(i)) for i in range(found.num_frames)] == list(range(6))
+
+
+# How a track is shown, a b u c d v x y w of ISO 14496-12 8.3.2: x' = a x + c y, y' = b x + d y; the size as
+# shown, and where what was drawn in the upper left quarter goes.
+TURNS = {
+    "upright": ((1, 0, 0, 1), (64, 48), (0, 0)),
+    "a quarter clockwise": ((0, 1, -1, 0), (48, 64), (0, 1)),
+    "upside down": ((-1, 0, 0, -1), (64, 48), (1, 1)),
+    "a quarter counterclockwise": ((0, -1, 1, 0), (48, 64), (1, 0)),
+}
+
+
+@pytest.mark.parametrize("turn", TURNS)
+def test_a_phones_video_is_shown_upright(tmp_path: Path, turn: str) -> None:
+    (a, b, c, d), (width, height), (row, column) = TURNS[turn]
+    path = tmp_path / "phone.mp4"
+    picture = np.full((48, 64, 3), 20, np.uint8)
+    picture[:24, :32] = 220
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for _ in range(3):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+    file = path.read_bytes()
+    matrix = file.index(b"tkhd") + 44
+    turned = struct.pack(">9i", a << 16, b << 16, 0, c << 16, d << 16, 0, 0, 0, 1 << 30)
+    path.write_bytes(file[:matrix] + turned + file[matrix + 36 :])
+
+    index = index_video(path, max_pixels=LIMIT, max_frames=1000)
+    assert (index.num_frames, index.width, index.height) == (3, width, height)
+    reader = VideoReader(path, index)
+    shown = reader.read(2)
+    reader.close()
+    assert shown.shape == (height, width, 3)
+    quarters = shown.mean(axis=2).reshape(2, height // 2, 2, width // 2).mean(axis=(1, 3))
+    assert np.unravel_index(quarters.argmax(), (2, 2)) == (row, column)
+
+
+def test_a_size_that_changes_on_the_way_is_an_error_of_that_frame(tmp_path: Path) -> None:
+    small = write_video(tmp_path / "small.h264", 6, options={"bf": "0"})
+    large = write_video(tmp_path / "large.h264", 6, width=128, height=96, options={"bf": "0"})
+    path = tmp_path / "both.h264"
+    path.write_bytes(small.read_bytes() + large.read_bytes())
+    index = index_video(path, max_pixels=LIMIT, max_frames=1000)
+    assert (index.num_frames, index.width, index.height) == (12, 64, 48)
+    reader = VideoReader(path, index)
+    for _ in range(2):
+        assert brightness(reader.read(5)) == 5
+        with pytest.raises(InvalidVideo, match="frame 6 has another size"):
+            reader.read(6)
+    reader.close()
 
 
 def no_video(path: Path) -> None:

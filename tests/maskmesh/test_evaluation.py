@@ -9,7 +9,7 @@ from PIL import Image
 from maskmesh import ObjectMask, RleMask
 from maskmesh.evaluation import ImageScores, ObjectScores, read_folder, read_labels, score_object
 from maskmesh.evaluation_table import clips_row, images_row, make_table
-from maskmesh.types import BoolArray
+from maskmesh.masks import BoolArray
 
 
 def columns(count: int) -> BoolArray:

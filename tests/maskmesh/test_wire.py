@@ -11,13 +11,18 @@ from maskmesh import (
     InvalidRequest,
     LowResLogits,
     MaskFormat,
+    MaskOptions,
+    MaskSpace,
     ObjectMask,
+    PackedMask,
+    PngMask,
     Point,
     Prompt,
     RleMask,
     wire,
 )
 from maskmesh.internal.v1 import embedding_pb2
+from maskmesh.masks import BINARY_FORMS
 from maskmesh.types import EmbeddingRef, EncodedImage, ModelInfo, RawImage, TensorSpec
 from maskmesh.v1 import types_pb2
 
@@ -131,8 +136,27 @@ def test_the_rest_survives_the_round_trip() -> None:
     spec = TensorSpec("image_embedding", "bfloat16", (256, 64, 64))
     assert spec.num_bytes == 2 * 2**20
     assert wire.tensor_specs_from_proto([wire.tensor_spec_to_proto(spec)]) == [spec]
+
+
+def test_mask_options() -> None:
     for form in MaskFormat:
-        assert wire.mask_format_from_proto(wire.mask_format_to_proto(form)) is form
-    assert wire.mask_format_from_proto(0) is MaskFormat.COCO_RLE
-    with pytest.raises(InvalidRequest):
-        wire.mask_format_from_proto(99)
+        for options in (MaskOptions(form), MaskOptions(form, MaskSpace.MODEL, non_overlapping=True)):
+            assert wire.mask_options_from_proto(wire.mask_options_to_proto(options)) == options
+    assert wire.mask_options_from_proto(types_pb2.MaskOptions()) == MaskOptions()
+    for wrong, field in (
+        (types_pb2.MaskOptions(format=99), "format"),  # type: ignore[arg-type]
+        (types_pb2.MaskOptions(space=99), "space"),  # type: ignore[arg-type]
+        (types_pb2.MaskOptions(format="MASK_FORMAT_LOW_RES_LOGITS", space="MASK_SPACE_IMAGE"), "space"),
+    ):
+        with pytest.raises(InvalidRequest) as caught:
+            wire.mask_options_from_proto(wrong)
+        assert caught.value.field == f"mask_options.{field}"
+
+
+@pytest.mark.parametrize("form", BINARY_FORMS.values())
+def test_binary_masks_in_every_form(form: type[RleMask] | type[PngMask] | type[PackedMask]) -> None:
+    mask = np.random.default_rng(0).random((7, 13)) > 0.5
+    message = wire.mask_to_proto(form.encode(mask))
+    again = wire.mask_from_proto(message)
+    assert isinstance(again, form)
+    np.testing.assert_array_equal(again.decode(), mask)

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import torch
 
+from maskmesh.masks import RleMask
 from maskmesh.telemetry import StageRecorder
-from maskmesh.types import Box, Point, Prompt, RleMask
+from maskmesh.types import Box, Point, Prompt
 from tests.golden import FRAMES, IMAGE_SIZE, arrays, frame_features, needs_data, tiny_tracker
-from tracker_svc.memory_bank import FrameState
+from tracker_svc.frame_state import FrameState
 from tracker_svc.objects import TrackedObject, combine
 from tracker_svc.tracker import Frame, Tracker
 

@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import torch
 
-from tracker_svc.memory_bank import MIN_TRACKED_FRAMES, FrameState, MemoryBank, VisitedFrames
+from tracker_svc.frame_state import FrameState
+from tracker_svc.memory_bank import MIN_RECENT_FRAMES, MemoryBank, VisitedFrames
 
 FEATURES = torch.zeros(1)
 
@@ -14,12 +15,12 @@ def state() -> FrameState:
 
 
 def bank(*, conditioning: list[int], tracked: list[int]) -> MemoryBank:
-    made = MemoryBank()
+    made = MemoryBank(max_recent=1000)
     for index in conditioning:
         made.prompt(index, state())
         made.memorize(index, FEATURES)
     for index in tracked:
-        made.track(index, state(), max_frames=1000)
+        made.track(index, state())
         made.remember(index, FEATURES)
     return made
 
@@ -72,7 +73,7 @@ def test_clearing_reaches_seven_frames() -> None:
     made = bank(conditioning=[0], tracked=list(range(1, 30)))
     made.prompt(15, state())
     made.memorize(15, FEATURES)
-    kept = [i for i, s in made.tracked.items() if s.memory_features is not None]
+    kept = [i for i, held in made.tracked.held(0, 30).items() if held.memory]
     assert kept == [*range(1, 8), *range(23, 30)]
 
 
@@ -87,12 +88,15 @@ def test_a_second_prompt_replaces_the_first() -> None:
 
 
 def test_the_oldest_tracked_frames_go_conditioning_frames_stay() -> None:
-    made = bank(conditioning=[0], tracked=[])
+    made = MemoryBank()
+    made.prompt(0, state())
+    made.memorize(0, FEATURES)
     for index in range(1, 100):
         made.visited.add(index, reverse=False)
-        made.track(index, state(), max_frames=3)
+        made.track(index, state())
         made.remember(index, FEATURES)
-    assert sorted(made.tracked) == list(range(100 - MIN_TRACKED_FRAMES, 100))
+        made.tracked.spill()
+    assert sorted(made.tracked.held(0, 200)) == list(range(100 - MIN_RECENT_FRAMES, 100))
     assert list(made.conditioning) == [0]
     assert made.is_forgotten(50)
     assert not made.is_forgotten(99)
@@ -100,6 +104,29 @@ def test_the_oldest_tracked_frames_go_conditioning_frames_stay() -> None:
     # Nothing that still counts was dropped.
     assert len(memories(made, 100)) == 7
     assert len(pointers(made, 100)) == 16
+
+
+def test_clearing_a_prompt_brings_back_what_tracking_left() -> None:
+    made = bank(conditioning=[0], tracked=[1, 2, 3])
+    before = made.current(2)
+    made.prompt(2, state())
+    made.forget_prompt(2)
+    assert made.current(2) is before
+    assert memories(made, 4) == [(0, 6), (1, 2), (2, 1), (3, 0)]
+
+
+def test_clearing_a_memorized_prompt_leaves_nothing_of_it() -> None:
+    made = bank(conditioning=[0, 20], tracked=[*range(1, 20), *range(21, 40)])
+    for index in range(40):
+        made.visited.add(index, reverse=False)
+    made.forget_prompt(20)
+    assert made.current(20) is None
+    assert not made.is_forgotten(20)
+    # What was remembered around it may have come from it.
+    assert [i for i, held in made.tracked.held(0, 40).items() if held.memory] == [
+        *range(1, 13), *range(28, 40),
+    ]  # fmt: skip
+    assert 19 in made.tracked
 
 
 def test_visits_are_runs_and_the_last_direction_counts() -> None:
@@ -117,3 +144,14 @@ def test_visits_are_runs_and_the_last_direction_counts() -> None:
     assert len(visited._runs) == 3
     assert 999 in visited
     assert -1 not in visited
+
+
+def test_visits_can_be_taken_back() -> None:
+    visited = VisitedFrames()
+    for index in range(10):
+        visited.add(index, reverse=False)
+    visited.discard(4)
+    visited.discard(20)
+    assert [i for i in range(12) if i in visited] == [0, 1, 2, 3, 5, 6, 7, 8, 9]
+    visited.add(4, reverse=True)
+    assert visited.direction(4) is True

@@ -1,6 +1,8 @@
 """The steps of the model on random embeddings: rules that golden outputs do not reach."""
 
+from collections.abc import Iterable
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,17 +13,23 @@ from maskmesh import (
     FrameOutOfMemory,
     LowResLogits,
     MaskFormat,
+    MaskOptions,
+    MaskSpace,
+    ObjectMask,
     Point,
     Prompt,
     RleMask,
 )
 from maskmesh.telemetry import StageRecorder
-from tracker_svc.memory_bank import FrameState
+from tracker_svc.archive import SessionArchive
+from tracker_svc.frame_state import FrameState
+from tracker_svc.memory_bank import MemoryBank
 from tracker_svc.model import weights
 from tracker_svc.model.config import PRESETS
 from tracker_svc.model.mask_decoder import stability_score, stable_mask
 from tracker_svc.model.tracking_model import NO_OBJECT_LOGIT, ImageFeatures
 from tracker_svc.objects import TrackedObject, combine
+from tracker_svc.output import object_masks
 from tracker_svc.tracker import Frame, Tracker, check_promptable, check_remembered
 
 SIDE = 16
@@ -46,13 +54,14 @@ def tracker() -> Tracker:
 class Video:
     """A session over random frames."""
 
-    def __init__(self, tracker: Tracker) -> None:
+    def __init__(self, tracker: Tracker, archive: SessionArchive | None = None) -> None:
         self.tracker = tracker
+        self.archive = archive
         self.objects: dict[int, TrackedObject] = {}
         self.recorder = StageRecorder()
 
     def prompt(self, obj_id: int, index: int, prompt: Prompt, *, clear: bool = False) -> FrameState:
-        obj = self.objects.setdefault(obj_id, TrackedObject(obj_id))
+        obj = self.objects.setdefault(obj_id, TrackedObject(obj_id, MemoryBank(obj_id, self.archive)))
         obj.prompts[index] = combine(obj.prompts.get(index), prompt, clear_previous=clear)
         state = self.tracker.prompt(
             obj, index, obj.prompts[index], frame(index), clear_previous=clear, recorder=self.recorder
@@ -61,12 +70,19 @@ class Video:
         return state
 
     def track(self, first: int, last: int) -> dict[int, dict[int, FrameState]]:
+        return self.track_frames(range(first, last))
+
+    def track_frames(
+        self, indices: Iterable[int], *, reverse: bool = False
+    ) -> dict[int, dict[int, FrameState]]:
         objects = list(self.objects.values())
         for index in sorted({i for o in objects for i in o.bank.prompted}):
             self.tracker.memorize_prompted(objects, index, frame(index), self.recorder)
         states = {}
-        for index in range(first, last):
-            states[index] = self.tracker.track(objects, index, frame(index), recorder=self.recorder)
+        for index in indices:
+            states[index] = self.tracker.track(
+                objects, index, frame(index), reverse=reverse, recorder=self.recorder
+            )
             self.tracker.memorize_tracked(objects, index, frame(index), self.recorder)
         return states
 
@@ -210,7 +226,7 @@ def test_a_mask_prompt_is_the_output(tracker: Tracker) -> None:
     assert float(state.low_res_masks.max()) == pytest.approx(10)
     assert float(state.low_res_masks.min()) == pytest.approx(-10)
     assert state.object_score_logit == 10
-    shown = tracker.object_mask(1, state, frame(0), MaskFormat.COCO_RLE).mask
+    shown = object_masks([1], [state], MaskOptions(), width=320, height=200)[0].mask
     assert isinstance(shown, RleMask)
     found = shown.decode()
     assert (found & mask).sum() / (found | mask).sum() > 0.95
@@ -222,19 +238,139 @@ def test_a_mask_prompt_is_the_output(tracker: Tracker) -> None:
 def test_logits_come_as_they_are(tracker: Tracker) -> None:
     video = Video(tracker)
     state = video.prompt(1, 0, Prompt([Point(50, 60)]))
-    shown = tracker.object_mask(1, state, frame(0), MaskFormat.LOW_RES_LOGITS).mask
+    options = MaskOptions(MaskFormat.LOW_RES_LOGITS)
+    shown = object_masks([1], [state], options, width=320, height=200)[0].mask
     assert isinstance(shown, LowResLogits)
     assert shown.values.shape == (64, 64)
     np.testing.assert_array_equal(shown.values, state.low_res_masks[0].numpy())
 
 
+def archive_in(folder: Path, *, max_bytes: int = 2**30) -> SessionArchive:
+    path = folder / "archive.sqlite"
+    return SessionArchive("a session", path, max_bytes=max_bytes, device=torch.device("cpu"))
+
+
+def test_what_fell_out_of_the_archive_is_refused(tracker: Tracker, tmp_path: Path) -> None:
+    video = Video(tracker, archive_in(tmp_path, max_bytes=2**19))
+    video.prompt(1, 0, Prompt([Point(50, 60)]))
+    video.track(0, 60)
+    oldest = video.objects[1].bank.tracked.oldest()
+    assert oldest is not None
+    assert 1 < oldest < 44
+    check_promptable(video.objects[1], oldest + 15)
+    with pytest.raises(FrameOutOfMemory) as caught:
+        check_promptable(video.objects[1], oldest + 14)
+    assert caught.value.metadata["oldest_frame_index"] == str(oldest)
+    with pytest.raises(FrameOutOfMemory):
+        check_remembered([video.objects[1]], oldest + 14)
+    # A new object has nothing to remember there.
+    video.prompt(2, 3, Prompt([Point(150, 60)]))
+
+
+def unbounded(obj_id: int) -> TrackedObject:
+    return TrackedObject(obj_id, MemoryBank(obj_id, None, max_recent=10_000))
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_old_frames_are_corrected_as_if_nothing_had_left_memory(
+    tracker: Tracker, tmp_path: Path, *, reverse: bool
+) -> None:
+    archive = SessionArchive(
+        "a session", tmp_path / "archive.sqlite", max_bytes=2**30, device=torch.device("cpu")
+    )
+    bounded, whole = Video(tracker, archive), Video(tracker)
+    whole.objects = {1: unbounded(1), 2: unbounded(2)}
+    masks: list[list[torch.Tensor]] = []
+    for video in (bounded, whole):
+        video.prompt(1, 0, Prompt([Point(50, 60)]))
+        video.prompt(2, 3, Prompt(box=Box(100, 20, 180, 120)))
+        video.track(0, 70)
+        found = [video.prompt(1, 20, Prompt([Point(250, 150), Point(20, 20, positive=False)]))]
+        # Another correction, close enough to need what the first one cleared and what it left.
+        found.append(video.prompt(2, 26, Prompt([Point(150, 60)])))
+        order = range(40, 4, -1) if reverse else range(15, 45)
+        for states in video.track_frames(order, reverse=reverse).values():
+            found += states.values()
+        # And on from frames that were tracked before all this.
+        for states in video.track_frames(range(55, 60)).values():
+            found += states.values()
+        masks.append([state.low_res_masks for state in found])
+    assert bounded.objects[1].bank.tracked.recent(30) is None
+    assert len(masks[0]) == len(masks[1])
+    for ours, theirs in zip(*masks, strict=True):
+        assert torch.equal(ours, theirs)
+    archive.close()
+
+
+def test_a_removed_object_leaves_the_others_as_they_are(tracker: Tracker) -> None:
+    clicks = {1: Point(50, 60), 2: Point(150, 100), 3: Point(250, 40)}
+    removing, never = Video(tracker), Video(tracker)
+    for obj_id, point in clicks.items():
+        removing.prompt(obj_id, 0, Prompt([point]))
+    removing.track(0, 6)
+    del removing.objects[2]
+    after = removing.track(6, 12)
+    for obj_id in (1, 3):
+        never.prompt(obj_id, 0, Prompt([clicks[obj_id]]))
+    expected = never.track(0, 12)
+    for index in range(6, 12):
+        assert list(after[index]) == [1, 3]
+        for obj_id in (1, 3):
+            here = after[index][obj_id].low_res_masks
+            there = expected[index][obj_id].low_res_masks
+            assert float((here - there).abs().max() / there.abs().max()) < 5 * TOLERANCE
+
+
+def test_masks_that_must_not_overlap() -> None:
+    logits = torch.tensor([[[1.0, 3.0, -1.0, 2.0]], [[2.0, 1.0, -2.0, 2.0]]])
+    states = [FrameState(one[None], 0.5, 1.0, None) for one in logits]
+    size = {"width": 4, "height": 1}
+    options = MaskOptions(space=MaskSpace.MODEL, non_overlapping=True)
+    exclusive = [m.mask.decode()[0].tolist() for m in object_masks([1, 2], states, options, **size)]  # type: ignore[union-attr]
+    assert exclusive == [[False, True, False, True], [True, False, False, False]]
+    options = MaskOptions(MaskFormat.LOW_RES_LOGITS, non_overlapping=True)
+    values = [m.mask.values[0].tolist() for m in object_masks([1, 2], states, options, **size)]  # type: ignore[union-attr]
+    assert values == [[-10.0, 3.0, -1.0, 2.0], [2.0, -10.0, -10.0, -10.0]]
+
+
+def test_masks_in_every_form_are_one_mask(tracker: Tracker) -> None:
+    state = Video(tracker).prompt(1, 0, Prompt([Point(50, 60)]))
+    size = {"width": 320, "height": 200}
+
+    def shown(options: MaskOptions) -> ObjectMask:
+        return object_masks([1], [state], options, **size)[0]
+
+    rle = shown(MaskOptions())
+    expected = rle.mask.decode()  # type: ignore[union-attr]
+    assert expected.shape == (200, 320)
+    small = (state.low_res_masks[0] > 0).numpy()
+    for form in (MaskFormat.COCO_RLE, MaskFormat.PNG, MaskFormat.PACKED_BITS):
+        np.testing.assert_array_equal(shown(MaskOptions(form)).mask.decode(), expected)  # type: ignore[union-attr]
+        low = shown(MaskOptions(form, MaskSpace.MODEL))
+        np.testing.assert_array_equal(low.mask.decode(), small)  # type: ignore[union-attr]
+        assert low.predicted_iou == rle.predicted_iou
+        assert low.box is not None
+    rows, columns = np.nonzero(expected)
+    assert rle.box == Box(columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
+    # Boxes are in pixels of the frame whatever the masks are in; a low-resolution pixel is five wide.
+    assert low.box is not None
+    assert rle.box is not None
+    assert low.box.x0 == pytest.approx(rle.box.x0, abs=5)
+    assert low.box.y1 == pytest.approx(rle.box.y1, abs=4)
+
+
+def test_nothing_has_no_box() -> None:
+    empty = FrameState(torch.full((1, 8, 8), -3.0), 0.5, -1.0, None)
+    assert object_masks([1], [empty], MaskOptions(), width=40, height=30)[0].box is None
+
+
 def test_memory_is_bounded_and_says_so() -> None:
-    tracker = Tracker(weights.build(PRESETS["test"], None), session_memory_bytes=1)
+    tracker = Tracker(weights.build(PRESETS["test"], None))
     video = Video(tracker)
     video.prompt(1, 0, Prompt([Point(50, 60)]))
     video.track(0, 40)
     bank = video.objects[1].bank
-    assert len(bank.tracked) == 16
+    assert len(bank.tracked.held(0, 40)) == 16
     check_promptable(video.objects[1], 39)
     check_promptable(video.objects[1], 100)
     for forgotten in (10, 30):  # the frame itself, and what counts on it

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from maskmesh.types import ByteArray
+from maskmesh.masks import ByteArray
 from tools.train_micro.scenes import Layer, Motion, Pose, Rendered, render
 from tools.train_micro.sources import Source, resized
 from tools.train_micro.textures import SIDE, draw_shape, draw_texture

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from maskmesh.types import BoolArray, ByteArray
+from maskmesh.masks import BoolArray, ByteArray
 from tools.train_micro.sources import resized
 
 Affine = NDArray[np.float64]  # [3, 3]

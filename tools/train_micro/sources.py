@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from maskmesh.types import BoolArray, ByteArray
+from maskmesh.masks import BoolArray, ByteArray
 
 # The split of ECSSD's first 800 images: what is held out never enters a training scene.
 TRAINING_NAMES = tuple(f"{number:04d}" for number in range(1, 721))

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from maskmesh.evaluation import TrueFrame
-from maskmesh.types import ByteArray
+from maskmesh.masks import ByteArray
 from tools.train_micro.compose import cut_out, still
 from tools.train_micro.scenes import Layer, Motion, Pose, render
 from tools.train_micro.seeds import EVALUATION_STREAMS

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from maskmesh.types import ByteArray, FloatArray
+from maskmesh.masks import ByteArray, FloatArray
 
 SIDE = 224
 

@@ -2,6 +2,7 @@ import datetime
 
 from google.protobuf import duration_pb2 as _duration_pb2
 from maskmesh.internal.v1 import embedding_pb2 as _embedding_pb2
+from maskmesh.v1 import session_pb2 as _session_pb2
 from maskmesh.v1 import types_pb2 as _types_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
@@ -20,16 +21,16 @@ class ImagePrompt(_message.Message):
     def __init__(self, obj_id: _Optional[int] = ..., prompt: _Optional[_Union[_types_pb2.Prompt, _Mapping]] = ...) -> None: ...
 
 class SegmentImageRequest(_message.Message):
-    __slots__ = ("embedding", "prompts", "multimask_output", "mask_format")
+    __slots__ = ("embedding", "prompts", "multimask_output", "mask_options")
     EMBEDDING_FIELD_NUMBER: _ClassVar[int]
     PROMPTS_FIELD_NUMBER: _ClassVar[int]
     MULTIMASK_OUTPUT_FIELD_NUMBER: _ClassVar[int]
-    MASK_FORMAT_FIELD_NUMBER: _ClassVar[int]
+    MASK_OPTIONS_FIELD_NUMBER: _ClassVar[int]
     embedding: _embedding_pb2.EmbeddingRef
     prompts: _containers.RepeatedCompositeFieldContainer[ImagePrompt]
     multimask_output: bool
-    mask_format: _types_pb2.MaskFormat
-    def __init__(self, embedding: _Optional[_Union[_embedding_pb2.EmbeddingRef, _Mapping]] = ..., prompts: _Optional[_Iterable[_Union[ImagePrompt, _Mapping]]] = ..., multimask_output: _Optional[bool] = ..., mask_format: _Optional[_Union[_types_pb2.MaskFormat, str]] = ...) -> None: ...
+    mask_options: _types_pb2.MaskOptions
+    def __init__(self, embedding: _Optional[_Union[_embedding_pb2.EmbeddingRef, _Mapping]] = ..., prompts: _Optional[_Iterable[_Union[ImagePrompt, _Mapping]]] = ..., multimask_output: _Optional[bool] = ..., mask_options: _Optional[_Union[_types_pb2.MaskOptions, _Mapping]] = ...) -> None: ...
 
 class SegmentImageResponse(_message.Message):
     __slots__ = ("masks",)
@@ -38,12 +39,14 @@ class SegmentImageResponse(_message.Message):
     def __init__(self, masks: _Optional[_Iterable[_Union[_types_pb2.ObjectMask, _Mapping]]] = ...) -> None: ...
 
 class CreateSessionRequest(_message.Message):
-    __slots__ = ("session_id", "ttl")
+    __slots__ = ("session_id", "ttl", "live")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     TTL_FIELD_NUMBER: _ClassVar[int]
+    LIVE_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     ttl: _duration_pb2.Duration
-    def __init__(self, session_id: _Optional[str] = ..., ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+    live: bool
+    def __init__(self, session_id: _Optional[str] = ..., ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., live: _Optional[bool] = ...) -> None: ...
 
 class CreateSessionResponse(_message.Message):
     __slots__ = ("ttl", "model")
@@ -54,36 +57,84 @@ class CreateSessionResponse(_message.Message):
     def __init__(self, ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., model: _Optional[_Union[_types_pb2.ModelInfo, _Mapping]] = ...) -> None: ...
 
 class AddPromptRequest(_message.Message):
-    __slots__ = ("session_id", "frame_index", "obj_id", "prompt", "clear_previous", "mask_format", "embedding")
+    __slots__ = ("session_id", "frame_index", "obj_id", "prompt", "clear_previous", "mask_options", "embedding", "expected_revision", "idempotency_key")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     FRAME_INDEX_FIELD_NUMBER: _ClassVar[int]
     OBJ_ID_FIELD_NUMBER: _ClassVar[int]
     PROMPT_FIELD_NUMBER: _ClassVar[int]
     CLEAR_PREVIOUS_FIELD_NUMBER: _ClassVar[int]
-    MASK_FORMAT_FIELD_NUMBER: _ClassVar[int]
+    MASK_OPTIONS_FIELD_NUMBER: _ClassVar[int]
     EMBEDDING_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_REVISION_FIELD_NUMBER: _ClassVar[int]
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     frame_index: int
     obj_id: int
     prompt: _types_pb2.Prompt
     clear_previous: bool
-    mask_format: _types_pb2.MaskFormat
+    mask_options: _types_pb2.MaskOptions
     embedding: _embedding_pb2.EmbeddingRef
-    def __init__(self, session_id: _Optional[str] = ..., frame_index: _Optional[int] = ..., obj_id: _Optional[int] = ..., prompt: _Optional[_Union[_types_pb2.Prompt, _Mapping]] = ..., clear_previous: _Optional[bool] = ..., mask_format: _Optional[_Union[_types_pb2.MaskFormat, str]] = ..., embedding: _Optional[_Union[_embedding_pb2.EmbeddingRef, _Mapping]] = ...) -> None: ...
+    expected_revision: int
+    idempotency_key: str
+    def __init__(self, session_id: _Optional[str] = ..., frame_index: _Optional[int] = ..., obj_id: _Optional[int] = ..., prompt: _Optional[_Union[_types_pb2.Prompt, _Mapping]] = ..., clear_previous: _Optional[bool] = ..., mask_options: _Optional[_Union[_types_pb2.MaskOptions, _Mapping]] = ..., embedding: _Optional[_Union[_embedding_pb2.EmbeddingRef, _Mapping]] = ..., expected_revision: _Optional[int] = ..., idempotency_key: _Optional[str] = ...) -> None: ...
 
 class AddPromptResponse(_message.Message):
-    __slots__ = ("mask",)
+    __slots__ = ("mask", "revision", "stage_times")
     MASK_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    STAGE_TIMES_FIELD_NUMBER: _ClassVar[int]
     mask: _types_pb2.ObjectMask
-    def __init__(self, mask: _Optional[_Union[_types_pb2.ObjectMask, _Mapping]] = ...) -> None: ...
+    revision: int
+    stage_times: _containers.RepeatedCompositeFieldContainer[_types_pb2.StageTime]
+    def __init__(self, mask: _Optional[_Union[_types_pb2.ObjectMask, _Mapping]] = ..., revision: _Optional[int] = ..., stage_times: _Optional[_Iterable[_Union[_types_pb2.StageTime, _Mapping]]] = ...) -> None: ...
+
+class ClearPromptsRequest(_message.Message):
+    __slots__ = ("session_id", "frame_index", "obj_id", "expected_revision", "idempotency_key")
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    FRAME_INDEX_FIELD_NUMBER: _ClassVar[int]
+    OBJ_ID_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_REVISION_FIELD_NUMBER: _ClassVar[int]
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    frame_index: int
+    obj_id: int
+    expected_revision: int
+    idempotency_key: str
+    def __init__(self, session_id: _Optional[str] = ..., frame_index: _Optional[int] = ..., obj_id: _Optional[int] = ..., expected_revision: _Optional[int] = ..., idempotency_key: _Optional[str] = ...) -> None: ...
+
+class ClearPromptsResponse(_message.Message):
+    __slots__ = ("obj_ids", "revision")
+    OBJ_IDS_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    obj_ids: _containers.RepeatedScalarFieldContainer[int]
+    revision: int
+    def __init__(self, obj_ids: _Optional[_Iterable[int]] = ..., revision: _Optional[int] = ...) -> None: ...
+
+class GetSessionRequest(_message.Message):
+    __slots__ = ("session_id",)
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    def __init__(self, session_id: _Optional[str] = ...) -> None: ...
+
+class GetSessionResponse(_message.Message):
+    __slots__ = ("revision", "objects", "history")
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    OBJECTS_FIELD_NUMBER: _ClassVar[int]
+    HISTORY_FIELD_NUMBER: _ClassVar[int]
+    revision: int
+    objects: _containers.RepeatedCompositeFieldContainer[_session_pb2.SessionObject]
+    history: _containers.RepeatedCompositeFieldContainer[_session_pb2.HistoryEntry]
+    def __init__(self, revision: _Optional[int] = ..., objects: _Optional[_Iterable[_Union[_session_pb2.SessionObject, _Mapping]]] = ..., history: _Optional[_Iterable[_Union[_session_pb2.HistoryEntry, _Mapping]]] = ...) -> None: ...
 
 class TrackConfig(_message.Message):
-    __slots__ = ("session_id", "mask_format")
+    __slots__ = ("session_id", "mask_options", "direction")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
-    MASK_FORMAT_FIELD_NUMBER: _ClassVar[int]
+    MASK_OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    DIRECTION_FIELD_NUMBER: _ClassVar[int]
     session_id: str
-    mask_format: _types_pb2.MaskFormat
-    def __init__(self, session_id: _Optional[str] = ..., mask_format: _Optional[_Union[_types_pb2.MaskFormat, str]] = ...) -> None: ...
+    mask_options: _types_pb2.MaskOptions
+    direction: _session_pb2.Direction
+    def __init__(self, session_id: _Optional[str] = ..., mask_options: _Optional[_Union[_types_pb2.MaskOptions, _Mapping]] = ..., direction: _Optional[_Union[_session_pb2.Direction, str]] = ...) -> None: ...
 
 class TrackFrame(_message.Message):
     __slots__ = ("frame_index", "embedding", "traceparent")
@@ -144,28 +195,40 @@ class TrackResponse(_message.Message):
     def __init__(self, started: _Optional[_Union[TrackStarted, _Mapping]] = ..., result: _Optional[_Union[TrackResult, _Mapping]] = ..., embedding_needed: _Optional[_Union[EmbeddingNeeded, _Mapping]] = ...) -> None: ...
 
 class RemoveObjectRequest(_message.Message):
-    __slots__ = ("session_id", "obj_id")
+    __slots__ = ("session_id", "obj_id", "expected_revision", "idempotency_key")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     OBJ_ID_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_REVISION_FIELD_NUMBER: _ClassVar[int]
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     obj_id: int
-    def __init__(self, session_id: _Optional[str] = ..., obj_id: _Optional[int] = ...) -> None: ...
+    expected_revision: int
+    idempotency_key: str
+    def __init__(self, session_id: _Optional[str] = ..., obj_id: _Optional[int] = ..., expected_revision: _Optional[int] = ..., idempotency_key: _Optional[str] = ...) -> None: ...
 
 class RemoveObjectResponse(_message.Message):
-    __slots__ = ("obj_ids",)
+    __slots__ = ("obj_ids", "revision")
     OBJ_IDS_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
     obj_ids: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, obj_ids: _Optional[_Iterable[int]] = ...) -> None: ...
+    revision: int
+    def __init__(self, obj_ids: _Optional[_Iterable[int]] = ..., revision: _Optional[int] = ...) -> None: ...
 
 class ResetSessionRequest(_message.Message):
-    __slots__ = ("session_id",)
+    __slots__ = ("session_id", "expected_revision", "idempotency_key")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_REVISION_FIELD_NUMBER: _ClassVar[int]
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _ClassVar[int]
     session_id: str
-    def __init__(self, session_id: _Optional[str] = ...) -> None: ...
+    expected_revision: int
+    idempotency_key: str
+    def __init__(self, session_id: _Optional[str] = ..., expected_revision: _Optional[int] = ..., idempotency_key: _Optional[str] = ...) -> None: ...
 
 class ResetSessionResponse(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+    __slots__ = ("revision",)
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    revision: int
+    def __init__(self, revision: _Optional[int] = ...) -> None: ...
 
 class RenewSessionRequest(_message.Message):
     __slots__ = ("session_id",)

@@ -56,6 +56,16 @@ class TrackerServiceStub:
                 request_serializer=maskmesh_dot_internal_dot_v1_dot_tracker__pb2.TrackRequest.SerializeToString,
                 response_deserializer=maskmesh_dot_internal_dot_v1_dot_tracker__pb2.TrackResponse.FromString,
                 _registered_method=True)
+        self.ClearPrompts = channel.unary_unary(
+                '/maskmesh.internal.v1.TrackerService/ClearPrompts',
+                request_serializer=maskmesh_dot_internal_dot_v1_dot_tracker__pb2.ClearPromptsRequest.SerializeToString,
+                response_deserializer=maskmesh_dot_internal_dot_v1_dot_tracker__pb2.ClearPromptsResponse.FromString,
+                _registered_method=True)
+        self.GetSession = channel.unary_unary(
+                '/maskmesh.internal.v1.TrackerService/GetSession',
+                request_serializer=maskmesh_dot_internal_dot_v1_dot_tracker__pb2.GetSessionRequest.SerializeToString,
+                response_deserializer=maskmesh_dot_internal_dot_v1_dot_tracker__pb2.GetSessionResponse.FromString,
+                _registered_method=True)
         self.RemoveObject = channel.unary_unary(
                 '/maskmesh.internal.v1.TrackerService/RemoveObject',
                 request_serializer=maskmesh_dot_internal_dot_v1_dot_tracker__pb2.RemoveObjectRequest.SerializeToString,
@@ -106,7 +116,8 @@ class TrackerServiceServicer:
 
     def AddPrompt(self, request, context):
         """AddPrompt prompts one object on one frame and returns its mask there.
-        Reasons: INVALID_PROMPT, SESSION_NOT_FOUND, MODEL_MISMATCH, EMBEDDING_NOT_FOUND, FRAME_OUT_OF_MEMORY.
+        Reasons: INVALID_PROMPT, SESSION_NOT_FOUND, MODEL_MISMATCH, EMBEDDING_NOT_FOUND, FRAME_OUT_OF_MEMORY,
+        CONFLICT.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -116,7 +127,24 @@ class TrackerServiceServicer:
         """Track tracks all objects over frames that the caller sends in order: a configuration, then one message
         for each frame, ahead of time; the results come in the same order.  Where the tracker needs an
         embedding that it cannot fetch, it asks for it (embedding_needed) and waits.
-        Reasons: SESSION_NOT_FOUND, NOTHING_PROMPTED, SESSION_BUSY, MODEL_MISMATCH, FRAME_OUT_OF_MEMORY.
+        Reasons: INVALID_REQUEST, SESSION_NOT_FOUND, NOTHING_PROMPTED, SESSION_BUSY, MODEL_MISMATCH,
+        FRAME_OUT_OF_MEMORY.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ClearPrompts(self, request, context):
+        """ClearPrompts forgets what was said of one object on one frame.
+        Reasons: SESSION_NOT_FOUND, OBJECT_NOT_FOUND, PROMPT_NOT_FOUND, CONFLICT.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetSession(self, request, context):
+        """GetSession reads objects and history.
+        Reasons: SESSION_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -124,7 +152,7 @@ class TrackerServiceServicer:
 
     def RemoveObject(self, request, context):
         """RemoveObject forgets one object.
-        Reasons: SESSION_NOT_FOUND, OBJECT_NOT_FOUND.
+        Reasons: SESSION_NOT_FOUND, OBJECT_NOT_FOUND, CONFLICT.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -132,7 +160,7 @@ class TrackerServiceServicer:
 
     def ResetSession(self, request, context):
         """ResetSession forgets all objects.
-        Reasons: SESSION_NOT_FOUND.
+        Reasons: SESSION_NOT_FOUND, CONFLICT.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -183,6 +211,16 @@ def add_TrackerServiceServicer_to_server(servicer, server):
                     servicer.Track,
                     request_deserializer=maskmesh_dot_internal_dot_v1_dot_tracker__pb2.TrackRequest.FromString,
                     response_serializer=maskmesh_dot_internal_dot_v1_dot_tracker__pb2.TrackResponse.SerializeToString,
+            ),
+            'ClearPrompts': grpc.unary_unary_rpc_method_handler(
+                    servicer.ClearPrompts,
+                    request_deserializer=maskmesh_dot_internal_dot_v1_dot_tracker__pb2.ClearPromptsRequest.FromString,
+                    response_serializer=maskmesh_dot_internal_dot_v1_dot_tracker__pb2.ClearPromptsResponse.SerializeToString,
+            ),
+            'GetSession': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetSession,
+                    request_deserializer=maskmesh_dot_internal_dot_v1_dot_tracker__pb2.GetSessionRequest.FromString,
+                    response_serializer=maskmesh_dot_internal_dot_v1_dot_tracker__pb2.GetSessionResponse.SerializeToString,
             ),
             'RemoveObject': grpc.unary_unary_rpc_method_handler(
                     servicer.RemoveObject,
@@ -320,6 +358,60 @@ class TrackerService:
             '/maskmesh.internal.v1.TrackerService/Track',
             maskmesh_dot_internal_dot_v1_dot_tracker__pb2.TrackRequest.SerializeToString,
             maskmesh_dot_internal_dot_v1_dot_tracker__pb2.TrackResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ClearPrompts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/maskmesh.internal.v1.TrackerService/ClearPrompts',
+            maskmesh_dot_internal_dot_v1_dot_tracker__pb2.ClearPromptsRequest.SerializeToString,
+            maskmesh_dot_internal_dot_v1_dot_tracker__pb2.ClearPromptsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetSession(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/maskmesh.internal.v1.TrackerService/GetSession',
+            maskmesh_dot_internal_dot_v1_dot_tracker__pb2.GetSessionRequest.SerializeToString,
+            maskmesh_dot_internal_dot_v1_dot_tracker__pb2.GetSessionResponse.FromString,
             options,
             channel_credentials,
             insecure,

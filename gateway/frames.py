@@ -1,0 +1,81 @@
+"""The frames of a session, wherever they are."""
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from maskmesh.errors import InvalidRequest, SessionNotFound
+from maskmesh.types import Image
+
+
+class FrameReader(ABC):
+    """Reads frames of one session for one user."""
+
+    @abstractmethod
+    async def read(self, frame_index: int) -> Image:
+        """One frame.
+
+        Raises InvalidVideo where it is broken, FrameOutOfMemory where it is no longer held, SessionNotFound
+        where the session has ended meanwhile.
+        """
+
+    def close(self) -> None:  # noqa: B027 - most readers hold nothing
+        """Free what it holds."""
+
+
+class Frames(ABC):
+    """Frames by index, all of one size."""
+
+    num_frames: int = 0
+    width: int = 0
+    height: int = 0
+
+    @property
+    def frames_per_second(self) -> float:
+        """Mean rate of a video, 0 for images."""
+        return 0.0
+
+    def check_index(self, frame_index: int, *, field: str = "frame_index") -> None:
+        """Raises InvalidRequest for a frame that the session does not have."""
+        if not 0 <= frame_index < self.num_frames:
+            raise InvalidRequest(
+                f"the session has {self.num_frames} frames, no frame {frame_index}", field=field
+            )
+
+    @abstractmethod
+    def open_reader(self, *, reverse: bool = False) -> FrameReader:
+        """A reader of its own for each user, so that one's jumps do not cost the other.
+
+        ``reverse`` says that frames will be read from higher indices to lower ones.
+        """
+
+    async def close(self) -> None:  # noqa: B027 - some hold nothing but memory
+        """Delete everything."""
+
+
+class ThreadedReader(FrameReader):
+    """Reads by a blocking function on a thread of its own.
+
+    It may be closed while somebody who has left is still being read for: closing comes after that on the
+    same thread.
+    """
+
+    def __init__(self, read: Callable[[int], Image], close: Callable[[], None], session_id: str) -> None:
+        self._read = read
+        self._close = close
+        self._session_id = session_id
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="read-frames")
+
+    async def read(self, frame_index: int) -> Image:
+        """See FrameReader."""
+        loop = asyncio.get_running_loop()
+        try:
+            return await loop.run_in_executor(self._thread, self._read, frame_index)
+        except (FileNotFoundError, RuntimeError) as error:  # the file is gone, or the thread shut down
+            raise SessionNotFound("the session has ended", session_id=self._session_id) from error
+
+    def close(self) -> None:
+        """Close as soon as nobody reads."""
+        self._thread.submit(self._close)
+        self._thread.shutdown(wait=False)

@@ -1,0 +1,42 @@
+"""Where a broken stream goes on: tokens that clients keep and do not look into."""
+
+from dataclasses import dataclass
+
+from maskmesh.errors import InvalidRequest
+
+FIELD = "resume_token"
+
+
+@dataclass(frozen=True, slots=True)
+class ResumePoint:
+    """What was left of a propagation: from ``next_frame_index`` to before ``end``, in steps of ``step``.
+
+    Of a live stream ``end`` is 0: it has none.
+    """
+
+    session_id: str
+    next_frame_index: int
+    end: int
+    step: int = 1
+
+    def __str__(self) -> str:
+        return f"{self.session_id}.{self.next_frame_index}.{self.end}.{self.step}"
+
+    @classmethod
+    def parse(cls, token: str, *, session_id: str | None = None, field: str = FIELD) -> "ResumePoint":
+        """Raises InvalidRequest for what is no token, or one of another session than ``session_id``."""
+        try:
+            owner, *numbers = token.split(".")
+            next_frame_index, end, step = map(int, numbers)
+        except ValueError:
+            raise InvalidRequest("not a token of this service", field=field) from None
+        if abs(step) != 1:
+            raise InvalidRequest("not a token of this service", field=field)
+        if session_id is not None and owner != session_id:
+            raise InvalidRequest("the token belongs to another session", field=field)
+        return cls(owner, next_frame_index, end, step)
+
+    @property
+    def frames(self) -> range:
+        """The frames of a propagation that are left."""
+        return range(self.next_frame_index, self.end, self.step)

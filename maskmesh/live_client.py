@@ -1,0 +1,233 @@
+"""The client's end of a live stream."""
+
+import asyncio
+import logging
+import uuid
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeAlias
+
+import grpc
+
+from maskmesh import wire
+from maskmesh.errors import MaskmeshError, Unavailable, from_reason, from_rpc_error, raising_ours
+from maskmesh.images import ImageLike, as_image
+from maskmesh.masks import BinaryMask, BoolArray
+from maskmesh.streams import failure, read, write
+from maskmesh.types import Box, FrameMasks, ModelInfo, Point, Prompt
+from maskmesh.v1 import segmentation_pb2
+
+logger = logging.getLogger(__name__)
+
+LEFT = "the stream was left"
+
+OnRejected: TypeAlias = Callable[[int, MaskmeshError], None]
+"""Told of a frame that cannot be used: its number, and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class LiveResult:
+    """One frame of a live stream."""
+
+    frame: FrameMasks
+    """Every object on it; its ``frame_index`` counts the frames that were tracked."""
+    sequence: int
+    """The frame's number as :meth:`LiveStream.send` returned it."""
+    skipped: Sequence[int]
+    """The frames that were left out since the result before."""
+    resume_token: str
+    """Goes on after this frame, should the stream break."""
+
+
+class LiveStream:
+    """Frames go out by :meth:`send`, results come back by iterating; made by ``AsyncClient.stream``.
+
+    Send in one task and iterate in another: either waits for the other end, and what is prompted is answered
+    only while results are taken.  Other calls on the session are made through ``AsyncClient.attach``.
+    Where the stream breaks both raise :class:`Unavailable`, or what the server says.
+    """
+
+    def __init__(self, call: Any, on_rejected: OnRejected | None, *, max_results: int) -> None:
+        self._call = call
+        self._on_rejected = on_rejected or _log_rejected
+        self._max_results = max_results
+        self._results: deque[LiveResult] = deque()
+        self._changed = asyncio.Event()
+        self._has_ended = False
+        self._ending: Exception | None = None
+        self._asked: dict[str, asyncio.Future[Any]] = {}
+        self._writing = asyncio.Lock()
+        self._sending = asyncio.Lock()
+        self._receiver: asyncio.Task[None] | None = None
+        self._next_sequence = 0
+        self.was_left = False
+        """Whether :meth:`leave` was called."""
+        self.session_id = ""
+        self.ttl = timedelta()
+        """How long the session stays after the stream broke."""
+        self.model: ModelInfo | None = None
+        self.window = 0
+        """The largest number of frames that are under way at once."""
+
+    async def open(self, config: segmentation_pb2.StreamConfig) -> None:
+        """Begin.  Raises InvalidRequest, SessionNotFound, ResourceExhausted."""
+        await self._write(segmentation_pb2.SegmentStreamRequest(config=config))
+        with raising_ours():
+            first = await read(self._call)
+            if first is grpc.aio.EOF:
+                raise await failure(self._call)
+        started = first.started
+        self.session_id, self.ttl = started.session_id, started.ttl.ToTimedelta()
+        self.model, self.window = wire.model_info_from_proto(started.model), started.window
+        self._next_sequence = started.next_sequence
+        self._receiver = asyncio.ensure_future(self._receive())
+
+    @property
+    def next_sequence(self) -> int:
+        """The number of the frame that is sent next; after a stream broke, the first that is missing."""
+        return self._next_sequence
+
+    async def send(self, image: ImageLike) -> int:
+        """Send the next frame; returns its number."""
+        frame = segmentation_pb2.StreamFrame(image=wire.image_to_proto(as_image(image)))
+        async with self._sending:
+            # A frame whose sending was cancelled has no number, or there would be a gap.
+            frame.sequence = self._next_sequence
+            await self._write(segmentation_pb2.SegmentStreamRequest(frame=frame))
+            self._next_sequence += 1
+        return frame.sequence
+
+    async def add_prompt(
+        self,
+        obj_id: int,
+        *,
+        points: Sequence[Point | Sequence[float]] = (),
+        box: Box | Sequence[float] | None = None,
+        mask: BoolArray | BinaryMask | None = None,
+        sequence: int | None = None,
+        clear_previous: bool = False,
+    ) -> FrameMasks:
+        """Say where an object is; returns its mask.  Frames that are sent after this are tracked with it.
+
+        ``sequence`` is the frame, one of the last 8, None for the last that was sent.  The other arguments
+        are those of ``VideoSession.add_prompt``.  Raises InvalidPrompt, FrameOutOfMemory.
+        """
+        said = segmentation_pb2.StreamPrompt(
+            request_id=uuid.uuid4().hex,
+            sequence=sequence,
+            obj_id=obj_id,
+            prompt=wire.prompt_to_proto(Prompt.of(points=points, box=box, mask=mask)),
+            clear_previous=clear_previous,
+        )
+        answer = await self._ask(said.request_id, segmentation_pb2.SegmentStreamRequest(prompt=said))
+        return wire.frame_masks_from_proto(answer.frame)
+
+    async def remove_object(self, obj_id: int) -> list[int]:
+        """Forget one object; returns those that remain.  Raises ObjectNotFound."""
+        removal = segmentation_pb2.StreamRemoval(request_id=uuid.uuid4().hex, obj_id=obj_id)
+        request = segmentation_pb2.SegmentStreamRequest(removal=removal)
+        return list((await self._ask(removal.request_id, request)).obj_ids)
+
+    async def finish(self) -> None:
+        """No frame follows: the results that are under way still come, then iterating ends."""
+        finish = segmentation_pb2.StreamFinish()
+        await self._write(segmentation_pb2.SegmentStreamRequest(finish=finish))
+        await self._call.done_writing()
+
+    async def __aiter__(self) -> AsyncIterator[LiveResult]:
+        """Results in the order of their frames."""
+        while True:
+            while not self._results:
+                if self._has_ended:
+                    if self._ending is not None:
+                        raise self._ending
+                    return
+                self._changed.clear()
+                await self._changed.wait()
+            yield self._results.popleft()
+            self._changed.set()
+
+    async def leave(self) -> None:
+        """Break off, unless the stream has come to its end; its session stays for its ``ttl``."""
+        self.was_left = True
+        self._call.cancel()
+        if self._receiver is not None:
+            self._receiver.cancel()
+            await asyncio.gather(self._receiver, return_exceptions=True)
+
+    async def _ask(self, request_id: str, request: segmentation_pb2.SegmentStreamRequest) -> Any:
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._asked[request_id] = future
+        try:
+            await self._write(request)
+            return await future
+        finally:
+            self._asked.pop(request_id, None)
+
+    async def _write(self, request: segmentation_pb2.SegmentStreamRequest) -> None:
+        async with self._writing:
+            try:
+                await write(self._call, request)
+            except grpc.RpcError as error:
+                if self.was_left:
+                    raise Unavailable(LEFT) from None
+                raise from_rpc_error(error) from error
+
+    async def _receive(self) -> None:
+        self._ending = Unavailable(LEFT)
+        try:
+            while (response := await read(self._call)) is not grpc.aio.EOF:
+                match response.WhichOneof("content"):
+                    case "result":
+                        self._results.append(_result(response.result))
+                        self._changed.set()
+                        while len(self._results) >= self._max_results:
+                            self._changed.clear()
+                            await self._changed.wait()
+                    case "prompted":
+                        self._answer(response.prompted.request_id, response.prompted)
+                    case "removed":
+                        self._answer(response.removed.request_id, response.removed)
+                    case "rejected":
+                        self._reject(response.rejected)
+            self._ending = None
+        except grpc.RpcError as error:
+            self._ending = from_rpc_error(error)
+        except Exception as error:  # of the caller's own function, for example
+            self._ending = error
+        finally:
+            self._has_ended = True
+            self._changed.set()
+            for future in self._asked.values():
+                if not future.done():
+                    future.set_exception(self._ending or Unavailable("the stream has ended"))
+
+    def _answer(self, request_id: str, answer: Any) -> None:
+        future = self._asked.get(request_id)
+        if future is not None and not future.done():
+            if isinstance(answer, BaseException):
+                future.set_exception(answer)
+            else:
+                future.set_result(answer)
+
+    def _reject(self, rejected: segmentation_pb2.StreamRejected) -> None:
+        error = from_reason(rejected.reason, rejected.message, rejected.metadata)
+        if rejected.HasField("sequence"):
+            self._on_rejected(rejected.sequence, error)
+        else:
+            self._answer(rejected.request_id, error)
+
+
+def _result(message: segmentation_pb2.StreamResult) -> LiveResult:
+    return LiveResult(
+        wire.frame_masks_from_proto(message.frame),
+        message.sequence,
+        tuple(message.skipped),
+        message.resume_token,
+    )
+
+
+def _log_rejected(sequence: int, error: MaskmeshError) -> None:
+    logger.warning("frame %d is left out: %s", sequence, error)

@@ -1,0 +1,185 @@
+"""Masks in their forms: what clients ask for, what prompts bring."""
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as PillowImage
+from pycocotools import mask as coco
+
+BoolArray: TypeAlias = NDArray[np.bool_]
+FloatArray: TypeAlias = NDArray[np.float32]
+ByteArray: TypeAlias = NDArray[np.uint8]
+
+
+class MaskFormat(IntEnum):
+    """The form in which masks are returned."""
+
+    COCO_RLE = 1
+    LOW_RES_LOGITS = 2
+    PNG = 3
+    PACKED_BITS = 4
+
+
+class MaskSpace(IntEnum):
+    """The size in which masks are returned."""
+
+    IMAGE = 1
+    """That of the frame or image."""
+    MODEL = 2
+    """That of the model's own masks, a quarter of its input: square, and nothing is upsampled."""
+
+
+@dataclass(frozen=True, slots=True)
+class MaskOptions:
+    """How masks are returned.
+
+    ``space`` None is the image's, and the model's for logits, which have no other.  With
+    ``non_overlapping`` every pixel belongs to one object at most, the one with the largest logit; what the
+    model remembers is not changed by it.
+    """
+
+    format: MaskFormat = MaskFormat.COCO_RLE
+    space: MaskSpace | None = None
+    non_overlapping: bool = False
+
+    @property
+    def is_upsampled(self) -> bool:
+        """Whether masks have the size of the image."""
+        return self.format is not MaskFormat.LOW_RES_LOGITS and self.space is not MaskSpace.MODEL
+
+
+@dataclass(frozen=True, slots=True)
+class RleMask:
+    """A binary mask of ``height`` x ``width`` pixels in COCO's compressed run-length encoding."""
+
+    height: int
+    width: int
+    counts: bytes
+
+    @classmethod
+    def encode(cls, mask: BoolArray) -> "RleMask":
+        """mask: [height, width], bool."""
+        counts = coco.encode(np.asfortranarray(mask, dtype=np.uint8))["counts"]
+        height, width = mask.shape
+        return cls(height, width, counts if isinstance(counts, bytes) else counts.encode())
+
+    def decode(self) -> BoolArray:
+        """Returns [height, width], bool.  Raises ValueError where the counts do not fill the size."""
+        if _covered_pixels(self.counts) != self.height * self.width:
+            raise ValueError(f"the runs do not fill {self.width} x {self.height} pixels")
+        decoded = coco.decode({"size": [self.height, self.width], "counts": self.counts})
+        return decoded.astype(bool)
+
+    def to_coco(self) -> dict[str, object]:
+        """The JSON form that COCO's tools read."""
+        return {"size": [self.height, self.width], "counts": self.counts.decode("ascii")}
+
+    @classmethod
+    def from_coco(cls, segmentation: Mapping[str, Any]) -> "RleMask":
+        """From the JSON form.  Raises KeyError, TypeError or ValueError where it has another one."""
+        height, width = segmentation["size"]
+        counts = segmentation["counts"]
+        if not isinstance(counts, str):
+            raise TypeError("counts is not a string: only compressed runs are read")
+        return cls(int(height), int(width), counts.encode())
+
+
+_LONGEST_RUN_BITS = 40
+
+
+def _covered_pixels(counts: bytes) -> int:
+    """The sum of the run lengths of a compressed string, -1 for one that is malformed.
+
+    pycocotools does not check it, and returns memory that nobody wrote where runs are missing.
+    """
+    runs: list[int] = []
+    value, shift = 0, 0
+    for byte in counts:
+        digit = byte - 48
+        if not 0 <= digit < 64:
+            return -1
+        value |= (digit & 0x1F) << shift
+        shift += 5
+        if shift > _LONGEST_RUN_BITS:
+            return -1
+        if digit & 0x20:
+            continue
+        if digit & 0x10:
+            value -= 1 << shift
+        # From the fourth on, a run is stored as its difference from the one two before.
+        runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+        if runs[-1] < 0:
+            return -1
+        value, shift = 0, 0
+    return -1 if shift else sum(runs)
+
+
+@dataclass(frozen=True, slots=True)
+class PngMask:
+    """A binary mask as a PNG file of one channel: 255 where the object is, 0 elsewhere."""
+
+    height: int
+    width: int
+    data: bytes = field(repr=False)
+
+    @classmethod
+    def encode(cls, mask: BoolArray) -> "PngMask":
+        """mask: [height, width], bool."""
+        file = io.BytesIO()
+        PillowImage.fromarray(mask.astype(np.uint8) * 255).save(file, "PNG", compress_level=1)
+        height, width = mask.shape
+        return cls(height, width, file.getvalue())
+
+    def decode(self) -> BoolArray:
+        """Returns [height, width], bool: what is brighter than half.  Raises ValueError for another file."""
+        try:
+            with PillowImage.open(io.BytesIO(self.data), formats=("PNG",)) as opened:
+                if opened.size != (self.width, self.height):
+                    raise ValueError(f"the file is {opened.width} x {opened.height}")
+                return np.asarray(opened.convert("L")) > 127
+        except (OSError, SyntaxError, PillowImage.DecompressionBombError) as error:
+            raise ValueError(str(error)) from error
+
+
+@dataclass(frozen=True, slots=True)
+class PackedMask:
+    """A binary mask as one bit for each pixel: in row order, without gaps, the highest bit first."""
+
+    height: int
+    width: int
+    bits: bytes = field(repr=False)
+
+    @classmethod
+    def encode(cls, mask: BoolArray) -> "PackedMask":
+        """mask: [height, width], bool."""
+        height, width = mask.shape
+        return cls(height, width, np.packbits(mask).tobytes())
+
+    def decode(self) -> BoolArray:
+        """Returns [height, width], bool.  Raises ValueError where the bits do not fill the size."""
+        count = self.height * self.width
+        if len(self.bits) != (count + 7) // 8:
+            raise ValueError(f"{len(self.bits)} bytes are not {self.height} x {self.width} bits")
+        bits = np.unpackbits(np.frombuffer(self.bits, dtype=np.uint8), count=count)
+        return bits.reshape(self.height, self.width).astype(bool)
+
+
+BinaryMask: TypeAlias = RleMask | PngMask | PackedMask
+
+BINARY_FORMS: Mapping[MaskFormat, type[RleMask] | type[PngMask] | type[PackedMask]] = {
+    MaskFormat.COCO_RLE: RleMask,
+    MaskFormat.PNG: PngMask,
+    MaskFormat.PACKED_BITS: PackedMask,
+}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LowResLogits:
+    """Mask logits at a quarter of the model's image size: [height, width], float32."""
+
+    values: FloatArray

@@ -1,0 +1,129 @@
+"""Which frames of a live stream wait, and which are left out."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import numpy as np
+import pytest
+
+from gateway.frame_ring import FrameRing
+from gateway.inbox import Arrived, Inbox, Prompted, Removed
+from maskmesh import InvalidRequest, MaskmeshError
+from maskmesh.types import RawImage
+from maskmesh.v1 import segmentation_pb2
+from maskmesh.wire import image_to_proto
+
+Request = segmentation_pb2.SegmentStreamRequest
+
+
+def frame(sequence: int, *, width: int = 8) -> Request:
+    image = image_to_proto(RawImage(np.zeros((6, width, 3), dtype=np.uint8)))
+    return Request(frame=segmentation_pb2.StreamFrame(sequence=sequence, image=image))
+
+
+def prompt(sequence: int | None = None, request_id: str = "") -> Request:
+    return Request(prompt=segmentation_pb2.StreamPrompt(request_id=request_id, sequence=sequence))
+
+
+FINISH = Request(finish=segmentation_pb2.StreamFinish())
+
+
+class Box:
+    """An inbox, the queue that fills it, and what it rejected."""
+
+    def __init__(self, *, skips: bool, places: int = 1) -> None:
+        self.rejected: list[tuple[MaskmeshError, str, int | None]] = []
+        self.ring = FrameRing()
+        self.slots = asyncio.Semaphore(places)
+        self.inbox = Inbox(self.ring, skips=skips, max_pixels=1000, reject=self.reject)
+        self.requests: asyncio.Queue[Request | None] = asyncio.Queue()
+        self.filling = asyncio.ensure_future(self.inbox.fill(self._messages()))
+
+    def reject(self, error: MaskmeshError, *, request_id: str = "", sequence: int | None = None) -> None:
+        self.rejected.append((error, request_id, sequence))
+
+    async def _messages(self) -> AsyncIterator[Request]:
+        while (request := await self.requests.get()) is not None:
+            yield request
+
+    async def put(self, *requests: Request) -> None:
+        for request in requests:
+            self.requests.put_nowait(request)
+        for _ in range(20):
+            await asyncio.sleep(0)
+
+    async def next(self) -> Arrived | Prompted | Removed | None:
+        return await asyncio.wait_for(self.inbox.next(self.slots), 1)
+
+    async def sequence(self) -> int:
+        found = await self.next()
+        assert isinstance(found, Arrived)
+        return found.sequence
+
+
+async def test_without_skipping_nothing_is_read_while_a_frame_waits() -> None:
+    box = Box(skips=False)
+    await box.put(frame(0), frame(1), frame(2), FINISH)
+    assert box.requests.qsize() == 3
+    for expected in range(3):
+        assert await box.sequence() == expected
+        box.slots.release()
+    assert await box.next() is None
+    assert box.inbox.is_finished
+    assert not box.ring.skipped
+
+
+async def test_with_skipping_the_newest_frame_waits() -> None:
+    box = Box(skips=True)
+    await box.put(*(frame(i) for i in range(5)))
+    assert await box.sequence() == 4
+    assert box.ring.skipped == [0, 1, 2, 3]
+    # There is no place now: newer frames take the turn of older ones.
+    waiting = asyncio.ensure_future(box.next())
+    await box.put(frame(5), frame(6))
+    box.slots.release()
+    found = await waiting
+    assert isinstance(found, Arrived)
+    assert found.sequence == 6
+    assert box.ring.skipped == [0, 1, 2, 3, 5]
+
+
+async def test_a_frame_that_is_prompted_is_not_left_out() -> None:
+    box = Box(skips=True)
+    await box.put(frame(0), frame(1), prompt(), frame(2), frame(3), prompt(1), FINISH)
+    assert await box.sequence() == 1
+    said = await box.next()
+    assert isinstance(said, Prompted)
+    assert said.sequence == 1
+    box.slots.release()
+    assert await box.sequence() == 3
+    assert isinstance(await box.next(), Prompted)
+    assert await box.next() is None
+    assert box.ring.skipped == [0, 2]
+
+
+async def test_commands_need_no_place() -> None:
+    box = Box(skips=False, places=0)
+    await box.put(Request(removal=segmentation_pb2.StreamRemoval(obj_id=3)))
+    assert isinstance(await box.next(), Removed)
+
+
+async def test_what_is_wrong_is_rejected_and_the_rest_goes_on() -> None:
+    box = Box(skips=True, places=5)
+    await box.put(prompt(request_id="early"), frame(1), frame(0), frame(1, width=9), frame(2))
+    await box.put(frame(0), FINISH)
+    assert await box.sequence() == 2
+    assert [(r[1], r[2]) for r in box.rejected] == [("early", None), ("", 1), ("", 1)]
+    fields = [r[0].metadata["field"] for r in box.rejected]
+    assert fields == ["prompt.sequence", "frame.sequence", "frame.image"]
+    assert await box.next() is None
+
+
+async def test_a_client_that_leaves_does_not_finish() -> None:
+    box = Box(skips=False, places=5)
+    await box.put(frame(0))
+    box.requests.put_nowait(None)
+    await box.sequence()
+    with pytest.raises(InvalidRequest):
+        await asyncio.wait_for(box.filling, 1)
+    assert not box.inbox.is_finished

@@ -1,0 +1,85 @@
+import asyncio
+
+import pytest
+
+from maskmesh import Conflict, InvalidRequest, ObjectNotFound
+from maskmesh.idempotency import Answers
+from maskmesh.v1 import segmentation_pb2
+
+REQUEST = segmentation_pb2.RemoveObjectRequest(session_id="s", obj_id=1)
+OTHER = segmentation_pb2.RemoveObjectRequest(session_id="s", obj_id=2)
+
+
+class Counter:
+    """Work that counts how often it is done."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def work(self) -> int:
+        await self.gate.wait()
+        self.count += 1
+        return self.count
+
+
+async def test_a_key_is_answered_once() -> None:
+    answers, counter = Answers(), Counter()
+    assert await answers.once("key", REQUEST, counter.work) == 1
+    assert await answers.once("key", REQUEST, counter.work) == 1
+    assert await answers.once("another", REQUEST, counter.work) == 2
+    assert await answers.once("", REQUEST, counter.work) == 3
+    assert await answers.once("", REQUEST, counter.work) == 4
+
+
+async def test_a_key_belongs_to_its_request() -> None:
+    answers, counter = Answers(), Counter()
+    await answers.once("key", REQUEST, counter.work)
+    with pytest.raises(Conflict) as caught:
+        await answers.once("key", OTHER, counter.work)
+    assert caught.value.metadata == {"field": "idempotency_key"}
+    with pytest.raises(InvalidRequest):
+        await answers.once("k" * 129, REQUEST, counter.work)
+    assert counter.count == 1
+
+
+async def test_who_asks_while_it_is_done_waits_for_it() -> None:
+    answers, counter = Answers(), Counter()
+    counter.gate.clear()
+    both = [asyncio.ensure_future(answers.once("key", REQUEST, counter.work)) for _ in range(2)]
+    await asyncio.sleep(0)
+    counter.gate.set()
+    assert await asyncio.gather(*both) == [1, 1]
+
+
+async def test_who_leaves_finds_the_answer_later() -> None:
+    answers, counter = Answers(), Counter()
+    counter.gate.clear()
+    first = asyncio.ensure_future(answers.once("key", REQUEST, counter.work))
+    await asyncio.sleep(0)
+    first.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    counter.gate.set()
+    assert await answers.once("key", REQUEST, counter.work) == 1
+    assert counter.count == 1
+
+
+async def test_what_failed_may_be_tried_again() -> None:
+    answers, counter = Answers(), Counter()
+
+    async def fail() -> int:
+        raise ObjectNotFound("there is none")
+
+    with pytest.raises(ObjectNotFound):
+        await answers.once("key", REQUEST, fail)
+    assert await answers.once("key", REQUEST, counter.work) == 1
+
+
+async def test_old_answers_are_forgotten() -> None:
+    answers, counter = Answers(max_keys=3), Counter()
+    for index in range(5):
+        await answers.once(f"key {index}", REQUEST, counter.work)
+    assert await answers.once("key 4", REQUEST, counter.work) == 5
+    assert await answers.once("key 0", REQUEST, counter.work) == 6

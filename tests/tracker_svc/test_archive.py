@@ -1,0 +1,140 @@
+"""What is on disk is what was in memory, bit for bit."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from maskmesh import SessionNotFound
+from tracker_svc.archive import SessionArchive
+from tracker_svc.frame_state import FrameState, Held
+from tracker_svc.tracked_frames import TrackedFrames
+
+
+def new_archive(path: Path, *, max_bytes: int = 2**20) -> SessionArchive:
+    return SessionArchive("a session", path, max_bytes=max_bytes, device=torch.device("cpu"))
+
+
+def state(seed: int, *, memory: bool = True, pointer: bool = True) -> FrameState:
+    random = torch.Generator().manual_seed(seed)
+    return FrameState(
+        low_res_masks=torch.randn(1, 8, 8, generator=random),
+        predicted_iou=seed / 7,
+        object_score_logit=-seed / 3,
+        object_pointer=torch.randn(16, generator=random) if pointer else None,
+        memory_features=torch.randn(4, 2, 2, generator=random).bfloat16() if memory else None,
+    )
+
+
+def assert_equal(actual: FrameState | None, expected: FrameState) -> None:
+    assert actual is not None
+    assert actual.predicted_iou == expected.predicted_iou
+    assert actual.object_score_logit == expected.object_score_logit
+    for name in ("low_res_masks", "object_pointer", "memory_features"):
+        ours, theirs = getattr(actual, name), getattr(expected, name)
+        assert (ours is None) is (theirs is None), name
+        if theirs is not None:
+            assert ours.dtype is theirs.dtype
+            assert torch.equal(ours, theirs), name
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Iterator[SessionArchive]:
+    made = SessionArchive(
+        "a session", tmp_path / "archive.sqlite", max_bytes=2**20, device=torch.device("cpu")
+    )
+    yield made
+    made.close()
+
+
+def test_states_come_back_as_they_were(archive: SessionArchive) -> None:
+    for index in range(5):
+        archive.put(1, index, state(index))
+        archive.put(2, index, state(100 + index, memory=index % 2 == 0, pointer=index > 2))
+    for index in range(5):
+        assert_equal(archive.get(1, index), state(index))
+        assert_equal(archive.get(2, index), state(100 + index, memory=index % 2 == 0, pointer=index > 2))
+    assert archive.get(1, 7) is None
+    assert archive.get(3, 0) is None
+    assert archive.held(2, 1, 4) == {
+        1: Held(pointer=False, memory=False),
+        2: Held(pointer=False, memory=True),
+        3: Held(pointer=True, memory=False),
+        4: Held(pointer=True, memory=True),
+    }
+    pointer = archive.pointer(1, 3)
+    assert pointer is not None
+    assert torch.equal(pointer, state(3).object_pointer)  # type: ignore[arg-type]
+    assert archive.oldest(2) == 0
+    assert archive.oldest(9) is None
+
+
+def test_a_frame_that_is_put_again_takes_the_place_of_the_first(archive: SessionArchive) -> None:
+    archive.put(1, 0, state(1))
+    archive.put(1, 0, state(2))
+    assert_equal(archive.get(1, 0), state(2))
+
+
+def test_clearing_and_deleting(archive: SessionArchive) -> None:
+    for index in range(10):
+        archive.put(1, index, state(index))
+        archive.put(2, index, state(index))
+    archive.clear_memories(1, 3, 5)
+    assert [i for i, held in archive.held(1, 0, 9).items() if not held.memory] == [3, 4, 5]
+    kept = archive.get(1, 4)
+    assert kept is not None
+    assert torch.equal(kept.low_res_masks, state(4).low_res_masks)
+    archive.delete(1, 0)
+    archive.delete(2)
+    assert archive.oldest(1) == 1
+    assert archive.held(2, 0, 9) == {}
+
+
+def test_it_is_bounded_and_the_oldest_go(tmp_path: Path) -> None:
+    path = tmp_path / "archive.sqlite"
+    archive = new_archive(path, max_bytes=2**18)
+    large = FrameState(torch.randn(1, 64, 64), 0.5, 1.0, torch.randn(256))
+    for index in range(60):
+        archive.put(1, index, large)
+    held = archive.held(1, 0, 100)
+    assert 5 < len(held) < 20
+    assert sorted(held) == list(range(60 - len(held), 60))
+    assert path.stat().st_size <= 2**18 + 2**15
+    archive.close()
+
+
+def test_it_goes_with_its_session(tmp_path: Path) -> None:
+    archive = new_archive(tmp_path / "a.sqlite")
+    assert not list(tmp_path.iterdir())
+    archive.put(1, 0, state(0))
+    assert list(tmp_path.iterdir())
+    archive.close()
+    assert not list(tmp_path.iterdir())
+    # Work that was under way when the session ended finds nothing, and leaves nothing.
+    archive.put(1, 1, state(1))
+    for read in (lambda: archive.get(1, 1), lambda: archive.held(1, 0, 9), lambda: archive.oldest(1)):
+        with pytest.raises(SessionNotFound):
+            read()
+    assert not list(tmp_path.iterdir())
+
+
+def test_recent_frames_are_in_memory_older_ones_on_disk(archive: SessionArchive) -> None:
+    tracked = TrackedFrames(1, archive, max_recent=3)
+    for index in range(10):
+        tracked.put(index, state(index))
+        tracked.spill()
+    assert tracked.recent(6) is None
+    assert tracked.recent(7) is not None
+    for index in range(10):
+        assert_equal(tracked.get(index), state(index))
+    assert sorted(tracked.held(0, 20)) == list(range(10))
+    assert 4 in tracked
+    assert tracked.oldest() == 0
+    # Tracked again: memory has the newer one.
+    tracked.put(2, state(50))
+    assert_equal(tracked.get(2), state(50))
+    tracked.clear_memories(2, 8)
+    assert [i for i, held in tracked.held(0, 9).items() if not held.memory] == [2, 3, 4, 5, 6, 7, 8]
+    tracked.discard(2)
+    assert 2 not in tracked
