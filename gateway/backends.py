@@ -13,6 +13,7 @@ from maskmesh import telemetry, wire
 from maskmesh.errors import raising_ours
 from maskmesh.interceptors import timed_call, trace_metadata, traced_call
 from maskmesh.internal.v1 import encoder_pb2, encoder_pb2_grpc, tracker_pb2, tracker_pb2_grpc
+from maskmesh.streams import StreamCall
 from maskmesh.types import EmbeddingRef, Image, ModelInfo
 from maskmesh.v1 import types_pb2
 
@@ -138,9 +139,9 @@ class TrackerBackend:
         response: tracker_pb2.ClearPromptsResponse = await self._call("ClearPrompts", request, timeout)
         return response
 
-    def track(self, timeout: float | None) -> Any:
+    def track(self, timeout: float | None) -> StreamCall:
         """Open a stream; its errors are gRPC's own."""
-        return self._stub.Track(timeout=timeout, metadata=trace_metadata())
+        return StreamCall(self._stub.Track(timeout=timeout, metadata=trace_metadata()))
 
     async def remove_object(
         self, request: tracker_pb2.RemoveObjectRequest, timeout: float | None

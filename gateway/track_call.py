@@ -13,7 +13,7 @@ from maskmesh import session_wire, wire
 from maskmesh.errors import MaskmeshError, SessionBusy, raising_ours
 from maskmesh.internal.v1 import embedding_pb2, tracker_pb2
 from maskmesh.masks import MaskOptions
-from maskmesh.streams import failure, read, write
+from maskmesh.streams import StreamCall
 from maskmesh.types import EmbeddingRef
 from maskmesh.v1 import types_pb2
 
@@ -41,7 +41,7 @@ class TrackCall:
         self._tracker = tracker
         self._timeout = timeout
         self._answer = answer
-        self._call: Any = None
+        self._call: StreamCall | None = None
         self._answering: set[asyncio.Task[None]] = set()
         self._failed: BaseException | None = None
         self._is_cancelled = False
@@ -77,13 +77,13 @@ class TrackCall:
 
     async def finish(self) -> None:
         """No frame follows."""
-        await self._call.done_writing()
+        await self._opened.done_writing()
 
     async def results(self) -> AsyncIterator[Result]:
         """Tracked frames in order; raises what ended the stream."""
         try:
             with raising_ours():
-                while (response := await read(self._call)) is not grpc.aio.EOF:
+                while (response := await self._opened.read()) is not grpc.aio.EOF:
                     received_ns = time.time_ns()
                     match response.WhichOneof("content"):
                         case "result":
@@ -108,14 +108,19 @@ class TrackCall:
         self.cancel()
         await asyncio.gather(*self._answering, return_exceptions=True)
 
+    @property
+    def _opened(self) -> StreamCall:
+        assert self._call is not None, "open comes first"
+        return self._call
+
     async def _open(self, config: tracker_pb2.TrackConfig) -> int:
         self._call = self._tracker.track(self._timeout)
         with raising_ours():
             await self._write(tracker_pb2.TrackRequest(config=config))
-            started: Any = await read(self._call)
+            started: Any = await self._call.read()
             if started is grpc.aio.EOF:
                 # The stream ended before it began: its status says why.
-                raise await failure(self._call)
+                raise await self._call.ending()
         first: int = started.started.first_prompted_frame_index
         return first
 
@@ -129,7 +134,7 @@ class TrackCall:
         if not task.cancelled() and task.exception() is not None:
             # Nobody else can give the tracker what it waits for.
             self._failed = task.exception()
-            self._call.cancel()
+            self._opened.cancel()
 
     async def _send_answer(self, frame_index: int) -> None:
         ref = await self._answer(frame_index)
@@ -140,7 +145,7 @@ class TrackCall:
         """Write, or raise what ended the stream."""
         try:
             with raising_ours():
-                await write(self._call, message)
+                await self._opened.write(message)
         except (MaskmeshError, grpc.RpcError):
             if self._failed is not None:
                 raise self._failed from None

@@ -23,6 +23,7 @@ from maskmesh.images import ImageLike, as_image
 from maskmesh.interceptors import TRACE_ID_KEY, trace_metadata
 from maskmesh.live_client import LiveStream, OnRejected
 from maskmesh.masks import MaskOptions
+from maskmesh.streams import StreamCall
 from maskmesh.types import (
     ImageMasks,
     ObjectMask,
@@ -152,7 +153,7 @@ class AsyncClient:
         if ttl is not None:
             config.ttl.FromTimedelta(ttl)
         results = LIVE_RESULTS if skip else WAITING_RESULTS
-        call = self._stub.SegmentStream(metadata=trace_metadata())
+        call = StreamCall(self._stub.SegmentStream(metadata=trace_metadata()))
         stream = LiveStream(call, on_rejected, max_results=results)
         try:
             await stream.open(config)

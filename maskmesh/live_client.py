@@ -15,7 +15,7 @@ from maskmesh import wire
 from maskmesh.errors import MaskmeshError, Unavailable, from_reason, from_rpc_error, raising_ours
 from maskmesh.images import ImageLike, as_image
 from maskmesh.masks import BinaryMask, BoolArray
-from maskmesh.streams import failure, read, write
+from maskmesh.streams import StreamCall
 from maskmesh.types import Box, FrameMasks, ModelInfo, Point, Prompt
 from maskmesh.v1 import segmentation_pb2
 
@@ -49,7 +49,7 @@ class LiveStream:
     Where the stream breaks both raise :class:`Unavailable`, or what the server says.
     """
 
-    def __init__(self, call: Any, on_rejected: OnRejected | None, *, max_results: int) -> None:
+    def __init__(self, call: StreamCall, on_rejected: OnRejected | None, *, max_results: int) -> None:
         self._call = call
         self._on_rejected = on_rejected or _log_rejected
         self._max_results = max_results
@@ -75,9 +75,9 @@ class LiveStream:
         """Begin.  Raises InvalidRequest, SessionNotFound, ResourceExhausted."""
         await self._write(segmentation_pb2.SegmentStreamRequest(config=config))
         with raising_ours():
-            first = await read(self._call)
+            first = await self._call.read()
             if first is grpc.aio.EOF:
-                raise await failure(self._call)
+                raise await self._call.ending()
         started = first.started
         self.session_id, self.ttl = started.session_id, started.ttl.ToTimedelta()
         self.model, self.window = wire.model_info_from_proto(started.model), started.window
@@ -169,7 +169,7 @@ class LiveStream:
     async def _write(self, request: segmentation_pb2.SegmentStreamRequest) -> None:
         async with self._writing:
             try:
-                await write(self._call, request)
+                await self._call.write(request)
             except grpc.RpcError as error:
                 if self.was_left:
                     raise Unavailable(LEFT) from None
@@ -178,7 +178,7 @@ class LiveStream:
     async def _receive(self) -> None:
         self._ending = Unavailable(LEFT)
         try:
-            while (response := await read(self._call)) is not grpc.aio.EOF:
+            while (response := await self._call.read()) is not grpc.aio.EOF:
                 match response.WhichOneof("content"):
                     case "result":
                         self._results.append(_result(response.result))

@@ -1,0 +1,106 @@
+"""A stream that the server ends says why, whatever was on its way to it."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+import pytest
+
+from maskmesh.streams import StreamCall
+
+ROUNDS = 60
+
+
+async def refuse(requests: AsyncIterator[bytes], context: Any) -> AsyncIterator[bytes]:
+    """Take two messages, answer the first, and refuse."""
+    await anext(aiter(requests))
+    yield b"begun"
+    await anext(aiter(requests))
+    await context.abort(grpc.StatusCode.FAILED_PRECONDITION, "refused", (("detail-bin", b"why"),))
+
+
+async def listen(requests: AsyncIterator[bytes], context: Any) -> AsyncIterator[bytes]:
+    """Take what comes, and say how much it was."""
+    count = 0
+    async for _ in requests:
+        count += 1
+        yield b"%d" % count
+
+
+@pytest.fixture
+async def channel() -> AsyncIterator[grpc.aio.Channel]:
+    server = grpc.aio.server()
+    handlers: dict[str, Any] = {
+        name: grpc.stream_stream_rpc_method_handler(handler)
+        for name, handler in (("Refuse", refuse), ("Listen", listen))
+    }
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Streams", handlers),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as opened:
+        yield opened
+    await server.stop(0)
+
+
+def call(channel: grpc.aio.Channel, name: str) -> StreamCall:
+    return StreamCall(channel.stream_stream(f"/test.Streams/{name}")())
+
+
+async def write_on(stream: StreamCall) -> None:
+    for _ in range(10_000):
+        await stream.write(bytes(2000))
+        await asyncio.sleep(0)
+
+
+async def read_on(stream: StreamCall) -> None:
+    while await stream.read() is not grpc.aio.EOF:
+        pass
+
+
+@pytest.mark.parametrize("reads", [False, True])
+async def test_the_reason_is_not_lost(channel: grpc.aio.Channel, *, reads: bool) -> None:
+    for _ in range(ROUNDS):
+        stream = call(channel, "Refuse")
+        await stream.write(b"configuration")
+        assert await stream.read() == b"begun"
+        work = [write_on(stream), read_on(stream)] if reads else [write_on(stream)]
+        for ended in await asyncio.gather(*work, return_exceptions=True):
+            assert isinstance(ended, grpc.aio.AioRpcError)
+            assert (ended.code(), ended.details()) == (grpc.StatusCode.FAILED_PRECONDITION, "refused")
+            assert ("detail-bin", b"why") in list(ended.trailing_metadata())
+        await stream.done_writing()
+
+
+async def test_a_stream_that_was_cancelled_is_no_task_that_was(channel: grpc.aio.Channel) -> None:
+    stream = call(channel, "Listen")
+    await stream.write(b"one")
+    assert await stream.read() == b"1"
+    reading = asyncio.ensure_future(stream.read())
+    await asyncio.sleep(0.05)
+    stream.cancel()
+    with pytest.raises(grpc.aio.AioRpcError) as read:
+        await reading
+    with pytest.raises(grpc.aio.AioRpcError) as written:
+        await stream.write(b"two")
+    assert read.value.code() is written.value.code() is grpc.StatusCode.CANCELLED
+
+
+async def test_a_task_that_was_cancelled_is_cancelled(channel: grpc.aio.Channel) -> None:
+    stream = call(channel, "Listen")
+    await stream.write(b"one")
+    await stream.read()
+    reading = asyncio.ensure_future(stream.read())
+    await asyncio.sleep(0.05)
+    reading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reading
+
+
+async def test_an_end_without_an_error(channel: grpc.aio.Channel) -> None:
+    stream = call(channel, "Listen")
+    await stream.write(b"one")
+    await stream.done_writing()
+    assert await stream.read() == b"1"
+    assert await stream.read() is grpc.aio.EOF
+    assert (await stream.ending()).code() is grpc.StatusCode.OK
