@@ -3,7 +3,7 @@
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, TypeAlias
 
 from opentelemetry.trace import SpanContext
@@ -56,7 +56,9 @@ class LiveStream(OpenStream):
         max_pixels: int,
         urgency: Urgency,
         links: list[SpanContext],
+        has_left: Callable[[], bool],
     ) -> None:
+        super().__init__(has_left)
         assert isinstance(session.frames, FrameRing)
         self._session = session
         self._ring: FrameRing = session.frames
@@ -87,11 +89,12 @@ class LiveStream(OpenStream):
         resumes: ResumePoint | None,
     ) -> AsyncIterator[_Response]:
         """Answer the messages that follow the configuration; ``started`` is the answer to that."""
-        with self._session.streaming(self, takes_over=resumes is not None):
+        after_another = self._session.had_stream
+        async with self._session.streaming(self, takes_over=resumes is not None):
             try:
                 with self.explained():
                     await self._call.open(
-                        self._session.session_id, self._options, after_another=resumes is not None
+                        self._session.session_id, self._options, after_another=after_another
                     )
                 started.next_sequence = self._ring.next_sequence
                 yield _Response(started=started)

@@ -3,7 +3,7 @@
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeAlias
@@ -71,7 +71,9 @@ class Propagation(OpenStream):
         window: int,
         urgency: Urgency,
         links: list[SpanContext],
+        has_left: Callable[[], bool],
     ) -> None:
+        super().__init__(has_left)
         self._session = session
         self._encoder = encoder
         self._window = window
@@ -96,11 +98,12 @@ class Propagation(OpenStream):
         if isinstance(extent, ResumePoint):
             for index in (*extent.frames[:1], *extent.frames[-1:]):
                 self._session.frames.check_index(index, field="resume_token")
-        with self._session.streaming(self, takes_over=resumes):
+        after_another = self._session.had_stream
+        async with self._session.streaming(self, takes_over=resumes):
             try:
                 with self.explained():
                     first_prompted = await self._call.open(
-                        self._session.session_id, options, reverse=reverse, after_another=resumes
+                        self._session.session_id, options, reverse=reverse, after_another=after_another
                     )
                 if isinstance(extent, ResumePoint):
                     frames = extent.frames

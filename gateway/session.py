@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,12 +21,20 @@ from maskmesh.types import EmbeddingRef, Image
 # A reference is small, but a video is long: of older frames, the encoder is asked again.
 MAX_REFS = 10_000
 
+# A client that left a stream and begins another is not always seen to have left first.
+MOMENT_SECONDS = 0.1
+PAUSE_SECONDS = 0.01
+
 
 class OpenStream(ABC):
     """What holds a session's one place for a stream of frames."""
 
     interruption: MaskmeshError | None = None
     """Why it was interrupted."""
+
+    def __init__(self, has_left: Callable[[], bool]) -> None:
+        self.has_left = has_left
+        """Whether the client has gone: then the stream is about to end."""
 
     def interrupt(self, error: MaskmeshError) -> None:
         """End the stream with an error, whatever it waits for: another one takes its place."""
@@ -63,6 +71,8 @@ class GatewaySession:
     answers: Answers = field(default_factory=Answers)
     """To uploads that came with an idempotency key."""
     expires: float = 0.0
+    had_stream: bool = False
+    """Whether a stream of frames was open before; the tracker may still be at its last step."""
     _reader: FrameReader | None = None
     _stream: OpenStream | None = None
 
@@ -70,23 +80,32 @@ class GatewaySession:
         """Begin the lease anew."""
         self.expires = time.monotonic() + self.ttl_seconds
 
-    @contextlib.contextmanager
-    def streaming(self, stream: OpenStream, *, takes_over: bool) -> Iterator[None]:
+    @contextlib.asynccontextmanager
+    async def streaming(self, stream: OpenStream, *, takes_over: bool) -> AsyncIterator[None]:
         """Hold the session's one place for a stream of frames.
 
-        Raises SessionBusy where it is taken; a stream that ``takes_over`` ends the one that is there, which
+        Waits for a stream whose client has gone: who leaves a loop begins the next one at once.  Raises
+        SessionBusy where the place is taken; a stream that ``takes_over`` ends the one that is there, which
         may not know yet that its client has gone.
         """
-        if self._stream is not None:
-            if not takes_over:
-                raise SessionBusy("the session is already propagating", session_id=self.session_id)
+        if takes_over and self._stream is not None:
             self._stream.interrupt(SessionBusy("another stream resumed", session_id=self.session_id))
+        elif not takes_over:
+            await self._wait_for_place()
         self._stream = stream
+        self.had_stream = True
         try:
             yield
         finally:
             if self._stream is stream:
                 self._stream = None
+
+    async def _wait_for_place(self) -> None:
+        end_of_moment = time.monotonic() + MOMENT_SECONDS
+        while self._stream is not None:
+            if not self._stream.has_left() and time.monotonic() >= end_of_moment:
+                raise SessionBusy("the session is already propagating", session_id=self.session_id)
+            await asyncio.sleep(PAUSE_SECONDS)
 
     async def read(self, frame_index: int) -> Image:
         """One frame, for a click; propagations have readers of their own."""
