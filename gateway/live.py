@@ -3,7 +3,7 @@
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Coroutine
 from typing import Any, TypeAlias
 
 from opentelemetry.trace import SpanContext
@@ -56,9 +56,7 @@ class LiveStream(OpenStream):
         max_pixels: int,
         urgency: Urgency,
         links: list[SpanContext],
-        has_left: Callable[[], bool],
     ) -> None:
-        super().__init__(has_left)
         assert isinstance(session.frames, FrameRing)
         self._session = session
         self._ring: FrameRing = session.frames
@@ -111,6 +109,7 @@ class LiveStream(OpenStream):
                     else:
                         yield answer
             finally:
+                self.is_ending = True
                 self._stop()
                 await self._call.close()
                 await asyncio.gather(*self._tasks, return_exceptions=True)

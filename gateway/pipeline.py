@@ -3,7 +3,7 @@
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Coroutine
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeAlias
@@ -71,9 +71,7 @@ class Propagation(OpenStream):
         window: int,
         urgency: Urgency,
         links: list[SpanContext],
-        has_left: Callable[[], bool],
     ) -> None:
-        super().__init__(has_left)
         self._session = session
         self._encoder = encoder
         self._window = window
@@ -123,6 +121,7 @@ class Propagation(OpenStream):
                     yield Propagated(self._open(result), str(point))
                     self._delivered(result)
             finally:
+                self.is_ending = True
                 self._stop()
                 await self._call.close()
                 await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -226,7 +226,6 @@ class SegmentationServicer(segmentation_pb2_grpc.SegmentationServiceServicer):
             window=self._settings.window,
             urgency=self._urgency_ahead(session, context.time_remaining()),
             links=[session.span, trace.get_current_span().get_span_context()],
-            has_left=context.cancelled,
         )
         frames = propagation.run(extent, options, start_ns=start_ns)
         try:
@@ -270,7 +269,6 @@ class SegmentationServicer(segmentation_pb2_grpc.SegmentationServiceServicer):
             max_pixels=self._max_pixels,
             urgency=self._urgency_ahead(session, None),
             links=[session.span, trace.get_current_span().get_span_context()],
-            has_left=context.cancelled,
         )
         started = segmentation_pb2.StreamStarted(
             session_id=session.session_id,

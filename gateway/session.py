@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,8 +21,10 @@ from maskmesh.types import EmbeddingRef, Image
 # A reference is small, but a video is long: of older frames, the encoder is asked again.
 MAX_REFS = 10_000
 
-# A client that left a stream and begins another is not always seen to have left first.
-MOMENT_SECONDS = 0.1
+# A client that left a stream and begins another is not always seen to have left first; and a stream that ends
+# waits for what is under way.
+MOMENT_SECONDS = 0.5
+ENDING_SECONDS = 60.0
 PAUSE_SECONDS = 0.01
 
 
@@ -31,10 +33,8 @@ class OpenStream(ABC):
 
     interruption: MaskmeshError | None = None
     """Why it was interrupted."""
-
-    def __init__(self, has_left: Callable[[], bool]) -> None:
-        self.has_left = has_left
-        """Whether the client has gone: then the stream is about to end."""
+    is_ending: bool = False
+    """Whether it is about to leave its place."""
 
     def interrupt(self, error: MaskmeshError) -> None:
         """End the stream with an error, whatever it waits for: another one takes its place."""
@@ -101,9 +101,10 @@ class GatewaySession:
                 self._stream = None
 
     async def _wait_for_place(self) -> None:
-        end_of_moment = time.monotonic() + MOMENT_SECONDS
+        begun = time.monotonic()
         while self._stream is not None:
-            if not self._stream.has_left() and time.monotonic() >= end_of_moment:
+            patience = ENDING_SECONDS if self._stream.is_ending else MOMENT_SECONDS
+            if time.monotonic() - begun >= patience:
                 raise SessionBusy("the session is already propagating", session_id=self.session_id)
             await asyncio.sleep(PAUSE_SECONDS)
 

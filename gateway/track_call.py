@@ -67,6 +67,8 @@ class TrackCall:
                 if self._is_cancelled or time.monotonic() >= deadline:
                     raise
                 await asyncio.sleep(BUSY_PAUSE_SECONDS)
+                if self._is_cancelled:
+                    raise
 
     async def send(self, frame_index: int, ref: EmbeddingRef, traceparent: str) -> None:
         """Send the next frame."""

@@ -62,6 +62,7 @@ class LiveStream:
         self._sending = asyncio.Lock()
         self._receiver: asyncio.Task[None] | None = None
         self._next_sequence = 0
+        self._is_finished = False
         self.was_left = False
         """Whether :meth:`leave` was called."""
         self.session_id = ""
@@ -131,7 +132,10 @@ class LiveStream:
         return list((await self._ask(removal.request_id, request)).obj_ids)
 
     async def finish(self) -> None:
-        """No frame follows: the results that are under way still come, then iterating ends."""
+        """No frame follows: the results that are under way still come, then iterating ends.
+
+        To send anything after it raises ValueError.
+        """
         finish = segmentation_pb2.StreamFinish()
         await self._write(segmentation_pb2.SegmentStreamRequest(finish=finish))
         await self._call.done_writing()
@@ -168,12 +172,13 @@ class LiveStream:
 
     async def _write(self, request: segmentation_pb2.SegmentStreamRequest) -> None:
         async with self._writing:
+            if self._is_finished:
+                raise ValueError("nothing can be sent after finish()")
+            self._is_finished = request.WhichOneof("content") == "finish"
             try:
                 await self._call.write(request)
             except grpc.RpcError as error:
-                if self.was_left:
-                    raise Unavailable(LEFT) from None
-                raise from_rpc_error(error) from error
+                raise self._ending_of(error) from error
 
     async def _receive(self) -> None:
         self._ending = Unavailable(LEFT)
@@ -194,7 +199,7 @@ class LiveStream:
                         self._reject(response.rejected)
             self._ending = None
         except grpc.RpcError as error:
-            self._ending = from_rpc_error(error)
+            self._ending = self._ending_of(error)
         except Exception as error:  # of the caller's own function, for example
             self._ending = error
         finally:
@@ -203,6 +208,10 @@ class LiveStream:
             for future in self._asked.values():
                 if not future.done():
                     future.set_exception(self._ending or Unavailable("the stream has ended"))
+
+    def _ending_of(self, error: grpc.RpcError) -> Exception:
+        """What to raise where gRPC raises ``error``."""
+        return Unavailable(LEFT) if self._call.was_cancelled else from_rpc_error(error)
 
     def _answer(self, request_id: str, answer: Any) -> None:
         future = self._asked.get(request_id)

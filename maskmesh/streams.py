@@ -1,4 +1,4 @@
-"""A call that streams both ways, as its user needs it: one exception for what ended it, and the right one."""
+"""A call that streams requests, as its user needs it: one exception for what ended it, and the right one."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -8,9 +8,14 @@ import grpc
 
 T = TypeVar("T")
 
+# What gRPC reports where a message did not go out, whatever the server said.
+_PLACEHOLDER = "Internal error from Core"
+_TURNS = 20
+_TURN_SECONDS = 0.01
+
 
 class StreamCall:
-    """The client's end of a bidirectional call.
+    """The client's end of a call that streams requests, and perhaps answers.
 
     gRPC itself raises one of three exceptions for a stream that has ended, by how far a message came.  And a
     message that was on its way then has it forget the status that the server sent, and report an internal
@@ -19,14 +24,32 @@ class StreamCall:
 
     def __init__(self, call: Any) -> None:
         self._call = call
-        self._ending: grpc.aio.AioRpcError | None = None
+        self._status: grpc.aio.AioRpcError | None = None
+        self._ended = asyncio.Event()
+        self._is_connected = False
         call.add_done_callback(self._take_down)
 
+    @property
+    def was_cancelled(self) -> bool:
+        """Whether this end cancelled it, as a sender does that is cancelled with a message on its way."""
+        cancelled: bool = self._call.cancelled()
+        return cancelled
+
     async def write(self, message: Any) -> None:
-        """Send a message.  Raises AioRpcError for what ended the stream, also where this end cancelled it."""
+        """Send a message.
+
+        Raises AioRpcError for what ended the stream, also where this end cancelled it, and InvalidStateError
+        after :meth:`done_writing`.
+        """
+        if not self._is_connected:
+            await self._connect()
         try:
             await self._call.write(message)
-        except (asyncio.InvalidStateError, grpc.RpcError):
+        except asyncio.InvalidStateError:
+            if not self._call.done():
+                raise
+            raise await self.ending() from None
+        except grpc.RpcError:
             raise await self.ending() from None
         except asyncio.CancelledError:
             if not self._is_cancelled_alone():
@@ -34,7 +57,7 @@ class StreamCall:
             raise await self.ending() from None
 
     async def read(self) -> Any:
-        """The next message, ``grpc.aio.EOF`` at the end.  Raises as :meth:`write` does."""
+        """The next message, ``grpc.aio.EOF`` at the end.  Raises AioRpcError for what ended the stream."""
         try:
             return await self._call.read()
         except grpc.RpcError:
@@ -42,6 +65,13 @@ class StreamCall:
         except asyncio.CancelledError:
             if not self._is_cancelled_alone():
                 raise
+            raise await self.ending() from None
+
+    async def answer(self) -> Any:
+        """The one answer to all that was written, where there is one.  Raises as :meth:`read` does."""
+        try:
+            return await self._call
+        except grpc.RpcError:
             raise await self.ending() from None
 
     async def done_writing(self) -> None:
@@ -53,29 +83,52 @@ class StreamCall:
         self._call.cancel()
 
     async def ending(self) -> grpc.aio.AioRpcError:
-        """What ended a stream that has ended."""
-        return self._ending or grpc.aio.AioRpcError(
-            await self._call.code(),
-            await self._call.initial_metadata() or grpc.aio.Metadata(),
-            await self._call.trailing_metadata() or grpc.aio.Metadata(),
-            details=await self._call.details(),
-        )
+        """What ended the stream; waits until it has ended."""
+        await self._ended.wait()
+        for _ in range(_TURNS):
+            if self._status is not None and not _is_placeholder(self._status):
+                break
+            # The status may come after the message that did not go out.
+            await asyncio.sleep(_TURN_SECONDS)
+            self._take_down(None)
+        assert self._status is not None, "a stream that has ended has a status"
+        return self._status
+
+    async def _connect(self) -> None:
+        """Wait until something can be written: gRPC would wait on for a stream that is cancelled before."""
+        waits = [asyncio.ensure_future(w) for w in (self._call.wait_for_connection(), self._ended.wait())]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+            await asyncio.gather(*waits, return_exceptions=True)
+        if self._ended.is_set():
+            raise await self.ending()
+        self._is_connected = True
 
     def _take_down(self, _: Any) -> None:
         call = self._call
         code = _known(call.code())
         if code is not None:
-            self._ending = grpc.aio.AioRpcError(
+            found = grpc.aio.AioRpcError(
                 code,
                 _known(call.initial_metadata()) or grpc.aio.Metadata(),
                 _known(call.trailing_metadata()) or grpc.aio.Metadata(),
                 details=_known(call.details()),
             )
+            if self._status is None or not _is_placeholder(found):
+                self._status = found
+        self._ended.set()
 
     def _is_cancelled_alone(self) -> bool:
         """Whether it is the stream that was cancelled, and not the task that uses it."""
         task = asyncio.current_task()
-        return self._call.cancelled() and (task is None or not task.cancelling())
+        return self.was_cancelled and (task is None or not task.cancelling())
+
+
+def _is_placeholder(error: grpc.aio.AioRpcError) -> bool:
+    return error.code() is grpc.StatusCode.INTERNAL and error.details() == _PLACEHOLDER
 
 
 def _known(work: Coroutine[Any, Any, T]) -> T | None:

@@ -17,6 +17,7 @@ from maskmesh.history import ClearRecord, FrameRange, HistoryEntry, PromptRecord
 from maskmesh.images import ImageLike, as_image
 from maskmesh.interceptors import trace_metadata
 from maskmesh.masks import BinaryMask, BoolArray, LowResLogits, MaskOptions, MaskSpace
+from maskmesh.streams import StreamCall
 from maskmesh.types import (
     Box,
     FrameMasks,
@@ -299,7 +300,7 @@ class VideoSession:
             first_frame_index=first_frame_index,
         )
         finish = segmentation_pb2.AppendFramesFinish()
-        call = self._stub.AppendFrames(metadata=trace_metadata())
+        call = StreamCall(self._stub.AppendFrames(metadata=trace_metadata()))
         try:
             with raising_ours():
                 try:
@@ -308,9 +309,9 @@ class VideoSession:
                         await call.write(content)
                     await call.write(segmentation_pb2.AppendFramesRequest(finish=finish))
                     await call.done_writing()
-                except (asyncio.InvalidStateError, grpc.RpcError):
+                except grpc.RpcError:
                     pass  # the server ended the call early: its answer says why
-                response = await call
+                response = await call.answer()
         finally:
             call.cancel()  # where it is not over yet, nothing is added
         self.num_frames = response.num_frames

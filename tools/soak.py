@@ -43,7 +43,7 @@ CACHES = {"encoder": ["--cache-bytes", str(64 * 2**20)], "tracker": ["--embeddin
 WARM_UP_SESSIONS = 50
 STREAM_FRAMES = 24
 
-# The longest that the first mask of a live stream may take, in frame times.
+# The longest that the first mask of a live stream may take, in frame times; the median of many.
 MAX_FIRST_MASK = 2.5
 
 # How much larger a process may be than it was, as a share, and in bytes where that is more: allocators are
@@ -98,8 +98,8 @@ def video(frames: int, from_frame: int, json_path: Path | None) -> None:
     The correction, and a reverse pass from the end, are compared with those of a mesh that holds everything
     in memory.
     """
-    if from_frame > frames:
-        raise click.BadParameter("the video is shorter", param_hint="--from-frame")
+    if 2 * from_frame > frames:
+        raise click.BadParameter("the video must be twice as long", param_hint="--from-frame")
     _end(*asyncio.run(_video(frames, from_frame)), json_path)
 
 
@@ -173,7 +173,9 @@ async def _go_back(session: VideoSession, frames: int) -> list[FrameMasks]:
 
 
 @main.command()
-@click.option("--count", default=500, show_default=True, help="Number of sessions.")
+@click.option(
+    "--count", type=click.IntRange(min=1), default=500, show_default=True, help="Number of sessions."
+)
 @click.option("--at-once", default=10, show_default=True, help="How many are open at once.")
 @click.option("--ttl", default=5.0, show_default=True, help="Seconds that a session may stay unused.")
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="File for the figures.")
@@ -187,7 +189,7 @@ async def _sessions(count: int, at_once: int, ttl: float) -> tuple[dict[str, obj
     with TemporaryDirectory() as name:
         folder, clip = Path(name) / "data", Path(name) / "clip.mp4"
         make_clip(clip, 30)
-        limits = ["--max-sessions", str(count)]
+        limits = ["--max-sessions", str(count + WARM_UP_SESSIONS + at_once)]
         async with running(folder, tracker=limits, gateway=limits) as mesh:
             # The first sessions pay for what is allocated once.
             await _abandon(mesh, clip, WARM_UP_SESSIONS, at_once, ttl)
@@ -237,7 +239,7 @@ async def _held(mesh: LocalMesh, folder: Path) -> dict[str, int]:
 
 
 @main.command("first-mask")
-@click.option("--count", default=20, show_default=True, help="Number of streams.")
+@click.option("--count", type=click.IntRange(min=1), default=20, show_default=True, help="Number of streams.")
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="File for the figures.")
 def first_mask(count: int, json_path: Path | None) -> None:
     """How long the first mask of a live stream takes after its first frame and click, in frame times."""

@@ -16,6 +16,7 @@ from maskmesh.device_worker import DeviceWorker
 from maskmesh.errors import InvalidRequest
 from maskmesh.history import PromptRecord, SessionObject
 from maskmesh.internal.v1 import tracker_pb2, tracker_pb2_grpc
+from maskmesh.memory import give_back
 from maskmesh.scratch import ScratchFolder
 from maskmesh.serving import Service
 from maskmesh.types import ModelInfo, ObjectMask
@@ -308,6 +309,8 @@ class TrackerServicer(tracker_pb2_grpc.TrackerServiceServicer):
             await asyncio.sleep(SWEEP_SECONDS)
             if expired := self.sessions.sweep():
                 logger.info("%d sessions expired", expired)
+            if self.sessions.take_ended():
+                await asyncio.to_thread(give_back)
 
 
 def _expected(request: Any) -> int | None:

@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import logging
+import sqlite3
 import time
 import uuid
 from collections.abc import AsyncIterator, Iterator
@@ -24,13 +26,14 @@ from maskmesh.errors import (
 )
 from maskmesh.history import ClearRecord, PromptRecord
 from maskmesh.idempotency import Answers
-from maskmesh.memory import give_back
 from maskmesh.types import EmbeddingRef, Prompt
 from tracker_svc.archive import SessionArchive
 from tracker_svc.frame_state import FrameState
 from tracker_svc.history import History
 from tracker_svc.memory_bank import MIN_RECENT_FRAMES, MemoryBank
 from tracker_svc.objects import TrackedObject
+
+logger = logging.getLogger(__name__)
 
 # A live session has no archive: so many frames back it may be corrected, or resumed, from memory alone.
 LIVE_REACH = 16
@@ -225,7 +228,7 @@ class SessionStore:
         self._device = device
         self._sessions: dict[str, Session] = {}
         self._closer = ThreadPoolExecutor(1, thread_name_prefix="after-sessions")
-        self._has_ended = False  # whether a session has, since memory was given back
+        self._has_ended = False
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -273,10 +276,12 @@ class SessionStore:
         expired = [i for i, s in self._sessions.items() if s.expires <= now]
         for session_id in expired:
             self._end(session_id)
-        if self._has_ended:
-            self._has_ended = False
-            self._closer.submit(give_back)
         return len(expired)
+
+    def take_ended(self) -> bool:
+        """Whether a session has ended since this was asked last."""
+        has_ended, self._has_ended = self._has_ended, False
+        return has_ended
 
     def close(self) -> None:
         """Wait until everything of the sessions that ended is deleted."""
@@ -289,4 +294,11 @@ class SessionStore:
         self._has_ended = True
         if session.archive is not None:
             # Not on the event loop: a large file takes its time.
-            self._closer.submit(session.archive.close)
+            self._closer.submit(_close, session.archive)
+
+
+def _close(archive: SessionArchive) -> None:
+    try:
+        archive.close()
+    except (OSError, sqlite3.Error) as error:
+        logger.warning("an archive is left on disk: %s", error)

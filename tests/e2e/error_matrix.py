@@ -541,7 +541,7 @@ names the field in a `google.rpc.BadRequest` besides. After each of these calls 
 Deadlines and cancellations have gRPC's own codes, DEADLINE_EXCEEDED and CANCELLED; the call may have been
 carried out all the same, and a repetition with its idempotency key says so. A message over the limit
 (64 MiB) is refused by gRPC itself with RESOURCE_EXHAUSTED and no reason. Limits of the server (sessions,
-objects, frames, bytes, work that waits) give RESOURCE_EXHAUSTED with a `google.rpc.RetryInfo`.
+objects, frames, bytes of an upload, work that waits) give RESOURCE_EXHAUSTED with a `google.rpc.RetryInfo`.
 
 In a `SegmentStream`, what is wrong with one frame, prompt or removal comes back as a `StreamRejected`, and
 the stream goes on; the rows that begin with these words are such.
@@ -549,7 +549,9 @@ the stream goes on; the rows that begin with these words are such.
 
 LIMITS_HEADER = """## Limits
 
-What each service takes is a setting of it. Beyond it nothing is done, and the session goes on as it was.
+What each service takes is a setting of it. A call beyond it does nothing, and the session goes on as it was.
+Disk is another matter: beyond its budget the oldest states go, tracking goes on, and what would need them is
+refused.
 
 | setting | call | code | reason | `resource` |
 |---|---|---|---|---|"""

@@ -23,6 +23,7 @@ from maskmesh import (
     MaskOptions,
     ObjectNotFound,
     SessionNotFound,
+    Unavailable,
     telemetry,
 )
 from maskmesh.attribution import UNNAMED, attribute_frames
@@ -350,3 +351,33 @@ async def test_every_frame_of_a_stream_is_a_trace(mesh: Mesh, traced: list[LiveR
     # A named part of what is under test: a promise with a bound is tested with the propagation.
     unnamed = sum(f.by_name.get(UNNAMED, 0) for f in found)
     assert unnamed < 0.5 * sum(f.duration_ns for f in found)
+
+
+async def test_a_sender_that_gives_up_ends_the_stream(client: AsyncClient, frames: list[ByteArray]) -> None:
+    async with client.stream() as stream:
+        answers = aiter(stream)
+        await stream.send(frames[0])
+        await anext(answers)
+
+        async def flood() -> None:
+            while True:
+                await stream.send(frames[1])
+
+        # Nobody takes results: sooner or later a frame does not go out.
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(flood(), 3)
+        with pytest.raises(Unavailable):
+            async for _ in answers:
+                pass
+        with pytest.raises(Unavailable):
+            await stream.send(frames[2])
+        await stream.leave()
+
+
+async def test_nothing_is_sent_after_the_end(client: AsyncClient, frames: list[ByteArray]) -> None:
+    async with client.stream() as stream:
+        await stream.send(frames[0])
+        await stream.finish()
+        with pytest.raises(ValueError, match="finish"):
+            await stream.send(frames[1])
+        assert len(await collect(stream)) == 1

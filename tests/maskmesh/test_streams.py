@@ -104,3 +104,66 @@ async def test_an_end_without_an_error(channel: grpc.aio.Channel) -> None:
     assert await stream.read() == b"1"
     assert await stream.read() is grpc.aio.EOF
     assert (await stream.ending()).code() is grpc.StatusCode.OK
+
+
+async def test_a_write_that_waits_for_a_connection_ends_with_the_stream() -> None:
+    # Nobody listens there, and the call waits until somebody does.
+    async with grpc.aio.insecure_channel("127.0.0.1:1") as nowhere:
+        stream = StreamCall(nowhere.stream_stream("/test.Streams/Listen")(wait_for_ready=True))
+        writing = asyncio.ensure_future(stream.write(b"one"))
+        await asyncio.sleep(0.05)
+        stream.cancel()
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await asyncio.wait_for(writing, 5)
+    assert caught.value.code() is grpc.StatusCode.CANCELLED
+    assert stream.was_cancelled
+
+
+async def test_nothing_is_written_after_the_end(channel: grpc.aio.Channel) -> None:
+    stream = call(channel, "Listen")
+    await stream.write(b"one")
+    await stream.done_writing()
+    with pytest.raises(asyncio.InvalidStateError):
+        await asyncio.wait_for(stream.write(b"two"), 5)
+
+
+class Scripted:
+    """A call whose status comes as it is told."""
+
+    def __init__(self) -> None:
+        self._status = (grpc.StatusCode.OK, "")
+
+    def add_done_callback(self, callback: Any) -> None:
+        self._callback = callback
+
+    def becomes(self, code: grpc.StatusCode, details: str, *, tells: bool) -> None:
+        self._status = code, details
+        if tells:
+            self._callback(self)
+
+    async def code(self) -> grpc.StatusCode:
+        return self._status[0]
+
+    async def details(self) -> str:
+        return self._status[1]
+
+    async def initial_metadata(self) -> None:
+        return None
+
+    async def trailing_metadata(self) -> None:
+        return None
+
+
+@pytest.mark.parametrize("placeholder_first", [False, True])
+async def test_the_servers_status_counts_in_whatever_order(*, placeholder_first: bool) -> None:
+    scripted = Scripted()
+    stream = StreamCall(scripted)
+    ending = asyncio.ensure_future(stream.ending())
+    steps = [
+        (grpc.StatusCode.INTERNAL, "Internal error from Core"),
+        (grpc.StatusCode.UNAVAILABLE, "gone"),
+    ]
+    for code, details in steps if placeholder_first else reversed(steps):
+        scripted.becomes(code, details, tells=not placeholder_first or code is steps[0][0])
+        await asyncio.sleep(0)
+    assert (await ending).code() is grpc.StatusCode.UNAVAILABLE
