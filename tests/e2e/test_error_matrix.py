@@ -47,7 +47,7 @@ async def context(mesh: Mesh) -> AsyncIterator[Context]:
         await broken_prompted.append_frames([encoded(plain()), CUT_OFF])
         await broken_prompted.add_prompt(0, 1, points=[(5, 5)])
         await broken_video.append_video(overwritten(video()))
-        await spare.append_frames([encoded(plain())])
+        await spare.append_frames([encoded(plain())] * 200)
         live = await stack.enter_async_context(client.stream())
         gone = await client.create_session()
         await gone.delete()

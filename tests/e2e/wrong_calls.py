@@ -41,7 +41,7 @@ class Context:
     broken_video_id: str
     """A session with a video whose last frame is overwritten."""
     spare_id: str
-    """A session with frames that may be changed."""
+    """A session with 200 frames that may be changed."""
 
 
 Call = Callable[[Context], Awaitable[Any]]
@@ -130,7 +130,9 @@ def resumed(token: str, **given: Any) -> Call:
 
 def twice() -> Call:
     async def call(context: Context) -> None:
-        request = V1.PropagateVideoRequest(session_id=context.session_id)
+        # Long enough to be under way still when the second one is refused.
+        await add_prompt(session_id=context.spare_id)(context)
+        request = V1.PropagateVideoRequest(session_id=context.spare_id)
         first = context.stub.PropagateVideo(request)
         await first.read()
         try:
