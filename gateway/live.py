@@ -3,20 +3,21 @@
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncIterator, Coroutine
-from typing import Any, TypeAlias
+from collections.abc import AsyncIterator
+from typing import TypeAlias
 
 from opentelemetry.trace import SpanContext
 
 from gateway.backends import Encoded, EncoderBackend, TrackerBackend, Urgency
 from gateway.embeddings import encode_frame, frame_ref
 from gateway.frame_ring import FrameRing
+from gateway.frame_stream import FrameStream
 from gateway.frame_trace import FrameTrace
 from gateway.inbox import MAX_WAITING, Arrived, Command, Inbox, Prompted
 from gateway.pins import Pins
 from gateway.prompting import Prompter
 from gateway.resume import ResumePoint
-from gateway.session import GatewaySession, OpenStream
+from gateway.session import GatewaySession
 from gateway.track_call import Result, TrackCall
 from maskmesh import wire
 from maskmesh.errors import InternalError, InvalidRequest, MaskmeshError, SessionNotFound, Unavailable
@@ -36,7 +37,7 @@ _Encoding: TypeAlias = tuple[int, "asyncio.Task[Encoded]"]
 _Response = segmentation_pb2.SegmentStreamResponse
 
 
-class LiveStream(OpenStream):
+class LiveStream(FrameStream["_Response | Result"]):
     """One call of SegmentStream.
 
     A frame that arrives waits for one of ``window`` places; with ``skips`` a newer one takes its turn, else
@@ -57,8 +58,9 @@ class LiveStream(OpenStream):
         urgency: Urgency,
         links: list[SpanContext],
     ) -> None:
+        call = TrackCall(tracker, timeout=None, answer=self._encode_again)
+        super().__init__(session, call, Pins(encoder, session.session_id))
         assert isinstance(session.frames, FrameRing)
-        self._session = session
         self._ring: FrameRing = session.frames
         self._encoder = encoder
         self._tracker = tracker
@@ -67,18 +69,13 @@ class LiveStream(OpenStream):
         self._urgency = urgency
         self._links = links
         self._id = uuid.uuid4().hex[:16]
-        self._pins = Pins(encoder, session.session_id)
-        self._call = TrackCall(tracker, timeout=None, answer=self._encode_again)
         self._slots = asyncio.Semaphore(window)
         self._inbox = Inbox(self._ring, skips=skips, max_pixels=max_pixels, reject=self._reject)
         self._ordered: asyncio.Queue[_Encoding | Command | None] = asyncio.Queue(MAX_WAITING)
-        self._answers: asyncio.Queue[_Response | Result | BaseException | None] = asyncio.Queue()
-        self._traces: dict[int, FrameTrace] = {}
         self._sequences: dict[int, int] = {}  # of frames under way
         self._outstanding = 0
         self._is_all_sent = False
         self._taken = asyncio.Event()
-        self._tasks: set[asyncio.Task[Any]] = set()
 
     async def run(
         self,
@@ -99,7 +96,7 @@ class LiveStream(OpenStream):
                 first = self._ring.num_frames if resumes is None else resumes.next_frame_index
                 for work in (self._read(requests), self._accept(first), self._send(), self._receive()):
                     self._spawn(work)
-                while (answer := await self._answers.get()) is not None:
+                while (answer := await self._outgoing.get()) is not None:
                     self._taken.set()
                     if isinstance(answer, BaseException):
                         raise answer
@@ -109,40 +106,12 @@ class LiveStream(OpenStream):
                     else:
                         yield answer
             finally:
-                self.is_ending = True
-                self._stop()
-                await self._call.close()
-                await asyncio.gather(*self._tasks, return_exceptions=True)
-                for trace in self._traces.values():
-                    trace.abandoned()
-                if self._session.holds(self):
-                    self._pins.release_all()
+                await self._end()
 
     @property
     def is_finished(self) -> bool:
         """Whether the client said that nothing follows; else the stream broke, or another took its place."""
         return self._inbox.is_finished and self.interruption is None
-
-    def stop(self, error: MaskmeshError) -> None:
-        """See OpenStream."""
-        self._stop()
-        self._answers.put_nowait(error)
-
-    def _stop(self) -> None:
-        self._call.cancel()
-        for task in self._tasks:
-            task.cancel()
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run work beside the others; its failure is the stream's."""
-        task = asyncio.ensure_future(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._settled)
-
-    def _settled(self, task: "asyncio.Task[Any]") -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self._answers.put_nowait(error)
 
     # What comes in.
 
@@ -154,7 +123,7 @@ class LiveStream(OpenStream):
     ) -> AsyncIterator[segmentation_pb2.SegmentStreamRequest]:
         """Read no further while the client does not take what it is answered."""
         async for request in requests:
-            while self._answers.qsize() > MAX_UNTAKEN:
+            while self._outgoing.qsize() > MAX_UNTAKEN:
                 self._taken.clear()
                 await self._taken.wait()
             yield request
@@ -247,7 +216,7 @@ class LiveStream(OpenStream):
             _rename_field(error, isinstance(command, Prompted))
             self._reject(error, request_id=said.request_id)
         else:
-            self._answers.put_nowait(answer)
+            self._outgoing.put_nowait(answer)
 
     async def _prompt(self, said: segmentation_pb2.StreamPrompt, sequence: int) -> _Response:
         message = segmentation_pb2.AddPromptRequest(
@@ -280,10 +249,10 @@ class LiveStream(OpenStream):
     async def _receive(self) -> None:
         """Take results as they come."""
         async for result in self._call.results():
-            self._answers.put_nowait(result)
+            self._outgoing.put_nowait(result)
             self._outstanding -= 1
             await self._finish_call()
-        self._answers.put_nowait(None)
+        self._outgoing.put_nowait(None)
 
     async def _encode_again(self, frame_index: int) -> EmbeddingRef:
         """Encode a frame again whose embedding is gone."""
@@ -332,7 +301,7 @@ class LiveStream(OpenStream):
             message=error.message,
             metadata=error.metadata,
         )
-        self._answers.put_nowait(_Response(rejected=rejected))
+        self._outgoing.put_nowait(_Response(rejected=rejected))
 
 
 def _rename_field(error: MaskmeshError, is_prompt: bool) -> None:

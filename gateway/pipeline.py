@@ -3,21 +3,21 @@
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from opentelemetry.trace import SpanContext
 
 from gateway.backends import Encoded, EncoderBackend, TrackerBackend, Urgency
 from gateway.embeddings import encode_frame, frame_ref, read_frame
+from gateway.frame_stream import FrameStream
 from gateway.frame_trace import FrameTrace
 from gateway.pins import Pins
 from gateway.resume import ResumePoint
-from gateway.session import GatewaySession, OpenStream
+from gateway.session import GatewaySession
 from gateway.track_call import Result, TrackCall
-from maskmesh.errors import MaskmeshError
 from maskmesh.masks import MaskOptions
 from maskmesh.telemetry import add_seconds
 from maskmesh.types import EmbeddingRef
@@ -54,7 +54,7 @@ class Propagated:
 _Encoding: TypeAlias = tuple[int, "asyncio.Task[Encoded]"]
 
 
-class Propagation(OpenStream):
+class Propagation(FrameStream[Result]):
     """One call of PropagateVideo.
 
     At most ``window`` frames are under way, from reading to delivery: so many are encoded ahead, and a
@@ -72,19 +72,15 @@ class Propagation(OpenStream):
         urgency: Urgency,
         links: list[SpanContext],
     ) -> None:
-        self._session = session
+        call = TrackCall(tracker, timeout=urgency.timeout, answer=self._encode_again)
+        super().__init__(session, call, Pins(encoder, session.session_id))
         self._encoder = encoder
         self._window = window
         self._urgency = urgency
         self._links = links
         self._id = uuid.uuid4().hex[:16]
-        self._call = TrackCall(tracker, timeout=urgency.timeout, answer=self._encode_again)
         self._slots = asyncio.Semaphore(window)
         self._encoded: asyncio.Queue[_Encoding | None] = asyncio.Queue()
-        self._results: asyncio.Queue[Result | BaseException | None] = asyncio.Queue()
-        self._traces: dict[int, FrameTrace] = {}
-        self._tasks: set[asyncio.Task[Any]] = set()
-        self._pins = Pins(encoder, session.session_id)
 
     async def run(
         self, extent: Extent | ResumePoint, options: MaskOptions, *, start_ns: int
@@ -111,7 +107,7 @@ class Propagation(OpenStream):
                 self._spawn(self._read_ahead(frames, start_ns, opening))
                 self._spawn(self._send())
                 self._spawn(self._receive(len(frames)))
-                while (result := await self._results.get()) is not None:
+                while (result := await self._outgoing.get()) is not None:
                     if isinstance(result, BaseException):
                         raise result
                     index = result.frame.frame_index
@@ -121,35 +117,7 @@ class Propagation(OpenStream):
                     yield Propagated(self._open(result), str(point))
                     self._delivered(result)
             finally:
-                self.is_ending = True
-                self._stop()
-                await self._call.close()
-                await asyncio.gather(*self._tasks, return_exceptions=True)
-                for trace in self._traces.values():
-                    trace.abandoned()
-                if self._session.holds(self):
-                    self._pins.release_all()
-
-    def stop(self, error: MaskmeshError) -> None:
-        """See OpenStream."""
-        self._stop()
-        self._results.put_nowait(error)
-
-    def _stop(self) -> None:
-        self._call.cancel()
-        for task in self._tasks:
-            task.cancel()
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run work beside the others; its failure is the propagation's."""
-        task = asyncio.ensure_future(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._settled)
-
-    def _settled(self, task: "asyncio.Task[Any]") -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self._results.put_nowait(error)
+                await self._end()
 
     async def _read_ahead(self, frames: range, start_ns: int, opening: tuple[int, int]) -> None:
         """Read frames one after the other and begin to encode each, while there is room in the window.
@@ -203,11 +171,11 @@ class Propagation(OpenStream):
         if not expected:
             await self._call.finish()
         async for result in self._call.results():
-            await self._results.put(result)
+            await self._outgoing.put(result)
             expected -= 1
             if not expected:
                 await self._call.finish()
-        await self._results.put(None)
+        await self._outgoing.put(None)
 
     async def _encode_again(self, frame_index: int) -> EmbeddingRef:
         """Encode a frame again whose embedding is gone."""

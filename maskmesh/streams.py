@@ -1,7 +1,8 @@
 """A call that streams requests, as its user needs it: one exception for what ended it, and the right one."""
 
 import asyncio
-from collections.abc import Coroutine
+import contextlib
+from collections.abc import AsyncIterator, Coroutine
 from typing import Any, TypeVar
 
 import grpc
@@ -43,36 +44,18 @@ class StreamCall:
         """
         if not self._is_connected:
             await self._connect()
-        try:
+        async with self._raising_ending():
             await self._call.write(message)
-        except asyncio.InvalidStateError:
-            if not self._call.done():
-                raise
-            raise await self.ending() from None
-        except grpc.RpcError:
-            raise await self.ending() from None
-        except asyncio.CancelledError:
-            if not self._is_cancelled_alone():
-                raise
-            raise await self.ending() from None
 
     async def read(self) -> Any:
         """The next message, ``grpc.aio.EOF`` at the end.  Raises AioRpcError for what ended the stream."""
-        try:
+        async with self._raising_ending():
             return await self._call.read()
-        except grpc.RpcError:
-            raise await self.ending() from None
-        except asyncio.CancelledError:
-            if not self._is_cancelled_alone():
-                raise
-            raise await self.ending() from None
 
     async def answer(self) -> Any:
         """The one answer to all that was written, where there is one.  Raises as :meth:`read` does."""
-        try:
+        async with self._raising_ending():
             return await self._call
-        except grpc.RpcError:
-            raise await self.ending() from None
 
     async def done_writing(self) -> None:
         """Nothing follows."""
@@ -93,6 +76,22 @@ class StreamCall:
             self._take_down(None)
         assert self._status is not None, "a stream that has ended has a status"
         return self._status
+
+    @contextlib.asynccontextmanager
+    async def _raising_ending(self) -> AsyncIterator[None]:
+        """Raise what ended the stream for whatever gRPC raises then."""
+        try:
+            yield
+        except asyncio.InvalidStateError:
+            if not self._call.done():
+                raise  # it has not ended: written to after done_writing
+            raise await self.ending() from None
+        except grpc.RpcError:
+            raise await self.ending() from None
+        except asyncio.CancelledError:
+            if not self._is_cancelled_alone():
+                raise
+            raise await self.ending() from None
 
     async def _connect(self) -> None:
         """Wait until something can be written: gRPC would wait on for a stream that is cancelled before."""
