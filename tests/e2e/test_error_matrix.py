@@ -18,7 +18,8 @@ from maskmesh.mesh import MeshOptions
 from maskmesh.v1 import segmentation_pb2, segmentation_pb2_grpc, types_pb2
 from tests.conftest import Mesh, running_mesh
 from tests.e2e.bad_inputs import CLICK, CUT_OFF, encoded, overwritten, plain, video
-from tests.e2e.error_matrix import CASES, Case, reason, table
+from tests.e2e.error_case import Case
+from tests.e2e.error_matrix import CASES, reason, table
 from tests.e2e.limits import LIMITS, LOW, Limit
 from tests.e2e.wrong_calls import Context, add_prompt, append, image, on_image, segment_image, unary
 

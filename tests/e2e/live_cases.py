@@ -1,0 +1,119 @@
+"""Wrong calls of SegmentStream, and wrong messages in it."""
+
+from collections.abc import Sequence
+
+from maskmesh import (
+    Conflict,
+    InvalidImage,
+    InvalidPrompt,
+    InvalidRequest,
+    ObjectNotFound,
+)
+from maskmesh.v1 import types_pb2
+from tests.e2e.bad_inputs import (
+    BAD_IMAGES,
+    BAD_OPTIONS,
+    BAD_PROMPTS,
+    BAD_SESSION_PROMPTS,
+    CLICK,
+    CUT_OFF,
+    encoded,
+    plain,
+)
+from tests.e2e.error_case import Case
+from tests.e2e.wrong_calls import (
+    V1,
+    live,
+    live_frame,
+    live_prompt,
+    rejected,
+)
+
+LIVE_CASES: Sequence[Case] = (
+    Case("SegmentStream", "no configuration", live(V1.SegmentStreamRequest()), InvalidRequest, "config"),
+    Case("SegmentStream", "an unknown policy", live(overload=9), InvalidRequest, "config.overload"),
+    Case("SegmentStream", "a negative ttl", live(ttl={"seconds": -1}), InvalidRequest, "config.ttl"),
+    *(
+        Case("SegmentStream", what, live(mask_options=bad), InvalidRequest, f"config.mask_options{where}")
+        for what, bad, where in BAD_OPTIONS
+    ),
+    Case(
+        "SegmentStream", "a token that is none", live(resume_token="x"), InvalidRequest, "config.resume_token"
+    ),
+    Case(
+        "SegmentStream",
+        "a session that is not live",
+        live(resume_token="{context.session_id}.0.0.1"),
+        InvalidRequest,
+        "config.resume_token",
+    ),
+    Case(
+        "SegmentStream",
+        "a second configuration",
+        live(V1.SegmentStreamRequest(config=V1.StreamConfig()), overload="OVERLOAD_POLICY_WAIT"),
+        InvalidRequest,
+        "content",
+    ),
+    Case(
+        "SegmentStream",
+        "no last message",
+        live(overload="OVERLOAD_POLICY_WAIT"),
+        InvalidRequest,
+        "content",
+    ),
+    *(
+        Case(
+            "SegmentStream",
+            f"a frame: {what}",
+            rejected(live_frame(1, bad), next_sequence=2),
+            error,
+            f"frame.image{where}",
+        )
+        for what, bad, error, where in BAD_IMAGES
+    ),
+    Case(
+        "SegmentStream",
+        "a frame: cut off in its middle",
+        rejected(live_frame(1, types_pb2.Image(encoded=CUT_OFF)), next_sequence=2),
+        InvalidImage,
+        "frame.image",
+    ),
+    Case(
+        "SegmentStream",
+        "a frame: of another size",
+        rejected(live_frame(1, types_pb2.Image(encoded=encoded(plain(20, 20)))), next_sequence=2),
+        InvalidRequest,
+        "frame.image",
+    ),
+    Case("SegmentStream", "a frame: too early", rejected(live_frame(7)), InvalidRequest, "frame.sequence"),
+    *(
+        Case(
+            "SegmentStream",
+            f"a prompt: {what}",
+            rejected(live_prompt(bad)),
+            InvalidPrompt,
+            f"prompt.prompt{where}",
+        )
+        for what, bad, where in (*BAD_PROMPTS, *BAD_SESSION_PROMPTS)
+    ),
+    Case(
+        "SegmentStream",
+        "a prompt: on a frame that was not sent yet",
+        rejected(live_prompt(CLICK, sequence=3)),
+        InvalidRequest,
+        "prompt.sequence",
+    ),
+    Case(
+        "SegmentStream",
+        "a prompt: the request id of another one",
+        rejected(live_prompt(CLICK, request_id="first", obj_id=2)),
+        Conflict,
+        "prompt.request_id",
+    ),
+    Case(
+        "SegmentStream",
+        "a removal: an object that is not there",
+        rejected(V1.SegmentStreamRequest(removal=V1.StreamRemoval(request_id="gone", obj_id=7))),
+        ObjectNotFound,
+    ),
+)
