@@ -61,7 +61,7 @@ CLIP_PLANS = (
     ClipPlan(
         name="clips-256",
         image_size=256,
-        steps=2500,
+        steps=1700,
         batch=7,
         lengths=(3, 8, 4, 5),
         stills=True,
