@@ -2,7 +2,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
-.PHONY: demo test check stubs clean
+.PHONY: demo test check bench stubs clean
 
 demo: .venv/services
 	rm -rf demo
@@ -20,6 +20,9 @@ check: .venv/dev
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports --cache-dir .venv/import-linter
+
+bench: .venv/dev
+	$(BIN)/python -m tools.bench
 
 stubs: .venv/dev
 	$(BIN)/python protos/generate.py

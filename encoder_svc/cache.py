@@ -10,8 +10,9 @@ from typing import NamedTuple
 
 from opentelemetry.trace import SpanContext
 
-from maskmesh.device_worker import Ticket
 from maskmesh.errors import EmbeddingNotFound, ResourceExhausted
+from maskmesh.shared_memory import Block
+from maskmesh.tickets import Ticket
 from maskmesh.types import TensorSpec
 
 
@@ -48,6 +49,8 @@ class Embedding:
     image_height: int
     filled_by: SpanContext | None = None
     """The span that computed it."""
+    block: Block | None = None
+    """Where the buffer is in shared memory, if it is."""
 
 
 @dataclass(slots=True)

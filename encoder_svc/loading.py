@@ -1,5 +1,6 @@
 """From settings to a model on its device."""
 
+import logging
 from dataclasses import dataclass, replace
 
 import torch
@@ -10,7 +11,11 @@ from encoder_svc.model.config import PRESETS
 from encoder_svc.model.image_encoder import ImageEncoder
 from encoder_svc.model.preprocess import PREPROCESS_VERSION
 from maskmesh.checkpoint import CheckpointError, bundled_weights, check_keys
+from maskmesh.cores import Layout, choose_layout
+from maskmesh.dtype import choose_dtype
 from maskmesh.types import ModelId, ModelInfo
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +26,7 @@ class LoadedModel:
     info: ModelInfo
     device: torch.device
     dtype: torch.dtype
+    layout: Layout
 
 
 def load_model(settings: EncoderSettings) -> LoadedModel:
@@ -42,10 +48,20 @@ def load_model(settings: EncoderSettings) -> LoadedModel:
         digest = weights.weights_digest(state)
     elif config.trained:
         raise CheckpointError(f"{settings.model} needs a checkpoint")
-    device, dtype = torch.device(settings.device), torch.float32
+    layout = choose_layout(
+        settings.threads,
+        cores=torch.get_num_threads(),
+        shares_cores=settings.shared_cores is not None,
+        device=settings.device,
+        image_size=config.image_size,
+    )
+    logger.info("%d threads: %s", layout.threads, layout.reason)
+    device = torch.device(settings.device)
+    choice = choose_dtype(settings.dtype, device=settings.device, has_bfloat16=has_bfloat16(device))
+    logger.info("%s: %s", choice.name, choice.reason)
+    dtype = getattr(torch, choice.name)
     model = weights.build(config, state).to(device, dtype)
-    dtype_name = str(dtype).removeprefix("torch.")
-    model_id = ModelId(settings.model, digest, config.image_size, dtype_name, PREPROCESS_VERSION)
+    model_id = ModelId(settings.model, digest, config.image_size, choice.name, PREPROCESS_VERSION)
     info = ModelInfo(
         model_id=str(model_id),
         name=settings.model,
@@ -53,7 +69,15 @@ def load_model(settings: EncoderSettings) -> LoadedModel:
         trained=state is not None,
         parameters=sum(p.numel() for p in model.parameters()),
         device=str(device),
-        dtype=dtype_name,
-        threads=torch.get_num_threads(),
+        dtype=choice.name,
+        threads=layout.threads,
     )
-    return LoadedModel(model, info, device, dtype)
+    return LoadedModel(model, info, device, dtype, layout)
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether a device computes in bfloat16 by itself: on a CPU with AMX, AVX-512 or the like."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    capabilities = torch.cpu.get_capabilities()
+    return any(capabilities.get(name) is True for name in ("amx_bf16", "avx512_bf16", "bf16"))

@@ -1,6 +1,7 @@
 """EncoderService over gRPC: messages to values and back, nothing else."""
 
 import asyncio
+import hmac
 import logging
 import socket
 import time
@@ -17,10 +18,13 @@ from encoder_svc.config import EncoderSettings
 from encoder_svc.encoder import Encoder
 from encoder_svc.loading import load_model
 from maskmesh import telemetry, wire
-from maskmesh.device_worker import Priority, Ticket
 from maskmesh.errors import InvalidRequest, ModelMismatch
 from maskmesh.internal.v1 import encoder_pb2, encoder_pb2_grpc
+from maskmesh.memory import keep_memory
+from maskmesh.scratch import ScratchFolder
 from maskmesh.serving import Service
+from maskmesh.shared_memory import SHARED_MEMORY_FILE, SHARED_MEMORY_PREFIX, SharedArena
+from maskmesh.tickets import Priority, Ticket
 from maskmesh.types import EmbeddingRef
 
 logger = logging.getLogger(__name__)
@@ -44,6 +48,7 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
     def __init__(self, settings: EncoderSettings) -> None:
         self._settings = settings
         self._address = settings.advertise
+        self._shared: ScratchFolder | None = None
 
     async def start(self, port: int) -> None:
         """Load the model and warm it up."""
@@ -52,16 +57,34 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
             reachable = socket.gethostname() if host in ("0.0.0.0", "[::]", "::") else host
             self._address = f"{reachable}:{port}"
         loaded = await asyncio.to_thread(load_model, self._settings)
+        torch.set_num_threads(loaded.layout.threads)
         self.encoder = Encoder(loaded, self._settings)
         self.cache = EmbeddingCache(
             self._settings.cache_bytes, wait_seconds=self._settings.cache_wait_seconds
         )
         await self.encoder.warm_up()
+        await asyncio.to_thread(self._share_memory)
+
+    def _share_memory(self) -> None:
+        """Give embeddings a place where trackers on this machine can read them, if there is one."""
+        if (folder := self._settings.shared_memory_dir) is None:
+            return
+        try:
+            self._shared = ScratchFolder(SHARED_MEMORY_PREFIX, folder)
+            self.encoder.arena = SharedArena(
+                self._shared.path / SHARED_MEMORY_FILE,
+                block_bytes=self.encoder.num_bytes,
+                budget_bytes=self._settings.cache_bytes,
+            )
+        except OSError as error:
+            logger.warning("no shared memory: %s", error)
 
     async def close(self) -> None:
         """Stop the threads."""
         if hasattr(self, "encoder"):
             await asyncio.to_thread(self.encoder.close)
+        if self._shared is not None:
+            await asyncio.to_thread(self._shared.close)
 
     async def Encode(self, request: encoder_pb2.EncodeRequest, context: Any) -> Any:
         """See the proto."""
@@ -144,12 +167,23 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
                 actual=request.model_id,
             )
         embedding = self.cache.get(self._cache_key(request.tenant, request.key))
-        trace.get_current_span().set_attribute(telemetry.BYTES, len(embedding.data))
         header = encoder_pb2.FetchHeader(
             tensors=[wire.tensor_spec_to_proto(spec) for spec in embedding.tensors],
             num_bytes=len(embedding.data),
         )
+        arena = self.encoder.arena
+        if self._shared is not None and arena is not None:
+            header.shared_memory = self._shared.path.name
+            can_read = hmac.compare_digest(request.shared_memory_nonce, arena.nonce)
+            if can_read and embedding.block is not None:
+                header.shared_block.number, header.shared_block.generation = embedding.block
+        is_shared = header.HasField("shared_block")
+        span = trace.get_current_span()
+        span.set_attribute(telemetry.BYTES, len(embedding.data))
+        span.set_attribute(telemetry.SHARED_MEMORY, is_shared)
         yield encoder_pb2.FetchResponse(header=header)
+        if is_shared:
+            return
         for start in range(0, len(embedding.data), CHUNK_BYTES):
             chunk = bytes(embedding.data[start : start + CHUNK_BYTES])
             yield encoder_pb2.FetchResponse(chunk=chunk)
@@ -196,8 +230,7 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
 
 def make_service(settings: EncoderSettings) -> Service:
     """The encoder as a service to run."""
-    if settings.threads:
-        torch.set_num_threads(settings.threads)
+    keep_memory()
     servicer = EncoderServicer(settings)
 
     def register(server: grpc.aio.Server) -> None:

@@ -10,24 +10,22 @@ from typing import Any
 
 import click
 from click.core import ParameterSource
-from rich import box
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
+from maskmesh.bench import BenchOptions, bench
 from maskmesh.client import AsyncClient
 from maskmesh.errors import InvalidRequest, MaskmeshError
 from maskmesh.media import LiveSource
 from maskmesh.mesh import LocalMesh, MeshError, MeshOptions
 from maskmesh.prompt_options import PromptCommand, PromptsByObject
-from maskmesh.report import Report, choose_frame, make_report
+from maskmesh.report import choose_frame, make_report
+from maskmesh.report_table import print_report
 from maskmesh.segment import Job, say_model, segment
 from maskmesh.stream import StreamJob, check_job, stream
 from maskmesh.version import __version__
 
 console = Console(stderr=True, highlight=False)
-
-_TABLE_WIDTH = 96  # what the table of stages needs, also where the output is a file
 
 _MODEL = click.option("--model", default="micro", show_default=True, help="Preset of the model.")
 _CHECKPOINT = click.option(
@@ -43,8 +41,15 @@ _IMAGE_SIZE = click.option(
 _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 _FILE = click.Path(dir_okay=False, path_type=Path)
 _DEVICE = click.option("--device", default="cpu", show_default=True, help="Torch device.")
+_DTYPE = click.option(
+    "--dtype",
+    type=click.Choice(["auto", "float32", "bfloat16"]),
+    default="auto",
+    show_default=True,
+    help="Type of weights and activations; auto takes bfloat16 where the device computes in it.",
+)
 _THREADS = click.option(
-    "--threads", default=0, help="Threads of each service with a model; 0 leaves it to torch."
+    "--threads", default=0, help="Threads of each service with a model; 0 leaves it to the services."
 )
 
 
@@ -59,6 +64,7 @@ def main() -> None:
 @_CHECKPOINT
 @_IMAGE_SIZE
 @_DEVICE
+@_DTYPE
 @_THREADS
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", default=50050, show_default=True, help="Port of the gateway; 0 for any.")
@@ -75,6 +81,7 @@ def up(**options: Any) -> None:
 @_CHECKPOINT
 @_IMAGE_SIZE
 @_DEVICE
+@_DTYPE
 @_THREADS
 @click.option("--endpoint", help="Gateway to use; without one a mesh is started for this run.")
 @click.option("--max-frames", default=0, help="Largest number of frames; 0 means all.")
@@ -122,6 +129,7 @@ def segment_command(
 @_CHECKPOINT
 @_IMAGE_SIZE
 @_DEVICE
+@_DTYPE
 @_THREADS
 @click.option("--endpoint", help="Gateway to use; without one a mesh is started for this run.")
 @click.option("--max-frames", default=0, help="Largest number of frames to send; 0 means all.")
@@ -199,7 +207,7 @@ def report(traces: Path, output: Path, frame: int | None, *, as_json: bool) -> N
     if as_json:
         click.echo(json.dumps(made.to_json(), indent=2))
     else:
-        _print_report(made)
+        print_report(made)
         Console(highlight=False).print(f"waterfall: {output}")
 
 
@@ -215,6 +223,7 @@ def report(traces: Path, output: Path, frame: int | None, *, as_json: bool) -> N
 @_CHECKPOINT
 @_IMAGE_SIZE
 @_DEVICE
+@_DTYPE
 @_THREADS
 def evaluate(
     *,
@@ -240,6 +249,49 @@ def evaluate(
             lambda target: evaluate_folder(target, images, masks, video=video, json_path=json_path),
             endpoint,
             MeshOptions(**options),
+        )
+    )
+
+
+@main.command(name="bench")
+@click.option(
+    "--frames",
+    type=click.IntRange(8),
+    default=32,
+    show_default=True,
+    help="Frames of each session after the warm-up.",
+)
+@click.option("--objects", type=click.IntRange(1, 4), default=1, show_default=True, help="Objects in each.")
+@click.option(
+    "--sessions",
+    type=click.IntRange(1),
+    multiple=True,
+    default=(1, 2, 4, 8),
+    show_default=True,
+    help="Sessions at once; may be given again.",
+)
+@click.option("--json", "json_path", type=_FILE, help="File for the figures.")
+@click.option("--endpoint", help="Gateway to use; without one a mesh is started for this run.")
+@_MODEL
+@_CHECKPOINT
+@_IMAGE_SIZE
+@_DEVICE
+@_DTYPE
+@_THREADS
+def bench_command(
+    *,
+    frames: int,
+    objects: int,
+    sessions: tuple[int, ...],
+    json_path: Path | None,
+    endpoint: str | None,
+    **options: Any,
+) -> None:
+    """Time clicks, one session and several at once.  Nothing else should run meanwhile."""
+    asked = BenchOptions(frames, objects, sessions)
+    _run(
+        _with_gateway(
+            lambda target: bench(target, asked, json_path, console), endpoint, MeshOptions(**options)
         )
     )
 
@@ -303,50 +355,12 @@ async def _with_gateway(
 def _refuse_model_options() -> None:
     """A mesh that is running has its model; to pass over what was asked for would mislead."""
     context = click.get_current_context()
-    for name in ("model", "checkpoint", "image_size", "device", "threads"):
+    for name in ("model", "checkpoint", "image_size", "device", "dtype", "threads"):
         if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
             option = name.replace("_", "-")
             raise click.UsageError(
                 f"--{option} is for a mesh that is started; that at --endpoint has its own"
             )
-
-
-def _print_report(made: Report) -> None:
-    terminal = Console(highlight=False)
-    output = Console(highlight=False, width=max(terminal.width, _TABLE_WIDTH))
-    table = Table(title="Stages (milliseconds)", title_justify="left", box=box.SIMPLE_HEAD)
-    table.add_column("stage", no_wrap=True)
-    table.add_column("frames", no_wrap=True)
-    for name in ("calls", "mean", "p50", "p95", "max", "share"):
-        table.add_column(name, justify="right", no_wrap=True)
-    shares = made.shares()
-    last = None
-    for row in made.stages:
-        # The share is the stage's over all frames: said once.
-        share = f"{shares.get(row.stage, 0):.1%}" if row.stage != last else ""
-        table.add_row(
-            row.stage if row.stage != last else "",
-            row.situation,
-            str(row.calls),
-            *(f"{v:.2f}" for v in (row.mean_ms, row.p50_ms, row.p95_ms, row.max_ms)),
-            share,
-        )
-        last = row.stage
-    output.print(table)
-    summary = made.summary()
-    if "calls_unnamed_share" in summary:
-        unnamed = f"{summary['calls_unnamed_share']:.2%}"
-        output.print(f"{len(made.calls)} calls (clicks and images); no stage: {unnamed} of their time")
-    if "frames" not in summary:
-        return
-    output.print(
-        f"{summary['frames']} frames; the first after {summary['first_frame_ms']:.1f} ms, then one every "
-        f"{summary.get('median_frame_ms', 0):.1f} ms ({summary.get('frames_per_second', 0):.1f} a second)"
-    )
-    output.print(
-        "share: of the time between deliveries, by the deepest stage that a frame was in; "
-        f"no stage: {summary['unnamed_share']:.2%}, worst frame {summary['worst_unnamed_share']:.1%}"
-    )
 
 
 if __name__ == "__main__":

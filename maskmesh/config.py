@@ -8,10 +8,15 @@ import sys
 from pathlib import Path
 from typing import TypeVar
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, CliApp, SettingsConfigDict, SettingsError
 
+from maskmesh.dtype import DTypeSetting
+
 S = TypeVar("S", bound=BaseSettings)
+
+# Where Linux has a file system in memory for this; elsewhere there is none.
+DEFAULT_SHARED_MEMORY_DIR = Path("/dev/shm") if Path("/dev/shm").is_dir() else None
 
 DEFAULT_TRACE_DIR = Path("maskmesh-traces")
 
@@ -69,8 +74,23 @@ class ModelSettings(ServerSettings):
     """Side of the square that the model sees, by default the preset's."""
     device: str = "cpu"
     """Torch device."""
+    dtype: DTypeSetting = "auto"
+    """Type of weights and activations; auto takes bfloat16 where the device computes in it.  Encoders and
+    trackers on unlike machines need one that is set, because embeddings of another type are refused."""
     threads: int = Field(0, ge=0)
-    """Threads of one operation on a CPU; 0 leaves it to torch."""
+    """Threads of one operation on a CPU; 0 leaves it to the size of the model and to who shares the cores."""
+    shared_cores: Path | None = None
+    """File by which services on the same cores take turns; without one the cores are this service's own."""
+    max_batch: int = Field(0, ge=0, le=64)
+    """How much is computed at once of what waits; 0 leaves it to the device and the size of images."""
+    shared_memory_dir: Path | None = DEFAULT_SHARED_MEMORY_DIR
+    """Folder in memory by which embeddings go from encoder to tracker where both can open it; empty means
+    that they always go through gRPC."""
+
+    @field_validator("shared_memory_dir", mode="before")
+    @classmethod
+    def _empty_is_none(cls, value: object) -> object:
+        return None if value == "" else value
 
 
 def load(settings: type[S], arguments: list[str] | None = None) -> S:

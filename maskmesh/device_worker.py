@@ -1,67 +1,100 @@
 """One thread that owns a device, and the order in which work reaches it."""
 
 import asyncio
-import contextlib
-import itertools
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
-from enum import IntEnum
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from maskmesh import telemetry
 from maskmesh.errors import ResourceExhausted
+from maskmesh.tickets import Priority, Ticket
+from maskmesh.turns import Turns
+
+# After so long without work there may be memory that is not needed.
+IDLE_SECONDS = 10.0
 
 T = TypeVar("T")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
-class Priority(IntEnum):
-    """Order of a queue: lower goes first, equals in order of arrival."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Together(Generic[Item, Result]):
+    """Work that is done at once for what waits of it.
 
-    INTERACTIVE = 0
-    AHEAD = 1
+    ``compute`` returns a result for each of its items, in their order.  Where it raises for several, it is
+    called again for each alone: who fails fails alone.  Items are computed at once for which ``alike``
+    returns equal values, up to ``most`` in the sum of their ``weight``; one item always is.
+    """
+
+    compute: Callable[[Sequence[Item]], Sequence[Result]]
+    most: int
+    weight: Callable[[Item], int] = lambda item: 1
+    alike: Callable[[Item], Hashable] = lambda item: None
 
 
-_order = itertools.count()
+def _call_each(functions: Sequence[Callable[[], T]]) -> Sequence[T]:
+    return [function() for function in functions]
 
 
-@dataclass(slots=True)
-class Ticket:
-    """A place in the queues that a piece of work passes through; it can be taken forward."""
+_ALONE: Together[Callable[[], Any], Any] = Together(_call_each, most=1)
 
-    priority: Priority = Priority.INTERACTIVE
-    order: int = field(default_factory=lambda: next(_order))
 
-    def hurry(self, priority: Priority) -> None:
-        """Take the work forward to ``priority``; never back."""
-        self.priority = min(self.priority, priority)
+@dataclass(slots=True, eq=False)
+class _Job:
+    """One item, and who waits for it."""
+
+    together: Together[Any, Any]
+    item: Any
+    ticket: Ticket
+    recorder: telemetry.StageRecorder | None
+    submitted_ns: int
+    loop: asyncio.AbstractEventLoop
+    future: "asyncio.Future[Any]"
+    begun: threading.Event = field(default_factory=threading.Event)
+    over: asyncio.Event = field(default_factory=asyncio.Event)
+    _key: Hashable | None = None
 
     @property
-    def place(self) -> tuple[Priority, int]:
-        """What queues sort by."""
-        return self.priority, self.order
-
-
-@dataclass(slots=True)
-class _Job:
-    ticket: Ticket
-    run: Callable[[], None]
+    def key(self) -> Hashable:
+        """What it has in common with others that it can be done with; what has no key is alone."""
+        if self._key is None:
+            try:
+                self._key = (self.together.alike(self.item),)
+            except Exception:  # it will fail when it is computed, where somebody waits for the answer
+                self._key = object()
+        return self._key
 
 
 class DeviceWorker:
-    """Runs functions one after the other on a thread of its own.
+    """Does work, one piece after the other, on a thread of its own.
 
     The event loop never computes, and the device has one user.  Work whose caller has left is skipped.
-    ``run`` is called on the event loop; functions run on the thread.
+    ``run`` and ``run_together`` are called on the event loop; functions run on the thread.
     """
 
-    def __init__(self, name: str, *, max_queue: int = 256) -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        max_queue: int = 256,
+        turns: Turns | None = None,
+        when_idle: Callable[[], None] | None = None,
+    ) -> None:
+        """With ``turns`` the device is shared with other processes.
+
+        ``when_idle`` is called on the thread when there has been no work for some seconds.
+        """
         self._max_queue = max_queue
+        self._turns = turns
+        self._when_idle = when_idle
         self._jobs: list[_Job] = []
         self._changed = threading.Condition()
         self._closed = False
+        self._running: Ticket | None = None
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
         self._thread.start()
 
@@ -74,7 +107,23 @@ class DeviceWorker:
         since_ns: int | None = None,
         continues: bool = False,
     ) -> T:
-        """Run ``function`` on the thread and return what it returns.
+        """Run ``function`` on the thread and return what it returns; else as :meth:`run_together`."""
+        result: T = await self.run_together(
+            _ALONE, function, recorder=recorder, ticket=ticket, since_ns=since_ns, continues=continues
+        )
+        return result
+
+    async def run_together(
+        self,
+        together: Together[Item, Result],
+        item: Item,
+        *,
+        recorder: telemetry.StageRecorder | None = None,
+        ticket: Ticket | None = None,
+        since_ns: int | None = None,
+        continues: bool = False,
+    ) -> Result:
+        """Compute ``item``, at once with others of ``together`` that wait with equal priority.
 
         A caller who is cancelled leaves at once where the work has not begun, which is then skipped, and
         else when it is over: whatever lock the caller holds is held for as long as the work runs.
@@ -84,40 +133,41 @@ class DeviceWorker:
         begun and must not be left half done.
         """
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[T] = loop.create_future()
-        submitted = since_ns or time.time_ns()
-        begun, over = threading.Event(), asyncio.Event()
-
-        def run() -> None:
-            begun.set()
-            if not future.cancelled():
-                if recorder is not None:
-                    recorder.add(telemetry.QUEUE, submitted, time.time_ns(), {telemetry.WAITS_FOR: "device"})
-                try:
-                    settle = partial(_settle, future, function(), None)
-                except BaseException as error:
-                    settle = partial(_settle, future, None, error)
-                loop.call_soon_threadsafe(settle)
-            loop.call_soon_threadsafe(over.set)
-
+        future: asyncio.Future[Result] = loop.create_future()
+        submitted_ns = since_ns or time.time_ns()
+        job = _Job(together, item, ticket or Ticket(), recorder, submitted_ns, loop, future)
         with self._changed:
             if self._closed:
                 raise RuntimeError("the worker is closed")
             if len(self._jobs) >= self._max_queue and not continues:
                 raise ResourceExhausted("too much work is waiting", resource="queue")
-            self._jobs.append(_Job(ticket or Ticket(), run))
+            self._jobs.append(job)
             self._changed.notify()
         try:
             result = await future
         except asyncio.CancelledError:
-            if begun.is_set():
-                await over.wait()
+            if job.begun.is_set():
+                await job.over.wait()
             raise
         if recorder is not None:
             # The event loop has others to serve, and a computing device leaves it little time.
             ended_ns = recorder.records[-1].end_ns
             recorder.add(telemetry.QUEUE, ended_ns, time.time_ns(), {telemetry.WAITS_FOR: "event_loop"})
         return result
+
+    def give_way(self) -> bool:
+        """Let go first what is more urgent than the work that runs; returns whether there was any.
+
+        Called by that work, on the thread, wherever it can be left for a while.
+        """
+        running = self._running
+        assert running is not None, "work gives way, and nobody else"
+        has_run = self._turns is not None and not _is_urgent(running) and self._turns.give_way()
+        while jobs := self._take(before=running.priority):
+            self._run(jobs)
+            has_run = True
+        self._running = running
+        return has_run
 
     def close(self) -> None:
         """Finish what runs, drop what waits."""
@@ -127,16 +177,98 @@ class DeviceWorker:
         self._thread.join()
 
     def _work(self) -> None:
+        while self._wait_for_work():
+            if self._turns is None:
+                self._run(self._take())
+                continue
+            # Nothing is taken before the turn is there: what waits can become urgent meanwhile.
+            if self._turns.take(self._has_urgent, wait=self._wait_for_change, is_over=lambda: self._closed):
+                try:
+                    self._run(self._take())
+                finally:
+                    self._turns.give_back()
+
+    def _wait_for_work(self) -> bool:
+        """Whether there is some, and not the end."""
+        is_idle = False
         while True:
             with self._changed:
-                while not self._jobs and not self._closed:
-                    self._changed.wait()
-                if self._closed:
-                    return
-                job = min(self._jobs, key=lambda j: j.ticket.place)
+                if self._closed or self._jobs:
+                    return not self._closed
+                has_changed = self._changed.wait(None if is_idle else IDLE_SECONDS)
+            if not has_changed:
+                is_idle = True
+                if self._when_idle is not None:
+                    self._when_idle()
+
+    def _wait_for_change(self, seconds: float) -> None:
+        with self._changed:
+            if not self._closed:
+                self._changed.wait(seconds)
+
+    def _has_urgent(self) -> bool:
+        with self._changed:
+            return any(_is_urgent(job.ticket) for job in self._jobs)
+
+    def _take(self, before: Priority | None = None) -> list[_Job]:
+        """What comes next and is done at once, of more urgent work than ``before`` if that is given."""
+        if not self._jobs:
+            return []
+        with self._changed:
+            waiting = [j for j in self._jobs if before is None or j.ticket.priority < before]
+        if not waiting:
+            return []
+        # Nobody else takes: what waits now waits until it is removed below.  Not under the lock, because
+        # to say what is alike may take its time.
+        waiting.sort(key=lambda j: j.ticket.place)
+        taken = waiting[:1]
+        together, priority = taken[0].together, taken[0].ticket.priority
+        weight = together.weight(taken[0].item)
+        for job in waiting[1:] if together.most > 1 else ():
+            if job.together is not together or job.ticket.priority is not priority:
+                continue
+            if weight + together.weight(job.item) <= together.most and job.key == taken[0].key:
+                weight += together.weight(job.item)
+                taken.append(job)
+        with self._changed:
+            for job in taken:
                 self._jobs.remove(job)
-            job.run()
-            del job  # what it holds is freed before the next wait
+        return taken
+
+    def _run(self, jobs: list[_Job]) -> None:
+        self._running = jobs[0].ticket
+        for job in jobs:
+            job.begun.set()
+        wanted = [job for job in jobs if not job.future.cancelled()]
+        for job in wanted:
+            if job.recorder is not None:
+                waited = {telemetry.WAITS_FOR: "device"}
+                job.recorder.add(telemetry.QUEUE, job.submitted_ns, time.time_ns(), dict(waited))
+        for job, settle in zip(wanted, _compute(wanted), strict=True):
+            job.loop.call_soon_threadsafe(settle)
+        for job in jobs:
+            job.loop.call_soon_threadsafe(job.over.set)
+
+
+def _is_urgent(ticket: Ticket) -> bool:
+    return ticket.priority is Priority.INTERACTIVE
+
+
+def _compute(jobs: Sequence[_Job]) -> list[Callable[[], None]]:
+    """Compute jobs of a kind; returns what settles the future of each."""
+    if not jobs:
+        return []
+    recorded = [0 if job.recorder is None else len(job.recorder.records) for job in jobs]
+    try:
+        results = jobs[0].together.compute([job.item for job in jobs])
+        return [partial(_settle, job.future, r, None) for job, r in zip(jobs, results, strict=True)]
+    except BaseException as error:
+        if len(jobs) == 1:
+            return [partial(_settle, jobs[0].future, None, error)]
+    for job, count in zip(jobs, recorded, strict=True):
+        if job.recorder is not None:  # what did not come to its end is done again
+            del job.recorder.records[count:]
+    return [settle for job in jobs for settle in _compute([job])]
 
 
 def _settle(future: "asyncio.Future[Any]", result: Any, error: BaseException | None) -> None:
@@ -146,61 +278,3 @@ def _settle(future: "asyncio.Future[Any]", result: Any, error: BaseException | N
         future.set_result(result)
     else:
         future.set_exception(error)
-
-
-class TicketGate:
-    """Lets so many pieces of work in at once, in the order of their tickets.
-
-    ``slots`` are for all, ``reserved`` more for work that a person waits for.  At most ``max_waiting`` wait
-    outside; others are refused.  Used on one event loop only.
-    """
-
-    def __init__(self, slots: int, *, reserved: int, max_waiting: int) -> None:
-        self._slots = slots
-        self._reserved = reserved
-        self._max_waiting = max_waiting
-        self._inside = 0
-        self._waiting: list[tuple[Ticket, asyncio.Future[None]]] = []
-
-    @contextlib.asynccontextmanager
-    async def enter(self, ticket: Ticket) -> AsyncIterator[None]:
-        """Hold a slot.  Raises ResourceExhausted where too many wait."""
-        if self._waiting or not self._has_room(ticket):
-            if len(self._waiting) >= self._max_waiting:
-                raise ResourceExhausted("too much work is waiting", resource="queue")
-            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiting.append((ticket, turn))
-            self._admit()
-            try:
-                await turn
-            except asyncio.CancelledError:
-                if turn.done() and not turn.cancelled():
-                    self._leave()
-                else:
-                    self._waiting.remove((ticket, turn))
-                raise
-        else:
-            self._inside += 1
-        try:
-            yield
-        finally:
-            self._leave()
-
-    def _has_room(self, ticket: Ticket) -> bool:
-        extra = self._reserved if ticket.priority is Priority.INTERACTIVE else 0
-        return self._inside < self._slots + extra
-
-    def _leave(self) -> None:
-        self._inside -= 1
-        self._admit()
-
-    def _admit(self) -> None:
-        """Let in who may come in, the best ticket first."""
-        while self._waiting:
-            best = min(self._waiting, key=lambda w: w[0].place)
-            if not self._has_room(best[0]):
-                return
-            self._waiting.remove(best)
-            if not best[1].done():
-                self._inside += 1
-                best[1].set_result(None)

@@ -3,8 +3,17 @@
 import ctypes
 from collections.abc import Callable
 
-M_ARENA_MAX = -8  # malloc.h of glibc
+# malloc.h of glibc; other C libraries have nothing of the kind, and are left alone.
+M_TRIM_THRESHOLD = -1
+M_TOP_PAD = -2
+M_MMAP_MAX = -4
+M_ARENA_MAX = -8
+
 ARENAS = 2
+
+# What a step of a model may free without giving it back, and by how much the heap grows at once.
+KEPT_BYTES = 2**31 - 1
+GROWTH_BYTES = 2**26
 
 
 def bound_arenas() -> None:
@@ -12,10 +21,19 @@ def bound_arenas() -> None:
 
     glibc gives threads arenas of their own, up to eight for each core, and what is freed in one is of no use
     to the others.  Where every session has threads of its own, a process would come to hold twice what it
-    needs.  Other C libraries have no arenas, and are left alone.
+    needs.
     """
-    if (mallopt := _function("mallopt")) is not None:
-        mallopt(M_ARENA_MAX, ARENAS)
+    _set({M_ARENA_MAX: ARENAS})
+
+
+def keep_memory() -> None:
+    """Let malloc keep what is freed, for models on a CPU.  Before the first other thread starts.
+
+    glibc gives large blocks back to the system as soon as they are freed.  Every step of a model takes and
+    frees hundreds of megabytes, and touching fresh pages costs more than many an operation on them.  One
+    arena, because only its heap may grow without a bound.  :func:`give_back` still returns what is free.
+    """
+    _set({M_ARENA_MAX: 1, M_MMAP_MAX: 0, M_TRIM_THRESHOLD: KEPT_BYTES, M_TOP_PAD: GROWTH_BYTES})
 
 
 def give_back() -> None:
@@ -25,6 +43,12 @@ def give_back() -> None:
     """
     if (malloc_trim := _function("malloc_trim")) is not None:
         malloc_trim(0)
+
+
+def _set(values: dict[int, int]) -> None:
+    if (mallopt := _function("mallopt")) is not None:
+        for parameter, value in values.items():
+            mallopt(parameter, value)
 
 
 def _function(name: str) -> Callable[..., int] | None:

@@ -16,6 +16,8 @@ from typing import Any, Self
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from maskmesh.dtype import DTypeSetting
+
 STOP_SECONDS = 15.0
 
 # Services that share cores must not spin while they wait for one another: with spinning, OpenMP threads
@@ -42,8 +44,13 @@ class MeshOptions:
     encoder_port: int = 0
     tracker_port: int = 0
     device: str = "cpu"
+    dtype: DTypeSetting = "auto"
     threads: int = 0
-    """Threads of one operation in each service with a model; 0 leaves it to torch."""
+    """Threads of one operation in each service with a model; 0 leaves it to the services."""
+    max_batch: int = 0
+    """How much is computed at once; 0 leaves it to the services."""
+    cores: dict[str, set[int]] = field(default_factory=dict)
+    """Cores of services that have some for themselves (Linux); others share all that this process has."""
     flags: dict[str, list[str]] = field(default_factory=dict)
     """Further flags by service: encoder, tracker, gateway."""
     environment: dict[str, str] = field(default_factory=dict)
@@ -113,8 +120,10 @@ class LocalMesh:
 
     async def _start(self) -> None:
         options = self._options
-        model = ["--model", options.model, "--device", options.device]
-        model += ["--threads", str(options.threads)]
+        model = ["--model", options.model, "--device", options.device, "--dtype", options.dtype]
+        model += ["--threads", str(options.threads), "--max-batch", str(options.max_batch)]
+        if not options.cores:
+            model += ["--shared-cores", str(Path(self._folder.name) / "cores")]
         if options.checkpoint is not None:
             model += ["--checkpoint", str(options.checkpoint)]
         if options.image_size is not None:
@@ -147,12 +156,19 @@ class LocalMesh:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
             env={**_SHARED_CORES, **os.environ, **self._options.environment},
+            preexec_fn=self._pin(name),
             # Ctrl-C reaches this process only, which stops the others in order.
             process_group=0,
         )
         last_lines: deque[str] = deque(maxlen=20)
         pump = asyncio.ensure_future(self._pump(name, process, last_lines))
         self._processes[name] = _Process(name, process, port_file, pump, last_lines)
+
+    def _pin(self, name: str) -> Callable[[], None] | None:
+        """What a process does first to keep to its cores."""
+        if not (cores := self._options.cores.get(name)):
+            return None
+        return lambda: os.sched_setaffinity(0, cores)
 
     async def _pump(self, name: str, process: asyncio.subprocess.Process, last_lines: deque[str]) -> None:
         assert process.stdout is not None

@@ -124,9 +124,11 @@ def stage_rows(traces: Sequence[Trace]) -> list[StageRow]:
             spans = [s for s in trace.spans.values() if s.attributes.get(telemetry.COLD)]
         else:
             spans = list(trace.spans.values())
+        waited = _waits_within(trace)
         for span in spans:
             if span.name in telemetry.NAMED:
-                durations[span.name, situation(trace, span)].append(span.duration_ns / 1e6)
+                worked_ns = span.duration_ns - waited.get(span.span_id, 0)
+                durations[span.name, situation(trace, span)].append(worked_ns / 1e6)
     stages = (*telemetry.STAGES, telemetry.QUEUE, telemetry.TRANSFER)
     return [
         _row(stage, when, durations[stage, when])
@@ -134,6 +136,15 @@ def stage_rows(traces: Sequence[Trace]) -> list[StageRow]:
         for when in _ORDER
         if durations.get((stage, when))
     ]
+
+
+def _waits_within(trace: Trace) -> dict[str, int]:
+    """By stage: for how many nanoseconds it stood still to let something else go first."""
+    waits: dict[str, int] = defaultdict(int)
+    for span in trace.spans.values():
+        if span.name == telemetry.QUEUE and span.parent_id:
+            waits[span.parent_id] += span.duration_ns
+    return {i: n for i, n in waits.items() if i in trace.spans and trace.spans[i].name in telemetry.STAGES}
 
 
 def _row(stage: str, when: str, values: list[float]) -> StageRow:

@@ -12,7 +12,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Final, TypeAlias, cast
@@ -74,6 +74,7 @@ BATCH_SIZE: Final = "maskmesh.batch.size"
 DEVICE: Final = "maskmesh.device"
 DTYPE: Final = "maskmesh.dtype"
 BYTES: Final = "maskmesh.bytes"
+SHARED_MEMORY: Final = "maskmesh.shared_memory"  # true where an embedding went by shared memory
 COLD: Final = "maskmesh.cold"  # true for the first run of a stage in its process
 WAITS_FOR: Final = "maskmesh.waits_for"  # what a queue span waits for
 ABANDONED: Final = "maskmesh.abandoned"  # true for a frame that was not delivered
@@ -117,24 +118,34 @@ class StageRecorder:
         self._seen = seen
         self._synchronize = synchronize
         self._attributes = dict(attributes or {})
+        self._waits: list[StageRecord] | None = None  # of the stage that runs
 
     @contextmanager
     def stage(self, name: str, **attributes: AttributeValue) -> Iterator[None]:
         """Record the body as a stage; keywords are attribute names with ``__`` for the dots."""
         if self._synchronize:
             self._synchronize()
+        waits = self._waits = []
+        is_cold = self._seen is not None and name not in self._seen
         start = time.time_ns()
         try:
             yield
         finally:
+            self._waits = None
             if self._synchronize:
                 self._synchronize()
             named = {f"maskmesh.{key.replace('__', '.')}": v for key, v in attributes.items()}
             cold: dict[str, AttributeValue] = {}
             if self._seen is not None:
-                cold[COLD] = name not in self._seen
+                cold[COLD] = is_cold
                 self._seen.add(name)
-            self.records.append(StageRecord(name, start, time.time_ns(), self._attributes | cold | named))
+            attributes = self._attributes | cold | named
+            self.records.append(StageRecord(name, start, time.time_ns(), attributes, waits))
+
+    def wait(self, start_ns: int, end_ns: int, waits_for: str) -> None:
+        """Record that the work stood still, within the stage that runs if there is one."""
+        record = StageRecord(QUEUE, start_ns, end_ns, {WAITS_FOR: waits_for})
+        (self.records if self._waits is None else self._waits).append(record)
 
     def add(
         self,
@@ -149,12 +160,23 @@ class StageRecorder:
         return record
 
 
+@contextmanager
+def stages(recorders: Sequence[StageRecorder], name: str, **attributes: AttributeValue) -> Iterator[None]:
+    """Record the body as a stage of several pieces of work that are done at once."""
+    with ExitStack() as stack:
+        for recorder in recorders:
+            stack.enter_context(recorder.stage(name, **attributes))
+        yield
+
+
 def stage_seconds(records: Sequence[StageRecord]) -> dict[str, float]:
     """How long each stage of the work took in all, in the order in which they began; no waiting."""
     seconds: dict[str, float] = {}
     for record in records:
         if record.name in STAGES:
-            seconds[record.name] = seconds.get(record.name, 0.0) + (record.end_ns - record.start_ns) / 1e9
+            waited_ns = sum(c.end_ns - c.start_ns for c in record.children if c.name == QUEUE)
+            worked_ns = record.end_ns - record.start_ns - waited_ns
+            seconds[record.name] = seconds.get(record.name, 0.0) + worked_ns / 1e9
     return seconds
 
 

@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from maskmesh import AsyncClient, telemetry
+from maskmesh.dtype import DTypeSetting
 from maskmesh.mesh import LocalMesh, MeshOptions
 from maskmesh.spans import KIND_CLIENT, KIND_SERVER, Trace, group_traces, read_spans
 from tools.make_sample import make_clip
@@ -90,9 +91,20 @@ def _is_complete(trace: Trace) -> bool:
 
 @asynccontextmanager
 async def running_mesh(traces: Path, options: MeshOptions, **environment: str) -> AsyncIterator[Mesh]:
-    """A mesh with single-threaded services whose traces go to files."""
+    """A mesh with single-threaded services whose traces go to files.
+
+    In float32 and one by one where a test does not ask for anything else, so that results are equal to the
+    bit, and on any machine.
+    """
     everywhere = {"MASKMESH_TRACE_DIR": str(traces), "OTEL_EXPORTER_OTLP_ENDPOINT": ""}
-    options = replace(options, threads=THREADS, environment=everywhere | environment)
+    dtype: DTypeSetting = "float32" if options.dtype == "auto" else options.dtype
+    options = replace(
+        options,
+        threads=THREADS,
+        dtype=dtype,
+        max_batch=options.max_batch or 1,
+        environment=everywhere | environment,
+    )
     async with LocalMesh(options, log=lambda name, line: log.info("%s: %s", name, line)) as local:
         yield Mesh(local, traces)
 

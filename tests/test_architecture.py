@@ -44,7 +44,7 @@ def test_messages_stay_at_the_edges() -> None:
         *(f"gateway/{m}.py" for m in ("track_call", "frame_trace")),
         # The tracker's end of a propagation, and the fetching of embeddings, speak in streams.
         "tracker_svc/propagation.py",
-        "tracker_svc/embeddings.py",
+        "tracker_svc/fetching.py",
     }
     assert importers_of("_pb2") <= allowed
 

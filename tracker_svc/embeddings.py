@@ -2,30 +2,16 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
 
 import grpc
-import numpy as np
-import torch
 from cachetools import LRUCache
 from opentelemetry.trace import SpanKind
 
-from maskmesh import telemetry, wire
-from maskmesh.channels import open_channel
+from maskmesh import telemetry
 from maskmesh.errors import EmbeddingNotFound, ModelMismatch, from_rpc_error
-from maskmesh.internal.v1 import encoder_pb2, encoder_pb2_grpc
-from maskmesh.types import EmbeddingRef, TensorSpec
-from tracker_svc.model.tracking_model import ImageFeatures
+from maskmesh.types import EmbeddingRef
+from tracker_svc.fetching import EmbeddingFetcher
 from tracker_svc.tracker import Frame
-
-# A replica that says nothing for so long has gone.
-FETCH_SECONDS = 60.0
-
-_DTYPES = {
-    "float32": torch.float32,
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-}
 
 
 class EmbeddingStore:
@@ -35,15 +21,11 @@ class EmbeddingStore:
     fetch it once.  Used on one event loop only.
     """
 
-    def __init__(
-        self, *, model_id: str, device: torch.device, budget_bytes: int, max_message_bytes: int
-    ) -> None:
+    def __init__(self, fetcher: EmbeddingFetcher, *, model_id: str, budget_bytes: int) -> None:
+        self._fetcher = fetcher
         self._model_id = model_id
-        self._device = device
-        self._max_message_bytes = max_message_bytes
         self._kept: LRUCache[tuple[str, str], Frame] = LRUCache(budget_bytes, getsizeof=_num_bytes)
         self._fetching: dict[tuple[str, str], asyncio.Task[Frame]] = {}
-        self._channels: dict[str, grpc.aio.Channel] = {}
 
     def check(self, ref: EmbeddingRef) -> None:
         """Raises ModelMismatch for an embedding of another model."""
@@ -88,59 +70,20 @@ class EmbeddingStore:
         """Close the connections."""
         for task in self._fetching.values():
             task.cancel()
-        for channel in self._channels.values():
-            await channel.close()
+        await self._fetcher.close()
 
     async def _fetch(self, ref: EmbeddingRef, since_ns: int | None) -> Frame:
         with telemetry.tracer().start_as_current_span(
             telemetry.FETCH_EMBEDDING, kind=SpanKind.CLIENT, start_time=since_ns, record_exception=False
-        ) as span:
+        ):
             try:
-                specs, data = await self._download(ref)
+                features = await self._fetcher.fetch(ref)
             except grpc.RpcError as error:
                 raised = from_rpc_error(error)
                 if isinstance(raised, ModelMismatch):
                     raise raised from error
                 raise EmbeddingNotFound("the embedding cannot be fetched", key=ref.key) from error
-            span.set_attribute(telemetry.BYTES, len(data))
-            # To an accelerator it is a copy, which the event loop must not wait for.
-            features = await asyncio.to_thread(_to_features, specs, data, self._device)
         return Frame(features, ref.image_width, ref.image_height)
-
-    async def _download(self, ref: EmbeddingRef) -> tuple[list[TensorSpec], bytearray]:
-        stub = encoder_pb2_grpc.EncoderServiceStub(self._channel(ref.address))
-        call = stub.Fetch(
-            encoder_pb2.FetchRequest(key=ref.key, model_id=ref.model_id, tenant=ref.tenant),
-            timeout=FETCH_SECONDS,
-        )
-        specs: list[TensorSpec] = []
-        data, filled = bytearray(), 0
-        async for message in call:
-            if message.WhichOneof("content") == "header":
-                specs = wire.tensor_specs_from_proto(message.header.tensors)
-                data = bytearray(sum(spec.num_bytes for spec in specs))
-            else:
-                data[filled : filled + len(message.chunk)] = message.chunk
-                filled += len(message.chunk)
-        if not specs or filled != len(data):
-            raise EmbeddingNotFound("the embedding came incomplete", key=ref.key)
-        return specs, data
-
-    def _channel(self, address: str) -> grpc.aio.Channel:
-        if address not in self._channels:
-            self._channels[address] = open_channel(address, max_message_bytes=self._max_message_bytes)
-        return self._channels[address]
-
-
-def _to_features(specs: Sequence[TensorSpec], data: bytearray, device: torch.device) -> ImageFeatures:
-    """Tensors over the bytes that were fetched, without a copy on the host."""
-    tensors, start = {}, 0
-    for spec in specs:
-        count = int(np.prod(spec.shape))
-        flat = torch.frombuffer(data, dtype=_DTYPES[spec.dtype], count=count, offset=start)
-        tensors[spec.name] = flat.view(1, *spec.shape).to(device)
-        start += spec.num_bytes
-    return ImageFeatures(**tensors)
 
 
 def _num_bytes(frame: Frame) -> int:

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextvars import copy_context
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from opentelemetry import context as otel_context
 from opentelemetry import trace
@@ -12,17 +12,16 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanKind
 
 from maskmesh import telemetry, wire
-from maskmesh.device_worker import DeviceWorker, Priority, Ticket
 from maskmesh.errors import EmbeddingNotFound, InvalidRequest
 from maskmesh.internal.v1 import embedding_pb2, tracker_pb2
 from maskmesh.masks import MaskOptions
 from maskmesh.types import EmbeddingRef
 from maskmesh.v1 import types_pb2
 from tracker_svc.embeddings import EmbeddingStore
-from tracker_svc.frame_state import FrameState
-from tracker_svc.output import object_masks
+from tracker_svc.reach import check_remembered
 from tracker_svc.session import Session, SessionStore
-from tracker_svc.tracker import Frame, Tracker, check_remembered
+from tracker_svc.stepping import Stepper, Tracked
+from tracker_svc.tracker import Frame, Step
 
 # How often an embedding is asked for again before the propagation gives up.
 MAX_ATTEMPTS = 3
@@ -40,14 +39,6 @@ class _Item:
     ready_ns: int = 0  # when its embedding was here
 
 
-@dataclass(frozen=True, slots=True)
-class _Tracked:
-    """What one step leaves for the result."""
-
-    states: dict[int, FrameState]
-    message: types_pb2.FrameMasks
-
-
 def _unanswered(frame_index: int) -> EmbeddingNotFound:
     return EmbeddingNotFound("the embedding that was asked for did not come", frame_index=frame_index)
 
@@ -63,8 +54,7 @@ class Propagation:
         self,
         session: Session,
         sessions: SessionStore,
-        tracker: Tracker,
-        worker: DeviceWorker,
+        stepper: Stepper,
         embeddings: EmbeddingStore,
         options: MaskOptions,
         *,
@@ -72,8 +62,7 @@ class Propagation:
     ) -> None:
         self._session = session
         self._sessions = sessions
-        self._tracker = tracker
-        self._worker = worker
+        self._stepper = stepper
         self._embeddings = embeddings
         self._options = options
         self._reverse = reverse
@@ -180,7 +169,7 @@ class Propagation:
         """Everything for one frame: late memories, tracking, the result, its own memory."""
         session, index = self._session, item.frame_index
         frame = await self._obtain(index, item, item.prefetch)
-        recorder = self._tracker.recorder(frame__index=index)
+        recorder = self._stepper.tracker.recorder(frame__index=index)
         # Who wants to change the session waits for its memory too: a prompt sees all of a frame or nothing.
         async with session.lock:
             self._sessions.get(session.session_id)
@@ -203,29 +192,30 @@ class Propagation:
     async def _commit(self, item: _Item, frame: Frame, recorder: telemetry.StageRecorder) -> None:
         """Track a frame, send the result on its way, and make its memory."""
         index = item.frame_index
-        tracked = await self._worker.run(
-            lambda: self._track(index, frame, recorder),
-            recorder=recorder,
-            ticket=Ticket(Priority.AHEAD),
-            since_ns=None if recorder.records else item.ready_ns,
-        )
+        objects = list(self._session.objects.values())
+        step = Step(objects, index, frame, recorder, reverse=self._reverse)
+        since_ns = None if recorder.records else item.ready_ns
+        tracked = await self._stepper.track(step, self._options, since_ns=since_ns)
         self._session.history.add_tracked(index, reverse=self._reverse)
         seconds = telemetry.stage_seconds(recorder.records)
-        tracked.message.stage_times.extend(wire.stage_times_to_proto(seconds))
+        masks = types_pb2.FrameMasks(
+            frame_index=index,
+            objects=[wire.object_mask_to_proto(mask) for mask in tracked.masks],
+            conditioning=tracked.conditioning,
+            width=frame.width,
+            height=frame.height,
+            stage_times=wire.stage_times_to_proto(seconds),
+        )
         sent_ns = recorder.records[-1].end_ns
         self._finish(item, recorder, tracked, sent_ns)
         handling = embedding_pb2.Handling(received_unix_nanos=item.received_ns, sent_unix_nanos=sent_ns)
-        result = tracker_pb2.TrackResult(frame=tracked.message, handling=handling)
+        result = tracker_pb2.TrackResult(frame=masks, handling=handling)
         self._outgoing.put_nowait(tracker_pb2.TrackResponse(result=result))
         # The result leaves before the device is busy again.
         await asyncio.sleep(0)
-        memorizing = self._tracker.recorder(frame__index=index, frame__kind=telemetry.TRACKED)
-        objects = list(self._session.objects.values())
-        await self._worker.run(
-            lambda: self._tracker.memorize_tracked(objects, index, frame, memorizing),
-            ticket=Ticket(Priority.AHEAD),
-            continues=True,
-        )
+        kind = telemetry.TRACKED
+        memorizing = self._stepper.tracker.recorder(frame__index=index, frame__kind=kind)
+        await self._stepper.memorize_tracked(replace(step, recorder=memorizing))
         self._carried = memorizing.records
 
     async def _obtain(self, frame_index: int, item: _Item, task: "asyncio.Task[Frame]") -> Frame:
@@ -251,43 +241,19 @@ class Propagation:
         self, frame_index: int, frame: Frame, recorder: telemetry.StageRecorder, ready_ns: int
     ) -> None:
         objects = list(self._session.objects.values())
-        made = self._tracker.recorder(frame__index=frame_index, frame__kind=telemetry.CONDITIONING)
-        await self._worker.run(
-            lambda: self._tracker.memorize_prompted(objects, frame_index, frame, made),
-            recorder=recorder,
-            ticket=Ticket(Priority.AHEAD),
+        kind = telemetry.CONDITIONING
+        made = self._stepper.tracker.recorder(frame__index=frame_index, frame__kind=kind)
+        await self._stepper.memorize_prompted(
+            Step(objects, frame_index, frame, made),
+            waits=recorder,
             since_ns=None if recorder.records else ready_ns,
         )
         recorder.records += made.records
         self._session.prompted_refs.pop(frame_index, None)
 
-    def _track(self, index: int, frame: Frame, recorder: telemetry.StageRecorder) -> _Tracked:
-        """Runs on the device's thread."""
-        objects = list(self._session.objects.values())
-        states = self._tracker.track(objects, index, frame, reverse=self._reverse, recorder=recorder)
-        conditioning = any(index in o.bank.conditioning for o in objects)
-        with recorder.stage(telemetry.POSTPROCESS, object__count=len(objects)):
-            masks = object_masks(
-                list(states),
-                list(states.values()),
-                self._options,
-                width=frame.width,
-                height=frame.height,
-            )
-            message = types_pb2.FrameMasks(
-                frame_index=index,
-                objects=[wire.object_mask_to_proto(mask) for mask in masks],
-                conditioning=conditioning,
-                width=frame.width,
-                height=frame.height,
-            )
-        return _Tracked(states, message)
-
-    def _finish(
-        self, item: _Item, recorder: telemetry.StageRecorder, tracked: _Tracked, sent_ns: int
-    ) -> None:
+    def _finish(self, item: _Item, recorder: telemetry.StageRecorder, tracked: Tracked, sent_ns: int) -> None:
         """Close the frame's span over everything that was recorded for it."""
-        kind = telemetry.CONDITIONING if tracked.message.conditioning else telemetry.TRACKED
+        kind = telemetry.CONDITIONING if tracked.conditioning else telemetry.TRACKED
         for record in recorder.records:
             record.attributes.setdefault(telemetry.FRAME_KIND, kind)
         # What the frame waited for in the queue was, first of all, the memory of the one before it.  What
@@ -299,7 +265,7 @@ class Propagation:
         telemetry.emit_soon([r for r in self._carried if r not in queue.children], self._last_context)
         self._carried = []
         item.span.set_attribute(telemetry.FRAME_KIND, kind)
-        item.span.set_attribute(telemetry.OBJECT_COUNT, len(tracked.states))
+        item.span.set_attribute(telemetry.OBJECT_COUNT, len(tracked.masks))
         self._last_context = trace.set_span_in_context(item.span)
         telemetry.emit_soon(recorder.records, self._last_context)
         item.span.end(sent_ns)

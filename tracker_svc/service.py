@@ -12,23 +12,28 @@ import torch
 from opentelemetry import trace
 
 from maskmesh import session_wire, telemetry, wire
+from maskmesh.batching import choose_batch
+from maskmesh.cores import open_turns
 from maskmesh.device_worker import DeviceWorker
 from maskmesh.errors import InvalidRequest
 from maskmesh.history import PromptRecord, SessionObject
 from maskmesh.internal.v1 import tracker_pb2, tracker_pb2_grpc
-from maskmesh.memory import give_back
+from maskmesh.memory import give_back, keep_memory
 from maskmesh.scratch import ScratchFolder
 from maskmesh.serving import Service
 from maskmesh.types import ModelInfo, ObjectMask
 from tracker_svc.config import TrackerSettings
 from tracker_svc.embeddings import EmbeddingStore
+from tracker_svc.fetching import EmbeddingFetcher
 from tracker_svc.frame_state import FrameState
 from tracker_svc.loading import load_model
 from tracker_svc.objects import check_logits_size, check_mask_size, combine
 from tracker_svc.output import object_masks
 from tracker_svc.propagation import Propagation
+from tracker_svc.reach import check_promptable
 from tracker_svc.session import Session, SessionLimits, SessionStore
-from tracker_svc.tracker import Tracker, check_promptable
+from tracker_svc.stepping import Stepper
+from tracker_svc.tracker import Tracker
 from tracker_svc.warm_up import warm_up
 
 logger = logging.getLogger(__name__)
@@ -43,6 +48,7 @@ class TrackerServicer(tracker_pb2_grpc.TrackerServiceServicer):
 
     info: ModelInfo
     tracker: Tracker
+    stepper: Stepper
     worker: DeviceWorker
     embeddings: EmbeddingStore
     sessions: SessionStore
@@ -55,13 +61,23 @@ class TrackerServicer(tracker_pb2_grpc.TrackerServiceServicer):
         """Load the model and warm it up."""
         settings = self._settings
         loaded = await asyncio.to_thread(load_model, settings)
-        self.tracker = Tracker(loaded.model)
-        self.worker = DeviceWorker("tracker-device", max_queue=settings.max_queue)
-        self.embeddings = EmbeddingStore(
-            model_id=loaded.info.model_id,
+        torch.set_num_threads(loaded.layout.threads)
+        turns = open_turns(settings.shared_cores, loaded.layout)
+        self.worker = DeviceWorker(
+            "tracker-device", max_queue=settings.max_queue, turns=turns, when_idle=give_back
+        )
+        self.tracker = Tracker(loaded.model, self.worker.give_way)
+        max_batch = choose_batch(
+            settings.max_batch, device=loaded.info.device, image_size=loaded.info.image_size
+        )
+        self.stepper = Stepper(self.tracker, self.worker, max_batch=max_batch)
+        fetcher = EmbeddingFetcher(
             device=loaded.model.device,
-            budget_bytes=settings.embedding_bytes,
             max_message_bytes=settings.max_message_bytes,
+            shared_memory_dir=settings.shared_memory_dir,
+        )
+        self.embeddings = EmbeddingStore(
+            fetcher, model_id=loaded.info.model_id, budget_bytes=settings.embedding_bytes
         )
         self._scratch = ScratchFolder("maskmesh-tracker-", settings.data_dir)
         self.sessions = SessionStore(
@@ -77,7 +93,7 @@ class TrackerServicer(tracker_pb2_grpc.TrackerServiceServicer):
             folder=self._scratch.path,
             device=loaded.model.device,
         )
-        seconds = await warm_up(self.tracker, self.worker)
+        seconds = await warm_up(self.tracker, self.worker, max_batch=max_batch)
         self.info = replace(loaded.info, warm_up_seconds=seconds)
         logger.info(
             "%s on %s in %s with %d threads, warm after %.2f s",
@@ -244,8 +260,7 @@ class TrackerServicer(tracker_pb2_grpc.TrackerServiceServicer):
             propagation = Propagation(
                 session,
                 self.sessions,
-                self.tracker,
-                self.worker,
+                self.stepper,
                 self.embeddings,
                 options,
                 reverse=reverse,
@@ -309,8 +324,6 @@ class TrackerServicer(tracker_pb2_grpc.TrackerServiceServicer):
             await asyncio.sleep(SWEEP_SECONDS)
             if expired := self.sessions.sweep():
                 logger.info("%d sessions expired", expired)
-            if self.sessions.take_ended():
-                await asyncio.to_thread(give_back)
 
 
 def _expected(request: Any) -> int | None:
@@ -325,8 +338,7 @@ def _others(session: Session, obj_id: int, frame_index: int) -> dict[int, FrameS
 
 def make_service(settings: TrackerSettings) -> Service:
     """The tracker as a service to run."""
-    if settings.threads:
-        torch.set_num_threads(settings.threads)
+    keep_memory()
     servicer = TrackerServicer(settings)
 
     def register(server: grpc.aio.Server) -> None:

@@ -228,7 +228,6 @@ class SessionStore:
         self._device = device
         self._sessions: dict[str, Session] = {}
         self._closer = ThreadPoolExecutor(1, thread_name_prefix="after-sessions")
-        self._has_ended = False
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -278,11 +277,6 @@ class SessionStore:
             self._end(session_id)
         return len(expired)
 
-    def take_ended(self) -> bool:
-        """Whether a session has ended since this was asked last."""
-        has_ended, self._has_ended = self._has_ended, False
-        return has_ended
-
     def close(self) -> None:
         """Wait until everything of the sessions that ended is deleted."""
         self._closer.shutdown()
@@ -291,7 +285,6 @@ class SessionStore:
         session = self._sessions.pop(session_id, None)
         if session is None:
             return
-        self._has_ended = True
         if session.archive is not None:
             # Not on the event loop: a large file takes its time.
             self._closer.submit(_close, session.archive)

@@ -4,21 +4,23 @@ Every method runs on the device's thread and changes nothing but what it returns
 the two that memorize, which commit to the memory banks as their last act.
 """
 
+import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from maskmesh import telemetry
-from maskmesh.errors import FrameOutOfMemory
 from maskmesh.masks import BinaryMask, LowResLogits
 from maskmesh.telemetry import StageRecorder
 from maskmesh.types import Prompt
 from tracker_svc.frame_state import FrameState
-from tracker_svc.memory_bank import RECENT_POINTERS, Selection
+from tracker_svc.memory_bank import Selection
 from tracker_svc.model.memory_attention import FrameQueries
 from tracker_svc.model.tracking_model import (
     ImageFeatures,
@@ -43,11 +45,62 @@ class Frame:
     height: int
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Step:
+    """Objects of one session, to be tracked on one frame."""
+
+    objects: Sequence[TrackedObject]
+    frame_index: int
+    frame: Frame
+    recorder: StageRecorder
+    reverse: bool = False
+
+    @property
+    def signatures(self) -> frozenset[tuple[int, int]]:
+        """Which batches its objects need."""
+        return frozenset(
+            obj.bank.select(self.frame_index, reverse=self.reverse).signature
+            for obj in self.objects
+            if self.frame_index not in obj.bank.conditioning
+        )
+
+
+class _Row(NamedTuple):
+    """One object in a batch: the place of its step, and what it remembers there."""
+
+    place: int
+    obj: TrackedObject
+    selection: Selection
+
+
+class _Stacked:
+    """The frames of those steps that have rows in some batch, stacked; rows go by the places of steps."""
+
+    def __init__(self, steps: Sequence[Step], places: Sequence[int]) -> None:
+        self._steps = steps
+        self._order = {place: at for at, place in enumerate(sorted(set(places)))}
+        self.features = ImageFeatures.stack([steps[place].frame.features for place in self._order])
+
+    def at(self, places: Sequence[int]) -> list[int]:
+        """Where the frames of rows are among those that are stacked."""
+        return [self._order[place] for place in places]
+
+    def rows(self, places: Sequence[int]) -> ImageFeatures:
+        """The features of each row, or of the one frame that all have."""
+        return self.features.rows(self.at(places))
+
+    def recorders(self, places: Sequence[int]) -> list[StageRecorder]:
+        """The recorder of each step that has rows."""
+        return [self._steps[place].recorder for place in sorted(set(places))]
+
+
 class Tracker:
     """The stages of the tracking model, composed."""
 
-    def __init__(self, model: TrackingModel) -> None:
+    def __init__(self, model: TrackingModel, give_way: Callable[[], bool] = lambda: False) -> None:
+        """``give_way`` is called in the middle of long work; it says whether other work was done."""
         self.model = model
+        self._give_way = give_way
         self._seen: set[str] = set()
         self._synchronize: Callable[[], None] | None = None
         if model.device.type == "cuda":
@@ -149,63 +202,79 @@ class Tracker:
             return _states(self.model.select(decoded))[0]
 
     @torch.inference_mode()
-    def track(
-        self,
-        objects: Sequence[TrackedObject],
-        frame_index: int,
-        frame: Frame,
-        *,
-        reverse: bool = False,
-        recorder: StageRecorder,
-    ) -> dict[int, FrameState]:
-        """All objects on the next frame; those prompted on it are as the prompt left them.
+    def track(self, steps: Sequence[Step]) -> list[dict[int, FrameState]]:
+        """All objects of each step on its frame; those prompted on it are as the prompt left them.
 
-        Objects whose selections have equal sizes are computed as one batch.
+        Objects whose selections have equal sizes are computed as one batch, of whichever steps they are.
+        Returns the states of each step's objects by ``obj_id``, in their order.
         """
-        states: dict[int, FrameState] = {}
-        batches: dict[tuple[int, int], list[tuple[TrackedObject, Selection]]] = defaultdict(list)
-        for obj in objects:
-            if frame_index in obj.bank.conditioning:
-                states[obj.obj_id] = obj.bank.conditioning[frame_index]
-            else:
-                selection = obj.bank.select(frame_index, reverse=reverse)
-                batches[selection.signature].append((obj, selection))
+        states: list[dict[int, FrameState]] = [{} for _ in steps]
+        rows: list[_Row] = []
+        for place, step in enumerate(steps):
+            for obj in step.objects:
+                if step.frame_index in obj.bank.conditioning:
+                    states[place][obj.obj_id] = obj.bank.conditioning[step.frame_index]
+                else:
+                    rows.append(_Row(place, obj, obj.bank.select(step.frame_index, reverse=step.reverse)))
+        if rows:
+            for row, state in self._track_rows(steps, rows):
+                states[row.place][row.obj.obj_id] = state
+        for step, found in zip(steps, states, strict=True):
+            for obj in step.objects:
+                obj.bank.visited.add(step.frame_index, reverse=step.reverse)
+                if step.frame_index not in obj.bank.conditioning:
+                    obj.bank.track(step.frame_index, found[obj.obj_id])
+        return [
+            {obj.obj_id: found[obj.obj_id] for obj in step.objects}
+            for step, found in zip(steps, states, strict=True)
+        ]
+
+    def _track_rows(self, steps: Sequence[Step], rows: Sequence[_Row]) -> Iterator[tuple[_Row, FrameState]]:
+        batches: dict[tuple[int, int], list[_Row]] = defaultdict(list)
+        for row in rows:
+            batches[row.selection.signature].append(row)
+        stacked = _Stacked(steps, [row.place for row in rows])
         queries: FrameQueries | None = None
         for batch in batches.values():
-            with recorder.stage(telemetry.MEMORY_ATTENTION, batch__size=len(batch)):
-                queries = queries or self.model.query_memories(frame.features)
+            places = [row.place for row in batch]
+            recorders = stacked.recorders(places)
+            with telemetry.stages(recorders, telemetry.MEMORY_ATTENTION, batch__size=len(batch)):
+                queries = queries or self.model.query_memories(stacked.features)
                 conditioned = self.model.attend_to_memories(
-                    queries, [_memories(obj, selection) for obj, selection in batch]
+                    queries.rows(stacked.at(places)),
+                    [_memories(row.obj, row.selection) for row in batch],
+                    pause=partial(self._pause, recorders),
                 )
-            predicted = self._decode_batch(conditioned, frame, recorder)
-            states |= {obj.obj_id: s for (obj, _), s in zip(batch, predicted, strict=True)}
-        for obj in objects:
-            obj.bank.visited.add(frame_index, reverse=reverse)
-            if frame_index not in obj.bank.conditioning:
-                obj.bank.track(frame_index, states[obj.obj_id])
-        return {obj.obj_id: states[obj.obj_id] for obj in objects}
+            yield from zip(
+                batch, self._decode_rows(conditioned, stacked.rows(places), recorders), strict=True
+            )
 
     @torch.inference_mode()
-    def memorize_tracked(
-        self,
-        objects: Sequence[TrackedObject],
-        frame_index: int,
-        frame: Frame,
-        recorder: StageRecorder,
-    ) -> None:
-        """Make the memories of a frame that was tracked just now."""
+    def memorize_tracked(self, steps: Sequence[Step]) -> None:
+        """Make the memories of frames that were tracked just now."""
         fresh = [
-            (obj, state)
-            for obj in objects
-            if (state := obj.bank.tracked.recent(frame_index)) is not None and state.memory_features is None
+            (place, obj, state)
+            for place, step in enumerate(steps)
+            for obj in step.objects
+            if (state := obj.bank.tracked.recent(step.frame_index)) is not None
+            and state.memory_features is None
         ]
-        features = self._encode_memory([s for _, s in fresh], frame, recorder, prompted=False)
-        for (obj, _), memory in zip(fresh, features, strict=True):
-            obj.bank.remember(frame_index, memory)
-        if any(obj.bank.tracked.overflows for obj in objects):
-            with recorder.stage(telemetry.ARCHIVE, object__count=len(objects)):
-                for obj in objects:
-                    obj.bank.tracked.spill()
+        if fresh:
+            places = [place for place, _, _ in fresh]
+            stacked = _Stacked(steps, places)
+            memories = self._encode_memory(
+                [state for _, _, state in fresh],
+                stacked.rows(places),
+                stacked.recorders(places),
+                prompted=False,
+            )
+            for (place, obj, _), memory in zip(fresh, memories, strict=True):
+                obj.bank.remember(steps[place].frame_index, memory)
+        for step in steps:
+            if any(obj.bank.tracked.overflows for obj in step.objects):
+                with step.recorder.stage(telemetry.ARCHIVE, object__count=len(step.objects)):
+                    for obj in step.objects:
+                        obj.bank.tracked.spill()
 
     @torch.inference_mode()
     def memorize_prompted(
@@ -219,34 +288,51 @@ class Tracker:
         prompted = [
             (obj, obj.bank.prompted[frame_index]) for obj in objects if frame_index in obj.bank.prompted
         ]
-        features = self._encode_memory([s for _, s in prompted], frame, recorder, prompted=True)
-        for (obj, _), memory in zip(prompted, features, strict=True):
+        if not prompted:
+            return
+        memories = self._encode_memory([s for _, s in prompted], frame.features, [recorder], prompted=True)
+        for (obj, _), memory in zip(prompted, memories, strict=True):
             obj.bank.memorize(frame_index, memory)
 
-    def _decode_batch(self, conditioned: Tensor, frame: Frame, recorder: StageRecorder) -> list[FrameState]:
-        """conditioned: [B, C, E, E]."""
+    def _pause(self, recorders: Sequence[StageRecorder]) -> None:
+        """Let a click go first that came meanwhile; the wait is recorded."""
+        start = time.time_ns()
+        if self._give_way():
+            end = time.time_ns()
+            for recorder in recorders:
+                recorder.wait(start, end, "click")
+
+    def _decode_rows(
+        self, conditioned: Tensor, features: ImageFeatures, recorders: Sequence[StageRecorder]
+    ) -> list[FrameState]:
+        """conditioned: [B, C, E, E]; features of one frame, or of B."""
         batch = conditioned.shape[0]
-        with recorder.stage(telemetry.PROMPT_ENCODER, batch__size=batch):
+        with telemetry.stages(recorders, telemetry.PROMPT_ENCODER, batch__size=batch):
             encoded = self.model.encode_no_prompt(batch)
-        with recorder.stage(telemetry.MASK_DECODER, batch__size=batch):
-            decoded = self.model.decode(conditioned, frame.features, encoded, multimask_output=True)
+        with telemetry.stages(recorders, telemetry.MASK_DECODER, batch__size=batch):
+            decoded = self.model.decode(conditioned, features, encoded, multimask_output=True)
             return _states(self.model.select(decoded))
 
     def _encode_memory(
-        self, states: Sequence[FrameState], frame: Frame, recorder: StageRecorder, *, prompted: bool
-    ) -> Sequence[Tensor]:
-        if not states:
-            return []
+        self,
+        states: Sequence[FrameState],
+        features: ImageFeatures,
+        recorders: Sequence[StageRecorder],
+        *,
+        prompted: bool,
+    ) -> list[Tensor]:
+        """features of one frame, or of one for each state."""
         device = self.model.device
-        with recorder.stage(telemetry.MEMORY_ENCODER, batch__size=len(states)):
-            features = self.model.encode_memory(
-                frame.features,
+        self._pause(recorders)
+        with telemetry.stages(recorders, telemetry.MEMORY_ENCODER, batch__size=len(states)):
+            memories = self.model.encode_memory(
+                features,
                 torch.stack([s.low_res_masks for s in states]),
                 torch.tensor([s.object_score_logit for s in states], device=device),
                 torch.full((len(states),), prompted, device=device),
             )
         # A copy each, so that a memory that is kept does not keep those of other objects.
-        return [memory.clone() for memory in features]
+        return [memory.clone() for memory in memories]
 
     def _points(self, prompt: Prompt, frame: Frame) -> tuple[Tensor, Tensor]:
         """Points and box in pixels of the model's input: [1, N, 2] and [1, N]."""
@@ -269,43 +355,6 @@ class Tracker:
         if mask.shape[-2:] != size:
             mask = F.interpolate(mask, size=size, mode="bilinear", antialias=True)
         return (mask >= 0.5).float()
-
-
-def check_remembered(objects: Sequence[TrackedObject], frame_index: int, *, reverse: bool = False) -> None:
-    """Whether tracking can start at a frame as if nothing had been dropped.
-
-    Raises FrameOutOfMemory where frames just before it were tracked and are no longer held.
-    """
-    for obj in objects:
-        _check_held(obj, frame_index, step=-1 if reverse else 1)
-
-
-def check_promptable(obj: TrackedObject, frame_index: int) -> None:
-    """Whether a prompt on a frame sees all that it would see if nothing had been dropped.
-
-    Raises FrameOutOfMemory where the frame was tracked and it, or what counts on it, is no longer held.
-    """
-    if (reverse := obj.bank.visited.direction(frame_index)) is None:
-        return
-    if obj.bank.is_forgotten(frame_index):
-        raise _out_of_memory(obj, frame_index)
-    _check_held(obj, frame_index, step=-1 if reverse else 1)
-
-
-def _check_held(obj: TrackedObject, frame_index: int, *, step: int) -> None:
-    before = (frame_index - step * distance for distance in range(1, RECENT_POINTERS + 1))
-    if any(obj.bank.is_forgotten(index) for index in before):
-        raise _out_of_memory(obj, frame_index)
-
-
-def _out_of_memory(obj: TrackedObject, frame_index: int) -> FrameOutOfMemory:
-    oldest = obj.bank.tracked.oldest()
-    return FrameOutOfMemory(
-        f"what was known of object {obj.obj_id} around frame {frame_index} is no longer held",
-        frame_index=frame_index,
-        obj_id=obj.obj_id,
-        oldest_frame_index=oldest if oldest is not None else "",
-    )
 
 
 def _memories(obj: TrackedObject, selection: Selection) -> Memories:

@@ -1,6 +1,7 @@
 """Pay for what first runs cost before anybody waits."""
 
 import time
+from functools import partial
 
 import torch
 
@@ -11,33 +12,41 @@ from maskmesh.types import Point, Prompt
 from tracker_svc.model.tracking_model import ImageFeatures, TrackingModel
 from tracker_svc.objects import TrackedObject
 from tracker_svc.output import object_masks
-from tracker_svc.tracker import Frame, Tracker
+from tracker_svc.tracker import Frame, Step, Tracker
 
 TRACKED_FRAMES = 2
 
 
-async def warm_up(tracker: Tracker, worker: DeviceWorker) -> float:
-    """Click on an empty frame and track it through two more; returns the seconds it took."""
+async def warm_up(tracker: Tracker, worker: DeviceWorker, *, max_batch: int) -> float:
+    """Click on an empty frame and track it through two more, alone and in a batch of sessions.
+
+    Returns the seconds it took.
+    """
     start = time.perf_counter()
     recorder = tracker.recorder()
     with telemetry.tracer().start_as_current_span(telemetry.WARM_UP):
-        await worker.run(lambda: _run(tracker, recorder))
+        # The usual case once more at the end: what is measured there is warm.
+        for count in (1, max_batch, 1) if max_batch > 1 else (1,):
+            await worker.run(partial(_run, tracker, recorder, count))
         telemetry.emit(recorder.records, None)
     return time.perf_counter() - start
 
 
-def _run(tracker: Tracker, recorder: telemetry.StageRecorder) -> None:
+def _run(tracker: Tracker, recorder: telemetry.StageRecorder, count: int) -> None:
+    """As many sessions as ``count``, with an object each."""
     frame = empty_frame(tracker.model)
-    obj = TrackedObject(0)
-    prompt = Prompt([Point(1, 1)])
-    state = tracker.prompt(obj, 0, prompt, frame, clear_previous=False, recorder=recorder)
-    obj.bank.prompt(0, state)
-    tracker.memorize_prompted([obj], 0, frame, recorder)
+    objects = [TrackedObject(0) for _ in range(count)]
+    for obj in objects:
+        state = tracker.prompt(obj, 0, Prompt([Point(1, 1)]), frame, clear_previous=False, recorder=recorder)
+        obj.bank.prompt(0, state)
+        tracker.memorize_prompted([obj], 0, frame, recorder)
     for index in range(TRACKED_FRAMES + 1):
-        states = tracker.track([obj], index, frame, recorder=recorder)
-        tracker.memorize_tracked([obj], index, frame, recorder)
+        steps = [Step([obj], index, frame, recorder) for obj in objects[:1]]
+        steps += [Step([obj], index, frame, tracker.recorder()) for obj in objects[1:]]
+        states = tracker.track(steps)
+        tracker.memorize_tracked(steps)
         with recorder.stage(telemetry.POSTPROCESS):
-            object_masks([0], [states[0]], MaskOptions(), width=frame.width, height=frame.height)
+            object_masks([0], [states[0][0]], MaskOptions(), width=frame.width, height=frame.height)
 
 
 def empty_frame(model: TrackingModel) -> Frame:

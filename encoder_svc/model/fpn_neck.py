@@ -15,24 +15,23 @@ class Lateral(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(in_dim, out_dim, kernel_size=1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """x: [B, in_dim, H, W]; returns [B, out_dim, H, W]."""
-        y: Tensor = self.conv(x)
-        return y
-
 
 class FpnNeck(nn.Module):
-    """Lateral convolutions, and one top-down addition from stride 32 to stride 16."""
+    """Lateral convolutions of four maps, and one top-down addition from stride 32 to stride 16."""
 
     def __init__(self, dims: tuple[int, int, int, int], embed_dim: int) -> None:
         super().__init__()
         # The checkpoints count from the coarsest map to the finest.
         self.convs = nn.ModuleList(Lateral(dim, embed_dim) for dim in reversed(dims))
 
-    def forward(self, maps: list[Tensor]) -> list[Tensor]:
-        """maps: four [B, C, H, W], the finest first; returns strides 4, 8, 16: [B, embed_dim, H, W]."""
-        stride4, stride8, stride16, stride32 = (
-            conv(x) for conv, x in zip(reversed(self.convs), maps, strict=True)
-        )
-        top_down = F.interpolate(stride32.float(), scale_factor=2.0, mode="nearest")
-        return [stride4, stride8, stride16 + top_down.to(stride16.dtype)]
+    def lateral(self, level: int) -> nn.Conv2d:
+        """The convolution of one map, 0 for the finest; what follows it there is not the neck's."""
+        conv = self.convs[-1 - level]
+        assert isinstance(conv, Lateral)
+        return conv.conv
+
+    def forward(self, stride16: Tensor, stride32: Tensor) -> Tensor:
+        """stride16, stride32: [B, C, H, W] each; returns stride 16: [B, embed_dim, H, W]."""
+        top_down = F.interpolate(self.lateral(3)(stride32).float(), scale_factor=2.0, mode="nearest")
+        finer: Tensor = self.lateral(2)(stride16)
+        return finer + top_down.to(finer.dtype)

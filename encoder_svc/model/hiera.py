@@ -6,46 +6,25 @@ global blocks, and queries pooled by two where a stage begins.  Attributes carry
 checkpoints.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from encoder_svc.model.token_map import TokenMap, merge_windows, partition_windows
+
 POOL = 2  # both the query stride and the window shrinkage where a stage begins
 
 
-class Windows(NamedTuple):
-    """Windows cut from a map, and what it takes to put them back."""
-
-    tokens: Tensor  # [B * windows, size, size, C]
-    padded_height: int
-    padded_width: int
-
-
-def partition_windows(x: Tensor, size: int) -> Windows:
-    """Cut x: [B, H, W, C] into windows of ``size``, padding below and on the right with zeros."""
-    batch, height, width, channels = x.shape
-    pad_height, pad_width = -height % size, -width % size
-    if pad_height or pad_width:
-        x = F.pad(x, (0, 0, 0, pad_width, 0, pad_height))
-    padded_height, padded_width = height + pad_height, width + pad_width
-    x = x.view(batch, padded_height // size, size, padded_width // size, size, channels)
-    return Windows(x.transpose(2, 3).reshape(-1, size, size, channels), padded_height, padded_width)
-
-
-def merge_windows(windows: Windows, size: int, height: int, width: int) -> Tensor:
-    """Undo :func:`partition_windows`: returns [B, height, width, C] with the padding cut off."""
-    tokens, padded_height, padded_width = windows
-    rows, columns = padded_height // size, padded_width // size
-    x = tokens.view(-1, rows, columns, size, size, tokens.shape[-1])
-    x = x.transpose(2, 3).reshape(-1, padded_height, padded_width, tokens.shape[-1])
-    return x[:, :height, :width].contiguous()
-
-
 def max_pool(x: Tensor) -> Tensor:
-    """Halve x: [B, H, W, C] in height and width by taking maxima."""
-    return F.max_pool2d(x.permute(0, 3, 1, 2), POOL).permute(0, 2, 3, 1)
+    """Halve x: [B, H, W, C] in height and width by taking maxima.
+
+    Not torch's pooling, which keeps indices too, and lays maps out anew for it.
+    """
+    rows = x.unflatten(1, (-1, POOL))
+    halved = torch.maximum(rows[:, :, 0], rows[:, :, 1]).unflatten(2, (-1, POOL))
+    return torch.maximum(halved[:, :, :, 0], halved[:, :, :, 1])
 
 
 class MLP(nn.Module):
@@ -105,28 +84,41 @@ class MultiScaleBlock(nn.Module):
         self.mlp = MLP(out_dim, 4 * out_dim)
         self.proj = nn.Linear(dim, out_dim) if dim != out_dim else None
 
-    def forward(self, x: Tensor) -> Tensor:
-        """x: [B, H, W, dim]; returns [B, H, W, out_dim], or half the height and width if it pools."""
-        normed = self.norm1(x)
-        shortcut = x if self.proj is None else self.proj(normed)
+    def forward(self, x: TokenMap) -> TokenMap:
+        """x: tokens of ``dim``; returns tokens of ``out_dim``, half the height and width if it pools."""
+        fits = not self.window or x.fits(self.window)
+        if self.window and fits:
+            x = x.cut(self.window)
+        elif self.pool_queries or not fits:
+            x = x.cut(0)
+        normed = self.norm1(x.tokens)
+        shortcut = x.tokens if self.proj is None else self.proj(normed)
         if self.pool_queries:
             shortcut = max_pool(shortcut)
-        x = shortcut + self._attend(normed)
-        y: Tensor = x + self.mlp(self.norm2(x))
-        return y
-
-    def _attend(self, x: Tensor) -> Tensor:
         if not self.window:
-            attended: Tensor = self.attn(x)
-            return attended
-        windows = partition_windows(x, self.window)
+            attended = self._attend_to_all(x._replace(tokens=normed))
+        elif fits:
+            attended = self.attn(normed)
+        else:
+            attended = self._attend_with_padding(x._replace(tokens=normed))
+        tokens = shortcut + attended
+        tokens = tokens + self.mlp(self.norm2(tokens))
         shrink = POOL if self.pool_queries else 1
-        merged = Windows(
-            self.attn(windows.tokens),
-            windows.padded_height // shrink,
-            windows.padded_width // shrink,
-        )
-        return merge_windows(merged, self.window // shrink, x.shape[1] // shrink, x.shape[2] // shrink)
+        return TokenMap(tokens, x.height // shrink, x.width // shrink, x.window // shrink)
+
+    def _attend_to_all(self, x: TokenMap) -> Tensor:
+        """Attention does not ask for the order of tokens, but pooling does."""
+        if self.pool_queries:
+            pooled: Tensor = self.attn(x.tokens)
+            return pooled
+        attended: Tensor = self.attn(x.tokens.reshape(-1, 1, x.height * x.width, x.tokens.shape[-1]))
+        return attended.view(*x.tokens.shape[:-1], -1)
+
+    def _attend_with_padding(self, x: TokenMap) -> Tensor:
+        """Windows that do not fit are padded with zeros, which are attended to, as in training."""
+        shrink = POOL if self.pool_queries else 1
+        attended = self.attn(partition_windows(x.tokens, self.window))
+        return merge_windows(attended, x.height // shrink, x.width // shrink)
 
 
 class PatchEmbed(nn.Module):
@@ -138,7 +130,8 @@ class PatchEmbed(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """image: [B, 3, S, S]; returns [B, S / 4, S / 4, dim]."""
-        y: Tensor = self.proj(image).permute(0, 2, 3, 1)
+        # Channels last, so that tokens are a view of the map.
+        y: Tensor = self.proj(image.contiguous(memory_format=torch.channels_last)).permute(0, 2, 3, 1)
         return y
 
 
@@ -159,6 +152,8 @@ class Hiera(nn.Module):
         self.patch_embed = PatchEmbed(dim)
         self.pos_embed = nn.Parameter(torch.zeros(1, dim, *background_size))
         self.pos_embed_window = nn.Parameter(torch.zeros(1, dim, window_sizes[0], window_sizes[0]))
+        self.fixed_positions: Tensor | None
+        self.register_buffer("fixed_positions", None, persistent=False)
         self.blocks = nn.ModuleList()
         self.stage_ends: list[int] = []
         for stage, depth in enumerate(stages):
@@ -176,6 +171,10 @@ class Hiera(nn.Module):
                 dim = out_dim
             self.stage_ends.append(len(self.blocks) - 1)
 
+    def fix_positions(self, height: int, width: int) -> None:
+        """Compute the position embedding of a grid once; call it again when the weights have changed."""
+        self.fixed_positions = self.position_embedding(height, width).contiguous()
+
     def position_embedding(self, height: int, width: int) -> Tensor:
         """The embedding of a grid of height x width patches: [1, height, width, dim]."""
         background = F.interpolate(self.pos_embed, size=(height, width), mode="bicubic")
@@ -184,13 +183,21 @@ class Hiera(nn.Module):
         tiled = tile.tile(1, 1, *repeats)[:, :, :height, :width]
         return (background + tiled).permute(0, 2, 3, 1)
 
-    def forward(self, image: Tensor) -> list[Tensor]:
-        """image: [B, 3, S, S]; returns maps [B, C, H, W] at strides 4, 8, 16, 32, the finest first."""
-        x = self.patch_embed(image)
-        x = x + self.position_embedding(x.shape[1], x.shape[2])
+    def forward(self, image: Tensor, pause: Callable[[], object] = lambda: None) -> list[Tensor]:
+        """image: [B, 3, S, S]; returns maps [B, C, H, W] at strides 4, 8, 16, 32, the finest first.
+
+        ``pause`` is called between the blocks.
+        """
+        patches = self.patch_embed(image)
+        height, width = patches.shape[1:3]
+        positions = self.fixed_positions
+        if positions is None or positions.shape[1:3] != (height, width):
+            positions = self.position_embedding(height, width)
+        x = TokenMap(patches + positions, height, width)
         maps: list[Tensor] = []
         for index, block in enumerate(self.blocks):
             x = block(x)
+            pause()
             if index in self.stage_ends:
-                maps.append(x.permute(0, 3, 1, 2))
+                maps.append(x.cut(0).tokens.permute(0, 3, 1, 2))
         return maps

@@ -5,8 +5,10 @@ projections ``conv_s0`` and ``conv_s1`` are stored with the mask decoder in the 
 they see nothing but the image; with them on this side an embedding is a fifth of the size it would be.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from encoder_svc.model.config import HieraConfig, ImageEncoderConfig, ResidualTrunkConfig
@@ -45,11 +47,6 @@ class Backbone(nn.Module):
         self.trunk = build_trunk(config.trunk)
         self.neck = FpnNeck(config.trunk.dims, config.embed_dim)
 
-    def forward(self, image: Tensor) -> list[Tensor]:
-        """image: [B, 3, S, S]; returns maps [B, C, H, W] at strides 4, 8 and 16."""
-        maps: list[Tensor] = self.neck(self.trunk(image))
-        return maps
-
 
 class ImageEncoder(nn.Module):
     """Backbone and high-resolution projections: an image in, an embedding out."""
@@ -60,10 +57,31 @@ class ImageEncoder(nn.Module):
         self.conv_s0 = nn.Conv2d(config.embed_dim, config.embed_dim // 8, kernel_size=1)
         self.conv_s1 = nn.Conv2d(config.embed_dim, config.embed_dim // 4, kernel_size=1)
 
-    def forward(self, image: Tensor) -> ImageFeatures:
-        """image: [B, 3, S, S], normalised, S a multiple of 32."""
-        stride4, stride8, stride16 = self.image_encoder(image)
-        features = (stride16, self.conv_s0(stride4), self.conv_s1(stride8))
+    def forward(self, image: Tensor, pause: Callable[[], object] = lambda: None) -> ImageFeatures:
+        """image: [B, 3, S, S], normalised, S a multiple of 32.
+
+        ``pause`` is called wherever the work can be left for a while.
+        """
+        stride4, stride8, stride16, stride32 = self.image_encoder.trunk(image, pause)
+        neck = self.image_encoder.neck
+        features = (
+            neck(stride16, stride32),
+            project_through(neck.lateral(0), self.conv_s0, stride4),
+            project_through(neck.lateral(1), self.conv_s1, stride8),
+        )
         # One layout in memory, whether an embedding crosses the wire or not: kernels differ by layout,
         # and so do the last bits of what follows.
         return ImageFeatures(*(f.contiguous() for f in features))
+
+
+def project_through(first: nn.Conv2d, second: nn.Conv2d, x: Tensor) -> Tensor:
+    """Two 1 x 1 convolutions as one: the map between them is eight times as wide as what is needed of it.
+
+    x: [B, C, H, W]; returns [B, second.out_channels, H, W].
+    """
+    assert first.bias is not None
+    assert second.bias is not None
+    outer = second.weight.flatten(1).float()
+    weight = outer @ first.weight.flatten(1).float()
+    bias = outer @ first.bias.float() + second.bias.float()
+    return F.conv2d(x, weight[:, :, None, None].to(x.dtype), bias.to(x.dtype))

@@ -5,6 +5,8 @@ attention at the coarsest stride, their positions by a depth-wise convolution (C
 Positional Encodings for Vision Transformers", 2023); the way back up of Ronneberger et al., "U-Net" (2015).
 """
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -106,13 +108,17 @@ class ResidualTrunk(nn.Module):
         # Channels last: a quarter faster on a processor, and tokens are a view of a map.
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def forward(self, image: Tensor) -> list[Tensor]:
-        """image: [B, 3, S, S]; returns maps [B, dims[i], H, W] at strides 4, 8, 16 and 32."""
+    def forward(self, image: Tensor, pause: Callable[[], object] = lambda: None) -> list[Tensor]:
+        """image: [B, 3, S, S]; returns maps [B, dims[i], H, W] at strides 4, 8, 16 and 32.
+
+        ``pause`` is called between the stages.
+        """
         x = F.relu(self.stem(image.contiguous(memory_format=torch.channels_last)))
         maps: list[Tensor] = []
         for down, stage in zip(self.down, self.stages, strict=True):
             x = stage(F.relu(down(x)))
             maps.append(x)
+            pause()
         for level in (2, 1, 0):
             maps[level] = self.up[level](maps[level], maps[level + 1])
         return maps

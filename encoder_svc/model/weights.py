@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from encoder_svc.model.config import ImageEncoderConfig
+from encoder_svc.model.hiera import Hiera
 from encoder_svc.model.image_encoder import ImageEncoder
 
 UNTRAINED_SEED = 0
@@ -76,4 +77,7 @@ def build(config: ImageEncoderConfig, state: dict[str, Tensor] | None) -> ImageE
                 nn.init.normal_(parameter, std=0.5)
     if state is not None:
         load(model, state)
+    trunk = model.image_encoder.trunk
+    if isinstance(trunk, Hiera):
+        trunk.fix_positions(config.image_size // 4, config.image_size // 4)
     return model.eval().requires_grad_(False)

@@ -24,7 +24,7 @@ from tracker_svc.model import config as tracker_config
 from tracker_svc.model import weights as tracker_weights
 from tracker_svc.model.tracking_model import ImageFeatures
 from tracker_svc.objects import TrackedObject
-from tracker_svc.tracker import Frame, Tracker
+from tracker_svc.tracker import Frame, Step, Tracker
 
 FRAMES = 8
 PROMPTS = {
@@ -57,9 +57,9 @@ def unsplit(
     tracker.memorize_prompted(objects, 0, first, recorder)
     logits = []
     for index, pixels in enumerate(pictures):
-        current = frame(pixels)
-        states = tracker.track(objects, index, current, recorder=recorder)
-        tracker.memorize_tracked(objects, index, current, recorder)
+        step = Step(objects, index, frame(pixels), recorder)
+        [states] = tracker.track([step])
+        tracker.memorize_tracked([step])
         logits.append({obj_id: s.low_res_masks[0] for obj_id, s in states.items()})
     return logits
 

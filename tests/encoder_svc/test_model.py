@@ -1,9 +1,14 @@
+from dataclasses import replace
+
 import torch
+import torch.nn.functional as F
 
 from encoder_svc.model import weights
 from encoder_svc.model.config import PRESETS
-from encoder_svc.model.hiera import merge_windows, partition_windows
+from encoder_svc.model.hiera import max_pool
+from encoder_svc.model.image_encoder import project_through
 from encoder_svc.model.preprocess import MEAN, STD, preprocess
+from encoder_svc.model.token_map import TokenMap, merge_windows, partition_windows
 from tests.golden import relative_error
 
 CPU = torch.device("cpu")
@@ -22,8 +27,40 @@ def test_a_batch_equals_its_images() -> None:
 def test_windows_come_back() -> None:
     x = torch.randn(2, 13, 10, 3)
     windows = partition_windows(x, 4)
-    assert windows.tokens.shape == (2 * 4 * 3, 4, 4, 3)
-    assert torch.equal(merge_windows(windows, 4, 13, 10), x)
+    assert windows.shape == (2 * 4 * 3, 4, 4, 3)
+    assert torch.equal(merge_windows(windows, 13, 10), x)
+
+
+def test_a_map_is_cut_from_one_size_to_another() -> None:
+    x = TokenMap(torch.randn(2, 16, 8, 3), 16, 8)
+    assert torch.equal(x.cut(8).cut(4).tokens, x.cut(4).tokens)
+    assert torch.equal(x.cut(4).cut(0).tokens, x.tokens)
+    assert x.fits(4)
+    assert not x.fits(3)
+
+
+def test_pooling_in_windows_equals_pooling_the_map() -> None:
+    x = TokenMap(torch.randn(2, 16, 8, 3), 16, 8)
+    pooled = F.max_pool2d(x.tokens.permute(0, 3, 1, 2), 2).permute(0, 2, 3, 1)
+    assert torch.equal(max_pool(x.tokens), pooled)
+    assert torch.equal(TokenMap(max_pool(x.cut(4).tokens), 8, 4, 2).cut(0).tokens, pooled)
+
+
+@torch.inference_mode()
+def test_two_projections_equal_one() -> None:
+    first, second = torch.nn.Conv2d(12, 32, 1), torch.nn.Conv2d(32, 4, 1)
+    x = torch.randn(2, 12, 8, 8)
+    torch.testing.assert_close(project_through(first, second, x), second(first(x)))
+
+
+@torch.inference_mode()
+def test_an_image_of_another_size_has_positions_of_its_own() -> None:
+    """The position embedding is kept for the size that was set."""
+    small = weights.build(replace(PRESETS["test"], image_size=128), None)
+    large = weights.build(PRESETS["test"], None)
+    image = torch.randn(1, 3, 128, 128, generator=torch.Generator().manual_seed(0))
+    for one, other in zip(small(image), large(image), strict=True):
+        torch.testing.assert_close(one, other)
 
 
 def test_preprocessing_normalises_without_resampling_what_fits() -> None:

@@ -27,8 +27,8 @@ def state() -> dict[str, torch.Tensor]:
 
 def settings(path: Path) -> tuple[EncoderSettings, TrackerSettings]:
     return (
-        EncoderSettings(model="test", checkpoint=path),
-        TrackerSettings(model="test", checkpoint=path),
+        EncoderSettings(model="test", checkpoint=path, dtype="float32"),
+        TrackerSettings(model="test", checkpoint=path, dtype="float32"),
     )
 
 

@@ -1,12 +1,19 @@
 import asyncio
+import gc
 import threading
 import time
+import weakref
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import pytest
 
-from maskmesh import ResourceExhausted, telemetry
-from maskmesh.device_worker import DeviceWorker, Priority, Ticket, TicketGate
+from maskmesh import ResourceExhausted, device_worker, telemetry
+from maskmesh.device_worker import DeviceWorker, Together
+from maskmesh.tickets import Priority, Ticket, TicketGate
+from maskmesh.turns import Turns
 
 
 async def test_one_thread_of_its_own() -> None:
@@ -132,3 +139,257 @@ async def test_a_gate_keeps_places_for_clicks() -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
     async with gate.enter(Ticket(Priority.AHEAD)):
         pass
+
+
+async def test_long_work_gives_way_to_what_is_more_urgent() -> None:
+    worker = DeviceWorker("device")
+    order: list[str] = []
+    begun, waiting = threading.Event(), threading.Event()
+
+    def long() -> None:
+        begun.set()
+        waiting.wait()
+        order.append(f"gave way: {worker.give_way()}")
+        order.append(f"again: {worker.give_way()}")
+
+    ahead = asyncio.ensure_future(worker.run(long, ticket=Ticket(Priority.AHEAD)))
+    await asyncio.to_thread(begun.wait)
+    later = asyncio.ensure_future(worker.run(lambda: order.append("later"), ticket=Ticket(Priority.AHEAD)))
+    # A click does not give way to another one.
+    click = asyncio.ensure_future(worker.run(lambda: order.append(f"click: {worker.give_way()}")))
+    other = asyncio.ensure_future(worker.run(lambda: order.append("other click")))
+    await asyncio.sleep(0.01)
+    waiting.set()
+    await asyncio.gather(ahead, later, click, other)
+    assert order == ["click: False", "other click", "gave way: True", "again: False", "later"]
+    worker.close()
+
+
+async def test_what_fails_in_between_fails_alone() -> None:
+    worker = DeviceWorker("device")
+    begun, waiting = threading.Event(), threading.Event()
+
+    def long() -> bool:
+        begun.set()
+        waiting.wait()
+        return worker.give_way()
+
+    def fail() -> None:
+        raise KeyError("click")
+
+    ahead = asyncio.ensure_future(worker.run(long, ticket=Ticket(Priority.AHEAD)))
+    await asyncio.to_thread(begun.wait)
+    click = asyncio.ensure_future(worker.run(fail))
+    await asyncio.sleep(0.01)
+    waiting.set()
+    assert await ahead
+    with pytest.raises(KeyError):
+        await click
+    worker.close()
+
+
+async def waiting_together(worker: DeviceWorker, together: Together[int, str], items: list[int]) -> list[str]:
+    """Submit items while the worker is busy."""
+    release = threading.Event()
+    blocker = asyncio.ensure_future(worker.run(release.wait))
+    await asyncio.sleep(0.01)
+    waiting = [asyncio.ensure_future(worker.run_together(together, item)) for item in items]
+    await asyncio.sleep(0.01)
+    release.set()
+    await blocker
+    return list(await asyncio.gather(*waiting))
+
+
+async def test_what_waits_is_computed_together() -> None:
+    worker = DeviceWorker("device")
+    batches: list[list[int]] = []
+
+    def compute(items: Sequence[int]) -> list[str]:
+        batches.append(list(items))
+        return [f"{item}!" for item in items]
+
+    assert await waiting_together(worker, Together(compute, most=3), [1, 2, 3, 4]) == ["1!", "2!", "3!", "4!"]
+    assert batches == [[1, 2, 3], [4]]
+    batches.clear()
+    await waiting_together(worker, Together(compute, most=3, alike=lambda i: i % 2), [1, 2, 3, 4])
+    assert batches == [[1, 3], [2, 4]]
+    worker.close()
+
+
+async def test_other_work_and_other_priorities_stay_apart() -> None:
+    worker = DeviceWorker("device")
+    batches: list[list[str]] = []
+
+    def compute(items: Sequence[str]) -> list[None]:
+        batches.append(list(items))
+        return [None for _ in items]
+
+    one, other = Together(compute, most=4), Together(compute, most=4)
+    release = threading.Event()
+    blocker = asyncio.ensure_future(worker.run(release.wait))
+    await asyncio.sleep(0.01)
+    ahead, now = Ticket(Priority.AHEAD), Ticket(Priority.INTERACTIVE)
+    submitted = [(one, "ahead", ahead), (one, "a click", now), (other, "other", now), (one, "another", now)]
+    waiting = [
+        asyncio.ensure_future(worker.run_together(kind, item, ticket=replace(ticket)))
+        for kind, item, ticket in submitted
+    ]
+    waiting.append(asyncio.ensure_future(worker.run_together(one, "left", ticket=replace(now))))
+    await asyncio.sleep(0.01)
+    waiting.pop().cancel()
+    await asyncio.sleep(0.01)
+    release.set()
+    await asyncio.gather(blocker, *waiting)
+    assert batches == [["a click", "another"], ["other"], ["ahead"]]
+    worker.close()
+
+
+async def test_who_fails_in_a_batch_fails_alone() -> None:
+    worker = DeviceWorker("device")
+
+    def compute(items: Sequence[int]) -> list[str]:
+        return [str(1 // item) for item in items]
+
+    release = threading.Event()
+    blocker = asyncio.ensure_future(worker.run(release.wait))
+    await asyncio.sleep(0.01)
+    together = Together(compute, most=4)
+    waiting = [asyncio.ensure_future(worker.run_together(together, item)) for item in (1, 0, 1)]
+    await asyncio.sleep(0.01)
+    release.set()
+    await blocker
+    found = await asyncio.gather(*waiting, return_exceptions=True)
+    assert (found[0], found[2]) == ("1", "1")
+    assert isinstance(found[1], ZeroDivisionError)
+    worker.close()
+
+
+async def test_a_click_interrupts_long_work_in_another_process(tmp_path: Path) -> None:
+    """Two workers on the same cores; that of the click has other work, which waits for a turn."""
+    turns = [Turns(tmp_path / "cores") for _ in range(2)]
+    encoder, tracker = (DeviceWorker(f"device {i}", turns=t) for i, t in enumerate(turns))
+    order: list[str] = []
+    begun, over = threading.Event(), threading.Event()
+
+    def encode() -> None:
+        begun.set()
+        while not over.is_set():
+            time.sleep(0.001)
+            if encoder.give_way():
+                order.append("gave way")
+        order.append("encoded")
+
+    async def submit(name: str, priority: Priority) -> None:
+        await tracker.run(partial(order.append, name), ticket=Ticket(priority))
+
+    image = asyncio.ensure_future(encoder.run(encode, ticket=Ticket(Priority.AHEAD)))
+    await asyncio.to_thread(begun.wait)
+    step = asyncio.ensure_future(submit("tracked", Priority.AHEAD))
+    await asyncio.sleep(0.05)
+    await submit("click", Priority.INTERACTIVE)
+    assert order[0] == "click"
+    over.set()
+    await asyncio.gather(image, step)
+    assert sorted(order[1:]) == ["encoded", "gave way", "tracked"]
+    for worker in (encoder, tracker):
+        worker.close()
+    for one in turns:
+        one.close()
+
+
+async def test_a_worker_ends_while_it_waits_for_its_turn(tmp_path: Path) -> None:
+    holder, waiting = Turns(tmp_path / "cores"), Turns(tmp_path / "cores")
+    holder.take(lambda: False)
+    worker = DeviceWorker("device", turns=waiting)
+    never = asyncio.ensure_future(worker.run(lambda: None))
+    await asyncio.sleep(0.05)
+    await asyncio.to_thread(worker.close)
+    assert not never.done()
+    never.cancel()
+    for one in (holder, waiting):
+        one.close()
+
+
+async def test_what_cannot_say_what_it_is_alike_to_is_done_alone() -> None:
+    worker = DeviceWorker("device")
+    batches: list[list[int]] = []
+
+    def compute(items: Sequence[int]) -> list[str]:
+        batches.append(list(items))
+        return [str(item) for item in items]
+
+    def alike(item: int) -> int:
+        return 1 // item
+
+    together = Together(compute, most=4, alike=alike)
+    assert await waiting_together(worker, together, [2, 0, 3, 0]) == ["2", "0", "3", "0"]
+    assert batches == [[2, 3], [0], [0]]
+    worker.close()
+
+
+async def test_batches_are_bounded_by_weight() -> None:
+    worker = DeviceWorker("device")
+    batches: list[list[int]] = []
+
+    def compute(items: Sequence[int]) -> list[str]:
+        batches.append(list(items))
+        return [str(item) for item in items]
+
+    together = Together(compute, most=4, weight=lambda item: item)
+    await waiting_together(worker, together, [9, 1, 2, 3, 1])
+    assert batches == [[9], [1, 2, 1], [3]]
+    worker.close()
+
+
+async def test_work_that_is_done_is_let_go() -> None:
+    class Large:
+        pass
+
+    worker = DeviceWorker("device")
+    large = Large()
+    seen = weakref.ref(large)
+    await worker.run_together(Together(lambda items: [None for _ in items], most=1), large)
+    del large
+    await worker.run(lambda: None)
+    gc.collect()
+    assert seen() is None
+    worker.close()
+
+
+async def test_an_idle_worker_says_so_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device_worker, "IDLE_SECONDS", 0.02)
+    idle: list[int] = []
+    worker = DeviceWorker("device", when_idle=lambda: idle.append(threading.get_ident()))
+    await asyncio.sleep(0.2)
+    assert len(idle) == 1
+    assert idle[0] == await worker.run(threading.get_ident)
+    await asyncio.sleep(0.2)
+    assert len(idle) == 2
+    worker.close()
+
+
+async def test_what_a_failed_batch_recorded_is_forgotten() -> None:
+    worker = DeviceWorker("device")
+    recorders = [telemetry.StageRecorder() for _ in range(3)]
+
+    def compute(items: Sequence[int]) -> list[int]:
+        with telemetry.stages([recorders[item] for item in items], telemetry.MASK_DECODER):
+            if 1 in items:
+                raise KeyError("one")
+        return list(items)
+
+    release = threading.Event()
+    blocker = asyncio.ensure_future(worker.run(release.wait))
+    await asyncio.sleep(0.01)
+    together = Together(compute, most=4)
+    waiting = [
+        asyncio.ensure_future(worker.run_together(together, item, recorder=recorders[item]))
+        for item in range(3)
+    ]
+    await asyncio.sleep(0.01)
+    release.set()
+    await blocker
+    await asyncio.gather(*waiting, return_exceptions=True)
+    for recorder in recorders:
+        assert [r.name for r in recorder.records].count(telemetry.MASK_DECODER) == 1
+    worker.close()

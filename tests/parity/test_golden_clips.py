@@ -16,7 +16,7 @@ from maskmesh.types import Box, Point, Prompt
 from tests.golden import FRAMES, IMAGE_SIZE, arrays, frame_features, needs_data, tiny_tracker
 from tracker_svc.frame_state import FrameState
 from tracker_svc.objects import TrackedObject, combine
-from tracker_svc.tracker import Frame, Tracker
+from tracker_svc.tracker import Frame, Step, Tracker
 
 pytestmark = needs_data
 
@@ -53,8 +53,9 @@ class Clip:
         out = {}
         for index in indices:
             frame = self.frame(index)
-            out[index] = self.tracker.track(objects, index, frame, reverse=reverse, recorder=self.recorder)
-            self.tracker.memorize_tracked(objects, index, frame, self.recorder)
+            step = Step(objects, index, frame, self.recorder, reverse)
+            [out[index]] = self.tracker.track([step])
+            self.tracker.memorize_tracked([step])
         return out
 
     def check(self, state: FrameState, name: str) -> None:

@@ -35,8 +35,10 @@ def as_map(tokens: Tensor) -> Tensor:
 def test_image_encoder() -> None:
     encoder = tiny_encoder()
     image = golden("image_encoder/first/in.0")
-    for level, features in enumerate(encoder.image_encoder(image)):
-        assert_equal(features, f"image_encoder/first/out.backbone_fpn.{level}")
+    neck, maps = encoder.image_encoder.neck, encoder.image_encoder.trunk(image)
+    for level in (0, 1):
+        assert_equal(neck.lateral(level)(maps[level]), f"image_encoder/first/out.backbone_fpn.{level}")
+    assert_equal(neck(*maps[2:]), "image_encoder/first/out.backbone_fpn.2")
     features = encoder(image)
     assert_equal(features.image_embedding, "image_encoder/first/out.vision_features")
     assert_equal(features.high_res_features_s4, "mask_decoder/first/in.high_res_features.0")

@@ -77,7 +77,9 @@ class InProcess:
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
         self.folder = TemporaryDirectory()
-        self.servicer = TrackerServicer(TrackerSettings(model="test", data_dir=Path(self.folder.name)))
+        self.servicer = TrackerServicer(
+            TrackerSettings(model="test", dtype="float32", data_dir=Path(self.folder.name))
+        )
         self.run(self.servicer.start(0))
         self.servicer.embeddings = RandomEmbeddings()  # type: ignore[assignment]
         self.sessions = 0

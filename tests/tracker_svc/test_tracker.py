@@ -19,8 +19,10 @@ from maskmesh import (
     Point,
     Prompt,
     RleMask,
+    telemetry,
 )
-from maskmesh.telemetry import StageRecorder
+from maskmesh.telemetry import StageRecorder, stage_seconds
+from tests.golden import relative_error
 from tracker_svc.archive import SessionArchive
 from tracker_svc.frame_state import FrameState
 from tracker_svc.memory_bank import MemoryBank
@@ -30,7 +32,8 @@ from tracker_svc.model.mask_decoder import stability_score, stable_mask
 from tracker_svc.model.tracking_model import NO_OBJECT_LOGIT, ImageFeatures
 from tracker_svc.objects import TrackedObject, combine
 from tracker_svc.output import object_masks
-from tracker_svc.tracker import Frame, Tracker, check_promptable, check_remembered
+from tracker_svc.reach import check_promptable, check_remembered
+from tracker_svc.tracker import Frame, Step, Tracker
 
 SIDE = 16
 TOLERANCE = 1e-4
@@ -80,10 +83,9 @@ class Video:
             self.tracker.memorize_prompted(objects, index, frame(index), self.recorder)
         states = {}
         for index in indices:
-            states[index] = self.tracker.track(
-                objects, index, frame(index), reverse=reverse, recorder=self.recorder
-            )
-            self.tracker.memorize_tracked(objects, index, frame(index), self.recorder)
+            step = Step(objects, index, frame(index), self.recorder, reverse)
+            [states[index]] = self.tracker.track([step])
+            self.tracker.memorize_tracked([step])
         return states
 
     def stages(self) -> list[str]:
@@ -110,6 +112,99 @@ def test_objects_in_a_batch_equal_objects_alone(tracker: Tracker) -> None:
         for i, states in alone.track(0, 8).items():
             here, there = states[obj_id].low_res_masks, all_states[i][obj_id].low_res_masks
             assert float((here - there).abs().max() / there.abs().max()) < 5 * TOLERANCE
+
+
+def test_sessions_in_one_batch_equal_sessions_alone(tracker: Tracker) -> None:
+    """Each on a frame of its own, with objects of its own, in either direction."""
+
+    def begin(first: int) -> Video:
+        video = Video(tracker)
+        video.prompt(1, first, Prompt([Point(50, 60)]))
+        video.prompt(2, first, Prompt(box=Box(100, 20, 180, 120)))
+        return video
+
+    def step(video: Video, index: int, *, reverse: bool = False) -> Step:
+        return Step(list(video.objects.values()), index, frame(index), StageRecorder(), reverse)
+
+    alone = [begin(first).track_frames(range(first, first + 6))[first + 5] for first in (0, 20)]
+    alone.append(begin(40).track_frames(range(40, 34, -1), reverse=True)[35])
+    together = [begin(first) for first in (0, 20, 40)]
+    for offset in range(6):
+        steps = [step(video, first + offset) for video, first in zip(together[:2], (0, 20), strict=True)]
+        steps.append(step(together[2], 40 - offset, reverse=True))
+        if not offset:
+            for one in steps:
+                tracker.memorize_prompted(one.objects, one.frame_index, one.frame, one.recorder)
+        found = tracker.track(steps)
+        tracker.memorize_tracked(steps)
+        sizes = {r.attributes["maskmesh.batch.size"] for s in steps for r in s.recorder.records}
+        assert sizes == ({6} if offset else {2})
+    for expected, states in zip(alone, found, strict=True):
+        for obj_id, state in expected.items():
+            assert relative_error(states[obj_id].low_res_masks, state.low_res_masks) < 1e-4
+
+
+def test_steps_of_unlike_memories_share_no_batch(tracker: Tracker) -> None:
+    """But they can be computed in one call, and memories are made of those that have none."""
+
+    def begin(frames: int) -> Video:
+        video = Video(tracker)
+        video.prompt(1, 0, Prompt([Point(50, 60)]))
+        video.track(0, frames)
+        return video
+
+    videos = [begin(4), begin(2)]
+    videos[0].prompt(2, 0, Prompt(box=Box(100, 20, 180, 120)))  # one memory, beside one of four
+    expected = []
+    for video, index in zip([begin(4), begin(2)], (4, 2), strict=True):
+        if index == 4:
+            video.prompt(2, 0, Prompt(box=Box(100, 20, 180, 120)))
+        expected.append(video.track(index, index + 1)[index])
+    steps = []
+    for video, index in zip(videos, (4, 2), strict=True):
+        objects = list(video.objects.values())
+        tracker.memorize_prompted(objects, 0, frame(0), StageRecorder())
+        steps.append(Step(objects, index, frame(index), StageRecorder()))
+    assert steps[0].signatures != steps[1].signatures
+    found = tracker.track(steps)
+    tracker.memorize_tracked(steps[:1])
+    tracker.memorize_tracked(steps)
+    for states, others in zip(found, expected, strict=True):
+        for obj_id, state in others.items():
+            assert relative_error(states[obj_id].low_res_masks, state.low_res_masks) < 1e-4
+    memorized = [[r.name for r in s.recorder.records].count(telemetry.MEMORY_ENCODER) for s in steps]
+    assert memorized == [1, 1]
+
+
+def test_a_click_in_the_middle_of_tracking_changes_nothing(tracker: Tracker) -> None:
+    """Neither the masks of what is tracked, nor those of the click, nor the times of the stages."""
+    click, others = Prompt([Point(90, 90)]), Video(tracker)
+    expected = others.prompt(7, 1, click)
+
+    def give_way() -> bool:
+        clicks.append(Video(tracker).prompt(7, 1, click))
+        return True
+
+    clicks: list[FrameState] = []
+    undisturbed, disturbed = Video(tracker), Video(Tracker(tracker.model, give_way))
+    for video in (undisturbed, disturbed):
+        video.prompt(1, 0, Prompt([Point(50, 60)]))
+        video.prompt(2, 0, Prompt([Point(200, 100)]))
+    alone, together = undisturbed.track(0, 4), disturbed.track(0, 4)
+    for index, states in alone.items():
+        for obj_id, state in states.items():
+            assert torch.equal(state.low_res_masks, together[index][obj_id].low_res_masks)
+    assert len(clicks) > 8
+    assert all(torch.equal(found.low_res_masks, expected.low_res_masks) for found in clicks)
+
+    records = disturbed.recorder.records
+    attentions = [r for r in records if r.name == telemetry.MEMORY_ATTENTION]
+    waits = [wait for record in attentions for wait in record.children]
+    assert {(wait.name, wait.attributes[telemetry.WAITS_FOR]) for wait in waits} == {("queue", "click")}
+    waited = sum(wait.end_ns - wait.start_ns for wait in waits) / 1e9
+    in_all = sum(r.end_ns - r.start_ns for r in attentions) / 1e9
+    assert stage_seconds(attentions)[telemetry.MEMORY_ATTENTION] == pytest.approx(in_all - waited)
+    assert 0 < waited < in_all
 
 
 def test_an_object_is_tracked_before_its_first_prompt(tracker: Tracker) -> None:

@@ -14,7 +14,7 @@ from tools.train_micro.micro import Micro
 from tools.train_micro.rollout import Rollout
 from tracker_svc.model.tracking_model import ImageFeatures
 from tracker_svc.objects import TrackedObject, combine
-from tracker_svc.tracker import Frame, Tracker
+from tracker_svc.tracker import Frame, Step, Tracker
 
 SIZE = 256
 FRAMES = 22  # more than there are slots of memories, and pointers
@@ -67,9 +67,10 @@ class Served:
         for prompted in list(self.obj.bank.prompted):
             at = Frame(features(prompted), SIZE, SIZE)
             self.tracker.memorize_prompted([self.obj], prompted, at, self.recorder)
-        state = self.tracker.track([self.obj], index, frame, recorder=self.recorder)[1]
-        self.tracker.memorize_tracked([self.obj], index, frame, self.recorder)
-        return state.low_res_masks
+        step = Step([self.obj], index, frame, self.recorder)
+        [states] = self.tracker.track([step])
+        self.tracker.memorize_tracked([step])
+        return states[1].low_res_masks
 
 
 def asked(prompt: Prompt) -> Points:

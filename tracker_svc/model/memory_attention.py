@@ -5,36 +5,43 @@ self-attention of the first layer, and the queries after it, have seen no memory
 frame alone and are made once, however many objects and batches follow.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeAlias
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tracker_svc.model.layers import Attention
-from tracker_svc.model.rope import axial_rotation, rotate
+from tracker_svc.model.layers import Attention, attend_in_blocks
+from tracker_svc.model.rope import axial_rotation, turned, turned_grids
 
 # The weight of the frame's own position encoding at the input, as trained.
 POSITION_WEIGHT = 0.1
 
+Grid: TypeAlias = tuple[int, int]  # height and width
 
-class RopeSelfAttention(Attention):
-    """Self-attention of a grid, positions by rotation."""
-
-    def forward_grid(self, x: Tensor, height: int, width: int) -> Tensor:
-        """x: [B, height * width, C]; returns the same shape."""
-        rotation = axial_rotation(height, width, self.q_proj.out_features // self.heads, x.device)
-        query = rotate(self.split_heads(self.q_proj(x)), rotation)
-        key = rotate(self.split_heads(self.k_proj(x)), rotation)
-        return self.attend(query, key, x)
+# Called wherever the work can be left for a while.
+Pause: TypeAlias = Callable[[], object]
 
 
-class RopeCrossAttention(Attention):
-    """Attention of a grid to several grids of memories, and to pointers, which have no place in it."""
+def go_on() -> None:
+    """The pause of whoever is not to be interrupted."""
 
-    def grid_queries(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
-        """x: [B, HW, C]; returns rotated queries [B, heads, HW, C / heads]."""
-        rotation = axial_rotation(*grid, self.q_proj.out_features // self.heads, x.device)
-        return rotate(self.split_heads(self.q_proj(x)), rotation)
+
+class RopeAttention(Attention):
+    """Attention of a grid, positions by rotation; with one head."""
+
+    def __init__(self, dim: int, *, key_dim: int | None = None) -> None:
+        super().__init__(dim, heads=1, key_dim=key_dim)
+
+    def grid_queries(self, x: Tensor, grid: Grid) -> Tensor:
+        """x: [B, HW, C]; returns turned queries [B, HW, C]."""
+        return turned(self.q_proj, x, axial_rotation(grid, x.shape[-1], x.device, x.dtype))
+
+    def forward_grid(self, x: Tensor, grid: Grid) -> Tensor:
+        """Attend to the grid itself.  x: [B, HW, C]; returns the same shape."""
+        keys = turned(self.k_proj, x, axial_rotation(grid, x.shape[-1], x.device, x.dtype))
+        return self.attend(self.split_heads(self.grid_queries(x, grid)), self.split_heads(keys), x)
 
     def forward_memory(
         self,
@@ -42,27 +49,43 @@ class RopeCrossAttention(Attention):
         memory: Tensor,
         memory_positions: Tensor,
         *,
-        grid: tuple[int, int],
+        grid: Grid,
         pointers: int,
+        pause: Pause,
     ) -> Tensor:
-        """Attend to the memory.
+        """Attend to several grids of memories, and to pointers, which have no place in a grid.
 
-        queries: [B, heads, HW, C / heads]; memory, memory_positions: [B, M, memory_dim], of which the
-        last ``pointers`` tokens are not rotated; returns [B, HW, C].
+        queries: [B, HW, C], turned; memory, memory_positions: [B, M, memory_dim], of which the last
+        ``pointers`` tokens are pointers; returns [B, HW, C].
         """
-        rotation = axial_rotation(*grid, self.q_proj.out_features // self.heads, memory.device)
-        key = self.split_heads(self.k_proj(memory + memory_positions))
-        spatial = key.shape[-2] - pointers
-        key[..., :spatial, :] = rotate(key[..., :spatial, :], rotation)
-        return self.attend(queries, key, memory)
+        dim = queries.shape[-1]
+        rotation = axial_rotation(grid, dim, memory.device, memory.dtype, channels_first=True)
+        # One object after the other: the keys of one are megabytes.
+        keys = (
+            turned_grids(self.k_proj, placed.T, rotation, unplaced=pointers)
+            for placed in memory + memory_positions
+        )
+        if memory.device.type == "cpu" and not torch.is_grad_enabled():
+            # The mean of projected memories is the projected mean: what is summed has a quarter of the width.
+            means = [attend_in_blocks(*one, pause) for one in zip(queries, keys, memory, strict=True)]
+            y: Tensor = self.out_proj(self.v_proj(torch.stack(means)))
+            return y
+        rows = torch.stack(list(keys)).transpose(1, 2).contiguous()
+        return self.attend(self.split_heads(queries), self.split_heads(rows), memory)
 
 
 class FrameQueries(NamedTuple):
     """What memory attention makes of a frame before it sees any memory."""
 
-    tokens: Tensor  # [1, HW, C], after the first self-attention
-    queries: Tensor  # [1, heads, HW, C / heads], of the first attention to memory
-    grid: tuple[int, int]
+    tokens: Tensor  # [F, HW, C], after the first self-attention; of F frames
+    queries: Tensor  # [F, HW, C], of the first attention to memory
+    grid: Grid
+
+    def rows(self, at: Sequence[int]) -> "FrameQueries":
+        """Those of the frame of each row; one frame is shared by all rows."""
+        if len(self.tokens) == 1:
+            return self
+        return FrameQueries(self.tokens[at], self.queries[at], self.grid)
 
 
 class MemoryAttentionLayer(nn.Module):
@@ -70,19 +93,19 @@ class MemoryAttentionLayer(nn.Module):
 
     def __init__(self, dim: int, *, memory_dim: int, hidden_dim: int) -> None:
         super().__init__()
-        self.self_attn = RopeSelfAttention(dim, heads=1)
-        self.cross_attn_image = RopeCrossAttention(dim, heads=1, key_dim=memory_dim)
+        self.self_attn = RopeAttention(dim)
+        self.cross_attn_image = RopeAttention(dim, key_dim=memory_dim)
         self.linear1 = nn.Linear(dim, hidden_dim)
         self.linear2 = nn.Linear(hidden_dim, dim)
         self.norm1 = nn.LayerNorm(dim)
         self.norm2 = nn.LayerNorm(dim)
         self.norm3 = nn.LayerNorm(dim)
 
-    def attend_to_self(self, x: Tensor, height: int, width: int) -> Tensor:
-        """x: [B, height * width, C]; returns the same shape."""
-        return x + self.self_attn.forward_grid(self.norm1(x), height, width)
+    def attend_to_self(self, x: Tensor, grid: Grid) -> Tensor:
+        """x: [B, HW, C]; returns the same shape."""
+        return x + self.self_attn.forward_grid(self.norm1(x), grid)
 
-    def memory_queries(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
+    def memory_queries(self, x: Tensor, grid: Grid) -> Tensor:
         """x: [B, HW, C]; returns the queries of the attention to memory."""
         return self.cross_attn_image.grid_queries(self.norm2(x), grid)
 
@@ -93,12 +116,13 @@ class MemoryAttentionLayer(nn.Module):
         memory: Tensor,
         memory_positions: Tensor,
         *,
-        grid: tuple[int, int],
+        grid: Grid,
         pointers: int,
+        pause: Pause,
     ) -> Tensor:
-        """The rest of the layer; shapes as in :meth:`RopeCrossAttention.forward_memory`."""
+        """The rest of the layer; shapes as in :meth:`RopeAttention.forward_memory`."""
         x = x + self.cross_attn_image.forward_memory(
-            queries, memory, memory_positions, grid=grid, pointers=pointers
+            queries, memory, memory_positions, grid=grid, pointers=pointers, pause=pause
         )
         y: Tensor = x + self.linear2(F.relu(self.linear1(self.norm3(x))))
         return y
@@ -115,34 +139,47 @@ class MemoryAttention(nn.Module):
         self.norm = nn.LayerNorm(dim)
 
     def prepare(self, image_embedding: Tensor, image_positions: Tensor) -> FrameQueries:
-        """What depends on the frame alone; image_embedding, image_positions: [1, C, H, W].
+        """What depends on frames alone; image_embedding: [F, C, H, W]; image_positions: [1, C, H, W].
 
         The positions are fixed sines.
         """
-        height, width = image_embedding.shape[-2:]
+        grid: Grid = (image_embedding.shape[-2], image_embedding.shape[-1])
         x = (image_embedding + POSITION_WEIGHT * image_positions).flatten(2).transpose(1, 2)
         first = self.layers[0]
         assert isinstance(first, MemoryAttentionLayer)
-        x = first.attend_to_self(x, height, width)
-        return FrameQueries(x, first.memory_queries(x, (height, width)), (height, width))
+        x = first.attend_to_self(x, grid)
+        return FrameQueries(x, first.memory_queries(x, grid), grid)
 
     def forward(
-        self, frame: FrameQueries, memory: Tensor, memory_positions: Tensor, *, pointer_tokens: int
+        self,
+        frame: FrameQueries,
+        memory: Tensor,
+        memory_positions: Tensor,
+        *,
+        pointer_tokens: int,
+        pause: Pause = go_on,
     ) -> Tensor:
-        """Condition one frame on the memories of B objects.
+        """Condition one frame, or one for each object, on the memories of B objects.
 
         memory, memory_positions: [B, M, memory_dim]: whole grids of H * W tokens one after the other,
         then ``pointer_tokens`` tokens of object pointers.  Returns [B, C, H, W].
         """
         x = frame.tokens.expand(memory.shape[0], -1, -1)
-        queries = frame.queries.expand(memory.shape[0], -1, -1, -1)
+        queries = frame.queries.expand(memory.shape[0], -1, -1)
         for index, layer in enumerate(self.layers):
             assert isinstance(layer, MemoryAttentionLayer)
             if index > 0:
-                x = layer.attend_to_self(x, *frame.grid)
+                x = layer.attend_to_self(x, frame.grid)
                 queries = layer.memory_queries(x, frame.grid)
             x = layer.attend_to_memory(
-                x, queries, memory, memory_positions, grid=frame.grid, pointers=pointer_tokens
+                x,
+                queries,
+                memory,
+                memory_positions,
+                grid=frame.grid,
+                pointers=pointer_tokens,
+                pause=pause,
             )
+            pause()
         conditioned: Tensor = self.norm(x).transpose(1, 2).unflatten(-1, frame.grid)
         return conditioned

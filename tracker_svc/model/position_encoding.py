@@ -1,16 +1,19 @@
 """Positions of pixels, of points and of moments in time."""
 
 import math
+from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
 
 
+@lru_cache(maxsize=8)
 def sine_position_encoding(height: int, width: int, dim: int, device: torch.device) -> Tensor:
     """Fixed sines of a grid's rows and columns: [dim, height, width], the rows first.
 
     Source: Vaswani et al. (2017), in two dimensions as in Carion et al., "End-to-End Object Detection
-    with Transformers" (2020): positions count from 1 and are scaled to one full turn.
+    with Transformers" (2020): positions count from 1 and are scaled to one full turn.  The tensor is
+    shared by all who ask for it: nobody writes to it.
     """
 
     def one_axis(length: int) -> Tensor:

@@ -2,44 +2,76 @@
 
 Source: Su et al., "RoFormer" (2021); the axial form is that of Heo et al., "Rotary Position Embedding for
 Vision Transformer" (2024): the first half of the pairs turns with x, the second with y.
+
+What is turned is always the outcome of a linear layer.  With its rows swapped within the pairs the layer
+gives the other half of each turn, so that turning is two products and two passes over the outcome, instead
+of taking it apart and putting it together again.
 """
 
 from functools import lru_cache
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 THETA = 10000.0
 
 
 class Rotation(NamedTuple):
-    """Cosines and sines of the angle of each position and pair of channels: [N, dim / 2] each."""
+    """What a channel, and the other one of its pair, are multiplied with at each position.
 
-    cos: Tensor
-    sin: Tensor
+    Both [N, dim], or [dim, N] where channels come first.
+    """
+
+    same: Tensor  # cosines
+    other: Tensor  # sines, those of the first of a pair negative
 
 
-@lru_cache(maxsize=8)
-def axial_rotation(height: int, width: int, dim: int, device: torch.device) -> Rotation:
+@lru_cache(maxsize=16)
+def axial_rotation(
+    grid: tuple[int, int],
+    dim: int,
+    device: torch.device,
+    dtype: torch.dtype,
+    *,
+    channels_first: bool = False,
+) -> Rotation:
     """Rotations of a grid's positions in row order, for tokens of width ``dim`` (a multiple of 4)."""
+    height, width = grid
     frequencies = 1.0 / THETA ** (torch.arange(0, dim, 4, device=device).float() / dim)
     index = torch.arange(height * width, device=device)
     x, y = (index % width).float(), (index // width).float()
     angles = torch.cat((torch.outer(x, frequencies), torch.outer(y, frequencies)), dim=-1)
-    return Rotation(angles.cos(), angles.sin())
+    cosines, sines = angles.cos(), angles.sin()
+    tables = torch.stack((cosines, cosines), -1).flatten(-2), torch.stack((-sines, sines), -1).flatten(-2)
+    if channels_first:
+        tables = tables[0].T, tables[1].T
+    return Rotation(*(table.to(dtype).contiguous() for table in tables))
 
 
-def rotate(x: Tensor, rotation: Rotation) -> Tensor:
-    """Turn neighbouring pairs of channels.
+def swap_pairs(x: Tensor) -> Tensor:
+    """Exchange neighbours in the first dimension."""
+    swapped: Tensor = x.unflatten(0, (-1, 2)).flip(1).flatten(0, 1)
+    return swapped
 
-    x: [..., M, dim], where M is a multiple of the N positions of ``rotation``: several grids one
-    after the other turn alike.  Returns the same shape and type.
+
+def turned(layer: nn.Linear, x: Tensor, rotation: Rotation) -> Tensor:
+    """What ``layer`` makes of x: [B, N, C], turned: [B, N, dim]; N are the positions of ``rotation``."""
+    other = F.linear(x, swap_pairs(layer.weight), swap_pairs(layer.bias))
+    return torch.addcmul(layer(x) * rotation.same, other, rotation.other)
+
+
+def turned_grids(layer: nn.Linear, x: Tensor, rotation: Rotation, *, unplaced: int) -> Tensor:
+    """What ``layer`` makes of several grids one after the other, and of tokens that have no position.
+
+    x: [C, M], the ``unplaced`` tokens last; ``rotation`` has its channels first too.  Returns [dim, M].
     """
-    positions, pairs = rotation.cos.shape
-    grids = x.float().unflatten(-2, (-1, positions)).unflatten(-1, (pairs, 2))
-    even, odd = grids.unbind(-1)
-    turned = torch.stack(
-        (even * rotation.cos - odd * rotation.sin, even * rotation.sin + odd * rotation.cos), dim=-1
-    )
-    return turned.flatten(-2).flatten(-3, -2).to(x.dtype)
+    placed = x.shape[-1] - unplaced
+    same = torch.addmm(layer.bias[:, None], layer.weight, x)
+    other = torch.addmm(swap_pairs(layer.bias)[:, None], swap_pairs(layer.weight), x[:, :placed])
+    grids = (-1, rotation.same.shape[-1])
+    turning = same[:, :placed].unflatten(1, grids)
+    turning *= rotation.same[:, None]
+    turning.addcmul_(other.unflatten(1, grids), rotation.other[:, None])
+    return same

@@ -6,7 +6,7 @@ decided elsewhere (``tracker_svc.memory_bank``), from plain numbers.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from tracker_svc.model.config import TrackingModelConfig
 from tracker_svc.model.layers import MLP
 from tracker_svc.model.mask_decoder import DecodedMasks, MaskDecoder
-from tracker_svc.model.memory_attention import FrameQueries, MemoryAttention
+from tracker_svc.model.memory_attention import FrameQueries, MemoryAttention, Pause, go_on
 from tracker_svc.model.memory_encoder import MemoryEncoder
 from tracker_svc.model.position_encoding import sine_position_encoding, sine_time_encoding
 from tracker_svc.model.prompt_encoder import PointLabel, PromptEmbeddings, PromptEncoder
@@ -35,7 +35,10 @@ MASK_SCALE, MASK_BIAS = 20.0, -10.0
 
 
 class ImageFeatures(NamedTuple):
-    """The embedding of one frame as it comes from the encoder service; S is the model's image size."""
+    """The embedding of one frame as it comes from the encoder service; S is the model's image size.
+
+    Where stages compute for several frames at once there are as many rows.
+    """
 
     image_embedding: Tensor  # [1, C, S / 16, S / 16]
     high_res_features_s4: Tensor  # [1, C / 8, S / 4, S / 4]
@@ -45,6 +48,19 @@ class ImageFeatures(NamedTuple):
     def high_res_features(self) -> tuple[Tensor, Tensor]:
         """The two finer maps, the finest first."""
         return self.high_res_features_s4, self.high_res_features_s8
+
+    @classmethod
+    def stack(cls, frames: "Sequence[ImageFeatures]") -> "ImageFeatures":
+        """Several frames as one, [F, ...] each; one frame as it is."""
+        if len(frames) == 1:
+            return frames[0]
+        return cls(*(torch.cat(maps) for maps in zip(*frames, strict=True)))
+
+    def rows(self, at: Sequence[int]) -> "ImageFeatures":
+        """The frame of each row, [B, ...]; one frame is shared by all rows."""
+        if len(self.image_embedding) == 1:
+            return self
+        return ImageFeatures(*(maps[at] for maps in self))
 
 
 class SpatialMemory(NamedTuple):
@@ -92,7 +108,7 @@ def scale_mask(low_res_masks: Tensor, prompted: Tensor, image_size: int) -> Tens
 class TrackingModel(nn.Module):
     """Prompt encoder, memory attention, mask decoder and memory encoder, as stages.
 
-    Every stage works on B objects of one frame; the frame itself has a batch of 1.
+    Every stage works on B objects, all of one frame, which then has a batch of 1, or each of its own.
     """
 
     def __init__(self, config: TrackingModelConfig) -> None:
@@ -118,6 +134,18 @@ class TrackingModel(nn.Module):
         self.no_mem_pos_enc = nn.Parameter(torch.zeros(1, 1, dim))  # in every checkpoint; unused
         self.no_obj_ptr = nn.Parameter(torch.zeros(1, dim))
         self.no_obj_embed_spatial = nn.Parameter(torch.zeros(1, memory_dim))
+
+    def move_to(self, device: torch.device, dtype: torch.dtype) -> Self:
+        """Move and cast the weights.
+
+        The frequencies of point positions stay as they are: in bfloat16 a point would be read some pixels
+        beside its place.
+        """
+        positions = self.sam_prompt_encoder.pe_layer
+        frequencies = positions.positional_encoding_gaussian_matrix
+        self.to(device, dtype)
+        positions.positional_encoding_gaussian_matrix = frequencies.to(device)
+        return self
 
     @property
     def device(self) -> torch.device:
@@ -152,10 +180,13 @@ class TrackingModel(nn.Module):
         positions = sine_position_encoding(size, size, self.embed_dim, self.device)[None]
         return self.memory_attention.prepare(frame.image_embedding, positions.to(self.dtype))
 
-    def attend_to_memories(self, queries: FrameQueries, memories: Sequence[Memories]) -> Tensor:
+    def attend_to_memories(
+        self, queries: FrameQueries, memories: Sequence[Memories], pause: Pause = go_on
+    ) -> Tensor:
         """The stage ``memory_attention``: condition a frame on what B objects remember.
 
-        The objects must agree in their numbers of memories and of pointers.  Returns [B, C, E, E].
+        The objects must agree in their numbers of memories and of pointers.  ``pause`` is called wherever
+        the work can be left for a while.  Returns [B, C, E, E].
         """
         tokens, positions = zip(*(self._memory_tokens(m) for m in memories), strict=True)
         conditioned: Tensor = self.memory_attention(
@@ -163,6 +194,7 @@ class TrackingModel(nn.Module):
             torch.stack(tokens),
             torch.stack(positions),
             pointer_tokens=len(memories[0].pointers) * (self.embed_dim // self.memory_dim),
+            pause=pause,
         )
         return conditioned
 
@@ -253,16 +285,21 @@ class TrackingModel(nn.Module):
         return torch.where(in_sight[:, None], self.obj_ptr_proj(mask_tokens), self.no_obj_ptr)
 
     def _memory_tokens(self, memories: Memories) -> tuple[Tensor, Tensor]:
-        """Tokens of one object and their positions: [M, memory_dim] each, pointers last."""
+        """Tokens of one object and their positions: [M, memory_dim] each, pointers last.
+
+        Both are views of tensors with their channels first, as memories have them.
+        """
         size = self.embedding_size
-        grid = sine_position_encoding(size, size, self.memory_dim, self.device).flatten(1).T
-        tokens = [m.features.flatten(1).T.to(self.dtype) for m in memories.spatial]
-        positions = [grid + self.maskmem_tpos_enc[m.slot, 0] for m in memories.spatial]
+        grid = sine_position_encoding(size, size, self.memory_dim, self.device).flatten(1)
+        tokens = [m.features.flatten(1).to(self.dtype) for m in memories.spatial]
+        positions = [
+            (grid + self.maskmem_tpos_enc[m.slot, 0, 0, :, None]).to(self.dtype) for m in memories.spatial
+        ]
         if memories.pointers:
             parts = self.embed_dim // self.memory_dim
             stacked = torch.stack([p.object_pointer for p in memories.pointers])
-            tokens.append(stacked.reshape(-1, self.memory_dim))
+            tokens.append(stacked.reshape(-1, self.memory_dim).T)
             times = torch.tensor([p.frames_before for p in memories.pointers], device=self.device)
             sines = sine_time_encoding(times / POINTER_TIME_SCALE, self.embed_dim).to(self.dtype)
-            positions.append(self.obj_ptr_tpos_proj(sines).repeat_interleave(parts, dim=0))
-        return torch.cat(tokens), torch.cat(positions).to(self.dtype)
+            positions.append(self.obj_ptr_tpos_proj(sines).repeat_interleave(parts, dim=0).T)
+        return torch.cat(tokens, dim=1).T, torch.cat(positions, dim=1).T

@@ -65,22 +65,36 @@ class EncodeResponse(_message.Message):
     def __init__(self, ref: _Optional[_Union[_embedding_pb2.EmbeddingRef, _Mapping]] = ..., cache_outcome: _Optional[_Union[CacheOutcome, str]] = ..., stage_times: _Optional[_Iterable[_Union[_types_pb2.StageTime, _Mapping]]] = ...) -> None: ...
 
 class FetchRequest(_message.Message):
-    __slots__ = ("key", "model_id", "tenant")
+    __slots__ = ("key", "model_id", "tenant", "shared_memory_nonce")
     KEY_FIELD_NUMBER: _ClassVar[int]
     MODEL_ID_FIELD_NUMBER: _ClassVar[int]
     TENANT_FIELD_NUMBER: _ClassVar[int]
+    SHARED_MEMORY_NONCE_FIELD_NUMBER: _ClassVar[int]
     key: str
     model_id: str
     tenant: str
-    def __init__(self, key: _Optional[str] = ..., model_id: _Optional[str] = ..., tenant: _Optional[str] = ...) -> None: ...
+    shared_memory_nonce: bytes
+    def __init__(self, key: _Optional[str] = ..., model_id: _Optional[str] = ..., tenant: _Optional[str] = ..., shared_memory_nonce: _Optional[bytes] = ...) -> None: ...
+
+class SharedBlock(_message.Message):
+    __slots__ = ("number", "generation")
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    generation: int
+    def __init__(self, number: _Optional[int] = ..., generation: _Optional[int] = ...) -> None: ...
 
 class FetchHeader(_message.Message):
-    __slots__ = ("tensors", "num_bytes")
+    __slots__ = ("tensors", "num_bytes", "shared_memory", "shared_block")
     TENSORS_FIELD_NUMBER: _ClassVar[int]
     NUM_BYTES_FIELD_NUMBER: _ClassVar[int]
+    SHARED_MEMORY_FIELD_NUMBER: _ClassVar[int]
+    SHARED_BLOCK_FIELD_NUMBER: _ClassVar[int]
     tensors: _containers.RepeatedCompositeFieldContainer[_embedding_pb2.TensorSpec]
     num_bytes: int
-    def __init__(self, tensors: _Optional[_Iterable[_Union[_embedding_pb2.TensorSpec, _Mapping]]] = ..., num_bytes: _Optional[int] = ...) -> None: ...
+    shared_memory: str
+    shared_block: SharedBlock
+    def __init__(self, tensors: _Optional[_Iterable[_Union[_embedding_pb2.TensorSpec, _Mapping]]] = ..., num_bytes: _Optional[int] = ..., shared_memory: _Optional[str] = ..., shared_block: _Optional[_Union[SharedBlock, _Mapping]] = ...) -> None: ...
 
 class FetchResponse(_message.Message):
     __slots__ = ("header", "chunk")

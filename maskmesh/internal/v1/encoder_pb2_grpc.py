@@ -78,6 +78,8 @@ class EncoderServiceServicer:
 
     def Fetch(self, request, context):
         """Fetch streams an embedding: a header, then its tensors one after the other in chunks of about 1 MiB.
+        To a caller that proves that it can read this replica's shared memory, the header says where they are,
+        and no chunks follow.
         Reasons: EMBEDDING_NOT_FOUND, MODEL_MISMATCH.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

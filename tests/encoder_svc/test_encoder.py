@@ -1,0 +1,83 @@
+"""The encoder's own loop: batches, and giving way."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from encoder_svc.cache import Embedding
+from encoder_svc.config import EncoderSettings
+from encoder_svc.encoder import Encoder
+from encoder_svc.loading import load_model
+from maskmesh import telemetry
+from maskmesh.shared_memory import SharedArena
+from maskmesh.tickets import Priority, Ticket
+from maskmesh.types import RawImage
+from maskmesh.wire import image_key
+
+TOLERANCE = 1e-4
+
+
+def settings(max_batch: int) -> EncoderSettings:
+    return EncoderSettings(model="test", dtype="float32", threads=1, max_batch=max_batch)
+
+
+@pytest.fixture
+async def encoder() -> AsyncIterator[Encoder]:
+    made = Encoder(load_model(settings(4)), settings(4))
+    await made.warm_up()
+    yield made
+    await asyncio.to_thread(made.close)
+
+
+def image(seed: int) -> RawImage:
+    return RawImage(np.random.default_rng(seed).integers(0, 256, (96, 128, 3), np.uint8))
+
+
+async def encode(encoder: Encoder, seed: int, recorder: telemetry.StageRecorder) -> Embedding:
+    ticket = Ticket(Priority.AHEAD)
+    return await encoder.encode(image(seed), key=image_key(image(seed)), ticket=ticket, recorder=recorder)
+
+
+def values(embedding: Embedding) -> np.ndarray:
+    return np.frombuffer(embedding.data, np.float32)
+
+
+async def test_images_in_a_batch_equal_images_alone(encoder: Encoder) -> None:
+    alone = [await encode(encoder, seed, encoder.recorder()) for seed in range(6)]
+    recorders = [encoder.recorder() for _ in range(6)]
+    together = await asyncio.gather(*(encode(encoder, seed, recorders[seed]) for seed in range(6)))
+    for one, other in zip(alone, together, strict=True):
+        largest = np.abs(values(one)).max()
+        assert np.abs(values(one) - values(other)).max() < TOLERANCE * largest
+    sizes = {
+        r.attributes["maskmesh.batch.size"] for x in recorders for r in x.records if r.name == "image_encoder"
+    }
+    assert max(int(size) for size in sizes) > 1
+
+
+async def test_giving_way_changes_nothing_but_the_record(
+    encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    undisturbed = await encode(encoder, 0, encoder.recorder())
+    monkeypatch.setattr(encoder._worker, "give_way", lambda: True)
+    recorder = encoder.recorder()
+    disturbed = await encode(encoder, 0, recorder)
+    assert np.array_equal(values(disturbed), values(undisturbed))
+    [stage] = [r for r in recorder.records if r.name == telemetry.IMAGE_ENCODER]
+    # Once for each block of the preset.
+    assert [wait.name for wait in stage.children] == [telemetry.QUEUE] * 5
+
+
+async def test_embeddings_lie_in_shared_memory_while_it_has_room(encoder: Encoder, tmp_path: Path) -> None:
+    encoder.arena = SharedArena(
+        tmp_path / "blocks", block_bytes=encoder.num_bytes, budget_bytes=2 * encoder.num_bytes + 2**16
+    )
+    made = [await encode(encoder, seed, encoder.recorder()) for seed in range(3)]
+    assert [embedding.block is not None for embedding in made] == [True, True, False]
+    expected = await encode(encoder, 0, encoder.recorder())
+    assert np.array_equal(values(made[0]), values(expected))
+    del made[1]
+    assert (await encode(encoder, 4, encoder.recorder())).block is not None

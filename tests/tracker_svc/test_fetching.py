@@ -1,0 +1,105 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from maskmesh.errors import EmbeddingNotFound
+from maskmesh.shared_memory import SHARED_MEMORY_FILE, SHARED_MEMORY_PREFIX, SharedArena
+from maskmesh.types import EmbeddingRef, TensorSpec
+from tracker_svc.fetching import EmbeddingFetcher, _Answer
+
+SPECS = [
+    TensorSpec("image_embedding", "float32", (2, 2, 2)),
+    TensorSpec("high_res_features_s4", "float32", (1, 8, 8)),
+    TensorSpec("high_res_features_s8", "float32", (1, 4, 4)),
+]
+NUM_BYTES = sum(spec.num_bytes for spec in SPECS)
+REF = EmbeddingRef("key", "model", "somewhere:1", NUM_BYTES, 8, 8, "default")
+
+
+class Replica:
+    """An encoder's shared memory, and what the encoder says of it."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.name = f"{SHARED_MEMORY_PREFIX}{name}"
+        self.path = folder / self.name / SHARED_MEMORY_FILE
+        self.path.parent.mkdir()
+        self.arena = SharedArena(self.path, block_bytes=NUM_BYTES, budget_bytes=2**16)
+        self.write(0)
+        self.is_stale = False
+
+    def write(self, value: float) -> None:
+        allocated = self.arena.allocate(NUM_BYTES)
+        assert allocated is not None
+        self.array, number = allocated
+        self.array.view(np.float32)[:] = value
+        self.block = self.arena.publish(number)
+
+    async def answer(self, ref: EmbeddingRef, nonce: bytes) -> _Answer:
+        if nonce != self.arena.nonce:
+            return _Answer(SPECS, self.name, None, self.array.copy())
+        block = self.block
+        if self.is_stale:
+            del self.array
+            self.write(9)
+        return _Answer(SPECS, self.name, block, None)
+
+
+@pytest.fixture
+def fetcher(tmp_path: Path) -> EmbeddingFetcher:
+    return EmbeddingFetcher(device=torch.device("cpu"), max_message_bytes=2**20, shared_memory_dir=tmp_path)
+
+
+def answered_by(fetcher: EmbeddingFetcher, replica: Replica) -> None:
+    asked: Any = replica.answer
+    fetcher._ask = asked  # type: ignore[method-assign]
+
+
+async def test_what_was_overwritten_while_it_was_read_is_gone(
+    fetcher: EmbeddingFetcher, tmp_path: Path
+) -> None:
+    replica = Replica(tmp_path, "one")
+    answered_by(fetcher, replica)
+    await fetcher.fetch(REF)
+    assert fetcher.shares_memory(REF.address)
+    replica.is_stale = True
+    with pytest.raises(EmbeddingNotFound, match="evicted"):
+        await fetcher.fetch(REF)
+    replica.is_stale = False
+    assert (await fetcher.fetch(REF)).image_embedding.eq(9).all()
+
+
+async def test_a_replica_that_comes_back_is_another_one(fetcher: EmbeddingFetcher, tmp_path: Path) -> None:
+    before, after = Replica(tmp_path, "before"), Replica(tmp_path, "after")
+    after.write(5)
+    answered_by(fetcher, before)
+    for _ in range(2):
+        await fetcher.fetch(REF)
+    before.path.unlink()
+    answered_by(fetcher, after)
+    for _ in range(2):
+        assert (await fetcher.fetch(REF)).image_embedding.eq(5).all()
+    assert fetcher.shares_memory(REF.address)
+
+
+async def test_memory_of_replicas_that_are_gone_is_let_go(fetcher: EmbeddingFetcher, tmp_path: Path) -> None:
+    gone, other = Replica(tmp_path, "gone"), Replica(tmp_path, "other")
+    answered_by(fetcher, gone)
+    await fetcher.fetch(REF)
+    gone.path.unlink()
+    answered_by(fetcher, other)
+    elsewhere = EmbeddingRef("key", "model", "elsewhere:1", NUM_BYTES, 8, 8, "default")
+    await fetcher.fetch(elsewhere)
+    assert not fetcher.shares_memory(REF.address)
+    assert fetcher.shares_memory(elsewhere.address)
+
+
+@pytest.mark.parametrize("name", ["", "../elsewhere", "maskmesh-encoder-a/../b", "other"])
+async def test_no_other_file_is_opened(fetcher: EmbeddingFetcher, tmp_path: Path, name: str) -> None:
+    replica = Replica(tmp_path, "one")
+    replica.name = name
+    answered_by(fetcher, replica)
+    await fetcher.fetch(REF)
+    assert not fetcher.shares_memory(REF.address)

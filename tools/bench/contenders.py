@@ -1,0 +1,163 @@
+"""Those who track: transformers, the mesh's stages in one process, and the mesh.
+
+All see the same frames and the same clicks, and say for each frame how many seconds it took.  Each has
+processes of its own, which sleep while it is another's turn.
+"""
+
+import asyncio
+import multiprocessing
+import time
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import AsyncExitStack
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maskmesh import AsyncClient, FrameMasks, LowResLogits, MaskFormat, MaskOptions, ModelInfo
+from maskmesh.mesh import LocalMesh, MeshOptions
+from maskmesh.video_session import VideoSession
+
+Click = tuple[float, float]
+Logits = NDArray[np.float32]
+
+
+class Contender(Protocol):
+    """What all of them can do."""
+
+    name: str
+
+    async def begin(self, clicks: Sequence[Click]) -> float:
+        """Begin anew and click on an object each on frame 0; returns the seconds of the first click."""
+
+    async def turn(self, frames: range) -> list[float]:
+        """Track through frames in a row; returns the seconds of each."""
+
+    async def masks(self, frame: int) -> list[Logits]:
+        """Track one frame more; returns the logits of each object."""
+
+    async def close(self) -> None:
+        """End the processes."""
+
+
+class LocalTracker(Protocol):
+    """What a contender in a process of its own is made of."""
+
+    def begin(self, clicks: Sequence[Click]) -> None:
+        """As for contenders."""
+
+    def track(self, frame: int) -> list[Logits]:
+        """The next frame."""
+
+
+class ProcessContender:
+    """A tracker in a process of its own, all of whose calls run to their end.
+
+    ``make`` is called there with ``arguments``.
+    """
+
+    def __init__(self, name: str, make: Callable[..., LocalTracker], *arguments: Any) -> None:
+        self.name = name
+        context = multiprocessing.get_context("spawn")
+        self._connection, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs, make, arguments), daemon=True)
+        self._process.start()
+
+    async def begin(self, clicks: Sequence[Click]) -> float:
+        """See :class:`Contender`."""
+        return float((await self._call("begin", clicks))[0])
+
+    async def turn(self, frames: range) -> list[float]:
+        """See :class:`Contender`."""
+        return [(await self._call("track", frame))[0] for frame in frames]
+
+    async def masks(self, frame: int) -> list[Logits]:
+        """See :class:`Contender`."""
+        found: list[Logits] = (await self._call("track", frame))[1]
+        return found
+
+    async def close(self) -> None:
+        """See :class:`Contender`."""
+        self._connection.close()
+        await asyncio.to_thread(self._process.join)
+
+    async def _call(self, method: str, argument: Any) -> tuple[float, Any]:
+        self._connection.send((method, argument))
+        answer: tuple[float, Any] = await asyncio.to_thread(self._connection.recv)
+        return answer
+
+
+def _serve(connection: Connection, make: Callable[..., LocalTracker], arguments: tuple[Any, ...]) -> None:
+    tracker = make(*arguments)
+    while True:
+        try:
+            method, argument = connection.recv()
+        except EOFError:
+            return
+        start = time.perf_counter()
+        answer = getattr(tracker, method)(argument)
+        connection.send((time.perf_counter() - start, answer))
+
+
+class MeshContender:
+    """The mesh through gRPC, with tracing on; a new one each time, whose caches are empty."""
+
+    def __init__(self, name: str, options: MeshOptions, video: Path) -> None:
+        self.name = name
+        self._options = options
+        self._video = video
+        self._running = AsyncExitStack()
+        self._session: VideoSession | None = None
+
+    @property
+    def model(self) -> ModelInfo:
+        """What the mesh runs."""
+        assert self._session is not None
+        return self._session.model
+
+    async def begin(self, clicks: Sequence[Click]) -> float:
+        """See :class:`Contender`."""
+        await self.close()
+        mesh = await self._running.enter_async_context(LocalMesh(self._options))
+        client = await self._running.enter_async_context(AsyncClient(mesh.endpoint))
+        self._session = await self._running.enter_async_context(client.session())
+        await self._session.append_video(self._video)
+        seconds = []
+        for obj_id, click in enumerate(clicks):
+            start = time.perf_counter()
+            await self._session.add_prompt(0, obj_id, points=[click])
+            seconds.append(time.perf_counter() - start)
+        return seconds[0]
+
+    async def turn(self, frames: range) -> list[float]:
+        """See :class:`Contender`.
+
+        Frames are encoded ahead, so that one delivery says nothing: each frame takes its share of the whole,
+        from the call to the last delivery.
+        """
+        start = time.perf_counter()
+        async for _ in self._propagate(frames, MaskOptions()):
+            pass
+        return [(time.perf_counter() - start) / len(frames)] * len(frames)
+
+    async def masks(self, frame: int) -> list[Logits]:
+        """See :class:`Contender`."""
+        found: list[Logits] = []
+        options = MaskOptions(MaskFormat.LOW_RES_LOGITS)
+        async for result in self._propagate(range(frame, frame + 1), options):
+            for obj in result.objects.values():
+                assert isinstance(obj.mask, LowResLogits)
+                found.append(obj.mask.values)
+        return found
+
+    async def close(self) -> None:
+        """See :class:`Contender`."""
+        await self._running.aclose()
+
+    def _propagate(self, frames: range, options: MaskOptions) -> AsyncGenerator[FrameMasks, None]:
+        assert self._session is not None
+        return self._session.propagate(
+            start_frame_index=frames.start, max_frames=len(frames), mask_options=options
+        )

@@ -1,0 +1,182 @@
+"""An embedding's way from encoder to tracker: beside a copy in memory, and beside a bare stream of gRPC."""
+
+import asyncio
+import multiprocessing
+import os
+import statistics
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import asdict, dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import torch
+
+from encoder_svc.service import CHUNK_BYTES
+from maskmesh.bench import draw_frames
+from maskmesh.channels import channel_options, open_channel
+from maskmesh.config import DEFAULT_SHARED_MEMORY_DIR
+from maskmesh.internal.v1 import encoder_pb2, encoder_pb2_grpc
+from maskmesh.mesh import LocalMesh, MeshOptions
+from maskmesh.types import EmbeddingRef, EncodedImage
+from maskmesh.wire import image_key, image_to_proto, ref_from_proto
+from tracker_svc.fetching import EmbeddingFetcher
+
+MAX_MESSAGE_BYTES = 64 * 2**20
+REPEATS = 40
+HITS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class HandOff:
+    """Medians in seconds, and peaks of memory as shares of the embedding."""
+
+    num_bytes: int
+    copy: float
+    """A copy of as many bytes in memory."""
+    shared: float
+    bare_stream: float
+    """As many bytes over gRPC, in chunks of equal size, from a server that does nothing else."""
+    stream: float
+    encode_hit: float
+    """An ``Encode`` that is answered from the cache."""
+    encoder_peak: float
+    """What the encoder's memory grew by at most while it streamed."""
+    tracker_peak: float
+    """What the fetching process's memory grew by at most while it received the stream."""
+
+    def to_json(self) -> dict[str, Any]:
+        """For ``bench.json``."""
+        return asdict(self)
+
+    @property
+    def ratios(self) -> dict[str, float]:
+        """What the two ways are compared with."""
+        return {
+            "handoff_shared_memory_copy": self.shared / self.copy,
+            "handoff_stream_bare_stream": self.stream / self.bare_stream,
+        }
+
+
+async def run_handoff(options: MeshOptions) -> HandOff:
+    """Encode one picture and fetch it many times."""
+    async with LocalMesh(options) as mesh:
+        address = f"127.0.0.1:{mesh.ports['encoder']}"
+        channel = open_channel(address, max_message_bytes=MAX_MESSAGE_BYTES)
+        stub = encoder_pb2_grpc.EncoderServiceStub(channel)
+        image = EncodedImage(draw_frames(1, time.time_ns())[0])
+        key = image_key(image)
+        made = await stub.Encode(encoder_pb2.EncodeRequest(key=key, image=image_to_proto(image)))
+        ref = ref_from_proto(made.ref)
+        hit = encoder_pb2.EncodeRequest(key=key)
+        encode_hit = await _median(lambda: stub.Encode(hit), HITS)
+        await channel.close()
+
+        shared = await _fetch(ref, DEFAULT_SHARED_MEMORY_DIR)
+        pids = (mesh.pid("encoder"), os.getpid())
+        before = [_reset_peak(pid) for pid in pids]
+        stream = await _fetch(ref, None)
+        peaks = [(_peak(pid) - start) / ref.num_bytes for pid, start in zip(pids, before, strict=True)]
+    return HandOff(
+        num_bytes=ref.num_bytes,
+        copy=_copy(ref.num_bytes),
+        shared=shared,
+        bare_stream=await _bare_stream(ref.num_bytes),
+        stream=stream,
+        encode_hit=encode_hit,
+        encoder_peak=peaks[0],
+        tracker_peak=peaks[1],
+    )
+
+
+async def _fetch(ref: EmbeddingRef, shared_memory_dir: Path | None) -> float:
+    fetcher = EmbeddingFetcher(
+        device=torch.device("cpu"),
+        max_message_bytes=MAX_MESSAGE_BYTES,
+        shared_memory_dir=shared_memory_dir,
+    )
+    try:
+        await fetcher.fetch(ref)
+        if shared_memory_dir is not None and not fetcher.shares_memory(ref.address):
+            raise OSError(f"there is no room for embeddings in {shared_memory_dir}")
+        return await _median(lambda: fetcher.fetch(ref), REPEATS)
+    finally:
+        await fetcher.close()
+
+
+async def _median(call: Callable[[], Awaitable[Any]], repeats: int) -> float:
+    seconds = []
+    for _ in range(repeats + 3):
+        start = time.perf_counter()
+        await call()
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds[3:])
+
+
+def _copy(num_bytes: int) -> float:
+    source, target = np.ones(num_bytes, np.uint8), np.ones(num_bytes, np.uint8)
+    seconds = []
+    for _ in range(REPEATS):
+        start = time.perf_counter()
+        np.copyto(target, source)
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds)
+
+
+async def _bare_stream(num_bytes: int) -> float:
+    """The least that gRPC takes: chunks that are there already, joined into memory that is there already."""
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_serve_bytes, args=(theirs, num_bytes), daemon=True)
+    process.start()
+    port = await asyncio.to_thread(ours.recv)
+    target = np.empty(num_bytes, np.uint8)
+
+    async def receive() -> None:
+        filled = 0
+        async for chunk in call(b""):
+            target[filled : filled + len(chunk)] = np.frombuffer(chunk, np.uint8)
+            filled += len(chunk)
+
+    async with grpc.aio.insecure_channel(
+        f"127.0.0.1:{port}", options=channel_options(MAX_MESSAGE_BYTES)
+    ) as channel:
+        call: Any = channel.unary_stream("/bench/Bytes")
+        seconds = await _median(receive, REPEATS)
+    process.terminate()
+    process.join()
+    return seconds
+
+
+def _serve_bytes(connection: Connection, num_bytes: int) -> None:
+    chunks = [bytes(min(CHUNK_BYTES, num_bytes - start)) for start in range(0, num_bytes, CHUNK_BYTES)]
+
+    async def stream(request: bytes, context: Any) -> AsyncIterator[bytes]:
+        for chunk in chunks:
+            yield chunk
+
+    async def serve() -> None:
+        server = grpc.aio.server(options=channel_options(MAX_MESSAGE_BYTES))
+        handlers: dict[str, Any] = {"Bytes": grpc.unary_stream_rpc_method_handler(stream)}
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("bench", handlers),))
+        connection.send(server.add_insecure_port("127.0.0.1:0"))
+        await server.start()
+        await server.wait_for_termination()
+
+    asyncio.run(serve())
+
+
+def _reset_peak(pid: int) -> int:
+    """Forget the peak of a process's memory; returns what it has now, in bytes."""
+    Path(f"/proc/{pid}/clear_refs").write_text("5")
+    return _peak(pid)
+
+
+def _peak(pid: int) -> int:
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    raise OSError(f"process {pid} has no peak")

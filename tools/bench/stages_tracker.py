@@ -1,0 +1,62 @@
+"""The mesh's own stages, called one after the other in one process."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from encoder_svc.config import EncoderSettings
+from encoder_svc.loading import load_model as load_encoder
+from encoder_svc.model.preprocess import preprocess
+from maskmesh.dtype import DTypeSetting
+from maskmesh.masks import MaskOptions
+from maskmesh.media import read_frames
+from maskmesh.memory import keep_memory
+from maskmesh.types import Point, Prompt
+from tools.bench.contenders import Click, Logits
+from tracker_svc.config import TrackerSettings
+from tracker_svc.loading import load_model as load_tracker
+from tracker_svc.model.tracking_model import ImageFeatures
+from tracker_svc.objects import TrackedObject
+from tracker_svc.output import object_masks
+from tracker_svc.tracker import Frame, Step, Tracker
+
+
+class StagesTracker:
+    """A :class:`~tools.bench.contenders.LocalTracker`: all that the services compute, and nothing between."""
+
+    def __init__(self, video: Path, model: str, checkpoint: Path | None, dtype: DTypeSetting) -> None:
+        keep_memory()
+        self._encoder = load_encoder(EncoderSettings(model=model, checkpoint=checkpoint, dtype=dtype))
+        tracker = load_tracker(TrackerSettings(model=model, checkpoint=checkpoint, dtype=dtype))
+        self._tracker = Tracker(tracker.model)
+        self._pixels = [frame.copy() for frame in read_frames(video)]
+        self._objects: list[TrackedObject] = []
+
+    def begin(self, clicks: Sequence[Click]) -> None:
+        """Click on objects on frame 0."""
+        frame = self._encode(0)
+        self._objects = [TrackedObject(obj_id) for obj_id in range(len(clicks))]
+        recorder = self._tracker.recorder()
+        for obj, click in zip(self._objects, clicks, strict=True):
+            prompt = Prompt([Point(*click)])
+            state = self._tracker.prompt(obj, 0, prompt, frame, clear_previous=False, recorder=recorder)
+            obj.bank.prompt(0, state)
+        self._tracker.memorize_prompted(self._objects, 0, frame, recorder)
+        self._tracker.track([Step(self._objects, 0, frame, recorder)])
+
+    def track(self, frame: int) -> list[Logits]:
+        """The next frame."""
+        seen = self._encode(frame)
+        step = Step(self._objects, frame, seen, self._tracker.recorder())
+        [states] = self._tracker.track([step])
+        object_masks(list(states), list(states.values()), MaskOptions(), width=seen.width, height=seen.height)
+        self._tracker.memorize_tracked([step])
+        return [state.low_res_masks[0].numpy() for state in states.values()]
+
+    @torch.inference_mode()
+    def _encode(self, frame: int) -> Frame:
+        pixels = self._pixels[frame]
+        encoder = self._encoder
+        image = preprocess(torch.from_numpy(pixels), encoder.info.image_size, encoder.device, encoder.dtype)
+        return Frame(ImageFeatures(*encoder.model(image)), pixels.shape[1], pixels.shape[0])
