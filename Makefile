@@ -30,7 +30,7 @@ stubs: .venv/dev
 clean:
 	rm -rf .venv demo build *.egg-info
 
-.venv/services: pyproject.toml constraints.txt
+.venv/services: pyproject.toml constraints.txt maskmesh/amx/attention.cpp
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[services]'
 	touch $@

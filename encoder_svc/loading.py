@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 
@@ -10,6 +11,7 @@ from encoder_svc.model import weights
 from encoder_svc.model.config import PRESETS
 from encoder_svc.model.image_encoder import ImageEncoder
 from encoder_svc.model.preprocess import PREPROCESS_VERSION
+from maskmesh import amx
 from maskmesh.checkpoint import CheckpointError, bundled_weights, check_keys
 from maskmesh.cores import Layout, choose_layout
 from maskmesh.dtype import choose_dtype
@@ -59,6 +61,8 @@ def load_model(settings: EncoderSettings) -> LoadedModel:
     device = torch.device(settings.device)
     choice = choose_dtype(settings.dtype, device=settings.device, has_bfloat16=has_bfloat16(device))
     logger.info("%s: %s", choice.name, choice.reason)
+    if device.type == "cpu" and choice.name == "bfloat16":
+        logger.info("attention: %s", amx.enable(Path(torch.__file__).parent / "lib"))
     dtype = getattr(torch, choice.name)
     model = weights.build(config, state).to(device, dtype)
     model_id = ModelId(settings.model, digest, config.image_size, choice.name, PREPROCESS_VERSION)

@@ -2,9 +2,11 @@
 
 import logging
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 
+from maskmesh import amx
 from maskmesh.checkpoint import CheckpointError, bundled_weights, check_keys
 from maskmesh.cores import Layout, choose_layout
 from maskmesh.dtype import choose_dtype
@@ -60,6 +62,8 @@ def load_model(settings: TrackerSettings) -> LoadedModel:
     device = torch.device(settings.device)
     choice = choose_dtype(settings.dtype, device=settings.device, has_bfloat16=has_bfloat16(device))
     logger.info("%s: %s", choice.name, choice.reason)
+    if device.type == "cpu" and choice.name == "bfloat16":
+        logger.info("attention: %s", amx.enable(Path(torch.__file__).parent / "lib"))
     model = weights.build(config, state).move_to(device, getattr(torch, choice.name))
     model_id = ModelId(settings.model, digest, config.image_size, choice.name, PREPROCESS_VERSION)
     info = ModelInfo(

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from encoder_svc.model.attention import attend
 from encoder_svc.model.token_map import TokenMap, merge_windows, partition_windows
 
 POOL = 2  # both the query stride and the window shrinkage where a stage begins
@@ -57,15 +58,13 @@ class MultiScaleAttention(nn.Module):
         if self.pool_queries:
             query = max_pool(query)
             height, width = query.shape[1:3]
-        attended = F.scaled_dot_product_attention(
-            self._split_heads(query), self._split_heads(key), self._split_heads(value)
-        )
-        y: Tensor = self.proj(attended.transpose(1, 2).reshape(batch, height, width, -1))
+        attended = attend(self._split_heads(query), self._split_heads(key), self._split_heads(value))
+        y: Tensor = self.proj(attended.reshape(batch, height, width, -1))
         return y
 
     def _split_heads(self, x: Tensor) -> Tensor:
-        """[B, H, W, C] to [B, heads, H * W, C / heads]."""
-        return x.reshape(x.shape[0], -1, self.heads, x.shape[-1] // self.heads).transpose(1, 2)
+        """[B, H, W, C] to [B, H * W, heads, C / heads]."""
+        return x.reshape(x.shape[0], -1, self.heads, x.shape[-1] // self.heads)
 
 
 class MultiScaleBlock(nn.Module):

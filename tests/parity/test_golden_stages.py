@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from tests.golden import arrays, needs_data, relative_error, tiny_encoder, tiny_tracker
+from tracker_svc.model.memory_attention import MemoryTokens
 from tracker_svc.model.position_encoding import sine_position_encoding
 
 pytestmark = needs_data
@@ -81,11 +82,11 @@ def test_memory_attention(call: str) -> None:
     positions = sine_position_encoding(16, 16, 256, CPU)
     assert_equal(positions.flatten(1).T[:, None], f"{stage}/in.curr_pos.0")
     attention = tiny_tracker().memory_attention
+    memory, positions = (golden(f"{stage}/in.{name}").permute(1, 2, 0) for name in ("memory", "memory_pos"))
+    pointers = int(arrays("stages_256")[f"{stage}/in.num_obj_ptr_tokens"])
     conditioned = attention(
         attention.prepare(as_map(golden(f"{stage}/in.curr.0")), as_map(golden(f"{stage}/in.curr_pos.0"))),
-        golden(f"{stage}/in.memory").transpose(0, 1),
-        golden(f"{stage}/in.memory_pos").transpose(0, 1),
-        pointer_tokens=int(arrays("stages_256")[f"{stage}/in.num_obj_ptr_tokens"]),
+        MemoryTokens(memory, memory + positions, pointers),
     )
     assert_equal(conditioned.flatten(2).permute(2, 0, 1), f"{stage}/out")
 

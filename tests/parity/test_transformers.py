@@ -20,6 +20,7 @@ from tests.golden import relative_error
 from tools.bench.transformers_names import to_checkpoint
 from tracker_svc.model import config as tracker_config
 from tracker_svc.model import weights as tracker_weights
+from tracker_svc.model.memory_attention import MemoryTokens
 from tracker_svc.model.position_encoding import sine_position_encoding
 from tracker_svc.model.tracking_model import TrackingModel
 
@@ -135,9 +136,7 @@ def test_memory_attention() -> None:
     attention = ours()[1].memory_attention
     conditioned = attention(
         attention.prepare(as_map(current, GRID), positions[None]),
-        memory.transpose(0, 1),
-        memory_positions.transpose(0, 1),
-        pointer_tokens=pointers,
+        MemoryTokens(memory.permute(1, 2, 0), (memory + memory_positions).permute(1, 2, 0), pointers),
     )
     assert_close(conditioned, as_map(expected.reshape(tokens, 1, 256), GRID))
 

@@ -1,14 +1,12 @@
 """Small layers that several stages share."""
 
 import itertools
-from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-# Rows of attention weights that are computed at once: so many stay in the cache of a core.
-QUERY_BLOCK = 256
+from tracker_svc.model.attention import attend
 
 
 class LayerNorm2d(nn.Module):
@@ -68,35 +66,15 @@ class Attention(nn.Module):
         return self.attend(queries, keys, value)
 
     def split_heads(self, x: Tensor) -> Tensor:
-        """x: [B, N, inner_dim]; returns [B, heads, N, inner_dim / heads]."""
-        heads: Tensor = x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        """x: [B, N, inner_dim]; returns [B, N, heads, inner_dim / heads]."""
+        heads: Tensor = x.unflatten(-1, (self.heads, -1))
         return heads
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """The part after the projections of queries and keys.
 
-        query, key: [B, heads, N or M, inner_dim / heads]; value: [B, M, key_dim], not yet projected.
+        query, key: [B, N or M, heads, inner_dim / heads]; value: [B, M, key_dim], not yet projected.
         """
-        projected = self.split_heads(self.v_proj(value))
-        attended = F.scaled_dot_product_attention(query, key, projected)
-        y: Tensor = self.out_proj(attended.transpose(1, 2).flatten(-2))
+        attended = attend(query, key, self.split_heads(self.v_proj(value)))
+        y: Tensor = self.out_proj(attended.flatten(-2))
         return y
-
-
-def attend_in_blocks(query: Tensor, key: Tensor, value: Tensor, pause: Callable[[], object]) -> Tensor:
-    """Scaled dot-product attention of one head, a block of queries at a time; without gradients.
-
-    For values narrower than keys, which torch's kernels for a CPU do not take.  ``pause`` is called
-    between the blocks.
-    query: [N, D]; key: [D, M]; value: [M, V]; returns [N, V] in the type of the keys.
-    """
-    scaled, value = (query * query.shape[-1] ** -0.5).to(key.dtype), value.to(key.dtype)
-    attended = key.new_empty(len(query), value.shape[-1])
-    buffer = key.new_empty(min(QUERY_BLOCK, len(query)), key.shape[-1])
-    for start in range(0, len(query), QUERY_BLOCK):
-        block = scaled[start : start + QUERY_BLOCK]
-        weights = torch.mm(block, key, out=buffer[: len(block)])
-        torch.softmax(weights, dim=-1, out=weights)
-        torch.mm(weights, value, out=attended[start : start + QUERY_BLOCK])
-        pause()
-    return attended

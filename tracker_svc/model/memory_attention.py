@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tracker_svc.model.layers import Attention, attend_in_blocks
+from tracker_svc.model.attention import attend_to_memories
+from tracker_svc.model.layers import Attention
 from tracker_svc.model.rope import axial_rotation, turned, turned_grids
 
 # The weight of the frame's own position encoding at the input, as trained.
@@ -26,6 +27,14 @@ Pause: TypeAlias = Callable[[], object]
 
 def go_on() -> None:
     """The pause of whoever is not to be interrupted."""
+
+
+class MemoryTokens(NamedTuple):
+    """What B objects remember: whole grids of tokens one after the other, then pointers."""
+
+    tokens: Tensor  # [B, memory_dim, M]
+    placed: Tensor  # [B, memory_dim, M], with the positions of the tokens in grids and in time
+    pointers: int  # how many tokens at the end have no place in a grid
 
 
 class RopeAttention(Attention):
@@ -43,35 +52,29 @@ class RopeAttention(Attention):
         keys = turned(self.k_proj, x, axial_rotation(grid, x.shape[-1], x.device, x.dtype))
         return self.attend(self.split_heads(self.grid_queries(x, grid)), self.split_heads(keys), x)
 
-    def forward_memory(
-        self,
-        queries: Tensor,
-        memory: Tensor,
-        memory_positions: Tensor,
-        *,
-        grid: Grid,
-        pointers: int,
-        pause: Pause,
-    ) -> Tensor:
-        """Attend to several grids of memories, and to pointers, which have no place in a grid.
+    def forward_memory(self, queries: Tensor, memories: MemoryTokens, grid: Grid, *, pause: Pause) -> Tensor:
+        """Attend to the memories of B objects.
 
-        queries: [B, HW, C], turned; memory, memory_positions: [B, M, memory_dim], of which the last
-        ``pointers`` tokens are pointers; returns [B, HW, C].
+        queries: [B, HW, C], turned; returns [B, HW, C].
         """
-        dim = queries.shape[-1]
-        rotation = axial_rotation(grid, dim, memory.device, memory.dtype, channels_first=True)
+        tokens, dim = memories.tokens, queries.shape[-1]
+        rotation = axial_rotation(grid, dim, tokens.device, tokens.dtype, channels_first=True)
         # One object after the other: the keys of one are megabytes.
-        keys = (
-            turned_grids(self.k_proj, placed.T, rotation, unplaced=pointers)
-            for placed in memory + memory_positions
-        )
-        if memory.device.type == "cpu" and not torch.is_grad_enabled():
-            # The mean of projected memories is the projected mean: what is summed has a quarter of the width.
-            means = [attend_in_blocks(*one, pause) for one in zip(queries, keys, memory, strict=True)]
+        if tokens.device.type == "cpu" and not torch.is_grad_enabled():
+            means = [
+                attend_to_memories(
+                    *one, key_layer=self.k_proj, rotation=rotation, unplaced=memories.pointers, pause=pause
+                )
+                for one in zip(queries, tokens, memories.placed, strict=True)
+            ]
             y: Tensor = self.out_proj(self.v_proj(torch.stack(means)))
             return y
-        rows = torch.stack(list(keys)).transpose(1, 2).contiguous()
-        return self.attend(self.split_heads(queries), self.split_heads(rows), memory)
+        keys = [
+            turned_grids(self.k_proj, placed, rotation, unplaced=memories.pointers)
+            for placed in memories.placed
+        ]
+        rows = torch.stack(keys).transpose(1, 2).contiguous()
+        return self.attend(self.split_heads(queries), self.split_heads(rows), tokens.transpose(1, 2))
 
 
 class FrameQueries(NamedTuple):
@@ -110,20 +113,10 @@ class MemoryAttentionLayer(nn.Module):
         return self.cross_attn_image.grid_queries(self.norm2(x), grid)
 
     def attend_to_memory(
-        self,
-        x: Tensor,
-        queries: Tensor,
-        memory: Tensor,
-        memory_positions: Tensor,
-        *,
-        grid: Grid,
-        pointers: int,
-        pause: Pause,
+        self, x: Tensor, queries: Tensor, memories: MemoryTokens, grid: Grid, *, pause: Pause
     ) -> Tensor:
-        """The rest of the layer; shapes as in :meth:`RopeAttention.forward_memory`."""
-        x = x + self.cross_attn_image.forward_memory(
-            queries, memory, memory_positions, grid=grid, pointers=pointers, pause=pause
-        )
+        """The rest of the layer.  x, queries: [B, HW, C]; returns the same shape."""
+        x = x + self.cross_attn_image.forward_memory(queries, memories, grid, pause=pause)
         y: Tensor = x + self.linear2(F.relu(self.linear1(self.norm3(x))))
         return y
 
@@ -150,36 +143,20 @@ class MemoryAttention(nn.Module):
         x = first.attend_to_self(x, grid)
         return FrameQueries(x, first.memory_queries(x, grid), grid)
 
-    def forward(
-        self,
-        frame: FrameQueries,
-        memory: Tensor,
-        memory_positions: Tensor,
-        *,
-        pointer_tokens: int,
-        pause: Pause = go_on,
-    ) -> Tensor:
+    def forward(self, frame: FrameQueries, memories: MemoryTokens, *, pause: Pause = go_on) -> Tensor:
         """Condition one frame, or one for each object, on the memories of B objects.
 
-        memory, memory_positions: [B, M, memory_dim]: whole grids of H * W tokens one after the other,
-        then ``pointer_tokens`` tokens of object pointers.  Returns [B, C, H, W].
+        Returns [B, C, H, W].
         """
-        x = frame.tokens.expand(memory.shape[0], -1, -1)
-        queries = frame.queries.expand(memory.shape[0], -1, -1)
+        batch = len(memories.tokens)
+        x = frame.tokens.expand(batch, -1, -1)
+        queries = frame.queries.expand(batch, -1, -1)
         for index, layer in enumerate(self.layers):
             assert isinstance(layer, MemoryAttentionLayer)
             if index > 0:
                 x = layer.attend_to_self(x, frame.grid)
                 queries = layer.memory_queries(x, frame.grid)
-            x = layer.attend_to_memory(
-                x,
-                queries,
-                memory,
-                memory_positions,
-                grid=frame.grid,
-                pointers=pointer_tokens,
-                pause=pause,
-            )
+            x = layer.attend_to_memory(x, queries, memories, frame.grid, pause=pause)
             pause()
         conditioned: Tensor = self.norm(x).transpose(1, 2).unflatten(-1, frame.grid)
         return conditioned

@@ -15,7 +15,13 @@ from torch import Tensor, nn
 from tracker_svc.model.config import TrackingModelConfig
 from tracker_svc.model.layers import MLP
 from tracker_svc.model.mask_decoder import DecodedMasks, MaskDecoder
-from tracker_svc.model.memory_attention import FrameQueries, MemoryAttention, Pause, go_on
+from tracker_svc.model.memory_attention import (
+    FrameQueries,
+    MemoryAttention,
+    MemoryTokens,
+    Pause,
+    go_on,
+)
 from tracker_svc.model.memory_encoder import MemoryEncoder
 from tracker_svc.model.position_encoding import sine_position_encoding, sine_time_encoding
 from tracker_svc.model.prompt_encoder import PointLabel, PromptEmbeddings, PromptEncoder
@@ -188,14 +194,10 @@ class TrackingModel(nn.Module):
         The objects must agree in their numbers of memories and of pointers.  ``pause`` is called wherever
         the work can be left for a while.  Returns [B, C, E, E].
         """
-        tokens, positions = zip(*(self._memory_tokens(m) for m in memories), strict=True)
-        conditioned: Tensor = self.memory_attention(
-            queries,
-            torch.stack(tokens),
-            torch.stack(positions),
-            pointer_tokens=len(memories[0].pointers) * (self.embed_dim // self.memory_dim),
-            pause=pause,
-        )
+        tokens, placed = zip(*(self._memory_tokens(m) for m in memories), strict=True)
+        pointers = len(memories[0].pointers) * (self.embed_dim // self.memory_dim)
+        stacked = MemoryTokens(torch.stack(tokens), torch.stack(placed), pointers)
+        conditioned: Tensor = self.memory_attention(queries, stacked, pause=pause)
         return conditioned
 
     def decode(
@@ -285,10 +287,7 @@ class TrackingModel(nn.Module):
         return torch.where(in_sight[:, None], self.obj_ptr_proj(mask_tokens), self.no_obj_ptr)
 
     def _memory_tokens(self, memories: Memories) -> tuple[Tensor, Tensor]:
-        """Tokens of one object and their positions: [M, memory_dim] each, pointers last.
-
-        Both are views of tensors with their channels first, as memories have them.
-        """
+        """Tokens of one object, without and with their positions: [memory_dim, M] each, pointers last."""
         size = self.embedding_size
         grid = sine_position_encoding(size, size, self.memory_dim, self.device).flatten(1)
         tokens = [m.features.flatten(1).to(self.dtype) for m in memories.spatial]
@@ -302,4 +301,5 @@ class TrackingModel(nn.Module):
             times = torch.tensor([p.frames_before for p in memories.pointers], device=self.device)
             sines = sine_time_encoding(times / POINTER_TIME_SCALE, self.embed_dim).to(self.dtype)
             positions.append(self.obj_ptr_tpos_proj(sines).repeat_interleave(parts, dim=0).T)
-        return torch.cat(tokens, dim=1).T, torch.cat(positions, dim=1).T
+        placed = [t + position for t, position in zip(tokens, positions, strict=True)]
+        return torch.cat(tokens, dim=1), torch.cat(placed, dim=1)

@@ -1,0 +1,129 @@
+"""Our attention against torch's in float32, on tensors of the same bfloat16 numbers."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from maskmesh import amx
+from tracker_svc.model.attention import attend_in_blocks
+from tracker_svc.model.rope import axial_rotation, turned_grids
+
+FOUND = amx.enable(Path(torch.__file__).parent / "lib")
+
+pytestmark = pytest.mark.skipif(not amx.can_attend(32, 16), reason=f"attention is {FOUND}")
+
+# Weights and outcomes are rounded to 8 bits; the errors of many weights cancel one another.
+TOLERANCE = 0.02
+
+
+def random(*shape: int, seed: int = 0, scale: float = 1.0) -> Tensor:
+    return (torch.randn(shape, generator=torch.Generator().manual_seed(seed)) * scale).bfloat16()
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    out = torch.full((*query.shape[:-1], value.shape[-1]), float("nan"), dtype=torch.bfloat16)
+    amx.attend(query, key, value, out, threads=2)
+    return out.float()
+
+
+def expected(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    q, k, v = (x.float().transpose(1, 2) for x in (query, key, value))
+    return F.scaled_dot_product_attention(q, k, v).transpose(1, 2)
+
+
+@pytest.mark.parametrize(
+    ("batch", "queries", "keys", "heads", "width", "value_width"),
+    [
+        (1, 1, 1, 1, 32, 16),
+        (3, 49, 196, 2, 96, 96),  # a window that pools
+        (2, 16, 17, 3, 64, 48),
+        (1, 255, 256, 1, 256, 64),
+        (2, 257, 511, 2, 32, 112),  # more than a block of queries, and a chunk of keys
+        (1, 600, 1030, 1, 256, 256),
+    ],
+)
+def test_attention_is_torchs(
+    batch: int, queries: int, keys: int, heads: int, width: int, value_width: int
+) -> None:
+    query = random(batch, queries, heads, width, seed=1, scale=3)
+    key, value = random(batch, keys, heads, width, seed=2), random(batch, keys, heads, value_width, seed=3)
+    torch.testing.assert_close(
+        attend(query, key, value), expected(query, key, value), atol=TOLERANCE, rtol=TOLERANCE
+    )
+
+
+def test_parts_of_tensors_are_read_in_place() -> None:
+    joined = random(2, 100, 3 * 64, seed=4)
+    query, key, value = (x.unflatten(-1, (2, 32)) for x in joined.chunk(3, dim=-1))
+    torch.testing.assert_close(
+        attend(query, key, value), expected(query, key, value), atol=TOLERANCE, rtol=TOLERANCE
+    )
+
+
+def test_scores_of_any_size_give_weights() -> None:
+    """The largest score may come late, and be far above all others."""
+    query, key, value = random(1, 40, 1, 32, scale=30), random(1, 900, 1, 32, seed=1), random(1, 900, 1, 16)
+    key[:, 800:] *= 20
+    torch.testing.assert_close(
+        attend(query, key, value), expected(query, key, value), atol=TOLERANCE, rtol=TOLERANCE
+    )
+
+
+def test_what_is_computed_for_one_does_not_depend_on_others() -> None:
+    query, key, value = (random(3, 300, 2, 64, seed=s) for s in range(3))
+    together = attend(query, key, value)
+    alone = torch.cat([attend(query[i : i + 1], key[i : i + 1], value[i : i + 1]) for i in range(3)])
+    assert torch.equal(together, alone)
+    assert torch.equal(together[:, :17], attend(query[:, :17], key, value))
+
+
+@pytest.mark.parametrize(("grids", "unplaced"), [(1, 0), (3, 8), (2, 13)])
+@torch.inference_mode()
+def test_attention_to_memories_is_that_of_the_framework(grids: int, unplaced: int) -> None:
+    side, width, memory_width = 8, 128, 32
+    count = grids * side * side + unplaced
+    memory, placed = random(memory_width, count, seed=1), random(memory_width, count, seed=2)
+    query = random(300, width, seed=3, scale=3)
+    torch.manual_seed(0)
+    layer = nn.Linear(memory_width, width).bfloat16()
+    rotation = axial_rotation((side, side), width, torch.device("cpu"), torch.bfloat16, channels_first=True)
+    packed = torch.empty(amx.packed_size(count, width, memory_width), dtype=torch.bfloat16)
+    amx.pack_memories(
+        placed,
+        memory,
+        weight=layer.weight,
+        bias=layer.bias,
+        cosines=rotation.same,
+        sines=rotation.other,
+        unplaced=unplaced,
+        packed=packed,
+        threads=2,
+    )
+    out = torch.full((300, memory_width), float("nan"), dtype=torch.bfloat16)
+    for rows in (slice(0, 130), slice(130, 300)):
+        amx.attend_packed(query[rows], packed, out[rows], keys=count, threads=2)
+    exact = axial_rotation((side, side), width, torch.device("cpu"), torch.float32, channels_first=True)
+    keys = turned_grids(layer.float(), placed.float(), exact, unplaced=unplaced)
+    torch.testing.assert_close(
+        out.float(),
+        attend_in_blocks(query.float(), keys, memory.T.float(), lambda: None),
+        atol=2 * TOLERANCE,  # rotations, too, are rounded to 8 bits
+        rtol=TOLERANCE,
+    )
+
+
+def test_what_does_not_fit_is_refused() -> None:
+    query, key = random(1, 4, 1, 32), random(1, 4, 1, 48)
+    with pytest.raises(ValueError, match="key has the shape"):
+        amx.attend(query, key, query, query, threads=1)
+    with pytest.raises(ValueError, match="no kernel for keys of width 48"):
+        amx.attend(key, key, key, key, threads=1)
+    with pytest.raises(ValueError, match="side by side"):
+        amx.attend(query.transpose(1, 3).contiguous().transpose(1, 3), query, query, query, threads=1)
+    with pytest.raises(ValueError, match="packed has the shape"):
+        amx.attend_packed(query[0, :, 0], query[0, 0, 0], query[0, :, 0], keys=4, threads=1)
+    assert not amx.can_attend(512, 16)
+    assert not amx.can_pack_memories(256, 64, 49)
