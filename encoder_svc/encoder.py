@@ -20,7 +20,7 @@ from encoder_svc.loading import LoadedModel
 from encoder_svc.model.preprocess import preprocess
 from maskmesh import telemetry
 from maskmesh.batching import choose_batch
-from maskmesh.cores import open_turns
+from maskmesh.cores import share_cores
 from maskmesh.device_worker import DeviceWorker, Together
 from maskmesh.errors import InvalidRequest
 from maskmesh.masks import ByteArray
@@ -51,9 +51,9 @@ class Encoder:
         self.info = loaded.info
         self._model, self._device, self._dtype = loaded.model, loaded.device, loaded.dtype
         self._max_pixels = settings.max_pixels
-        turns = open_turns(settings.shared_cores, loaded.layout)
+        self._cores = share_cores(settings.shared_cores, "encoder", loaded.layout, torch.set_num_threads)
         self._worker = DeviceWorker(
-            "encoder-device", max_queue=settings.max_queue, turns=turns, when_idle=give_back
+            "encoder-device", max_queue=settings.max_queue, cores=self._cores, when_idle=give_back
         )
         self._decoders = ThreadPoolExecutor(settings.decode_threads, thread_name_prefix="decode")
         self.max_batch = choose_batch(
@@ -88,7 +88,9 @@ class Encoder:
             # The usual case once more at the end: what is measured there is warm.
             for count in (1, self.max_batch, 1):
                 images = [_Decoded(pixels, self.recorder()) for _ in range(count)]
-                embeddings = await self._worker.run(partial(self._encode, images))
+                encode = partial(self._encode, images)
+                work = encode if self._cores is None else partial(self._cores.with_each, encode)
+                embeddings = await self._worker.run(work)
                 telemetry.emit(images[0].recorder.records, None)
         self.tensors = tuple(embeddings[0].tensors)
         self.info = replace(self.info, warm_up_seconds=time.perf_counter() - start)

@@ -80,7 +80,8 @@ class ModelSettings(ServerSettings):
     threads: int = Field(0, ge=0)
     """Threads of one operation on a CPU; 0 leaves it to the size of the model and to who shares the cores."""
     shared_cores: Path | None = None
-    """File by which services on the same cores take turns; without one the cores are this service's own."""
+    """Folder by which services on the same cores know of one another; without one the cores are this
+    service's own."""
     max_batch: int = Field(0, ge=0, le=64)
     """How much is computed at once of what waits; 0 leaves it to the device and the size of images."""
     shared_memory_dir: Path | None = DEFAULT_SHARED_MEMORY_DIR

@@ -1,17 +1,18 @@
 """How many threads a service computes with."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 from maskmesh.batching import LARGEST_SIDE
-from maskmesh.turns import Turns
+from maskmesh.shared_cores import SharedCores
 
 
 class Layout(NamedTuple):
-    """Threads of one operation, and whether the service takes turns with others on the same cores."""
+    """Threads of one operation, at most, and whether there are fewer while others use the same cores."""
 
     threads: int
-    takes_turns: bool
+    is_shared: bool
     reason: str
 
 
@@ -20,7 +21,7 @@ def choose_layout(threads: int, *, cores: int, shares_cores: bool, device: str, 
 
     ``cores`` is how many threads the framework would take, which knows about limits and variables.
     Operations of a small model are too short to be worth dividing: services that share cores then divide
-    those.  Larger ones take turns on all of them.
+    those for good.  Larger ones take what others leave.
     """
     if threads:
         return Layout(threads, False, "as set")
@@ -28,9 +29,13 @@ def choose_layout(threads: int, *, cores: int, shares_cores: bool, device: str, 
         return Layout(cores, False, "all cores")
     if image_size <= LARGEST_SIDE:
         return Layout(max(1, cores // 2), False, "a small model on a part of the cores")
-    return Layout(cores, True, "all cores, in turns with others")
+    return Layout(cores, True, "all cores, or a part of them while others compute")
 
 
-def open_turns(path: Path | None, layout: Layout) -> Turns | None:
-    """What a service takes turns by, if it does.  Raises OSError where the file cannot be opened."""
-    return Turns(path) if path is not None and layout.takes_turns else None
+def share_cores(
+    folder: Path | None, name: str, layout: Layout, set_threads: Callable[[int], None]
+) -> SharedCores | None:
+    """What a service shares its cores by, if it does.  Raises OSError where the folder cannot be made."""
+    if folder is None or not layout.is_shared:
+        return None
+    return SharedCores(folder, name, cores=layout.threads, set_threads=set_threads)

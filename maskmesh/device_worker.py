@@ -10,8 +10,8 @@ from typing import Any, Generic, TypeVar
 
 from maskmesh import telemetry
 from maskmesh.errors import ResourceExhausted
+from maskmesh.shared_cores import SharedCores
 from maskmesh.tickets import Priority, Ticket
-from maskmesh.turns import Turns
 
 # After so long without work there may be memory that is not needed.
 IDLE_SECONDS = 10.0
@@ -81,15 +81,15 @@ class DeviceWorker:
         name: str,
         *,
         max_queue: int = 256,
-        turns: Turns | None = None,
+        cores: SharedCores | None = None,
         when_idle: Callable[[], None] | None = None,
     ) -> None:
-        """With ``turns`` the device is shared with other processes.
+        """With ``cores`` the device is shared with other processes.
 
         ``when_idle`` is called on the thread when there has been no work for some seconds.
         """
         self._max_queue = max_queue
-        self._turns = turns
+        self._cores = cores
         self._when_idle = when_idle
         self._jobs: list[_Job] = []
         self._changed = threading.Condition()
@@ -162,7 +162,9 @@ class DeviceWorker:
         """
         running = self._running
         assert running is not None, "work gives way, and nobody else"
-        has_run = self._turns is not None and not _is_urgent(running) and self._turns.give_way()
+        if self._cores is not None:
+            self._cores.adjust()
+        has_run = False
         while jobs := self._take(before=running.priority):
             self._run(jobs)
             has_run = True
@@ -178,15 +180,9 @@ class DeviceWorker:
 
     def _work(self) -> None:
         while self._wait_for_work():
-            if self._turns is None:
-                self._run(self._take())
-                continue
-            # Nothing is taken before the turn is there: what waits can become urgent meanwhile.
-            if self._turns.take(self._has_urgent, wait=self._wait_for_change, is_over=lambda: self._closed):
-                try:
-                    self._run(self._take())
-                finally:
-                    self._turns.give_back()
+            if self._cores is not None:
+                self._cores.begin()
+            self._run(self._take())
 
     def _wait_for_work(self) -> bool:
         """Whether there is some, and not the end."""
@@ -195,20 +191,13 @@ class DeviceWorker:
             with self._changed:
                 if self._closed or self._jobs:
                     return not self._closed
+                if self._cores is not None and not is_idle:
+                    self._cores.end()
                 has_changed = self._changed.wait(None if is_idle else IDLE_SECONDS)
             if not has_changed:
                 is_idle = True
                 if self._when_idle is not None:
                     self._when_idle()
-
-    def _wait_for_change(self, seconds: float) -> None:
-        with self._changed:
-            if not self._closed:
-                self._changed.wait(seconds)
-
-    def _has_urgent(self) -> bool:
-        with self._changed:
-            return any(_is_urgent(job.ticket) for job in self._jobs)
 
     def _take(self, before: Priority | None = None) -> list[_Job]:
         """What comes next and is done at once, of more urgent work than ``before`` if that is given."""
@@ -248,10 +237,6 @@ class DeviceWorker:
             job.loop.call_soon_threadsafe(settle)
         for job in jobs:
             job.loop.call_soon_threadsafe(job.over.set)
-
-
-def _is_urgent(ticket: Ticket) -> bool:
-    return ticket.priority is Priority.INTERACTIVE
 
 
 def _compute(jobs: Sequence[_Job]) -> list[Callable[[], None]]:

@@ -13,7 +13,7 @@ from opentelemetry import trace
 
 from maskmesh import session_wire, telemetry, wire
 from maskmesh.batching import choose_batch
-from maskmesh.cores import open_turns
+from maskmesh.cores import share_cores
 from maskmesh.device_worker import DeviceWorker
 from maskmesh.errors import InvalidRequest
 from maskmesh.history import PromptRecord, SessionObject
@@ -62,9 +62,9 @@ class TrackerServicer(tracker_pb2_grpc.TrackerServiceServicer):
         settings = self._settings
         loaded = await asyncio.to_thread(load_model, settings)
         torch.set_num_threads(loaded.layout.threads)
-        turns = open_turns(settings.shared_cores, loaded.layout)
+        cores = share_cores(settings.shared_cores, "tracker", loaded.layout, torch.set_num_threads)
         self.worker = DeviceWorker(
-            "tracker-device", max_queue=settings.max_queue, turns=turns, when_idle=give_back
+            "tracker-device", max_queue=settings.max_queue, cores=cores, when_idle=give_back
         )
         self.tracker = Tracker(loaded.model, self.worker.give_way)
         max_batch = choose_batch(
@@ -93,7 +93,7 @@ class TrackerServicer(tracker_pb2_grpc.TrackerServiceServicer):
             folder=self._scratch.path,
             device=loaded.model.device,
         )
-        seconds = await warm_up(self.tracker, self.worker, max_batch=max_batch)
+        seconds = await warm_up(self.tracker, self.worker, max_batch=max_batch, cores=cores)
         self.info = replace(loaded.info, warm_up_seconds=seconds)
         logger.info(
             "%s on %s in %s with %d threads, warm after %.2f s",

@@ -8,6 +8,7 @@ import torch
 from maskmesh import telemetry
 from maskmesh.device_worker import DeviceWorker
 from maskmesh.masks import MaskOptions
+from maskmesh.shared_cores import SharedCores
 from maskmesh.types import Point, Prompt
 from tracker_svc.model.tracking_model import ImageFeatures, TrackingModel
 from tracker_svc.objects import TrackedObject
@@ -17,7 +18,9 @@ from tracker_svc.tracker import Frame, Step, Tracker
 TRACKED_FRAMES = 2
 
 
-async def warm_up(tracker: Tracker, worker: DeviceWorker, *, max_batch: int) -> float:
+async def warm_up(
+    tracker: Tracker, worker: DeviceWorker, *, max_batch: int, cores: SharedCores | None = None
+) -> float:
     """Click on an empty frame and track it through two more, alone and in a batch of sessions.
 
     Returns the seconds it took.
@@ -27,7 +30,8 @@ async def warm_up(tracker: Tracker, worker: DeviceWorker, *, max_batch: int) -> 
     with telemetry.tracer().start_as_current_span(telemetry.WARM_UP):
         # The usual case once more at the end: what is measured there is warm.
         for count in (1, max_batch, 1) if max_batch > 1 else (1,):
-            await worker.run(partial(_run, tracker, recorder, count))
+            run = partial(_run, tracker, recorder, count)
+            await worker.run(run if cores is None else partial(cores.with_each, run))
         telemetry.emit(recorder.records, None)
     return time.perf_counter() - start
 

@@ -12,8 +12,8 @@ import pytest
 
 from maskmesh import ResourceExhausted, device_worker, telemetry
 from maskmesh.device_worker import DeviceWorker, Together
+from maskmesh.shared_cores import SharedCores
 from maskmesh.tickets import Priority, Ticket, TicketGate
-from maskmesh.turns import Turns
 
 
 async def test_one_thread_of_its_own() -> None:
@@ -264,49 +264,36 @@ async def test_who_fails_in_a_batch_fails_alone() -> None:
     worker.close()
 
 
-async def test_a_click_interrupts_long_work_in_another_process(tmp_path: Path) -> None:
-    """Two workers on the same cores; that of the click has other work, which waits for a turn."""
-    turns = [Turns(tmp_path / "cores") for _ in range(2)]
-    encoder, tracker = (DeviceWorker(f"device {i}", turns=t) for i, t in enumerate(turns))
-    order: list[str] = []
+async def test_workers_on_the_same_cores_take_their_parts(tmp_path: Path) -> None:
+    chosen: dict[str, list[int]] = {"encoder": [], "tracker": []}
+    shared = {
+        name: SharedCores(tmp_path / "cores", name, cores=4, set_threads=threads.append)
+        for name, threads in chosen.items()
+    }
+    encoder, tracker = (DeviceWorker(name, cores=cores) for name, cores in shared.items())
     begun, over = threading.Event(), threading.Event()
 
     def encode() -> None:
         begun.set()
         while not over.is_set():
             time.sleep(0.001)
-            if encoder.give_way():
-                order.append("gave way")
-        order.append("encoded")
+            encoder.give_way()
 
-    async def submit(name: str, priority: Priority) -> None:
-        await tracker.run(partial(order.append, name), ticket=Ticket(priority))
-
-    image = asyncio.ensure_future(encoder.run(encode, ticket=Ticket(Priority.AHEAD)))
+    image = asyncio.ensure_future(encoder.run(encode))
     await asyncio.to_thread(begun.wait)
-    step = asyncio.ensure_future(submit("tracked", Priority.AHEAD))
+    assert chosen["encoder"] == [4]
+    await tracker.run(lambda: time.sleep(0.05))
+    assert chosen["tracker"] == [2]
     await asyncio.sleep(0.05)
-    await submit("click", Priority.INTERACTIVE)
-    assert order[0] == "click"
+    assert chosen["encoder"] == [4, 2, 4]
     over.set()
-    await asyncio.gather(image, step)
-    assert sorted(order[1:]) == ["encoded", "gave way", "tracked"]
+    await image
+    # What one leaves idle the other takes.
+    await tracker.run(lambda: None)
+    assert chosen["tracker"] == [2, 4]
     for worker in (encoder, tracker):
         worker.close()
-    for one in turns:
-        one.close()
-
-
-async def test_a_worker_ends_while_it_waits_for_its_turn(tmp_path: Path) -> None:
-    holder, waiting = Turns(tmp_path / "cores"), Turns(tmp_path / "cores")
-    holder.take(lambda: False)
-    worker = DeviceWorker("device", turns=waiting)
-    never = asyncio.ensure_future(worker.run(lambda: None))
-    await asyncio.sleep(0.05)
-    await asyncio.to_thread(worker.close)
-    assert not never.done()
-    never.cancel()
-    for one in (holder, waiting):
+    for one in shared.values():
         one.close()
 
 
