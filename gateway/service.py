@@ -22,6 +22,7 @@ from gateway.prompting import Prompter
 from gateway.resume import ResumePoint
 from gateway.session import GatewaySession, GatewaySessions
 from gateway.upload import read_out, take_in
+from gateway.warm_up import warm_up
 from maskmesh import session_wire, wire
 from maskmesh.channels import open_channel
 from maskmesh.errors import InvalidPrompt, InvalidRequest, MaskmeshError, SessionNotFound
@@ -75,6 +76,7 @@ class SegmentationServicer(segmentation_pb2_grpc.SegmentationServiceServicer):
         self.model = await _wait_for(self._tracker.model)
         if encoder.model_id != self.model.model_id:
             raise ValueError(f"the encoder runs {encoder.model_id}, the tracker {self.model.model_id}")
+        await warm_up(self._encoder, self._tracker)
 
     async def close(self) -> None:
         """Delete the frames and close the connections."""

@@ -25,6 +25,7 @@ from rich.table import Table
 from safetensors.torch import save_file
 
 from maskmesh import ModelInfo
+from maskmesh.memory import keep_memory
 from maskmesh.mesh import MeshOptions
 from tools.bench.clicks import run_clicks
 from tools.bench.contenders import Click, Contender, Logits, MeshContender, ProcessContender
@@ -61,6 +62,7 @@ def main(
     *, turns: int, frames: int, objects: tuple[str, ...], peers: bool, json_path: Path, plot: Path
 ) -> None:
     """Time the mesh beside transformers and beside its own stages."""
+    keep_memory()  # this process fetches embeddings as trackers do
     asyncio.run(_main(turns, frames, [int(o) for o in objects], peers, json_path, plot))
 
 
@@ -139,7 +141,7 @@ class Race:
 
 async def _race(options: MeshOptions, count: int, turns: int, frames: int, *, peers: bool) -> Race:
     """Every contender tracks through the same frames, turn about."""
-    needed = WARM_UP_FRAMES + turns * frames + 1
+    needed = WARM_UP_FRAMES + turns * (frames + 1) + 1
 
     def transformers_in(dtype: str) -> ProcessContender:
         return ProcessContender(f"transformers {dtype}", TransformersTracker, VIDEO, needed, dtype)
@@ -164,9 +166,9 @@ async def _race(options: MeshOptions, count: int, turns: int, frames: int, *, pe
             # Memories fill up, and shapes become warm.
             await contender.turn(range(1, WARM_UP_FRAMES))
         for turn in range(turns):
-            start = WARM_UP_FRAMES + turn * frames
+            start = WARM_UP_FRAMES + turn * (frames + 1)
             for contender, run in zip(contenders, runs, strict=True):
-                run.frames.extend(await contender.turn(range(start, start + frames)))
+                run.frames.extend(await contender.turn(range(start, start + frames + 1)))
                 console.print(f"  {contender.name}: {run.median:.3f} s per frame", style="dim")
         agreement = None
         if len(fp32) == 2:
