@@ -41,7 +41,7 @@ def test_messages_stay_at_the_edges() -> None:
         *(f"maskmesh/{m}.py" for m in ("client", "video_session", "live_client")),
         # Between the client and the services the gateway passes messages on.
         *(f"gateway/{m}.py" for m in ("backends", "prompting", "upload", "pipeline", "live", "inbox")),
-        *(f"gateway/{m}.py" for m in ("track_call", "frame_trace")),
+        *(f"gateway/{m}.py" for m in ("track_call", "frame_trace", "warm_up")),
         # The tracker's end of a propagation, and the fetching of embeddings, speak in streams.
         "tracker_svc/propagation.py",
         "tracker_svc/fetching.py",
@@ -76,7 +76,8 @@ def test_only_commands_print() -> None:
 def test_models_set_up_nothing() -> None:
     for path in modules():
         if path.parts[1:2] == ("model",):
-            allowed = ("torch", "safetensors", path.parts[0] + ".model", "__future__")
+            own = path.parts[0] + ".model"
+            allowed = ("torch", "safetensors", "maskmesh.amx", own, "__future__")
             for name in imports(path):
                 is_standard = name.split(".")[0] in sys.stdlib_module_names
                 assert is_standard or name.startswith(allowed), f"{path} imports {name}"

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from maskmesh import amx
+from maskmesh.amx import kernel
 from tracker_svc.model.rope import Rotation, turned_grids
 
 # Rows of attention weights that are computed at once: so many stay in the cache of a core.
@@ -18,9 +18,9 @@ QUERIES_PER_PAUSE = 1024
 
 def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """query: [B, N, heads, D]; key: [B, M, heads, D]; value: [B, M, heads, V]; returns [B, N, heads, V]."""
-    if _takes(query) and amx.can_attend(key.shape[-1], value.shape[-1]):
+    if _takes(query) and kernel.can_attend(key.shape[-1], value.shape[-1]):
         attended = query.new_empty(*query.shape[:-1], value.shape[-1])
-        amx.attend(query, key, value, attended, threads=torch.get_num_threads())
+        kernel.attend(query, key, value, attended, threads=torch.get_num_threads())
         return attended
     query, key, value = (x.transpose(1, 2) for x in (query, key, value))
     return F.scaled_dot_product_attention(query, key, value).transpose(1, 2)
@@ -45,12 +45,12 @@ def attend_to_memories(
     Returns [N, C].
     """
     (width, count), places = memory.shape, rotation.same.shape[1]
-    if not (_takes(query) and amx.can_pack_memories(query.shape[-1], width, places)):
+    if not (_takes(query) and kernel.can_pack_memories(query.shape[-1], width, places)):
         keys = turned_grids(key_layer, placed, rotation, unplaced=unplaced)
         return attend_in_blocks(query, keys, memory.T, pause)
     threads = torch.get_num_threads()
-    packed = memory.new_empty(amx.packed_size(count, query.shape[-1], width))
-    amx.pack_memories(
+    packed = memory.new_empty(kernel.packed_size(count, query.shape[-1], width))
+    kernel.pack_memories(
         placed,
         memory,
         weight=key_layer.weight,
@@ -64,7 +64,7 @@ def attend_to_memories(
     attended = query.new_empty(len(query), width)
     for start in range(0, len(query), QUERIES_PER_PAUSE):
         rows = slice(start, start + QUERIES_PER_PAUSE)
-        amx.attend_packed(query[rows], packed, attended[rows], keys=count, threads=threads)
+        kernel.attend_packed(query[rows], packed, attended[rows], keys=count, threads=threads)
         pause()
     return attended
 
