@@ -1,11 +1,17 @@
 """Cores that services on one machine share."""
 
+import contextlib
 import fcntl
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, TypeVar
 
 T = TypeVar("T")
+
+# Whoever looks at a lock holds it for some microseconds.
+ATTEMPTS = 10
+ATTEMPT_SECONDS = 0.0001
 
 
 class SharedCores:
@@ -38,12 +44,19 @@ class SharedCores:
         return sorted({max(1, self._cores // 2), self._cores})
 
     def begin(self) -> None:
-        """Say that this service computes from now on, and choose the number of threads."""
-        # Others hold it for a moment at most, while they look.
-        fcntl.flock(self._own, fcntl.LOCK_EX)
-        for path in self._folder.iterdir():
-            if path.name != self._name and path.name not in self._others:
-                self._others[path.name] = path.open("a")
+        """Say that this service computes from now on, and choose the number of threads.
+
+        Never raises, and never waits for long: who was stopped while it looked keeps the lock, and others
+        then take this service for idle.  Those who come after the folder was deleted are not known here.
+        """
+        for _ in range(ATTEMPTS):
+            if _try(self._own):
+                break
+            time.sleep(ATTEMPT_SECONDS)
+        with contextlib.suppress(OSError):
+            for path in self._folder.iterdir():
+                if path.name != self._name and path.name not in self._others:
+                    self._others[path.name] = path.open("a")
         self.adjust()
 
     def adjust(self) -> None:
@@ -80,9 +93,15 @@ class SharedCores:
 
 def _is_held(file: IO[str]) -> bool:
     """Whether somebody else has the lock of a file."""
+    if _try(file):
+        fcntl.flock(file, fcntl.LOCK_UN)
+        return False
+    return True
+
+
+def _try(file: IO[str]) -> bool:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        return True
-    fcntl.flock(file, fcntl.LOCK_UN)
-    return False
+        return False
+    return True

@@ -1,6 +1,8 @@
+import fcntl
 import multiprocessing
 import multiprocessing.synchronize
 import os
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -79,6 +81,25 @@ def test_what_is_warmed_up_sees_every_number_of_threads(make: Callable[[str], Se
     assert seen == [2, 4]
     encoder.cores.adjust()
     assert encoder.threads[-1] == 2
+
+
+def test_nobody_waits_for_whoever_was_stopped_while_it_looked(
+    tmp_path: Path, make: Callable[[str], Service]
+) -> None:
+    service = make("encoder")
+    with (tmp_path / "cores" / "encoder").open("a") as looking:
+        fcntl.flock(looking, fcntl.LOCK_EX)
+        service.cores.begin()
+    assert service.threads == [4]
+
+
+def test_a_folder_that_was_deleted_ends_nothing(tmp_path: Path, make: Callable[[str], Service]) -> None:
+    encoder, tracker = make("encoder"), make("tracker")
+    encoder.cores.begin()
+    shutil.rmtree(tmp_path / "cores")
+    tracker.cores.begin()
+    encoder.cores.adjust()
+    assert (encoder.threads, tracker.threads) == ([4, 2], [4])  # who was known before still is
 
 
 def compute_for_ever(folder: Path, begun: multiprocessing.synchronize.Event) -> None:

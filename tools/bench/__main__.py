@@ -207,6 +207,8 @@ def _print(runs: Sequence[Run], result: dict[str, Any]) -> None:
         seconds = (row["frame_seconds"], row["frame_seconds_p95"], row["first_click_seconds"])
         table.add_row(run.contender, str(run.objects), *(f"{value:.3f}" for value in seconds))
     console.print(table)
+    shared = f"up to {result['threads']['mesh, each service']}, a part of them while both compute"
+    console.print(f"threads of the mesh's services: {shared}; of others: {result['threads']['transformers']}")
     rates = ", ".join(f"{name} {rate:.2f}" for name, rate in result["tflops"].items())
     console.print(f"matrix products, TFLOP/s: {rates}; the mesh chose {result['mesh_dtype']}")
     for name, ratio in result["ratio"].items():
