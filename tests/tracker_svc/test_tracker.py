@@ -1,7 +1,5 @@
 """The steps of the model on random embeddings: rules that golden outputs do not reach."""
 
-from collections.abc import Iterable
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +12,6 @@ from maskmesh import (
     LowResLogits,
     MaskFormat,
     MaskOptions,
-    MaskSpace,
-    ObjectMask,
     Point,
     Prompt,
     RleMask,
@@ -23,75 +19,18 @@ from maskmesh import (
 )
 from maskmesh.telemetry import StageRecorder, stage_seconds
 from tests.golden import relative_error
+from tests.tracker_svc.video import TOLERANCE, Video, frame
 from tracker_svc.archive import SessionArchive
 from tracker_svc.frame_state import FrameState
 from tracker_svc.memory_bank import MemoryBank
 from tracker_svc.model import weights
 from tracker_svc.model.config import PRESETS
 from tracker_svc.model.mask_decoder import stability_score, stable_mask
-from tracker_svc.model.tracking_model import NO_OBJECT_LOGIT, ImageFeatures
-from tracker_svc.objects import TrackedObject, combine
+from tracker_svc.model.tracking_model import NO_OBJECT_LOGIT
+from tracker_svc.objects import TrackedObject
 from tracker_svc.output import object_masks
 from tracker_svc.reach import check_promptable, check_remembered
-from tracker_svc.tracker import Frame, Step, Tracker
-
-SIDE = 16
-TOLERANCE = 1e-4
-
-
-@cache
-def frame(index: int) -> Frame:
-    random = torch.Generator().manual_seed(index)
-
-    def maps(channels: int, side: int) -> torch.Tensor:
-        return torch.randn(1, channels, side, side, generator=random)
-
-    return Frame(ImageFeatures(maps(64, SIDE), maps(8, 4 * SIDE), maps(16, 2 * SIDE)), 320, 200)
-
-
-@pytest.fixture
-def tracker() -> Tracker:
-    return Tracker(weights.build(PRESETS["test"], None))
-
-
-class Video:
-    """A session over random frames."""
-
-    def __init__(self, tracker: Tracker, archive: SessionArchive | None = None) -> None:
-        self.tracker = tracker
-        self.archive = archive
-        self.objects: dict[int, TrackedObject] = {}
-        self.recorder = StageRecorder()
-
-    def prompt(self, obj_id: int, index: int, prompt: Prompt, *, clear: bool = False) -> FrameState:
-        obj = self.objects.setdefault(obj_id, TrackedObject(obj_id, MemoryBank(obj_id, self.archive)))
-        obj.prompts[index] = combine(obj.prompts.get(index), prompt, clear_previous=clear)
-        state = self.tracker.prompt(
-            obj, index, obj.prompts[index], frame(index), clear_previous=clear, recorder=self.recorder
-        )
-        obj.bank.prompt(index, state)
-        return state
-
-    def track(self, first: int, last: int) -> dict[int, dict[int, FrameState]]:
-        return self.track_frames(range(first, last))
-
-    def track_frames(
-        self, indices: Iterable[int], *, reverse: bool = False
-    ) -> dict[int, dict[int, FrameState]]:
-        objects = list(self.objects.values())
-        for index in sorted({i for o in objects for i in o.bank.prompted}):
-            self.tracker.memorize_prompted(objects, index, frame(index), self.recorder)
-        states = {}
-        for index in indices:
-            step = Step(objects, index, frame(index), self.recorder, reverse)
-            [states[index]] = self.tracker.track([step])
-            self.tracker.memorize_tracked([step])
-        return states
-
-    def stages(self) -> list[str]:
-        names = [r.name for r in self.recorder.records]
-        self.recorder.records.clear()
-        return names
+from tracker_svc.tracker import Step, Tracker
 
 
 def test_objects_in_a_batch_equal_objects_alone(tracker: Tracker) -> None:
@@ -414,49 +353,6 @@ def test_a_removed_object_leaves_the_others_as_they_are(tracker: Tracker) -> Non
             here = after[index][obj_id].low_res_masks
             there = expected[index][obj_id].low_res_masks
             assert float((here - there).abs().max() / there.abs().max()) < 5 * TOLERANCE
-
-
-def test_masks_that_must_not_overlap() -> None:
-    logits = torch.tensor([[[1.0, 3.0, -1.0, 2.0]], [[2.0, 1.0, -2.0, 2.0]]])
-    states = [FrameState(one[None], 0.5, 1.0, None) for one in logits]
-    size = {"width": 4, "height": 1}
-    options = MaskOptions(space=MaskSpace.MODEL, non_overlapping=True)
-    exclusive = [m.mask.decode()[0].tolist() for m in object_masks([1, 2], states, options, **size)]  # type: ignore[union-attr]
-    assert exclusive == [[False, True, False, True], [True, False, False, False]]
-    options = MaskOptions(MaskFormat.LOW_RES_LOGITS, non_overlapping=True)
-    values = [m.mask.values[0].tolist() for m in object_masks([1, 2], states, options, **size)]  # type: ignore[union-attr]
-    assert values == [[-10.0, 3.0, -1.0, 2.0], [2.0, -10.0, -10.0, -10.0]]
-
-
-def test_masks_in_every_form_are_one_mask(tracker: Tracker) -> None:
-    state = Video(tracker).prompt(1, 0, Prompt([Point(50, 60)]))
-    size = {"width": 320, "height": 200}
-
-    def shown(options: MaskOptions) -> ObjectMask:
-        return object_masks([1], [state], options, **size)[0]
-
-    rle = shown(MaskOptions())
-    expected = rle.mask.decode()  # type: ignore[union-attr]
-    assert expected.shape == (200, 320)
-    small = (state.low_res_masks[0] > 0).numpy()
-    for form in (MaskFormat.COCO_RLE, MaskFormat.PNG, MaskFormat.PACKED_BITS):
-        np.testing.assert_array_equal(shown(MaskOptions(form)).mask.decode(), expected)  # type: ignore[union-attr]
-        low = shown(MaskOptions(form, MaskSpace.MODEL))
-        np.testing.assert_array_equal(low.mask.decode(), small)  # type: ignore[union-attr]
-        assert low.predicted_iou == rle.predicted_iou
-        assert low.box is not None
-    rows, columns = np.nonzero(expected)
-    assert rle.box == Box(columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
-    # Boxes are in pixels of the frame whatever the masks are in; a low-resolution pixel is five wide.
-    assert low.box is not None
-    assert rle.box is not None
-    assert low.box.x0 == pytest.approx(rle.box.x0, abs=5)
-    assert low.box.y1 == pytest.approx(rle.box.y1, abs=4)
-
-
-def test_nothing_has_no_box() -> None:
-    empty = FrameState(torch.full((1, 8, 8), -3.0), 0.5, -1.0, None)
-    assert object_masks([1], [empty], MaskOptions(), width=40, height=30)[0].box is None
 
 
 def test_memory_is_bounded_and_says_so() -> None:

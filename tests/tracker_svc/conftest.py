@@ -1,0 +1,12 @@
+"""The untrained tracker that tests of its steps share."""
+
+import pytest
+
+from tracker_svc.model import weights
+from tracker_svc.model.config import PRESETS
+from tracker_svc.tracker import Tracker
+
+
+@pytest.fixture
+def tracker() -> Tracker:
+    return Tracker(weights.build(PRESETS["test"], None))

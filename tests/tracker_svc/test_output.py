@@ -1,0 +1,62 @@
+"""States as masks: every form, space and box."""
+
+import numpy as np
+import pytest
+import torch
+
+from maskmesh import (
+    Box,
+    MaskFormat,
+    MaskOptions,
+    MaskSpace,
+    ObjectMask,
+    Point,
+    Prompt,
+)
+from tests.tracker_svc.video import Video
+from tracker_svc.frame_state import FrameState
+from tracker_svc.output import object_masks
+from tracker_svc.tracker import Tracker
+
+
+def test_masks_that_must_not_overlap() -> None:
+    logits = torch.tensor([[[1.0, 3.0, -1.0, 2.0]], [[2.0, 1.0, -2.0, 2.0]]])
+    states = [FrameState(one[None], 0.5, 1.0, None) for one in logits]
+    size = {"width": 4, "height": 1}
+    options = MaskOptions(space=MaskSpace.MODEL, non_overlapping=True)
+    exclusive = [m.mask.decode()[0].tolist() for m in object_masks([1, 2], states, options, **size)]  # type: ignore[union-attr]
+    assert exclusive == [[False, True, False, True], [True, False, False, False]]
+    options = MaskOptions(MaskFormat.LOW_RES_LOGITS, non_overlapping=True)
+    values = [m.mask.values[0].tolist() for m in object_masks([1, 2], states, options, **size)]  # type: ignore[union-attr]
+    assert values == [[-10.0, 3.0, -1.0, 2.0], [2.0, -10.0, -10.0, -10.0]]
+
+
+def test_masks_in_every_form_are_one_mask(tracker: Tracker) -> None:
+    state = Video(tracker).prompt(1, 0, Prompt([Point(50, 60)]))
+    size = {"width": 320, "height": 200}
+
+    def shown(options: MaskOptions) -> ObjectMask:
+        return object_masks([1], [state], options, **size)[0]
+
+    rle = shown(MaskOptions())
+    expected = rle.mask.decode()  # type: ignore[union-attr]
+    assert expected.shape == (200, 320)
+    small = (state.low_res_masks[0] > 0).numpy()
+    for form in (MaskFormat.COCO_RLE, MaskFormat.PNG, MaskFormat.PACKED_BITS):
+        np.testing.assert_array_equal(shown(MaskOptions(form)).mask.decode(), expected)  # type: ignore[union-attr]
+        low = shown(MaskOptions(form, MaskSpace.MODEL))
+        np.testing.assert_array_equal(low.mask.decode(), small)  # type: ignore[union-attr]
+        assert low.predicted_iou == rle.predicted_iou
+        assert low.box is not None
+    rows, columns = np.nonzero(expected)
+    assert rle.box == Box(columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
+    # Boxes are in pixels of the frame whatever the masks are in; a low-resolution pixel is five wide.
+    assert low.box is not None
+    assert rle.box is not None
+    assert low.box.x0 == pytest.approx(rle.box.x0, abs=5)
+    assert low.box.y1 == pytest.approx(rle.box.y1, abs=4)
+
+
+def test_nothing_has_no_box() -> None:
+    empty = FrameState(torch.full((1, 8, 8), -3.0), 0.5, -1.0, None)
+    assert object_masks([1], [empty], MaskOptions(), width=40, height=30)[0].box is None
