@@ -17,7 +17,7 @@ from encoder_svc.cache import CacheKey, Embedding, EmbeddingCache, Outcome, Pin
 from encoder_svc.config import EncoderSettings
 from encoder_svc.encoder import Encoder
 from encoder_svc.loading import load_model
-from maskmesh import telemetry, wire
+from maskmesh import chunks, embedding_wire, telemetry, wire
 from maskmesh.errors import InvalidRequest, ModelMismatch
 from maskmesh.internal.v1 import encoder_pb2, encoder_pb2_grpc
 from maskmesh.memory import keep_memory
@@ -25,7 +25,7 @@ from maskmesh.scratch import ScratchFolder
 from maskmesh.serving import Service
 from maskmesh.shared_memory import SHARED_MEMORY_FILE, SHARED_MEMORY_PREFIX, SharedArena
 from maskmesh.tickets import Priority, Ticket
-from maskmesh.types import EmbeddingRef
+from maskmesh.types import EmbeddingRef, SharedBlock
 
 logger = logging.getLogger(__name__)
 
@@ -113,7 +113,7 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
         if outcome is not Outcome.MISS and embedding.filled_by and embedding.filled_by.is_valid:
             span.add_link(embedding.filled_by)
         return encoder_pb2.EncodeResponse(
-            ref=wire.ref_to_proto(self._ref(key, embedding)),
+            ref=embedding_wire.ref_to_proto(self._ref(key, embedding)),
             cache_outcome=_OUTCOMES[outcome],
             stage_times=wire.stage_times_to_proto(stage_seconds),
         )
@@ -158,7 +158,7 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
 
     async def Fetch(
         self, request: encoder_pb2.FetchRequest, context: Any
-    ) -> AsyncIterator[encoder_pb2.FetchResponse]:
+    ) -> AsyncIterator[encoder_pb2.FetchResponse | memoryview]:
         """See the proto."""
         if request.model_id != self.encoder.info.model_id:
             raise ModelMismatch(
@@ -168,15 +168,15 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
             )
         embedding = self.cache.get(self._cache_key(request.tenant, request.key))
         header = encoder_pb2.FetchHeader(
-            tensors=[wire.tensor_spec_to_proto(spec) for spec in embedding.tensors],
+            tensors=[embedding_wire.tensor_spec_to_proto(spec) for spec in embedding.tensors],
             num_bytes=len(embedding.data),
         )
         arena = self.encoder.arena
         if self._shared is not None and arena is not None:
             header.shared_memory = self._shared.path.name
             can_read = hmac.compare_digest(request.shared_memory_nonce, arena.nonce)
-            if can_read and embedding.block is not None:
-                header.shared_block.number, header.shared_block.generation = embedding.block
+            if can_read and (shared := self._shared_block(embedding)) is not None:
+                header.shared_block.CopyFrom(embedding_wire.shared_block_to_proto(shared))
         is_shared = header.HasField("shared_block")
         span = trace.get_current_span()
         span.set_attribute(telemetry.BYTES, len(embedding.data))
@@ -185,8 +185,7 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
         if is_shared:
             return
         for start in range(0, len(embedding.data), CHUNK_BYTES):
-            chunk = bytes(embedding.data[start : start + CHUNK_BYTES])
-            yield encoder_pb2.FetchResponse(chunk=chunk)
+            yield embedding.data[start : start + CHUNK_BYTES]
 
     async def Unpin(self, request: encoder_pb2.UnpinRequest, context: Any) -> Any:
         """See the proto."""
@@ -225,20 +224,33 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
             image_width=embedding.image_width,
             image_height=embedding.image_height,
             tenant=key.tenant,
+            shared=self._shared_block(embedding),
         )
+
+    def _shared_block(self, embedding: Embedding) -> SharedBlock | None:
+        """Where an embedding is in shared memory, if it is."""
+        if self._shared is None or embedding.block is None:
+            return None
+        return SharedBlock(self._shared.path.name, embedding.block)
 
 
 def make_service(settings: EncoderSettings) -> Service:
     """The encoder as a service to run."""
     keep_memory()
     servicer = EncoderServicer(settings)
+    full_name = encoder_pb2.DESCRIPTOR.services_by_name["EncoderService"].full_name
 
     def register(server: grpc.aio.Server) -> None:
         encoder_pb2_grpc.add_EncoderServiceServicer_to_server(servicer, server)
+        fetch = grpc.unary_stream_rpc_method_handler(
+            servicer.Fetch, encoder_pb2.FetchRequest.FromString, chunks.serialize
+        )
+        # In place of the one that was added just now.
+        server.add_registered_method_handlers(full_name, {"Fetch": fetch})
 
     return Service(
         name="encoder",
-        full_name=encoder_pb2.DESCRIPTOR.services_by_name["EncoderService"].full_name,
+        full_name=full_name,
         register=register,
         start=servicer.start,
         close=servicer.close,

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import grpc
 from google.protobuf.duration_pb2 import Duration
 
-from maskmesh import telemetry, wire
+from maskmesh import embedding_wire, telemetry, wire
 from maskmesh.errors import raising_ours
 from maskmesh.interceptors import timed_call, trace_metadata, traced_call
 from maskmesh.internal.v1 import encoder_pb2, encoder_pb2_grpc, tracker_pb2, tracker_pb2_grpc
@@ -89,14 +89,16 @@ class EncoderBackend:
             return None
         message = answer.message
         return Encoded(
-            wire.ref_from_proto(message.ref),
+            embedding_wire.ref_from_proto(message.ref),
             answer.received_ns,
             wire.stage_seconds_from_proto(message.stage_times),
         )
 
 
 def _encode_request(key: str, image: Image) -> encoder_pb2.EncodeRequest:
-    return encoder_pb2.EncodeRequest(key=key, image=wire.image_to_proto(image))
+    request = encoder_pb2.EncodeRequest(key=key)
+    wire.fill_image(request.image, image)
+    return request
 
 
 class TrackerBackend:

@@ -67,7 +67,9 @@ class FrameStore(Frames):
             return ThreadedReader(self._read_image, lambda: None, self._session_id)
         kind = ReverseVideoReader if reverse else VideoReader
         reader = kind(self.folder / "video", self.video)
-        return ThreadedReader(lambda i: RawImage(reader.read(i)), reader.close, self._session_id)
+        return ThreadedReader(
+            lambda i: RawImage(reader.read(i)), reader.close, self._session_id, prepare=reader.prepare
+        )
 
     def _read_image(self, frame_index: int) -> Image:
         """One image as it came."""

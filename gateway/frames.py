@@ -4,9 +4,12 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 from maskmesh.errors import InvalidRequest, SessionNotFound
 from maskmesh.types import Image
+
+T = TypeVar("T")
 
 
 class FrameReader(ABC):
@@ -19,6 +22,9 @@ class FrameReader(ABC):
         Raises InvalidVideo where it is broken, FrameOutOfMemory where it is no longer held, SessionNotFound
         where the session has ended meanwhile.
         """
+
+    async def prepare(self) -> None:  # noqa: B027 - most readers have nothing to do
+        """Do what the first read would have to do."""
 
     def close(self) -> None:  # noqa: B027 - most readers hold nothing
         """Free what it holds."""
@@ -61,21 +67,37 @@ class ThreadedReader(FrameReader):
     same thread.
     """
 
-    def __init__(self, read: Callable[[int], Image], close: Callable[[], None], session_id: str) -> None:
+    def __init__(
+        self,
+        read: Callable[[int], Image],
+        close: Callable[[], None],
+        session_id: str,
+        *,
+        prepare: Callable[[], None] | None = None,
+    ) -> None:
         self._read = read
         self._close = close
+        self._prepare = prepare
         self._session_id = session_id
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="read-frames")
 
     async def read(self, frame_index: int) -> Image:
         """See FrameReader."""
-        loop = asyncio.get_running_loop()
-        try:
-            return await loop.run_in_executor(self._thread, self._read, frame_index)
-        except (FileNotFoundError, RuntimeError) as error:  # the file is gone, or the thread shut down
-            raise SessionNotFound("the session has ended", session_id=self._session_id) from error
+        return await self._on_thread(self._read, frame_index)
+
+    async def prepare(self) -> None:
+        """See FrameReader."""
+        if self._prepare is not None:
+            await self._on_thread(self._prepare)
 
     def close(self) -> None:
         """Close as soon as nobody reads."""
         self._thread.submit(self._close)
         self._thread.shutdown(wait=False)
+
+    async def _on_thread(self, function: Callable[..., T], *arguments: int) -> T:
+        loop = asyncio.get_running_loop()
+        try:
+            return await loop.run_in_executor(self._thread, function, *arguments)
+        except (FileNotFoundError, RuntimeError) as error:  # the file is gone, or the thread shut down
+            raise SessionNotFound("the session has ended", session_id=self._session_id) from error

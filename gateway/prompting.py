@@ -5,7 +5,7 @@ from functools import partial
 from gateway.backends import EncoderBackend, TrackerBackend, Urgency
 from gateway.embeddings import frame_ref, with_embedding
 from gateway.session import GatewaySession
-from maskmesh import wire
+from maskmesh import embedding_wire, wire
 from maskmesh.interceptors import current_trace_id
 from maskmesh.internal.v1 import tracker_pb2
 from maskmesh.telemetry import add_seconds
@@ -53,7 +53,7 @@ class Prompter:
                 prompt=request.prompt,
                 clear_previous=request.clear_previous,
                 mask_options=request.mask_options,
-                embedding=wire.ref_to_proto(ref),
+                embedding=embedding_wire.ref_to_proto(ref),
                 idempotency_key=request.idempotency_key,
             )
             if request.HasField("expected_revision"):

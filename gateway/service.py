@@ -23,13 +23,13 @@ from gateway.resume import ResumePoint
 from gateway.session import GatewaySession, GatewaySessions
 from gateway.upload import read_out, take_in
 from gateway.warm_up import warm_up
-from maskmesh import session_wire, wire
+from maskmesh import embedding_wire, session_wire, wire
 from maskmesh.channels import open_channel
 from maskmesh.errors import InvalidPrompt, InvalidRequest, MaskmeshError, SessionNotFound
 from maskmesh.idempotency import Answers
 from maskmesh.interceptors import current_trace_id
 from maskmesh.internal.v1 import tracker_pb2
-from maskmesh.memory import bound_arenas
+from maskmesh.memory import keep_frames
 from maskmesh.scratch import ScratchFolder
 from maskmesh.serving import Service
 from maskmesh.types import EmbeddingRef, ModelInfo
@@ -76,7 +76,7 @@ class SegmentationServicer(segmentation_pb2_grpc.SegmentationServiceServicer):
         self.model = await _wait_for(self._tracker.model)
         if encoder.model_id != self.model.model_id:
             raise ValueError(f"the encoder runs {encoder.model_id}, the tracker {self.model.model_id}")
-        await warm_up(self._encoder, self._tracker)
+        await warm_up(self._encoder, self._tracker, self._scratch.path)
 
     async def close(self) -> None:
         """Delete the frames and close the connections."""
@@ -109,7 +109,7 @@ class SegmentationServicer(segmentation_pb2_grpc.SegmentationServiceServicer):
                     field=f"prompts[{index}].prompt",
                 )
             message = tracker_pb2.SegmentImageRequest(
-                embedding=wire.ref_to_proto(ref),
+                embedding=embedding_wire.ref_to_proto(ref),
                 prompts=[tracker_pb2.ImagePrompt(obj_id=p.obj_id, prompt=p.prompt) for p in request.prompts],
                 multimask_output=request.multimask_output,
                 mask_options=request.mask_options,
@@ -382,7 +382,7 @@ async def _wait_for(model: Callable[[], Awaitable[ModelInfo]]) -> ModelInfo:
 
 def make_service(settings: GatewaySettings) -> Service:
     """The gateway as a service to run."""
-    bound_arenas()
+    keep_frames()
     servicer = SegmentationServicer(settings)
 
     def register(server: grpc.aio.Server) -> None:

@@ -114,6 +114,12 @@ class GatewaySession:
             self._reader = self.frames.open_reader()
         return await self._reader.read(frame_index)
 
+    async def prepare(self) -> None:
+        """After frames were added: what is done once for all of them is not left to the first click."""
+        if self._reader is None:
+            self._reader = self.frames.open_reader()
+            await self._reader.prepare()
+
     def remember_ref(self, frame_index: int, ref: EmbeddingRef) -> None:
         """After a frame was encoded."""
         self.refs[frame_index] = ref

@@ -9,7 +9,7 @@ from typing import Any
 import grpc
 
 from gateway.backends import TrackerBackend
-from maskmesh import session_wire, wire
+from maskmesh import embedding_wire, session_wire, wire
 from maskmesh.errors import MaskmeshError, SessionBusy, raising_ours
 from maskmesh.internal.v1 import embedding_pb2, tracker_pb2
 from maskmesh.masks import MaskOptions
@@ -73,7 +73,7 @@ class TrackCall:
     async def send(self, frame_index: int, ref: EmbeddingRef, traceparent: str) -> None:
         """Send the next frame."""
         frame = tracker_pb2.TrackFrame(
-            frame_index=frame_index, embedding=wire.ref_to_proto(ref), traceparent=traceparent
+            frame_index=frame_index, embedding=embedding_wire.ref_to_proto(ref), traceparent=traceparent
         )
         await self._write(tracker_pb2.TrackRequest(frame=frame))
 
@@ -140,7 +140,9 @@ class TrackCall:
 
     async def _send_answer(self, frame_index: int) -> None:
         ref = await self._answer(frame_index)
-        answer = tracker_pb2.FrameEmbedding(frame_index=frame_index, embedding=wire.ref_to_proto(ref))
+        answer = tracker_pb2.FrameEmbedding(
+            frame_index=frame_index, embedding=embedding_wire.ref_to_proto(ref)
+        )
         await self._write(tracker_pb2.TrackRequest(embedding=answer))
 
     async def _write(self, message: tracker_pb2.TrackRequest) -> None:

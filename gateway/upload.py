@@ -36,6 +36,7 @@ async def take_in(
                 num_frames=frames.num_frames,
             )
         first = await _add_frames(session.session_id, frames, requests, max_pixels)
+    await session.prepare()
     return segmentation_pb2.AppendFramesResponse(
         first_frame_index=first,
         num_frames=frames.num_frames,

@@ -1,5 +1,7 @@
 """Video files: which frames there are, and their pixels by index."""
 
+import contextlib
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -121,6 +123,14 @@ class VideoReader:
         if _size(frame) != (self._index.width, self._index.height):
             raise InvalidVideo(f"frame {frame_index} has another size", field=FIELD)
         return _pixels(frame)
+
+    def prepare(self) -> None:
+        """Open the file and decode its first frame, which is then the next one."""
+        # Whoever reads a frame is told what is wrong with it.
+        with contextlib.suppress(OSError, av.FFmpegError):
+            self._restart()
+            if (first := next(self._frames, None)) is not None:
+                self._frames = itertools.chain([first], self._frames)
 
     def close(self) -> None:
         """Close the file."""

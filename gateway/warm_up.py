@@ -1,34 +1,40 @@
 """One small session through both services, before the gateway says that it is ready.
 
 The services have warmed up their models.  What is left for a first call to pay is connections, also that of
-the tracker to the encoder, and whatever runs for the first time in this process.
+the tracker to the encoder, and whatever runs for the first time in this process, as the reading of a video.
 """
 
 import logging
 import time
 import uuid
+from pathlib import Path
 
+import av
 import grpc
 import numpy as np
 
 from gateway.backends import EncoderBackend, TrackerBackend, Urgency
 from gateway.embeddings import encode_image
+from gateway.frame_store import Addition, FrameLimits, FrameStore
 from gateway.pins import unpin
 from gateway.track_call import TrackCall
-from maskmesh import telemetry, wire
+from maskmesh import embedding_wire, telemetry, wire
 from maskmesh.errors import MaskmeshError
 from maskmesh.internal.v1 import tracker_pb2
 from maskmesh.masks import MaskOptions
-from maskmesh.types import EmbeddingRef, Point, Prompt, RawImage
+from maskmesh.media import video_writer
+from maskmesh.types import EmbeddingRef, Image, Point, Prompt
 
 logger = logging.getLogger(__name__)
 
-HEIGHT, WIDTH = 48, 64
+HEIGHT, WIDTH = 360, 640
+FRAMES = 2
 SECONDS = 60.0
+_LIMITS = FrameLimits(max_bytes=2**24, max_frames=FRAMES, max_pixels=WIDTH * HEIGHT)
 
 
-async def warm_up(encoder: EncoderBackend, tracker: TrackerBackend) -> None:
-    """Click on an empty picture and track it through another.
+async def warm_up(encoder: EncoderBackend, tracker: TrackerBackend, folder: Path) -> None:
+    """Click on an empty picture of a video and track it through another; the video is in ``folder``.
 
     Where that fails, calls will say why: the log does, too, and the gateway is ready nevertheless.
     """
@@ -36,24 +42,50 @@ async def warm_up(encoder: EncoderBackend, tracker: TrackerBackend) -> None:
     start = time.perf_counter()
     with telemetry.tracer().start_as_current_span(telemetry.WARM_UP):
         try:
+            pictures = await _read_video(session_id, folder)
             await tracker.create_session(session_id, SECONDS)
             try:
-                await _track(encoder, tracker, session_id)
+                await _track(encoder, tracker, session_id, pictures)
             finally:
                 await tracker.delete_session(session_id)
                 await unpin(encoder, session_id, [])
-        except (MaskmeshError, grpc.RpcError) as error:
+        except (MaskmeshError, grpc.RpcError, av.FFmpegError, OSError) as error:
             logger.warning("the first call will take longer: %s", error)
     logger.info("warm after %.2f s", time.perf_counter() - start)
 
 
-async def _track(encoder: EncoderBackend, tracker: TrackerBackend, session_id: str) -> None:
+async def _read_video(session_id: str, folder: Path) -> list[Image]:
+    """The pictures of a video that is written for this, as those of a session are read."""
+    frames = FrameStore(session_id, folder, _LIMITS)
+    try:
+        addition = await frames.on_thread(Addition, frames)
+        await frames.on_thread(addition.add_video_chunk, await frames.on_thread(_make_video, frames.folder))
+        await frames.on_thread(addition.commit)
+        reader = frames.open_reader()
+        try:
+            return [await reader.read(index) for index in range(FRAMES)]
+        finally:
+            reader.close()
+    finally:
+        await frames.close()
+
+
+def _make_video(folder: Path) -> bytes:
+    path = folder / "warm-up.mp4"
+    with video_writer(path, 25.0) as write:
+        for value in range(FRAMES):
+            write(np.full((HEIGHT, WIDTH, 3), 100 * value, np.uint8))
+    return path.read_bytes()
+
+
+async def _track(
+    encoder: EncoderBackend, tracker: TrackerBackend, session_id: str, pictures: list[Image]
+) -> None:
     urgency = Urgency(interactive=True, owner=session_id, pin_seconds=SECONDS, timeout=SECONDS)
-    pictures = [RawImage(np.full((HEIGHT, WIDTH, 3), value, np.uint8)) for value in (0, 1)]
     refs = [await encode_image(encoder, picture, urgency) for picture in pictures]
     prompt = wire.prompt_to_proto(Prompt([Point(WIDTH / 2, HEIGHT / 2)]))
     click = tracker_pb2.AddPromptRequest(session_id=session_id, prompt=prompt)
-    click.embedding.CopyFrom(wire.ref_to_proto(refs[0]))
+    click.embedding.CopyFrom(embedding_wire.ref_to_proto(refs[0]))
     await tracker.add_prompt(click, SECONDS)
 
     async def again(frame_index: int) -> EmbeddingRef:

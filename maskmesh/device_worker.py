@@ -13,8 +13,9 @@ from maskmesh.errors import ResourceExhausted
 from maskmesh.shared_cores import SharedCores
 from maskmesh.tickets import Priority, Ticket
 
-# After so long without work there may be memory that is not needed.
-IDLE_SECONDS = 10.0
+# After so long without work there may be memory that is not needed.  To take it again costs some frames a
+# tenth of their time, so that a pause between two videos is not long enough.
+IDLE_SECONDS = 300.0
 
 T = TypeVar("T")
 Item = TypeVar("Item")

@@ -186,12 +186,7 @@ async def timed_call(stub: Any, method: str, request: Any, **options: Any) -> An
     turn of the event loop, which would belong to nobody.
     """
     name = f"{type(stub).__name__.removesuffix('Stub')}/{method}"
-    with telemetry.tracer().start_as_current_span(
-        name,
-        kind=SpanKind.CLIENT,
-        attributes={"rpc.system.name": "grpc", "rpc.method": name},
-        record_exception=False,
-    ):
+    with client_span(name):
         start = time.time_ns()
         call = getattr(stub, method)(request, **options)
         try:
@@ -205,6 +200,16 @@ async def timed_call(stub: Any, method: str, request: Any, **options: Any) -> An
                     handled = int(metadata[RECEIVED_KEY]), int(metadata[SENT_KEY])
                     telemetry.emit(transfers((start, end), handled), None)
         return Answer(message, received)
+
+
+def client_span(method: str) -> contextlib.AbstractContextManager[trace.Span]:
+    """The span of a call that is made within it."""
+    return telemetry.tracer().start_as_current_span(
+        method,
+        kind=SpanKind.CLIENT,
+        attributes={"rpc.system.name": "grpc", "rpc.method": method},
+        record_exception=False,
+    )
 
 
 def with_trace(details: Any) -> Any:

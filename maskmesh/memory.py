@@ -6,24 +6,36 @@ from collections.abc import Callable
 # malloc.h of glibc; other C libraries have nothing of the kind, and are left alone.
 M_TRIM_THRESHOLD = -1
 M_TOP_PAD = -2
+M_MMAP_THRESHOLD = -3
 M_MMAP_MAX = -4
 M_ARENA_MAX = -8
 
 ARENAS = 2
+
+# Frames are smaller, and there is one after the other: so large a block is taken from what is kept, and so
+# much is kept.
+KEPT_BLOCK_BYTES = 2**25
+KEPT_FRAMES_BYTES = 2**27
 
 # What a step of a model may free without giving it back, and by how much the heap grows at once.
 KEPT_BYTES = 2**31 - 1
 GROWTH_BYTES = 2**26
 
 
-def bound_arenas() -> None:
-    """Let all threads share two arenas of malloc.  Before the first other thread starts.
+def keep_frames() -> None:
+    """Let malloc keep what a few frames take, in two arenas for all threads.  Before the first other starts.
 
-    glibc gives threads arenas of their own, up to eight for each core, and what is freed in one is of no use
-    to the others.  Where every session has threads of its own, a process would come to hold twice what it
-    needs.
+    glibc gives large blocks back to the system as soon as they are freed, and to touch fresh pages costs more
+    than to decode a frame into them.  And it gives threads arenas of their own, up to eight for each core:
+    what is freed in one is of no use to the others.
     """
-    _set({M_ARENA_MAX: ARENAS})
+    _set(
+        {
+            M_ARENA_MAX: ARENAS,
+            M_MMAP_THRESHOLD: KEPT_BLOCK_BYTES,
+            M_TRIM_THRESHOLD: KEPT_FRAMES_BYTES,
+        }
+    )
 
 
 def keep_memory() -> None:

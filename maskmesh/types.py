@@ -7,6 +7,7 @@ from typing import ClassVar, TypeAlias
 import numpy as np
 
 from maskmesh.masks import BinaryMask, BoolArray, ByteArray, FloatArray, LowResLogits, RleMask
+from maskmesh.shared_memory import Block
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +171,14 @@ Image: TypeAlias = RawImage | EncodedImage
 
 
 @dataclass(frozen=True, slots=True)
+class SharedBlock:
+    """Where in shared memory an embedding is: a block of the file in a replica's folder."""
+
+    folder: str
+    block: Block
+
+
+@dataclass(frozen=True, slots=True)
 class EmbeddingRef:
     """Where an embedding is, without the embedding."""
 
@@ -180,6 +189,8 @@ class EmbeddingRef:
     image_width: int
     image_height: int
     tenant: str = "default"
+    shared: SharedBlock | None = None
+    """For who can read it there, and knows by an earlier fetch that it is the replica's."""
 
 
 @dataclass(frozen=True, slots=True)

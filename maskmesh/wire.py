@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from maskmesh.errors import ImageTooLarge, InvalidImage, InvalidPrompt, InvalidRequest
-from maskmesh.internal.v1 import embedding_pb2
 from maskmesh.masks import (
     BinaryMask,
     LowResLogits,
@@ -20,7 +19,6 @@ from maskmesh.masks import (
 )
 from maskmesh.types import (
     Box,
-    EmbeddingRef,
     EncodedImage,
     FrameMasks,
     Image,
@@ -29,7 +27,6 @@ from maskmesh.types import (
     Point,
     Prompt,
     RawImage,
-    TensorSpec,
 )
 from maskmesh.v1 import types_pb2
 
@@ -51,11 +48,6 @@ _MASK_FORMATS = {
 _MASK_SPACES = {
     MaskSpace.IMAGE: types_pb2.MASK_SPACE_IMAGE,
     MaskSpace.MODEL: types_pb2.MASK_SPACE_MODEL,
-}
-_DTYPES = {
-    "float32": embedding_pb2.D_TYPE_FLOAT32,
-    "bfloat16": embedding_pb2.D_TYPE_BFLOAT16,
-    "float16": embedding_pb2.D_TYPE_FLOAT16,
 }
 
 
@@ -276,11 +268,18 @@ def image_key(image: Image) -> str:
 
 def image_to_proto(image: Image) -> types_pb2.Image:
     """An image as it is sent."""
+    message = types_pb2.Image()
+    fill_image(message, image)
+    return message
+
+
+def fill_image(message: types_pb2.Image, image: Image) -> None:
+    """Put an image into a message where that stands: a message that is put into another is copied."""
     if isinstance(image, EncodedImage):
-        return types_pb2.Image(encoded=image.data)
-    height, width, _ = image.pixels.shape
-    raw = types_pb2.RawImage(width=width, height=height, rgb=image.pixels.tobytes())
-    return types_pb2.Image(raw=raw)
+        message.encoded = image.data
+    else:
+        message.raw.height, message.raw.width, _ = image.pixels.shape
+        message.raw.rgb = image.pixels.tobytes()
 
 
 def image_from_proto(message: types_pb2.Image, *, field: str, max_pixels: int) -> Image:
@@ -311,52 +310,6 @@ def check_pixels(width: int, height: int, *, field: str, max_pixels: int) -> Non
         raise ImageTooLarge(
             f"{width} x {height} pixels are more than {max_pixels}", field=field, limit=max_pixels
         )
-
-
-# Embeddings
-
-
-def ref_to_proto(ref: EmbeddingRef) -> embedding_pb2.EmbeddingRef:
-    """A reference as it is sent."""
-    return embedding_pb2.EmbeddingRef(
-        key=ref.key,
-        model_id=ref.model_id,
-        address=ref.address,
-        num_bytes=ref.num_bytes,
-        image_width=ref.image_width,
-        image_height=ref.image_height,
-        tenant=ref.tenant,
-    )
-
-
-def ref_from_proto(message: embedding_pb2.EmbeddingRef) -> EmbeddingRef:
-    """Raises InvalidRequest where a reference is incomplete."""
-    for field in ("key", "model_id", "address", "image_width", "image_height"):
-        if not getattr(message, field):
-            raise InvalidRequest("a reference to an embedding is incomplete", field=f"embedding.{field}")
-    return EmbeddingRef(
-        key=message.key,
-        model_id=message.model_id,
-        address=message.address,
-        num_bytes=message.num_bytes,
-        image_width=message.image_width,
-        image_height=message.image_height,
-        tenant=message.tenant or DEFAULT_TENANT,
-    )
-
-
-def tensor_spec_to_proto(spec: TensorSpec) -> embedding_pb2.TensorSpec:
-    """The description of a tensor as it is sent."""
-    return embedding_pb2.TensorSpec(name=spec.name, dtype=_DTYPES[spec.dtype], shape=spec.shape)
-
-
-def tensor_specs_from_proto(messages: Sequence[embedding_pb2.TensorSpec]) -> list[TensorSpec]:
-    """Raises InvalidRequest for an unknown type."""
-    names = {number: name for name, number in _DTYPES.items()}
-    for message in messages:
-        if message.dtype not in names:
-            raise InvalidRequest(f"unknown type {message.dtype}", field="tensors.dtype")
-    return [TensorSpec(m.name, names[m.dtype], tuple(m.shape)) for m in messages]
 
 
 # Others

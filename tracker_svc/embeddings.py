@@ -5,7 +5,6 @@ import time
 
 import grpc
 from cachetools import LRUCache
-from opentelemetry.trace import SpanKind
 
 from maskmesh import telemetry
 from maskmesh.errors import EmbeddingNotFound, ModelMismatch, from_rpc_error
@@ -74,7 +73,7 @@ class EmbeddingStore:
 
     async def _fetch(self, ref: EmbeddingRef, since_ns: int | None) -> Frame:
         with telemetry.tracer().start_as_current_span(
-            telemetry.FETCH_EMBEDDING, kind=SpanKind.CLIENT, start_time=since_ns, record_exception=False
+            telemetry.FETCH_EMBEDDING, start_time=since_ns, record_exception=False
         ):
             try:
                 features = await self._fetcher.fetch(ref)

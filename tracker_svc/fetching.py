@@ -1,6 +1,7 @@
 """Embeddings from the replica that holds them: by shared memory where both can open it, else by a stream."""
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,10 +12,11 @@ import numpy as np
 import torch
 from opentelemetry import trace
 
-from maskmesh import telemetry, wire
+from maskmesh import chunks, embedding_wire, telemetry
 from maskmesh.channels import open_channel
 from maskmesh.errors import EmbeddingNotFound
-from maskmesh.internal.v1 import encoder_pb2, encoder_pb2_grpc
+from maskmesh.interceptors import client_span
+from maskmesh.internal.v1 import encoder_pb2
 from maskmesh.masks import ByteArray
 from maskmesh.shared_memory import (
     SHARED_MEMORY_FILE,
@@ -26,6 +28,8 @@ from maskmesh.types import EmbeddingRef, TensorSpec
 from tracker_svc.model.tracking_model import ImageFeatures
 
 logger = logging.getLogger(__name__)
+
+_FETCH = f"{encoder_pb2.DESCRIPTOR.services_by_name['EncoderService'].full_name}/Fetch"
 
 # A replica that says nothing for so long has gone.
 FETCH_SECONDS = 60.0
@@ -53,6 +57,8 @@ class _Replica(NamedTuple):
     shared_memory: str
     path: Path | None = None
     view: SharedView | None = None
+    specs: Sequence[TensorSpec] = ()
+    """Its tensors, once it has said that what is open here is its memory."""
 
     @property
     def is_gone(self) -> bool:
@@ -60,11 +66,21 @@ class _Replica(NamedTuple):
         return self.path is not None and not self.path.exists()
 
 
+def _known_answer(ref: EmbeddingRef, replica: _Replica | None) -> _Answer | None:
+    """What the replica would say, where its memory is open here and the reference says where to look."""
+    if replica is None or not replica.specs or ref.shared is None:
+        return None
+    if ref.shared.folder != replica.shared_memory:
+        return None
+    return _Answer(replica.specs, replica.shared_memory, ref.shared.block, None)
+
+
 class EmbeddingFetcher:
     """Fetches embeddings onto a device.  Used on one event loop only.
 
     A replica names its shared memory with its first answer.  Whether it can be opened here decides how
-    the next ones come: host names and addresses say nothing about that.
+    the next ones come: host names and addresses say nothing about that.  Once the replica has confirmed by
+    the nonce that it is its own, references say where embeddings are, and nobody is asked.
     """
 
     def __init__(
@@ -83,13 +99,22 @@ class EmbeddingFetcher:
         """
         replica = self._replicas.get(ref.address)
         view = None if replica is None else replica.view
-        answer = await self._ask(ref, b"" if view is None else view.nonce)
         span = trace.get_current_span()
         span.set_attribute(telemetry.BYTES, ref.num_bytes)
+        span.set_attribute(telemetry.SHARED_MEMORY, True)
+        if (known := _known_answer(ref, replica)) is not None:
+            # Where it was evicted meanwhile, it may be in another place: then the replica is asked after all.
+            with contextlib.suppress(EmbeddingNotFound):
+                return await asyncio.to_thread(self._to_features, ref, known, view)
+        answer = await self._ask(ref, b"" if view is None else view.nonce)
         span.set_attribute(telemetry.SHARED_MEMORY, answer.block is not None)
+        if replica is not None and answer.block is not None:
+            self._replicas[ref.address] = replica._replace(specs=answer.specs)
         if replica is None or replica.shared_memory != answer.shared_memory:
             self._replicas[ref.address] = await asyncio.to_thread(self._open, answer.shared_memory)
             self._replicas = {a: r for a, r in self._replicas.items() if not r.is_gone}
+        if answer.data is not None and self._device.type == "cpu":
+            return self._to_features(ref, answer, view)
         # Copies, which the event loop must not wait for.
         return await asyncio.to_thread(self._to_features, ref, answer, view)
 
@@ -104,30 +129,33 @@ class EmbeddingFetcher:
             await channel.close()
 
     async def _ask(self, ref: EmbeddingRef, nonce: bytes) -> _Answer:
-        stub = encoder_pb2_grpc.EncoderServiceStub(self._channel(ref.address))
+        fetch = self._channel(ref.address).unary_stream(
+            f"/{_FETCH}", encoder_pb2.FetchRequest.SerializeToString, chunks.parse
+        )
         request = encoder_pb2.FetchRequest(
             key=ref.key, model_id=ref.model_id, tenant=ref.tenant, shared_memory_nonce=nonce
         )
         header = encoder_pb2.FetchHeader()
         data, filled = None, 0
-        async for message in stub.Fetch(request, timeout=FETCH_SECONDS):
-            if message.WhichOneof("content") == "header":
-                header = message.header
-                if not header.HasField("shared_block"):
-                    data = np.empty(ref.num_bytes, np.uint8)
-            elif data is not None:
-                chunk = np.frombuffer(message.chunk, np.uint8)
-                if filled + len(chunk) > len(data):
-                    break
-                data[filled : filled + len(chunk)] = chunk
-                filled += len(chunk)
-        specs = wire.tensor_specs_from_proto(header.tensors)
+        with client_span(_FETCH):
+            async for message in fetch(request, timeout=FETCH_SECONDS):
+                if isinstance(message, encoder_pb2.FetchResponse):
+                    header = message.header
+                    if not header.HasField("shared_block"):
+                        data = np.empty(ref.num_bytes, np.uint8)
+                elif data is not None:
+                    chunk = np.frombuffer(message, np.uint8)
+                    if filled + len(chunk) > len(data):
+                        break
+                    data[filled : filled + len(chunk)] = chunk
+                    filled += len(chunk)
+        specs = embedding_wire.tensor_specs_from_proto(header.tensors)
         is_whole = filled == (0 if data is None else ref.num_bytes)
         if not specs or not is_whole or sum(spec.num_bytes for spec in specs) != ref.num_bytes:
             raise EmbeddingNotFound("the embedding came incomplete", key=ref.key)
         block = None
         if data is None:
-            block = Block(header.shared_block.number, header.shared_block.generation)
+            block = embedding_wire.shared_block_from_proto(header.shared_block).block
         return _Answer(specs, header.shared_memory, block, data)
 
     def _open(self, name: str) -> _Replica:

@@ -11,7 +11,7 @@ from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanKind
 
-from maskmesh import telemetry, wire
+from maskmesh import embedding_wire, telemetry, wire
 from maskmesh.errors import EmbeddingNotFound, InvalidRequest
 from maskmesh.internal.v1 import embedding_pb2, tracker_pb2
 from maskmesh.masks import MaskOptions
@@ -117,7 +117,7 @@ class Propagation:
                     case "embedding":
                         answer = self._answers.get(request.embedding.frame_index)
                         if answer is not None and not answer.done():
-                            answer.set_result(wire.ref_from_proto(request.embedding.embedding))
+                            answer.set_result(embedding_wire.ref_from_proto(request.embedding.embedding))
                     case _:
                         raise InvalidRequest("the configuration comes once, first", field="config")
         finally:
@@ -130,7 +130,7 @@ class Propagation:
     def _receive(self, message: tracker_pb2.TrackFrame) -> None:
         """Begin to fetch the embedding of a frame that will be tracked."""
         received = time.time_ns()
-        ref = wire.ref_from_proto(message.embedding)
+        ref = embedding_wire.ref_from_proto(message.embedding)
         self._embeddings.check(ref)
         if message.frame_index < 0:
             raise InvalidRequest("frames count from 0", field="frame.frame_index")

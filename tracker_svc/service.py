@@ -11,7 +11,7 @@ import grpc
 import torch
 from opentelemetry import trace
 
-from maskmesh import session_wire, telemetry, wire
+from maskmesh import embedding_wire, session_wire, telemetry, wire
 from maskmesh.batching import choose_batch
 from maskmesh.cores import share_cores
 from maskmesh.device_worker import DeviceWorker
@@ -112,7 +112,7 @@ class TrackerServicer(tracker_pb2_grpc.TrackerServiceServicer):
 
     async def SegmentImage(self, request: tracker_pb2.SegmentImageRequest, context: Any) -> Any:
         """See the proto."""
-        ref = wire.ref_from_proto(request.embedding)
+        ref = embedding_wire.ref_from_proto(request.embedding)
         options = wire.mask_options_from_proto(request.mask_options)
         prompts = [
             wire.prompt_from_proto(
@@ -172,7 +172,7 @@ class TrackerServicer(tracker_pb2_grpc.TrackerServiceServicer):
     async def _add_prompt(
         self, session: Session, request: tracker_pb2.AddPromptRequest
     ) -> tracker_pb2.AddPromptResponse:
-        ref = wire.ref_from_proto(request.embedding)
+        ref = embedding_wire.ref_from_proto(request.embedding)
         options = wire.mask_options_from_proto(request.mask_options)
         if request.frame_index < 0:
             raise InvalidRequest("frames count from 0", field="frame_index")

@@ -11,6 +11,7 @@ import pytest
 from maskmesh import AsyncClient, FrameMasks, telemetry
 from maskmesh.mesh import MeshOptions
 from maskmesh.shared_memory import SHARED_MEMORY_PREFIX
+from maskmesh.spans import KIND_SERVER
 from tests.conftest import Mesh, running_mesh
 
 FRAMES = 12
@@ -28,6 +29,9 @@ async def shared(mesh: Mesh, frames: list[FrameMasks]) -> list[bool]:
     found = []
     for trace in (await mesh.complete_traces(f.trace_id for f in frames[1:])).values():
         fetches = [s for s in trace.spans.values() if s.name == telemetry.FETCH_EMBEDDING]
+        # Who is sent the bytes has asked for them.
+        asked = [s for s in trace.spans.values() if s.name.endswith("/Fetch") and s.kind == KIND_SERVER]
+        assert asked or all(s.attributes[telemetry.SHARED_MEMORY] for s in fetches)
         found += [bool(s.attributes[telemetry.SHARED_MEMORY]) for s in fetches]
         assert all(s.attributes[telemetry.BYTES] for s in fetches)
     assert len(found) == len(frames) - 1

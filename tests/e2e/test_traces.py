@@ -93,7 +93,6 @@ async def test_each_frame_is_a_trace_through_all_services(
         ("encoder", "Encode", "encoder", "preprocess"),
         ("encoder", "Encode", "encoder", "image_encoder"),
         ("tracker", "track", "tracker", "fetch_embedding"),
-        ("tracker", "fetch_embedding", "encoder", "Fetch"),
         ("tracker", "track", "tracker", "memory_attention"),
         ("tracker", "track", "tracker", "prompt_encoder"),
         ("tracker", "track", "tracker", "mask_decoder"),

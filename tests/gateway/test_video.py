@@ -60,6 +60,24 @@ def test_any_order_gives_the_same_frames(tmp_path: Path, name: str, options: dic
     reader.close()
 
 
+@pytest.mark.parametrize("wanted", [(0, 1, 2), (3, 0), (0, 0), (30,)])
+def test_a_reader_that_is_prepared_reads_the_same(tmp_path: Path, wanted: tuple[int, ...]) -> None:
+    path = write_video(tmp_path / "video.mp4", 40)
+    reader = VideoReader(path, index_video(path, max_pixels=LIMIT, max_frames=1000))
+    reader.prepare()
+    assert [brightness(reader.read(index)) for index in wanted] == list(wanted)
+    reader.close()
+
+
+def test_who_cannot_be_prepared_fails_when_it_is_read(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "video.mp4", 4)
+    reader = VideoReader(path, index_video(path, max_pixels=LIMIT, max_frames=1000))
+    path.unlink()
+    reader.prepare()
+    with pytest.raises(FileNotFoundError):
+        reader.read(0)
+
+
 def test_reverse_decodes_stretches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gateway.video, "REVERSE_BYTES", 7 * 64 * 48 * 3)
     path = write_video(tmp_path / "one-key-frame.mp4", 40, options={"g": "500"})

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -19,11 +20,13 @@ from maskmesh import (
     Point,
     Prompt,
     RleMask,
+    embedding_wire,
     wire,
 )
 from maskmesh.internal.v1 import embedding_pb2
 from maskmesh.masks import BINARY_FORMS
-from maskmesh.types import EmbeddingRef, EncodedImage, ModelInfo, RawImage, TensorSpec
+from maskmesh.shared_memory import Block
+from maskmesh.types import EmbeddingRef, EncodedImage, ModelInfo, RawImage, SharedBlock, TensorSpec
 from maskmesh.v1 import types_pb2
 
 
@@ -122,9 +125,10 @@ def test_keys_are_of_content_and_shape() -> None:
 
 def test_the_rest_survives_the_round_trip() -> None:
     ref = EmbeddingRef("sha256:1", "model", "host:1", 8, 640, 480, "tenant")
-    assert wire.ref_from_proto(wire.ref_to_proto(ref)) == ref
+    for known in (ref, replace(ref, shared=SharedBlock("folder", Block(3, 2**40)))):
+        assert embedding_wire.ref_from_proto(embedding_wire.ref_to_proto(known)) == known
     with pytest.raises(InvalidRequest) as caught:
-        wire.ref_from_proto(embedding_pb2.EmbeddingRef(key="k"))
+        embedding_wire.ref_from_proto(embedding_pb2.EmbeddingRef(key="k"))
     assert caught.value.field == "embedding.model_id"
     mask = ObjectMask(-3, RleMask.encode(np.ones((2, 2), bool)), 0.5, -2.0)
     assert wire.object_mask_from_proto(wire.object_mask_to_proto(mask)) == mask
@@ -135,7 +139,7 @@ def test_the_rest_survives_the_round_trip() -> None:
     assert wire.model_info_from_proto(wire.model_info_to_proto(info)) == info
     spec = TensorSpec("image_embedding", "bfloat16", (256, 64, 64))
     assert spec.num_bytes == 2 * 2**20
-    assert wire.tensor_specs_from_proto([wire.tensor_spec_to_proto(spec)]) == [spec]
+    assert embedding_wire.tensor_specs_from_proto([embedding_wire.tensor_spec_to_proto(spec)]) == [spec]
 
 
 def test_mask_options() -> None:

@@ -1,3 +1,4 @@
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ import torch
 
 from maskmesh.errors import EmbeddingNotFound
 from maskmesh.shared_memory import SHARED_MEMORY_FILE, SHARED_MEMORY_PREFIX, SharedArena
-from maskmesh.types import EmbeddingRef, TensorSpec
+from maskmesh.types import EmbeddingRef, SharedBlock, TensorSpec
 from tracker_svc.fetching import EmbeddingFetcher, _Answer
 
 SPECS = [
@@ -94,6 +95,30 @@ async def test_memory_of_replicas_that_are_gone_is_let_go(fetcher: EmbeddingFetc
     await fetcher.fetch(elsewhere)
     assert not fetcher.shares_memory(REF.address)
     assert fetcher.shares_memory(elsewhere.address)
+
+
+async def test_what_is_known_is_read_without_asking(fetcher: EmbeddingFetcher, tmp_path: Path) -> None:
+    """But only once the replica has confirmed that the memory is its own, and while it is there."""
+    replica = Replica(tmp_path, "one")
+    asked = 0
+
+    async def ask(ref: EmbeddingRef, nonce: bytes) -> _Answer:
+        nonlocal asked
+        asked += 1
+        return await replica.answer(ref, nonce)
+
+    fetcher._ask = ask  # type: ignore[method-assign]
+    for expected in (1, 2, 2, 2):
+        ref = dataclasses.replace(REF, shared=SharedBlock(replica.name, replica.block))
+        assert (await fetcher.fetch(ref)).image_embedding.eq(0).all()
+        assert asked == expected
+    del replica.array
+    replica.write(4)
+    assert (await fetcher.fetch(ref)).image_embedding.eq(4).all()
+    assert asked == 3
+    elsewhere = dataclasses.replace(REF, shared=SharedBlock(f"{SHARED_MEMORY_PREFIX}other", replica.block))
+    await fetcher.fetch(elsewhere)
+    assert asked == 4
 
 
 @pytest.mark.parametrize("name", ["", "../elsewhere", "maskmesh-encoder-a/../b", "other"])

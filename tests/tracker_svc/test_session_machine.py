@@ -24,6 +24,7 @@ from maskmesh import (
     Point,
     Prompt,
     PromptRecord,
+    embedding_wire,
     session_wire,
     wire,
 )
@@ -109,7 +110,7 @@ class InProcess:
             prompt=wire.prompt_to_proto(said.prompt),
             clear_previous=said.clear_previous,
             mask_options=LOGITS,
-            embedding=wire.ref_to_proto(ref(said.frame_index)),
+            embedding=embedding_wire.ref_to_proto(ref(said.frame_index)),
         )
         return logits(self.run(self.servicer.AddPrompt(request, None)).mask)
 
@@ -142,7 +143,9 @@ class InProcess:
             )
             yield tracker_pb2.TrackRequest(config=config)
             for index in frames:
-                frame = tracker_pb2.TrackFrame(frame_index=index, embedding=wire.ref_to_proto(ref(index)))
+                frame = tracker_pb2.TrackFrame(
+                    frame_index=index, embedding=embedding_wire.ref_to_proto(ref(index))
+                )
                 yield tracker_pb2.TrackRequest(frame=frame)
 
         async def collect() -> dict[int, dict[int, np.ndarray]]:

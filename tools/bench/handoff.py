@@ -5,7 +5,8 @@ import multiprocessing
 import os
 import statistics
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -16,13 +17,14 @@ import numpy as np
 import torch
 
 from encoder_svc.service import CHUNK_BYTES
+from maskmesh import embedding_wire
 from maskmesh.bench import draw_frames
 from maskmesh.channels import channel_options, open_channel
 from maskmesh.config import DEFAULT_SHARED_MEMORY_DIR
 from maskmesh.internal.v1 import encoder_pb2, encoder_pb2_grpc
 from maskmesh.mesh import LocalMesh, MeshOptions
 from maskmesh.types import EmbeddingRef, EncodedImage
-from maskmesh.wire import image_key, image_to_proto, ref_from_proto
+from maskmesh.wire import image_key, image_to_proto
 from tracker_svc.fetching import EmbeddingFetcher
 
 MAX_MESSAGE_BYTES = 64 * 2**20
@@ -70,21 +72,27 @@ async def run_handoff(options: MeshOptions) -> HandOff:
         image = EncodedImage(draw_frames(1, time.time_ns())[0])
         key = image_key(image)
         made = await stub.Encode(encoder_pb2.EncodeRequest(key=key, image=image_to_proto(image)))
-        ref = ref_from_proto(made.ref)
+        ref = embedding_wire.ref_from_proto(made.ref)
         hit = encoder_pb2.EncodeRequest(key=key)
-        encode_hit = await _median(lambda: stub.Encode(hit), HITS)
+        (encode_hit,) = await _medians([lambda: stub.Encode(hit)], HITS)
         await channel.close()
 
-        shared = await _fetch(ref, DEFAULT_SHARED_MEMORY_DIR)
-        pids = (mesh.pid("encoder"), os.getpid())
-        before = [_reset_peak(pid) for pid in pids]
-        stream = await _fetch(ref, None)
-        peaks = [(_peak(pid) - start) / ref.num_bytes for pid, start in zip(pids, before, strict=True)]
+        async with (
+            _fetching(ref, DEFAULT_SHARED_MEMORY_DIR) as fetch_shared,
+            _fetching(ref, None) as fetch_stream,
+            _bare_stream(ref.num_bytes) as receive_bare,
+        ):
+            (shared,) = await _medians([fetch_shared], REPEATS)
+            pids = (mesh.pid("encoder"), os.getpid())
+            before = [_reset_peak(pid) for pid in pids]
+            await _medians([fetch_stream], REPEATS)
+            peaks = [(_peak(pid) - start) / ref.num_bytes for pid, start in zip(pids, before, strict=True)]
+            stream, bare_stream = await _medians([fetch_stream, receive_bare], REPEATS)
     return HandOff(
         num_bytes=ref.num_bytes,
         copy=_copy(ref.num_bytes),
         shared=shared,
-        bare_stream=await _bare_stream(ref.num_bytes),
+        bare_stream=bare_stream,
         stream=stream,
         encode_hit=encode_hit,
         encoder_peak=peaks[0],
@@ -92,7 +100,11 @@ async def run_handoff(options: MeshOptions) -> HandOff:
     )
 
 
-async def _fetch(ref: EmbeddingRef, shared_memory_dir: Path | None) -> float:
+Call = Callable[[], Awaitable[Any]]
+
+
+@asynccontextmanager
+async def _fetching(ref: EmbeddingRef, shared_memory_dir: Path | None) -> AsyncIterator[Call]:
     fetcher = EmbeddingFetcher(
         device=torch.device("cpu"),
         max_message_bytes=MAX_MESSAGE_BYTES,
@@ -102,18 +114,20 @@ async def _fetch(ref: EmbeddingRef, shared_memory_dir: Path | None) -> float:
         await fetcher.fetch(ref)
         if shared_memory_dir is not None and not fetcher.shares_memory(ref.address):
             raise OSError(f"there is no room for embeddings in {shared_memory_dir}")
-        return await _median(lambda: fetcher.fetch(ref), REPEATS)
+        yield lambda: fetcher.fetch(ref)
     finally:
         await fetcher.close()
 
 
-async def _median(call: Callable[[], Awaitable[Any]], repeats: int) -> float:
-    seconds = []
+async def _medians(calls: Sequence[Call], repeats: int) -> list[float]:
+    """Seconds of each call, turn about."""
+    seconds: list[list[float]] = [[] for _ in calls]
     for _ in range(repeats + 3):
-        start = time.perf_counter()
-        await call()
-        seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds[3:])
+        for call, taken in zip(calls, seconds, strict=True):
+            start = time.perf_counter()
+            await call()
+            taken.append(time.perf_counter() - start)
+    return [statistics.median(taken[3:]) for taken in seconds]
 
 
 def _copy(num_bytes: int) -> float:
@@ -126,7 +140,8 @@ def _copy(num_bytes: int) -> float:
     return statistics.median(seconds)
 
 
-async def _bare_stream(num_bytes: int) -> float:
+@asynccontextmanager
+async def _bare_stream(num_bytes: int) -> AsyncIterator[Call]:
     """The least that gRPC takes: chunks that are there already, joined into memory that is there already."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
@@ -145,10 +160,9 @@ async def _bare_stream(num_bytes: int) -> float:
         f"127.0.0.1:{port}", options=channel_options(MAX_MESSAGE_BYTES)
     ) as channel:
         call: Any = channel.unary_stream("/bench/Bytes")
-        seconds = await _median(receive, REPEATS)
+        yield receive
     process.terminate()
     process.join()
-    return seconds
 
 
 def _serve_bytes(connection: Connection, num_bytes: int) -> None:

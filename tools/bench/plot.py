@@ -22,12 +22,12 @@ def draw(runs: Sequence[Run], floor: float, path: Path) -> None:
         colours = ["tab:blue" if run.contender.startswith("mesh") else "tab:grey" for run in shown]
         bars = axis.barh([run.contender for run in shown], [run.median for run in shown], color=colours)
         axis.bar_label(bars, fmt="%.2f s", padding=3)
-        axis.margins(x=0.2)
+        axis.margins(x=0.25)
         axis.invert_yaxis()
         axis.set_xlabel("seconds per tracked frame, median")
         axis.set_title("one object" if objects == 1 else f"{objects} objects")
         if objects == 1:
             axis.axvline(floor, color="black", linestyle=":", label="matrix products alone")
-            axis.legend(loc="lower right")
+            axis.legend(loc="upper right")
     figure.savefig(path, dpi=120)
     plt.close(figure)

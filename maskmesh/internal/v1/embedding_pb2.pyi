@@ -2,7 +2,7 @@ from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
-from collections.abc import Iterable as _Iterable
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
@@ -28,8 +28,18 @@ class TensorSpec(_message.Message):
     shape: _containers.RepeatedScalarFieldContainer[int]
     def __init__(self, name: _Optional[str] = ..., dtype: _Optional[_Union[DType, str]] = ..., shape: _Optional[_Iterable[int]] = ...) -> None: ...
 
+class SharedBlock(_message.Message):
+    __slots__ = ("number", "generation", "folder")
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
+    FOLDER_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    generation: int
+    folder: str
+    def __init__(self, number: _Optional[int] = ..., generation: _Optional[int] = ..., folder: _Optional[str] = ...) -> None: ...
+
 class EmbeddingRef(_message.Message):
-    __slots__ = ("key", "model_id", "address", "num_bytes", "image_width", "image_height", "tenant")
+    __slots__ = ("key", "model_id", "address", "num_bytes", "image_width", "image_height", "tenant", "shared_block")
     KEY_FIELD_NUMBER: _ClassVar[int]
     MODEL_ID_FIELD_NUMBER: _ClassVar[int]
     ADDRESS_FIELD_NUMBER: _ClassVar[int]
@@ -37,6 +47,7 @@ class EmbeddingRef(_message.Message):
     IMAGE_WIDTH_FIELD_NUMBER: _ClassVar[int]
     IMAGE_HEIGHT_FIELD_NUMBER: _ClassVar[int]
     TENANT_FIELD_NUMBER: _ClassVar[int]
+    SHARED_BLOCK_FIELD_NUMBER: _ClassVar[int]
     key: str
     model_id: str
     address: str
@@ -44,7 +55,8 @@ class EmbeddingRef(_message.Message):
     image_width: int
     image_height: int
     tenant: str
-    def __init__(self, key: _Optional[str] = ..., model_id: _Optional[str] = ..., address: _Optional[str] = ..., num_bytes: _Optional[int] = ..., image_width: _Optional[int] = ..., image_height: _Optional[int] = ..., tenant: _Optional[str] = ...) -> None: ...
+    shared_block: SharedBlock
+    def __init__(self, key: _Optional[str] = ..., model_id: _Optional[str] = ..., address: _Optional[str] = ..., num_bytes: _Optional[int] = ..., image_width: _Optional[int] = ..., image_height: _Optional[int] = ..., tenant: _Optional[str] = ..., shared_block: _Optional[_Union[SharedBlock, _Mapping]] = ...) -> None: ...
 
 class Handling(_message.Message):
     __slots__ = ("received_unix_nanos", "sent_unix_nanos")

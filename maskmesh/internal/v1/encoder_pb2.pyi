@@ -76,14 +76,6 @@ class FetchRequest(_message.Message):
     shared_memory_nonce: bytes
     def __init__(self, key: _Optional[str] = ..., model_id: _Optional[str] = ..., tenant: _Optional[str] = ..., shared_memory_nonce: _Optional[bytes] = ...) -> None: ...
 
-class SharedBlock(_message.Message):
-    __slots__ = ("number", "generation")
-    NUMBER_FIELD_NUMBER: _ClassVar[int]
-    GENERATION_FIELD_NUMBER: _ClassVar[int]
-    number: int
-    generation: int
-    def __init__(self, number: _Optional[int] = ..., generation: _Optional[int] = ...) -> None: ...
-
 class FetchHeader(_message.Message):
     __slots__ = ("tensors", "num_bytes", "shared_memory", "shared_block")
     TENSORS_FIELD_NUMBER: _ClassVar[int]
@@ -93,8 +85,8 @@ class FetchHeader(_message.Message):
     tensors: _containers.RepeatedCompositeFieldContainer[_embedding_pb2.TensorSpec]
     num_bytes: int
     shared_memory: str
-    shared_block: SharedBlock
-    def __init__(self, tensors: _Optional[_Iterable[_Union[_embedding_pb2.TensorSpec, _Mapping]]] = ..., num_bytes: _Optional[int] = ..., shared_memory: _Optional[str] = ..., shared_block: _Optional[_Union[SharedBlock, _Mapping]] = ...) -> None: ...
+    shared_block: _embedding_pb2.SharedBlock
+    def __init__(self, tensors: _Optional[_Iterable[_Union[_embedding_pb2.TensorSpec, _Mapping]]] = ..., num_bytes: _Optional[int] = ..., shared_memory: _Optional[str] = ..., shared_block: _Optional[_Union[_embedding_pb2.SharedBlock, _Mapping]] = ...) -> None: ...
 
 class FetchResponse(_message.Message):
     __slots__ = ("header", "chunk")

@@ -1,0 +1,34 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from maskmesh import chunks
+from maskmesh.internal.v1 import encoder_pb2
+
+
+@pytest.mark.parametrize("length", [0, 1, 127, 128, 2**14 - 1, 2**14, 2**20, 2**21])
+def test_a_chunk_is_what_the_message_is(length: int) -> None:
+    data = bytes(i % 251 for i in range(length))
+    message = encoder_pb2.FetchResponse(chunk=data)
+    assert chunks.serialize(memoryview(data)) == message.SerializeToString()
+    assert chunks.parse(message.SerializeToString()) == data
+
+
+def test_other_messages_are_messages() -> None:
+    header = encoder_pb2.FetchResponse(header=encoder_pb2.FetchHeader(num_bytes=5, shared_memory="here"))
+    assert chunks.parse(chunks.serialize(header)) == header
+    assert chunks.parse(b"") == encoder_pb2.FetchResponse()
+
+
+@given(st.binary(max_size=300), st.binary(max_size=40))
+def test_whatever_comes_is_read_as_the_message_is(chunk: bytes, rest: bytes) -> None:
+    """Also with fields of a newer version behind it."""
+    data = encoder_pb2.FetchResponse(chunk=chunk).SerializeToString() + rest
+    try:
+        expected = encoder_pb2.FetchResponse.FromString(data)
+    except Exception as error:
+        with pytest.raises(type(error)):
+            chunks.parse(data)
+        return
+    parsed = chunks.parse(data)
+    assert (parsed.chunk if isinstance(parsed, encoder_pb2.FetchResponse) else parsed) == expected.chunk
