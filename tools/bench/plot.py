@@ -15,7 +15,7 @@ def draw(runs: Sequence[Run], floor: float, path: Path) -> None:
     """Seconds of a steady tracked frame by contender, and the floor of one object."""
     groups = sorted({run.objects for run in runs})
     figure, axes = plt.subplots(
-        1, len(groups), figsize=(4.5 * len(groups), 3.2), layout="constrained", squeeze=False
+        1, len(groups), figsize=(4.5 * len(groups), 3.4), layout="constrained", squeeze=False
     )
     for axis, objects in zip(axes[0], groups, strict=True):
         shown = [run for run in runs if run.objects == objects]
@@ -28,6 +28,6 @@ def draw(runs: Sequence[Run], floor: float, path: Path) -> None:
         axis.set_title("one object" if objects == 1 else f"{objects} objects")
         if objects == 1:
             axis.axvline(floor, color="black", linestyle=":", label="matrix products alone")
-            axis.legend(loc="upper right")
+    figure.legend(loc="outside lower left")
     figure.savefig(path, dpi=120)
     plt.close(figure)
