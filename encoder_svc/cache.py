@@ -30,6 +30,7 @@ class Outcome(StrEnum):
     HIT = "hit"
     MISS = "miss"
     JOINED = "joined"
+    SHARED_HIT = "shared_hit"
 
 
 class Pin(NamedTuple):
@@ -140,11 +141,13 @@ class EmbeddingCache:
         create: Callable[[], Awaitable[Embedding]],
         pin: Pin | None = None,
         ticket: Ticket | None = None,
+        *,
+        counts: bool = True,
     ) -> tuple[Embedding, Outcome]:
         """The entry, made by ``create`` if need be; ``size`` is how many bytes it will have.
 
         ``ticket`` is the place of ``create``'s work in the device's queue: who joins it with a better
-        one takes it forward.
+        one takes it forward.  ``counts`` is whether the work is counted as a miss.
         Raises ResourceExhausted where there is no room, and whatever ``create`` raises.
         """
         found = self.hit(key, pin)
@@ -156,7 +159,7 @@ class EmbeddingCache:
             work = asyncio.ensure_future(self._fill(key, size, create))
             flight = _Flight(work, ticket or Ticket())
             self._flights[key] = flight
-            self.statistics.misses += 1
+            self.statistics.misses += counts
         else:
             self.statistics.joined += 1
         if pin is not None:

@@ -25,7 +25,7 @@ from maskmesh.device_worker import DeviceWorker, Together
 from maskmesh.errors import InvalidRequest
 from maskmesh.masks import ByteArray
 from maskmesh.memory import give_back
-from maskmesh.shared_memory import SharedArena
+from maskmesh.shared_memory import Block, SharedArena
 from maskmesh.tickets import Ticket, TicketGate
 from maskmesh.types import Image, TensorSpec
 from maskmesh.wire import image_key
@@ -38,6 +38,13 @@ class _Decoded(NamedTuple):
 
     pixels: ByteArray
     recorder: telemetry.StageRecorder
+
+
+class _Place(NamedTuple):
+    """Where an embedding is written, and what says that it is."""
+
+    data: ByteArray
+    publish: Callable[[], Block | None]
 
 
 class Encoder:
@@ -135,6 +142,14 @@ class Encoder:
                 since_ns=decoded_ns,
             )
 
+    def adopt(
+        self, specs: Sequence[TensorSpec], data: bytes, image_width: int, image_height: int
+    ) -> Embedding:
+        """An embedding that was made elsewhere; a copy, not for the event loop."""
+        place = self._place(len(data))
+        place.data[:] = np.frombuffer(data, np.uint8)
+        return Embedding(specs, place.data.data, image_width, image_height, block=place.publish())
+
     def close(self) -> None:
         """Stop the threads."""
         self._worker.close()
@@ -173,12 +188,15 @@ class Encoder:
         """The features of one image on the host, in shared memory while that has room."""
         height, width, _ = pixels.shape
         specs = [TensorSpec(n, self.info.dtype, tuple(t.shape)) for n, t in tensors.items()]
-        num_bytes = sum(spec.num_bytes for spec in specs)
-        allocated = None if self.arena is None else self.arena.allocate(num_bytes)
-        data = np.empty(num_bytes, np.uint8) if allocated is None else allocated[0]
-        _to_host(list(tensors.values()), data)
-        block = None if self.arena is None or allocated is None else self.arena.publish(allocated[1])
-        return Embedding(specs, data.data, width, height, block=block)
+        place = self._place(sum(spec.num_bytes for spec in specs))
+        _to_host(list(tensors.values()), place.data)
+        return Embedding(specs, place.data.data, width, height, block=place.publish())
+
+    def _place(self, num_bytes: int) -> "_Place":
+        """Where to write an embedding."""
+        if self.arena is not None and (allocated := self.arena.allocate(num_bytes)) is not None:
+            return _Place(allocated[0], partial(self.arena.publish, allocated[1]))
+        return _Place(np.empty(num_bytes, np.uint8), lambda: None)
 
 
 def _to_host(tensors: list[Tensor], data: ByteArray) -> None:

@@ -3,7 +3,6 @@
 import asyncio
 import hmac
 import logging
-import socket
 import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -17,25 +16,33 @@ from encoder_svc.cache import CacheKey, Embedding, EmbeddingCache, Outcome, Pin
 from encoder_svc.config import EncoderSettings
 from encoder_svc.encoder import Encoder
 from encoder_svc.loading import load_model
+from encoder_svc.shared_cache import SharedCache
 from maskmesh import chunks, embedding_wire, telemetry, wire
-from maskmesh.errors import InvalidRequest, ModelMismatch
+from maskmesh.errors import EmbeddingNotFound, InvalidRequest, ModelMismatch
 from maskmesh.internal.v1 import encoder_pb2, encoder_pb2_grpc
 from maskmesh.memory import keep_memory
 from maskmesh.scratch import ScratchFolder
-from maskmesh.serving import Service
+from maskmesh.serving import Service, reachable_address
 from maskmesh.shared_memory import SHARED_MEMORY_FILE, SHARED_MEMORY_PREFIX, SharedArena
+from maskmesh.shared_store import SharedStore
 from maskmesh.tickets import Priority, Ticket
 from maskmesh.types import EmbeddingRef, SharedBlock
 
 logger = logging.getLogger(__name__)
 
 CHUNK_BYTES = 2**20
+
+# The shared cache is there to save time: what takes longer than this it does not save.
+SHARED_SECONDS = 0.25
+SHARED_PAUSE_SECONDS = 10.0
+
 _KEY_LENGTH = len("sha256:") + 64
 
 _OUTCOMES = {
     Outcome.HIT: encoder_pb2.CACHE_OUTCOME_HIT,
     Outcome.MISS: encoder_pb2.CACHE_OUTCOME_MISS,
     Outcome.JOINED: encoder_pb2.CACHE_OUTCOME_JOINED,
+    Outcome.SHARED_HIT: encoder_pb2.CACHE_OUTCOME_SHARED_HIT,
 }
 
 
@@ -47,15 +54,12 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
 
     def __init__(self, settings: EncoderSettings) -> None:
         self._settings = settings
-        self._address = settings.advertise
-        self._shared: ScratchFolder | None = None
+        self._memory: ScratchFolder | None = None
+        self._shared_cache: SharedCache | None = None
 
     async def start(self, port: int) -> None:
         """Load the model and warm it up."""
-        host = self._settings.host
-        if not self._address:
-            reachable = socket.gethostname() if host in ("0.0.0.0", "[::]", "::") else host
-            self._address = f"{reachable}:{port}"
+        self._address = self._settings.advertise or reachable_address(self._settings.host, port)
         loaded = await asyncio.to_thread(load_model, self._settings)
         torch.set_num_threads(loaded.layout.threads)
         self.encoder = Encoder(loaded, self._settings)
@@ -64,15 +68,26 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
         )
         await self.encoder.warm_up()
         await asyncio.to_thread(self._share_memory)
+        if url := self._settings.cache_url:
+            self._shared_cache = SharedCache(
+                SharedStore(
+                    url,
+                    name="shared cache",
+                    answer_seconds=SHARED_SECONDS,
+                    longest_pause=SHARED_PAUSE_SECONDS,
+                ),
+                budget_bytes=self._settings.shared_cache_bytes,
+                ttl_seconds=self._settings.shared_cache_seconds,
+            )
 
     def _share_memory(self) -> None:
         """Give embeddings a place where trackers on this machine can read them, if there is one."""
         if (folder := self._settings.shared_memory_dir) is None:
             return
         try:
-            self._shared = ScratchFolder(SHARED_MEMORY_PREFIX, folder)
+            self._memory = ScratchFolder(SHARED_MEMORY_PREFIX, folder)
             self.encoder.arena = SharedArena(
-                self._shared.path / SHARED_MEMORY_FILE,
+                self._memory.path / SHARED_MEMORY_FILE,
                 block_bytes=self.encoder.num_bytes,
                 budget_bytes=self._settings.cache_bytes,
             )
@@ -81,10 +96,12 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
 
     async def close(self) -> None:
         """Stop the threads."""
+        if self._shared_cache is not None:
+            await self._shared_cache.close()
         if hasattr(self, "encoder"):
             await asyncio.to_thread(self.encoder.close)
-        if self._shared is not None:
-            await asyncio.to_thread(self._shared.close)
+        if self._memory is not None:
+            await asyncio.to_thread(self._memory.close)
 
     async def Encode(self, request: encoder_pb2.EncodeRequest, context: Any) -> Any:
         """See the proto."""
@@ -100,11 +117,11 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
         key = self._cache_key(request.tenant, request.key)
         stage_seconds: dict[str, float] = {}
         if not request.HasField("image"):
-            found = self.cache.hit(key, pin)
-            span.set_attribute(telemetry.CACHE_OUTCOME, "hit" if found else "miss")
+            found = await self._find(key, pin)
+            span.set_attribute(telemetry.CACHE_OUTCOME, "miss" if found is None else found[1].value)
             if found is None:
                 return encoder_pb2.EncodeResponse(cache_outcome=encoder_pb2.CACHE_OUTCOME_MISS)
-            embedding, outcome = found, Outcome.HIT
+            embedding, outcome = found
         else:
             recorder = self.encoder.recorder()
             embedding, outcome = await self._encode(request, key, pin, recorder)
@@ -117,6 +134,26 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
             cache_outcome=_OUTCOMES[outcome],
             stage_times=wire.stage_times_to_proto(stage_seconds),
         )
+
+    async def _find(self, key: CacheKey, pin: Pin | None) -> tuple[Embedding, Outcome] | None:
+        """An embedding that is here, or that another replica has put into the shared cache."""
+        if (here := self.cache.hit(key, pin)) is not None:
+            return here, Outcome.HIT
+        if (shared := self._shared_cache) is None:
+            return None
+
+        async def fetch() -> Embedding:
+            if (found := await shared.get(key)) is None or len(found.data) != self.encoder.num_bytes:
+                raise EmbeddingNotFound("the embedding is in no cache", key=key.digest)
+            return await asyncio.to_thread(self.encoder.adopt, *found)
+
+        try:
+            made, outcome = await self.cache.get_or_create(
+                key, self.encoder.num_bytes, fetch, pin, counts=False
+            )
+        except EmbeddingNotFound:
+            return None
+        return made, Outcome.SHARED_HIT if outcome is Outcome.MISS else outcome
 
     async def _encode(
         self,
@@ -145,7 +182,15 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
                 telemetry.emit_soon(recorder.records, None)
             return replace(made, filled_by=filled_by)
 
-        found = await self.cache.get_or_create(key, self.encoder.num_bytes, create, pin, ticket)
+        while True:
+            try:
+                found = await self.cache.get_or_create(key, self.encoder.num_bytes, create, pin, ticket)
+                break
+            except EmbeddingNotFound:  # who looked for it in the shared cache has not found it
+                continue
+        if found[1] is Outcome.MISS and self._shared_cache is not None:
+            seconds = sum(telemetry.stage_seconds(recorder.records).values())
+            self._shared_cache.put(key, found[0], seconds)
         # Work in the trace of another call is what this one waited for; from the work to the call it is a
         # few turns of an event loop that others use too.
         joined = found[1] is not Outcome.MISS
@@ -172,8 +217,8 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
             num_bytes=len(embedding.data),
         )
         arena = self.encoder.arena
-        if self._shared is not None and arena is not None:
-            header.shared_memory = self._shared.path.name
+        if self._memory is not None and arena is not None:
+            header.shared_memory = self._memory.path.name
             can_read = hmac.compare_digest(request.shared_memory_nonce, arena.nonce)
             if can_read and (shared := self._shared_block(embedding)) is not None:
                 header.shared_block.CopyFrom(embedding_wire.shared_block_to_proto(shared))
@@ -200,8 +245,10 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
 
     async def GetCacheStatistics(self, request: encoder_pb2.GetCacheStatisticsRequest, context: Any) -> Any:
         """See the proto."""
-        statistics = self.cache.statistics
+        statistics, shared = self.cache.statistics, self._shared_cache
         return encoder_pb2.GetCacheStatisticsResponse(
+            shared_hits=0 if shared is None else shared.statistics.hits,
+            shared_failures=0 if shared is None else shared.store.failures,
             hits=statistics.hits,
             misses=statistics.misses,
             joined=statistics.joined,
@@ -229,9 +276,9 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
 
     def _shared_block(self, embedding: Embedding) -> SharedBlock | None:
         """Where an embedding is in shared memory, if it is."""
-        if self._shared is None or embedding.block is None:
+        if self._memory is None or embedding.block is None:
             return None
-        return SharedBlock(self._shared.path.name, embedding.block)
+        return SharedBlock(self._memory.path.name, embedding.block)
 
 
 def make_service(settings: EncoderSettings) -> Service:

@@ -1,108 +1,45 @@
 """The two services behind the gateway, as it sees them: values in, values out, their errors raised."""
 
-import asyncio
-from collections.abc import Mapping
-from dataclasses import dataclass
-from types import MappingProxyType
-from typing import Any, NamedTuple
+from collections.abc import AsyncIterator
+from typing import Any, NamedTuple, TypeVar
 
 import grpc
 from google.protobuf.duration_pb2 import Duration
 
-from maskmesh import embedding_wire, telemetry, wire
+from maskmesh import wire
 from maskmesh.errors import raising_ours
-from maskmesh.interceptors import timed_call, trace_metadata, traced_call
-from maskmesh.internal.v1 import encoder_pb2, encoder_pb2_grpc, tracker_pb2, tracker_pb2_grpc
+from maskmesh.interceptors import trace_metadata, traced_call
+from maskmesh.internal.v1 import tracker_pb2, tracker_pb2_grpc
 from maskmesh.streams import StreamCall
-from maskmesh.types import EmbeddingRef, Image, ModelInfo
+from maskmesh.types import ModelInfo
 from maskmesh.v1 import types_pb2
 
+R = TypeVar("R", bound=Any)
 
-@dataclass(frozen=True, slots=True)
-class Urgency:
-    """How a call to the encoder is made: before others, kept for whom, and by when."""
+# What nobody waits for must not wait for long either.
+DELETE_SECONDS = 5.0
 
-    interactive: bool
-    owner: str = ""
-    pin_seconds: float = 0.0
-    timeout: float | None = None
+# A session of a few objects is some megabytes, one with a long past some hundred.
+HAND_OVER_SECONDS = 30.0
 
 
-class Encoded(NamedTuple):
-    """Where an embedding is, and when that was known: nanoseconds since the epoch.
-
-    ``stage_seconds`` are the stages that worked for it now, none where it was there.
-    """
-
-    ref: EmbeddingRef
-    ready_ns: int
-    stage_seconds: Mapping[str, float] = MappingProxyType({})
-
-
-class EncoderBackend:
-    """EncoderService."""
-
-    def __init__(self, channel: grpc.aio.Channel) -> None:
-        self._stub = encoder_pb2_grpc.EncoderServiceStub(channel)
-
-    async def encode(self, image: Image, key: str, urgency: Urgency) -> Encoded:
-        """The embedding of an image, whose bytes are sent only where the encoder does not have it."""
-        found = await self._call(encoder_pb2.EncodeRequest(key=key), urgency)
-        if found is not None:
-            return found
-        recorder = telemetry.StageRecorder()
-        with recorder.stage(telemetry.TRANSFER, direction="request"):
-            # Pixels are copied twice on their way into a message: not on the event loop.
-            request = await asyncio.to_thread(_encode_request, key, image)
-        telemetry.emit(recorder.records, None)
-        encoded = await self._call(request, urgency)
-        assert encoded is not None, "an encoder that has the image has its embedding"
-        return encoded
-
-    async def unpin(self, owner: str, keys: list[str]) -> None:
-        """Release pins; without keys, all of the owner's."""
-        with raising_ours():
-            await traced_call(
-                self._stub, "Unpin", encoder_pb2.UnpinRequest(owner=owner, keys=keys), timeout=5.0
-            )
-
-    async def model(self) -> ModelInfo:
-        """The model that the service runs; waits until the service is there."""
-        with raising_ours():
-            answer = await traced_call(
-                self._stub, "GetModel", encoder_pb2.GetModelRequest(), wait_for_ready=True
-            )
-        return wire.model_info_from_proto(answer.model)
-
-    async def _call(self, request: encoder_pb2.EncodeRequest, urgency: Urgency) -> Encoded | None:
-        request.priority = (
-            encoder_pb2.ENCODE_PRIORITY_INTERACTIVE
-            if urgency.interactive
-            else encoder_pb2.ENCODE_PRIORITY_AHEAD
-        )
-        if urgency.owner:
-            request.pin.owner = urgency.owner
-            request.pin.ttl.FromNanoseconds(int(urgency.pin_seconds * 1e9))
-        with raising_ours():
-            answer = await timed_call(self._stub, "Encode", request, timeout=urgency.timeout)
-        if not answer.message.HasField("ref"):
-            return None
-        message = answer.message
-        return Encoded(
-            embedding_wire.ref_from_proto(message.ref),
-            answer.received_ns,
-            wire.stage_seconds_from_proto(message.stage_times),
-        )
-
-
-def _encode_request(key: str, image: Image) -> encoder_pb2.EncodeRequest:
-    request = encoder_pb2.EncodeRequest(key=key)
-    wire.fill_image(request.image, image)
+def at_epoch(request: R, epoch: int) -> R:
+    """A request to a tracker with the epoch of the session's owner; it may be made again with another one."""
+    request.epoch = epoch
     return request
 
 
+class Load(NamedTuple):
+    """How much a tracker has to do."""
+
+    sessions: int
+    propagating: int
+    max_sessions: int
+    draining: bool
+
+
 class TrackerBackend:
-    """TrackerService."""
+    """TrackerService of one tracker.  ``epoch`` is that of the session's owner, as the caller knows it."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._stub = tracker_pb2_grpc.TrackerServiceStub(channel)
@@ -113,17 +50,21 @@ class TrackerBackend:
         """Masks on one image, in the order of the prompts."""
         return list((await self._call("SegmentImage", request, timeout)).masks)
 
-    async def create_session(self, session_id: str, ttl_seconds: float, *, live: bool = False) -> float:
+    async def create_session(
+        self, session_id: str, ttl_seconds: float, *, live: bool = False, epoch: int = 0
+    ) -> float:
         """Begin a session; returns the seconds of its lease."""
         ttl = Duration()
         ttl.FromNanoseconds(int(ttl_seconds * 1e9))
-        request = tracker_pb2.CreateSessionRequest(session_id=session_id, ttl=ttl, live=live)
+        request = tracker_pb2.CreateSessionRequest(session_id=session_id, ttl=ttl, live=live, epoch=epoch)
         response = await self._call("CreateSession", request)
         return float(response.ttl.ToNanoseconds() / 1e9)
 
-    async def get_session(self, session_id: str, timeout: float | None) -> tracker_pb2.GetSessionResponse:
+    async def get_session(
+        self, session_id: str, epoch: int, timeout: float | None
+    ) -> tracker_pb2.GetSessionResponse:
         """Objects and history of a session."""
-        request = tracker_pb2.GetSessionRequest(session_id=session_id)
+        request = tracker_pb2.GetSessionRequest(session_id=session_id, epoch=epoch)
         response: tracker_pb2.GetSessionResponse = await self._call("GetSession", request, timeout)
         return response
 
@@ -159,19 +100,58 @@ class TrackerBackend:
         response: tracker_pb2.ResetSessionResponse = await self._call("ResetSession", request, timeout)
         return response
 
-    async def renew_session(self, session_id: str) -> None:
+    async def renew_session(self, session_id: str, epoch: int) -> None:
         """Renew the lease."""
-        await self._call("RenewSession", tracker_pb2.RenewSessionRequest(session_id=session_id))
+        await self._call("RenewSession", tracker_pb2.RenewSessionRequest(session_id=session_id, epoch=epoch))
 
-    async def delete_session(self, session_id: str) -> None:
+    async def delete_session(self, session_id: str, epoch: int) -> None:
         """End a session."""
-        await self._call("DeleteSession", tracker_pb2.DeleteSessionRequest(session_id=session_id))
+        request = tracker_pb2.DeleteSessionRequest(session_id=session_id, epoch=epoch)
+        await self._call("DeleteSession", request, DELETE_SECONDS)
 
-    async def model(self) -> ModelInfo:
-        """The model that the service runs; waits until the service is there."""
+    async def export_session(
+        self, session_id: str, epoch: int
+    ) -> AsyncIterator[tracker_pb2.ExportSessionResponse]:
+        """All that a session is, in parts."""
+        request = tracker_pb2.ExportSessionRequest(session_id=session_id, epoch=epoch)
+        with raising_ours():
+            async for part in self._stub.ExportSession(request, timeout=HAND_OVER_SECONDS):
+                yield part
+
+    async def import_session(
+        self, parts: AsyncIterator[tracker_pb2.ExportSessionResponse], epoch: int
+    ) -> None:
+        """Begin a session as another one was."""
+        call = StreamCall(self._stub.ImportSession(timeout=HAND_OVER_SECONDS, metadata=trace_metadata()))
+        try:
+            with raising_ours():
+                async for part in parts:
+                    if part.WhichOneof("content") == "session":
+                        config = tracker_pb2.ImportConfig(session=part.session, epoch=epoch)
+                        await call.write(tracker_pb2.ImportSessionRequest(config=config))
+                    else:
+                        await call.write(tracker_pb2.ImportSessionRequest(state=part.state))
+                finish = tracker_pb2.ImportSessionFinish()
+                await call.write(tracker_pb2.ImportSessionRequest(finish=finish))
+                await call.done_writing()
+                await call.answer()
+        finally:
+            call.cancel()
+
+    async def load(self, timeout: float) -> Load:
+        """How much there is to do."""
+        answer = await self._call("GetLoad", tracker_pb2.GetLoadRequest(), timeout)
+        return Load(answer.sessions, answer.propagating, answer.max_sessions, answer.draining)
+
+    async def model(self, timeout: float) -> ModelInfo:
+        """The model that the service runs; waits for the service to be there."""
         with raising_ours():
             answer = await traced_call(
-                self._stub, "GetTrackerModel", tracker_pb2.GetTrackerModelRequest(), wait_for_ready=True
+                self._stub,
+                "GetTrackerModel",
+                tracker_pb2.GetTrackerModelRequest(),
+                wait_for_ready=True,
+                timeout=timeout,
             )
         return wire.model_info_from_proto(answer.model)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
-from maskmesh.config import ServerSettings
+from maskmesh.config import SESSION_URL, ServerSettings
 
 
 class GatewaySettings(ServerSettings):
@@ -18,7 +18,12 @@ class GatewaySettings(ServerSettings):
     encoder: str = "127.0.0.1:50051"
     """gRPC target of the encoder service."""
     tracker: str = "127.0.0.1:50052"
-    """gRPC target of the tracker service."""
+    """Trackers: an address, several with commas between them, or a name with an address for each
+    (``dns:///trackers:50052``)."""
+    session_url: str = Field("", validation_alias=SESSION_URL)
+    """Store of the Redis protocol in which sessions are kept, the same as that of the trackers:
+    ``redis://[user:password@]host:port/database``; empty means that a session ends with
+    its tracker or gateway."""
     window: int = Field(4, ge=2, le=64)
     """Frames of a propagation that are under way at once, from reading to delivery."""
     live_window: int = Field(3, ge=2, le=8)

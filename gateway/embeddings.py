@@ -5,7 +5,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import NamedTuple, TypeVar
 
-from gateway.backends import Encoded, EncoderBackend, Urgency
+from gateway.encoders import Encoded, Encoders, Urgency
 from gateway.session import GatewaySession
 from maskmesh import telemetry
 from maskmesh.errors import EmbeddingNotFound, ImageTooLarge, InvalidImage, InvalidVideo
@@ -21,7 +21,7 @@ MAX_ATTEMPTS = 3
 _seen: set[str] = set()  # stages that this process has run before
 
 
-async def encode_image(encoder: EncoderBackend, image: Image, urgency: Urgency) -> EmbeddingRef:
+async def encode_image(encoder: Encoders, image: Image, urgency: Urgency) -> EmbeddingRef:
     """Encode an image that belongs to no session."""
     key = await asyncio.to_thread(image_key, image)
     return (await encoder.encode(image, key, urgency)).ref
@@ -52,7 +52,7 @@ async def read_frame(frame_index: int, read: Callable[[], Awaitable[Image]]) -> 
 
 async def encode_frame(
     session: GatewaySession,
-    encoder: EncoderBackend,
+    encoder: Encoders,
     frame_index: int,
     image: Image,
     key: str,
@@ -75,7 +75,7 @@ async def encode_frame(
 
 
 async def frame_ref(
-    session: GatewaySession, encoder: EncoderBackend, frame_index: int, urgency: Urgency
+    session: GatewaySession, encoder: Encoders, frame_index: int, urgency: Urgency
 ) -> Encoded:
     """Where the embedding of a frame is, encoded now if it never was."""
     if frame_index in session.refs:

@@ -1,6 +1,8 @@
 """The last frames of a live stream, in memory."""
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from gateway.frames import FrameReader, Frames
 from maskmesh.errors import FrameOutOfMemory, InvalidRequest
@@ -22,6 +24,18 @@ class KeptFrame:
     sequence: int
 
 
+class RingState(NamedTuple):
+    """What a ring is besides the pictures in it."""
+
+    num_frames: int
+    width: int
+    height: int
+    next_sequence: int
+    skipped: Sequence[int]
+    kept: Sequence[tuple[int, int]]
+    """Index and number of each frame that is held."""
+
+
 class FrameRing(Frames):
     """Takes in frame after frame and keeps the last of them.  Used on one event loop only."""
 
@@ -30,6 +44,8 @@ class FrameRing(Frames):
         """The client's number of the frame after the last that was taken in."""
         self.skipped: list[int] = []
         """Frames that were left out and not reported yet, by the client's numbers."""
+        self.on_append: Callable[[], None] = lambda: None
+        """Called after each frame that was taken in."""
         self._kept: dict[int, KeptFrame] = {}
         self._sequences: dict[int, int] = {}  # of more frames than are kept
 
@@ -42,7 +58,26 @@ class FrameRing(Frames):
         self._sequences.pop(index - KNOWN_SEQUENCES, None)
         self.num_frames += 1
         self.next_sequence = sequence + 1
+        self.on_append()
         return index
+
+    def kept(self) -> dict[int, KeptFrame]:
+        """The frames that are held, by index."""
+        return dict(self._kept)
+
+    def state(self) -> RingState:
+        """What it is besides the pictures."""
+        kept = [(index, frame.sequence) for index, frame in self._kept.items()]
+        return RingState(
+            self.num_frames, self.width, self.height, self.next_sequence, list(self.skipped), kept
+        )
+
+    def restore(self, state: RingState, kept: Mapping[int, KeptFrame]) -> None:
+        """Become what another ring was."""
+        self.num_frames, self.width, self.height = state.num_frames, state.width, state.height
+        self.next_sequence, self.skipped = state.next_sequence, list(state.skipped)
+        self._kept = dict(sorted(kept.items()))
+        self._sequences |= {index: frame.sequence for index, frame in kept.items()}
 
     def check_size(self, size: tuple[int, int], *, field: str) -> None:
         """Raises InvalidRequest where a frame has another size (width, height) than the first."""

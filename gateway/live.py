@@ -8,12 +8,14 @@ from typing import TypeAlias
 
 from opentelemetry.trace import SpanContext
 
-from gateway.backends import Encoded, EncoderBackend, TrackerBackend, Urgency
+from gateway.backends import at_epoch
 from gateway.embeddings import encode_frame, frame_ref
+from gateway.encoders import Encoded, Encoders, Urgency
 from gateway.frame_ring import FrameRing
 from gateway.frame_stream import FrameStream
 from gateway.frame_trace import FrameTrace
 from gateway.inbox import MAX_WAITING, Arrived, Command, Inbox, Prompted
+from gateway.owners import Owners
 from gateway.pins import Pins
 from gateway.prompting import Prompter
 from gateway.resume import ResumePoint
@@ -30,6 +32,9 @@ from maskmesh.wire import image_key
 
 # Answers that the client has not taken yet; beyond, nothing more is read.
 MAX_UNTAKEN = 64
+
+# All streams of a live session are one propagation: frames have their numbers from the first to the last.
+PROPAGATION_ID = "live"
 
 # A frame, and the work that ends in its embedding.
 _Encoding: TypeAlias = tuple[int, "asyncio.Task[Encoded]"]
@@ -48,8 +53,8 @@ class LiveStream(FrameStream["_Response | Result"]):
     def __init__(
         self,
         session: GatewaySession,
-        encoder: EncoderBackend,
-        tracker: TrackerBackend,
+        encoder: Encoders,
+        owners: Owners,
         *,
         options: MaskOptions,
         skips: bool,
@@ -58,13 +63,15 @@ class LiveStream(FrameStream["_Response | Result"]):
         urgency: Urgency,
         links: list[SpanContext],
     ) -> None:
-        call = TrackCall(tracker, timeout=None, answer=self._encode_again)
-        super().__init__(session, call, Pins(encoder, session.session_id))
+        call = TrackCall(
+            owners, session, timeout=None, encode=self._encode_again, propagation_id=PROPAGATION_ID
+        )
+        super().__init__(session, call, Pins(encoder, session))
         assert isinstance(session.frames, FrameRing)
         self._ring: FrameRing = session.frames
         self._encoder = encoder
-        self._tracker = tracker
-        self._prompter = Prompter(encoder, tracker)
+        self._owners = owners
+        self._prompter = Prompter(encoder, owners)
         self._options = options
         self._urgency = urgency
         self._links = links
@@ -88,12 +95,12 @@ class LiveStream(FrameStream["_Response | Result"]):
         async with self._session.streaming(self, takes_over=resumes is not None):
             try:
                 with self.explained():
+                    first = self._ring.num_frames if resumes is None else resumes.next_frame_index
                     await self._call.open(
-                        self._session.session_id, self._options, after_another=after_another
+                        self._options, after_another=after_another, resumes=range(first) or None
                     )
                 started.next_sequence = self._ring.next_sequence
                 yield _Response(started=started)
-                first = self._ring.num_frames if resumes is None else resumes.next_frame_index
                 for work in (self._read(requests), self._accept(first), self._send(), self._receive()):
                     self._spawn(work)
                 while (answer := await self._outgoing.get()) is not None:
@@ -240,7 +247,9 @@ class LiveStream(FrameStream["_Response | Result"]):
             obj_id=removal.obj_id,
             idempotency_key=removal.request_id,
         )
-        left = await self._tracker.remove_object(message, None)
+        left = await self._owners.call(
+            self._session, lambda tracker, epoch: tracker.remove_object(at_epoch(message, epoch), None)
+        )
         removed = segmentation_pb2.StreamRemoved(
             request_id=removal.request_id, obj_ids=left.obj_ids, revision=left.revision
         )
@@ -254,9 +263,10 @@ class LiveStream(FrameStream["_Response | Result"]):
             await self._finish_call()
         self._outgoing.put_nowait(None)
 
-    async def _encode_again(self, frame_index: int) -> EmbeddingRef:
-        """Encode a frame again whose embedding is gone."""
-        self._session.forget_ref(frame_index)
+    async def _encode_again(self, frame_index: int, is_gone: bool) -> EmbeddingRef:
+        """Where the embedding of a frame is that was encoded before; encoded again where it is gone."""
+        if is_gone:
+            self._session.forget_ref(frame_index)
         return (await frame_ref(self._session, self._encoder, frame_index, self._urgency)).ref
 
     # What goes out.
@@ -278,13 +288,14 @@ class LiveStream(FrameStream["_Response | Result"]):
     def _delivered(self, result: Result) -> None:
         """The client has taken the frame: its place in the window is free."""
         index = result.frame.frame_index
+        self._session.last_frame_index = index
         self._session.renew()
         self._traces.pop(index).delivered(
             conditioning=result.frame.conditioning, objects=len(result.frame.objects)
         )
         self._slots.release()
         if (ref := self._session.refs.get(index)) is not None:
-            self._pins.release(ref.key)
+            self._pins.release(ref)
 
     def _left_out(self, index: int, error: InvalidRequest) -> None:
         """A frame turned out to be broken: the others go on."""

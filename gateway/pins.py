@@ -2,11 +2,15 @@
 
 import asyncio
 import logging
+from collections import defaultdict
+from collections.abc import Collection, Sequence
 
 import grpc
 
-from gateway.backends import EncoderBackend
+from gateway.encoders import Encoders
+from gateway.session import GatewaySession
 from maskmesh.errors import MaskmeshError
+from maskmesh.types import EmbeddingRef
 
 logger = logging.getLogger(__name__)
 
@@ -18,33 +22,38 @@ _releasing: set["asyncio.Task[None]"] = set()
 
 
 class Pins:
-    """The pins of one stream's session."""
+    """The pins of one session."""
 
-    def __init__(self, encoder: EncoderBackend, owner: str) -> None:
-        self._encoder = encoder
-        self._owner = owner
-        self._keys: list[str] = []
+    def __init__(self, encoders: Encoders, session: GatewaySession) -> None:
+        self._encoders = encoders
+        self._session = session
+        self._keys: dict[str, list[str]] = defaultdict(list)  # by replica
 
-    def release(self, key: str) -> None:
+    def release(self, ref: EmbeddingRef) -> None:
         """Release one soon, beside everything else."""
-        self._keys.append(key)
-        if len(self._keys) >= BATCH:
-            keys, self._keys = self._keys, []
-            self._release(keys)
+        keys = self._keys[ref.address]
+        keys.append(ref.key)
+        if len(keys) >= BATCH:
+            self._release(ref.address, self._keys.pop(ref.address))
 
     def release_all(self) -> None:
-        """Release all that the owner has, beside everything else."""
-        self._release([])
+        """Release all of the session, beside everything else."""
+        for address in self._session.encoder_addresses:
+            self._release(address, ())
 
-    def _release(self, keys: list[str]) -> None:
-        task = asyncio.ensure_future(unpin(self._encoder, self._owner, keys))
+    def _release(self, address: str, keys: Sequence[str]) -> None:
+        task = asyncio.ensure_future(unpin(self._encoders, self._session.session_id, [address], keys))
         _releasing.add(task)
         task.add_done_callback(_releasing.discard)
 
 
-async def unpin(encoder: EncoderBackend, owner: str, keys: list[str]) -> None:
-    """Release pins, without keys all of the owner's; a failure is worth a line in the log and no more."""
-    try:
-        await encoder.unpin(owner, keys)
-    except (MaskmeshError, grpc.RpcError) as error:
-        logger.info("pins of %s are left to expire: %s", owner, error)
+async def unpin(encoders: Encoders, owner: str, addresses: Collection[str], keys: Sequence[str] = ()) -> None:
+    """Release pins in some replicas, without keys all of the owner's.
+
+    A failure is worth a line in the log and no more.
+    """
+    for address in addresses:
+        try:
+            await encoders.unpin(owner, address, keys)
+        except (MaskmeshError, grpc.RpcError) as error:
+            logger.info("pins of %s are left to expire: %s", owner, error)

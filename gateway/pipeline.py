@@ -10,10 +10,11 @@ from typing import TypeAlias
 
 from opentelemetry.trace import SpanContext
 
-from gateway.backends import Encoded, EncoderBackend, TrackerBackend, Urgency
 from gateway.embeddings import encode_frame, frame_ref, read_frame
+from gateway.encoders import Encoded, Encoders, Urgency
 from gateway.frame_stream import FrameStream
 from gateway.frame_trace import FrameTrace
+from gateway.owners import Owners
 from gateway.pins import Pins
 from gateway.resume import ResumePoint
 from gateway.session import GatewaySession
@@ -65,44 +66,58 @@ class Propagation(FrameStream[Result]):
     def __init__(
         self,
         session: GatewaySession,
-        encoder: EncoderBackend,
-        tracker: TrackerBackend,
+        encoder: Encoders,
+        owners: Owners,
         *,
         window: int,
         urgency: Urgency,
         links: list[SpanContext],
+        resumes: ResumePoint | None = None,
     ) -> None:
-        call = TrackCall(tracker, timeout=urgency.timeout, answer=self._encode_again)
-        super().__init__(session, call, Pins(encoder, session.session_id))
+        self._propagation_id = resumes.propagation_id if resumes is not None else uuid.uuid4().hex[:16]
+        call = TrackCall(
+            owners,
+            session,
+            timeout=urgency.timeout,
+            encode=self._encode_again,
+            propagation_id=self._propagation_id,
+        )
+        super().__init__(session, call, Pins(encoder, session))
         self._encoder = encoder
         self._window = window
         self._urgency = urgency
         self._links = links
+        self._resumes = resumes
         self._id = uuid.uuid4().hex[:16]
         self._slots = asyncio.Semaphore(window)
         self._encoded: asyncio.Queue[_Encoding | None] = asyncio.Queue()
 
-    async def run(
-        self, extent: Extent | ResumePoint, options: MaskOptions, *, start_ns: int
-    ) -> AsyncIterator[Propagated]:
-        """The frames in order; ``start_ns`` is when the call came in."""
+    async def run(self, extent: Extent, options: MaskOptions, *, start_ns: int) -> AsyncIterator[Propagated]:
+        """The frames in order, where nothing is resumed those of ``extent``.
+
+        ``start_ns`` is when the call came in.
+        """
         opening_ns = time.time_ns()
-        resumes = isinstance(extent, ResumePoint)
-        reverse = extent.step < 0 if isinstance(extent, ResumePoint) else extent.reverse
-        if isinstance(extent, ResumePoint):
-            for index in (*extent.frames[:1], *extent.frames[-1:]):
+        resumes = self._resumes
+        reverse = extent.reverse if resumes is None else resumes.step < 0
+        if resumes is not None:
+            for index in (*resumes.frames[:1], *resumes.frames[-1:]):
                 self._session.frames.check_index(index, field="resume_token")
         after_another = self._session.had_stream
-        async with self._session.streaming(self, takes_over=resumes):
+        async with self._session.streaming(self, takes_over=resumes is not None):
             try:
                 with self.explained():
                     first_prompted = await self._call.open(
-                        self._session.session_id, options, reverse=reverse, after_another=after_another
+                        options,
+                        reverse=reverse,
+                        after_another=after_another,
+                        resumes=None if resumes is None else resumes.done,
                     )
-                if isinstance(extent, ResumePoint):
-                    frames = extent.frames
+                if resumes is not None:
+                    frames, start = resumes.frames, resumes.start
                 else:
                     frames = extent.frames(first_prompted, self._session.frames.num_frames)
+                    start = frames.start
                 opening = (opening_ns, time.time_ns())
                 self._spawn(self._read_ahead(frames, start_ns, opening))
                 self._spawn(self._send())
@@ -112,7 +127,12 @@ class Propagation(FrameStream[Result]):
                         raise result
                     index = result.frame.frame_index
                     point = ResumePoint(
-                        self._session.session_id, index + frames.step, frames.stop, frames.step
+                        self._session.session_id,
+                        index + frames.step,
+                        frames.stop,
+                        frames.step,
+                        start,
+                        self._propagation_id,
                     )
                     yield Propagated(self._open(result), str(point))
                     self._delivered(result)
@@ -177,9 +197,10 @@ class Propagation(FrameStream[Result]):
                 await self._call.finish()
         await self._outgoing.put(None)
 
-    async def _encode_again(self, frame_index: int) -> EmbeddingRef:
-        """Encode a frame again whose embedding is gone."""
-        self._session.forget_ref(frame_index)
+    async def _encode_again(self, frame_index: int, is_gone: bool) -> EmbeddingRef:
+        """Where the embedding of a frame is that was encoded before; encoded again where it is gone."""
+        if is_gone:
+            self._session.forget_ref(frame_index)
         work = frame_ref(self._session, self._encoder, frame_index, self._urgency)
         # The frame that waits for it may be another one than the frame that is encoded.
         waiting = self._traces.get(frame_index) or next(iter(self._traces.values()), None)
@@ -196,7 +217,8 @@ class Propagation(FrameStream[Result]):
         self._traces.pop(index).delivered(
             conditioning=result.frame.conditioning, objects=len(result.frame.objects)
         )
+        self._session.last_frame_index = index
         self._session.renew()
         self._slots.release()
         if (ref := self._session.refs.get(index)) is not None:
-            self._pins.release(ref.key)
+            self._pins.release(ref)

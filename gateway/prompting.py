@@ -1,9 +1,12 @@
 """A prompt on a frame of a session: encoded if it never was, then said to the tracker."""
 
+import uuid
 from functools import partial
 
-from gateway.backends import EncoderBackend, TrackerBackend, Urgency
+from gateway.backends import at_epoch
 from gateway.embeddings import frame_ref, with_embedding
+from gateway.encoders import Encoders, Urgency
+from gateway.owners import Owners
 from gateway.session import GatewaySession
 from maskmesh import embedding_wire, wire
 from maskmesh.interceptors import current_trace_id
@@ -16,9 +19,9 @@ from maskmesh.v1 import segmentation_pb2, types_pb2
 class Prompter:
     """Prompts objects of one gateway's sessions."""
 
-    def __init__(self, encoder: EncoderBackend, tracker: TrackerBackend) -> None:
+    def __init__(self, encoder: Encoders, owners: Owners) -> None:
         self._encoder = encoder
-        self._tracker = tracker
+        self._owners = owners
 
     async def prompt(
         self,
@@ -39,6 +42,7 @@ class Prompter:
         wire.prompt_from_proto(request.prompt, width=frames.width, height=frames.height, field=field)
         urgency = Urgency(interactive=True, timeout=timeout)
         encoding: list[dict[str, float]] = []
+        own_key = uuid.uuid4().hex
 
         async def obtain() -> EmbeddingRef:
             encoded = await frame_ref(session, self._encoder, index, urgency)
@@ -54,11 +58,14 @@ class Prompter:
                 clear_previous=request.clear_previous,
                 mask_options=request.mask_options,
                 embedding=embedding_wire.ref_to_proto(ref),
-                idempotency_key=request.idempotency_key,
+                # With a key of its own where the client gave none: it may be said to a second tracker.
+                idempotency_key=request.idempotency_key or own_key,
             )
             if request.HasField("expected_revision"):
                 message.expected_revision = request.expected_revision
-            return await self._tracker.add_prompt(message, timeout)
+            return await self._owners.call(
+                session, lambda tracker, epoch: tracker.add_prompt(at_epoch(message, epoch), timeout)
+            )
 
         answer = await with_embedding(obtain, use, partial(session.forget_ref, index))
         seconds = add_seconds(*encoding, wire.stage_seconds_from_proto(answer.stage_times))

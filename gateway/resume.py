@@ -18,23 +18,35 @@ class ResumePoint:
     next_frame_index: int
     end: int
     step: int = 1
+    start: int = 0
+    """The first frame of the propagation."""
+    propagation_id: str = ""
 
     def __str__(self) -> str:
-        return f"{self.session_id}.{self.next_frame_index}.{self.end}.{self.step}"
+        numbers = f"{self.next_frame_index}.{self.end}.{self.step}.{self.start}"
+        return f"{self.session_id}.{numbers}.{self.propagation_id}"
 
     @classmethod
     def parse(cls, token: str, *, session_id: str | None = None, field: str = FIELD) -> "ResumePoint":
         """Raises InvalidRequest for what is no token, or one of another session than ``session_id``."""
         try:
-            owner, *numbers = token.split(".")
-            next_frame_index, end, step = map(int, numbers)
+            owner, *rest = token.split(".")
+            if len(rest) not in (3, 5):  # gateways of the version before gave three
+                raise ValueError
+            next_frame_index, end, step, start = map(int, [*rest[:3], *(rest[3:4] or "0")])
+            propagation_id = rest[4] if len(rest) == 5 else ""
         except ValueError:
             raise InvalidRequest("not a token of this service", field=field) from None
         if abs(step) != 1:
             raise InvalidRequest("not a token of this service", field=field)
         if session_id is not None and owner != session_id:
             raise InvalidRequest("the token belongs to another session", field=field)
-        return cls(owner, next_frame_index, end, step)
+        return cls(owner, next_frame_index, end, step, start, propagation_id)
+
+    @property
+    def done(self) -> range:
+        """The frames of a propagation that were tracked."""
+        return range(self.start, self.next_frame_index, self.step)
 
     @property
     def frames(self) -> range:

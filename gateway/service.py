@@ -4,40 +4,43 @@ import asyncio
 import contextlib
 import logging
 import time
+import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import grpc
 from opentelemetry import trace
 
-from gateway.backends import EncoderBackend, TrackerBackend, Urgency
+from gateway.backends import at_epoch
 from gateway.config import GatewaySettings
-from gateway.embeddings import encode_image, with_embedding
+from gateway.encoders import Encoders, Urgency
 from gateway.frame_ring import FrameRing
 from gateway.frame_store import FrameLimits
+from gateway.image import segment_image
 from gateway.lifecycle import Lifecycle
 from gateway.live import LiveStream
+from gateway.owners import Owners
 from gateway.pipeline import Extent, Propagation
 from gateway.prompting import Prompter
 from gateway.resume import ResumePoint
 from gateway.session import GatewaySession, GatewaySessions
+from gateway.trackers import Trackers
 from gateway.upload import read_out, take_in
 from gateway.warm_up import warm_up
-from maskmesh import embedding_wire, session_wire, wire
-from maskmesh.channels import open_channel
-from maskmesh.errors import InvalidPrompt, InvalidRequest, MaskmeshError, SessionNotFound
+from maskmesh import session_wire, wire
+from maskmesh.config import enable_ring_hash
+from maskmesh.errors import InvalidRequest, MaskmeshError, SessionNotFound
 from maskmesh.idempotency import Answers
-from maskmesh.interceptors import current_trace_id
 from maskmesh.internal.v1 import tracker_pb2
 from maskmesh.memory import keep_frames
 from maskmesh.scratch import ScratchFolder
 from maskmesh.serving import Service
-from maskmesh.types import EmbeddingRef, ModelInfo
-from maskmesh.v1 import segmentation_pb2, segmentation_pb2_grpc, types_pb2
+from maskmesh.shared_sessions import SharedSessions
+from maskmesh.shared_store import SharedStore
+from maskmesh.types import ModelInfo
+from maskmesh.v1 import segmentation_pb2, segmentation_pb2_grpc
 
 logger = logging.getLogger(__name__)
-
-MAX_PROMPTS = 64
 
 # So many keys of calls that begin or end a session are remembered.
 MAX_KEYS = 1024
@@ -51,17 +54,19 @@ class SegmentationServicer(segmentation_pb2_grpc.SegmentationServiceServicer):
     def __init__(self, settings: GatewaySettings) -> None:
         self._settings = settings
         self._answers = Answers(max_keys=MAX_KEYS)
+        self._store: SharedStore | None = None
 
     async def start(self, port: int) -> None:
         """Wait for the other services.  Raises ValueError where their models differ."""
         settings = self._settings
-        self._channels = [
-            open_channel(address, max_message_bytes=settings.max_message_bytes)
-            for address in (settings.encoder, settings.tracker)
-        ]
-        self._encoder = EncoderBackend(self._channels[0])
-        self._tracker = TrackerBackend(self._channels[1])
-        self._prompter = Prompter(self._encoder, self._tracker)
+        self._encoders = Encoders(settings.encoder, max_message_bytes=settings.max_message_bytes)
+        if settings.session_url:
+            self._store = SharedStore(settings.session_url, name="session store")
+        shared = None if self._store is None else SharedSessions(self._store)
+        trackers = Trackers(settings.tracker, max_message_bytes=settings.max_message_bytes)
+        self._owners = Owners(trackers, shared)
+        self._shared = shared
+        self._prompter = Prompter(self._encoders, self._owners)
         self._scratch = ScratchFolder("maskmesh-gateway-", settings.data_dir)
         # A decoded frame goes to the encoder in one message.
         self._max_pixels = min(settings.max_pixels, (settings.max_message_bytes - 2**16) // 3)
@@ -70,58 +75,36 @@ class SegmentationServicer(segmentation_pb2_grpc.SegmentationServiceServicer):
             folder=self._scratch.path, limits=limits, max_sessions=settings.max_sessions
         )
         self._lifecycle = Lifecycle(
-            sessions, self._encoder, self._tracker, ttl_seconds=settings.session_ttl_seconds
+            sessions, self._encoders, self._owners, shared, ttl_seconds=settings.session_ttl_seconds
         )
-        encoder = await _wait_for(self._encoder.model)
-        self.model = await _wait_for(self._tracker.model)
+        encoder = await _wait_for(self._encoders.model)
+        self.model = await _wait_for(trackers.model)
         if encoder.model_id != self.model.model_id:
             raise ValueError(f"the encoder runs {encoder.model_id}, the tracker {self.model.model_id}")
-        await warm_up(self._encoder, self._tracker, self._scratch.path)
+        await warm_up(self._encoders, self._owners, self._scratch.path)
+
+    async def drain(self) -> None:
+        """Let clients go on with another gateway."""
+        await self._lifecycle.drain()
 
     async def close(self) -> None:
         """Delete the frames and close the connections."""
         if hasattr(self, "_lifecycle"):
             await self._lifecycle.close()
             await asyncio.to_thread(self._scratch.close)
-        for channel in self._channels:
-            await channel.close()
+            await self._owners.trackers.close()
+            await self._encoders.close()
+        if self._store is not None:
+            await self._store.close()
 
     async def SegmentImage(self, request: segmentation_pb2.SegmentImageRequest, context: Any) -> Any:
         """See the proto."""
-        image = wire.image_from_proto(request.image, field="image", max_pixels=self._settings.max_pixels)
-        options = wire.mask_options_from_proto(request.mask_options)
-        if options.non_overlapping and request.multimask_output:
-            raise InvalidRequest("alternatives overlap", field="mask_options.non_overlapping")
-        _check_image_prompts(request)
-        urgency = Urgency(interactive=True, timeout=context.time_remaining())
-        refs: list[EmbeddingRef] = []
-
-        async def obtain() -> EmbeddingRef:
-            refs.append(await encode_image(self._encoder, image, urgency))
-            return refs[-1]
-
-        async def use(ref: EmbeddingRef) -> list[types_pb2.ObjectMask]:
-            for index, prompt in enumerate(request.prompts):
-                wire.prompt_from_proto(
-                    prompt.prompt,
-                    width=ref.image_width,
-                    height=ref.image_height,
-                    field=f"prompts[{index}].prompt",
-                )
-            message = tracker_pb2.SegmentImageRequest(
-                embedding=embedding_wire.ref_to_proto(ref),
-                prompts=[tracker_pb2.ImagePrompt(obj_id=p.obj_id, prompt=p.prompt) for p in request.prompts],
-                multimask_output=request.multimask_output,
-                mask_options=request.mask_options,
-            )
-            return await self._tracker.segment_image(message, context.time_remaining())
-
-        masks = await with_embedding(obtain, use, lambda: None)
-        return segmentation_pb2.SegmentImageResponse(
-            width=refs[-1].image_width,
-            height=refs[-1].image_height,
-            masks=masks,
-            trace_id=current_trace_id(),
+        return await segment_image(
+            request,
+            self._encoders,
+            self._owners.trackers,
+            max_pixels=self._settings.max_pixels,
+            timeout=context.time_remaining(),
         )
 
     async def CreateSession(self, request: segmentation_pb2.CreateSessionRequest, context: Any) -> Any:
@@ -139,8 +122,11 @@ class SegmentationServicer(segmentation_pb2_grpc.SegmentationServiceServicer):
 
     async def GetSession(self, request: segmentation_pb2.GetSessionRequest, context: Any) -> Any:
         """See the proto."""
-        session = self._lifecycle.get(request.session_id)
-        known = await self._tracker.get_session(session.session_id, context.time_remaining())
+        session = await self._lifecycle.find(request.session_id)
+        known = await self._owners.call(
+            session,
+            lambda tracker, epoch: tracker.get_session(session.session_id, epoch, context.time_remaining()),
+        )
         response = segmentation_pb2.GetSessionResponse(
             session_id=session.session_id,
             model=wire.model_info_to_proto(self.model),
@@ -167,14 +153,16 @@ class SegmentationServicer(segmentation_pb2_grpc.SegmentationServiceServicer):
             nonlocal is_read
             is_read = True
             async with self._lifecycle.kept_alive(session):
-                return await take_in(session, config, request_iterator, max_pixels=self._max_pixels)
+                return await take_in(
+                    session, config, request_iterator, self._shared, max_pixels=self._max_pixels
+                )
 
         try:
             first = await anext(aiter(request_iterator), None)
             if first is None or first.WhichOneof("content") != "config":
                 raise InvalidRequest("the configuration comes first", field="config")
             config = first.config
-            session = self._lifecycle.get(config.session_id)
+            session = await self._lifecycle.find(config.session_id)
             key = config.idempotency_key
             try:
                 answer = await session.answers.once(key, config, once, field="config.idempotency_key")
@@ -192,22 +180,23 @@ class SegmentationServicer(segmentation_pb2_grpc.SegmentationServiceServicer):
 
     async def AddPrompt(self, request: segmentation_pb2.AddPromptRequest, context: Any) -> Any:
         """See the proto."""
-        session = self._lifecycle.get(request.session_id)
+        session = await self._lifecycle.find(request.session_id)
         return await self._prompter.prompt(session, request, context.time_remaining())
 
     async def ClearPrompts(self, request: segmentation_pb2.ClearPromptsRequest, context: Any) -> Any:
         """See the proto."""
-        session = self._lifecycle.get(request.session_id)
+        session = await self._lifecycle.find(request.session_id)
         session.frames.check_index(request.frame_index)
-        left = await self._tracker.clear_prompts(
-            tracker_pb2.ClearPromptsRequest(
-                session_id=request.session_id,
-                frame_index=request.frame_index,
-                obj_id=request.obj_id,
-                idempotency_key=request.idempotency_key,
-                expected_revision=_expected(request),
-            ),
-            context.time_remaining(),
+        message = tracker_pb2.ClearPromptsRequest(
+            session_id=request.session_id,
+            frame_index=request.frame_index,
+            obj_id=request.obj_id,
+            idempotency_key=request.idempotency_key or uuid.uuid4().hex,
+            expected_revision=_expected(request),
+        )
+        left = await self._owners.call(
+            session,
+            lambda tracker, epoch: tracker.clear_prompts(at_epoch(message, epoch), context.time_remaining()),
         )
         return segmentation_pb2.ClearPromptsResponse(obj_ids=left.obj_ids, revision=left.revision)
 
@@ -216,18 +205,19 @@ class SegmentationServicer(segmentation_pb2_grpc.SegmentationServiceServicer):
     ) -> AsyncIterator[segmentation_pb2.PropagateVideoResponse]:
         """See the proto."""
         start_ns = time.time_ns()
-        session = self._lifecycle.get(request.session_id)
+        session = await self._lifecycle.find(request.session_id)
         if isinstance(session.frames, FrameRing):
             raise InvalidRequest("a live session is tracked by its stream", field="session_id")
         options = wire.mask_options_from_proto(request.mask_options)
-        extent = _extent(request, session)
+        extent, resumes = _extent(request, session)
         propagation = Propagation(
             session,
-            self._encoder,
-            self._tracker,
+            self._encoders,
+            self._owners,
             window=self._settings.window,
             urgency=self._urgency_ahead(session, context.time_remaining()),
             links=[session.span, trace.get_current_span().get_span_context()],
+            resumes=resumes,
         )
         frames = propagation.run(extent, options, start_ns=start_ns)
         try:
@@ -254,7 +244,7 @@ class SegmentationServicer(segmentation_pb2_grpc.SegmentationServiceServicer):
         resumes = None
         if config.resume_token:
             resumes = ResumePoint.parse(config.resume_token, field="config.resume_token")
-            session = self._lifecycle.get(resumes.session_id)
+            session = await self._lifecycle.find(resumes.session_id)
         else:
             session = await self._lifecycle.create(
                 config.ttl.ToNanoseconds() / 1e9, live=True, field="config.ttl"
@@ -263,8 +253,8 @@ class SegmentationServicer(segmentation_pb2_grpc.SegmentationServiceServicer):
             raise InvalidRequest("the session is not live", field="config.resume_token")
         stream = LiveStream(
             session,
-            self._encoder,
-            self._tracker,
+            self._encoders,
+            self._owners,
             options=options,
             skips=config.overload == segmentation_pb2.OVERLOAD_POLICY_SKIP,
             window=self._settings.live_window,
@@ -299,28 +289,30 @@ class SegmentationServicer(segmentation_pb2_grpc.SegmentationServiceServicer):
 
     async def RemoveObject(self, request: segmentation_pb2.RemoveObjectRequest, context: Any) -> Any:
         """See the proto."""
-        self._lifecycle.get(request.session_id)
-        left = await self._tracker.remove_object(
-            tracker_pb2.RemoveObjectRequest(
-                session_id=request.session_id,
-                obj_id=request.obj_id,
-                idempotency_key=request.idempotency_key,
-                expected_revision=_expected(request),
-            ),
-            context.time_remaining(),
+        session = await self._lifecycle.find(request.session_id)
+        message = tracker_pb2.RemoveObjectRequest(
+            session_id=request.session_id,
+            obj_id=request.obj_id,
+            idempotency_key=request.idempotency_key or uuid.uuid4().hex,
+            expected_revision=_expected(request),
+        )
+        left = await self._owners.call(
+            session,
+            lambda tracker, epoch: tracker.remove_object(at_epoch(message, epoch), context.time_remaining()),
         )
         return segmentation_pb2.RemoveObjectResponse(obj_ids=left.obj_ids, revision=left.revision)
 
     async def ResetSession(self, request: segmentation_pb2.ResetSessionRequest, context: Any) -> Any:
         """See the proto."""
-        self._lifecycle.get(request.session_id)
-        reset = await self._tracker.reset_session(
-            tracker_pb2.ResetSessionRequest(
-                session_id=request.session_id,
-                idempotency_key=request.idempotency_key,
-                expected_revision=_expected(request),
-            ),
-            context.time_remaining(),
+        session = await self._lifecycle.find(request.session_id)
+        message = tracker_pb2.ResetSessionRequest(
+            session_id=request.session_id,
+            idempotency_key=request.idempotency_key or uuid.uuid4().hex,
+            expected_revision=_expected(request),
+        )
+        reset = await self._owners.call(
+            session,
+            lambda tracker, epoch: tracker.reset_session(at_epoch(message, epoch), context.time_remaining()),
         )
         return segmentation_pb2.ResetSessionResponse(revision=reset.revision)
 
@@ -328,7 +320,7 @@ class SegmentationServicer(segmentation_pb2_grpc.SegmentationServiceServicer):
         """See the proto."""
 
         async def once() -> segmentation_pb2.DeleteSessionResponse:
-            await self._lifecycle.delete(request.session_id)
+            await self._lifecycle.delete(request.session_id, request.idempotency_key)
             return segmentation_pb2.DeleteSessionResponse()
 
         return await self._answers.once(request.idempotency_key, request, once)
@@ -338,36 +330,20 @@ def _expected(request: Any) -> int | None:
     return request.expected_revision if request.HasField("expected_revision") else None
 
 
-def _extent(request: segmentation_pb2.PropagateVideoRequest, session: GatewaySession) -> Extent | ResumePoint:
-    """Which frames a propagation is about.  Raises InvalidRequest."""
+def _extent(
+    request: segmentation_pb2.PropagateVideoRequest, session: GatewaySession
+) -> tuple[Extent, ResumePoint | None]:
+    """Which frames a propagation is about, and where it goes on if it broke.  Raises InvalidRequest."""
     reverse = session_wire.reverse_from_proto(request.direction)
     start = request.start_frame_index if request.HasField("start_frame_index") else None
     if request.resume_token:
         for field in ("start_frame_index", "max_frames", "direction"):
             if request.HasField(field) if field == "start_frame_index" else getattr(request, field):
                 raise InvalidRequest("a token says it already", field=field)
-        return ResumePoint.parse(request.resume_token, session_id=session.session_id)
+        return Extent(None, 0), ResumePoint.parse(request.resume_token, session_id=session.session_id)
     if start is not None:
         session.frames.check_index(start, field="start_frame_index")
-    return Extent(start, request.max_frames, reverse)
-
-
-def _check_image_prompts(request: segmentation_pb2.SegmentImageRequest) -> None:
-    """What can be said of the prompts before the size of the image is known."""
-    if not request.prompts:
-        raise InvalidPrompt("at least one prompt is needed", field="prompts")
-    if len(request.prompts) > MAX_PROMPTS:
-        raise InvalidPrompt(f"at most {MAX_PROMPTS} prompts are allowed", field="prompts")
-    seen = set()
-    for index, prompt in enumerate(request.prompts):
-        if prompt.obj_id in seen:
-            raise InvalidPrompt(f"object {prompt.obj_id} is prompted twice", field=f"prompts[{index}].obj_id")
-        seen.add(prompt.obj_id)
-        if prompt.prompt.mask.WhichOneof("form") == "rle":
-            raise InvalidPrompt(
-                "on a single image a mask is low-resolution logits",
-                field=f"prompts[{index}].prompt.mask",
-            )
+    return Extent(start, request.max_frames, reverse), None
 
 
 async def _wait_for(model: Callable[[], Awaitable[ModelInfo]]) -> ModelInfo:
@@ -383,6 +359,7 @@ async def _wait_for(model: Callable[[], Awaitable[ModelInfo]]) -> ModelInfo:
 def make_service(settings: GatewaySettings) -> Service:
     """The gateway as a service to run."""
     keep_frames()
+    enable_ring_hash()
     servicer = SegmentationServicer(settings)
 
     def register(server: grpc.aio.Server) -> None:
@@ -394,4 +371,5 @@ def make_service(settings: GatewaySettings) -> Service:
         register=register,
         start=servicer.start,
         close=servicer.close,
+        drain=servicer.drain,
     )

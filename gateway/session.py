@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import grpc
 from opentelemetry.trace import SpanContext
@@ -16,6 +17,7 @@ from gateway.frame_store import FrameLimits, FrameStore
 from gateway.frames import FrameReader, Frames
 from maskmesh.errors import MaskmeshError, ResourceExhausted, SessionBusy, SessionNotFound
 from maskmesh.idempotency import Answers
+from maskmesh.shared_sessions import Owner
 from maskmesh.types import EmbeddingRef, Image
 
 # A reference is small, but a video is long: of older frames, the encoder is asked again.
@@ -26,6 +28,13 @@ MAX_REFS = 10_000
 MOMENT_SECONDS = 0.5
 ENDING_SECONDS = 60.0
 PAUSE_SECONDS = 0.01
+
+
+class RingWriter(Protocol):
+    """What puts frames into a store."""
+
+    async def close(self) -> None:
+        """Stop."""
 
 
 class OpenStream(ABC):
@@ -63,14 +72,27 @@ class GatewaySession:
     session_id: str
     ttl_seconds: float
     frames: Frames
+    owner: Owner
+    """The tracker that has its objects, as far as is known here."""
     span: SpanContext
     """The call that created the session, to which the traces of its frames are linked."""
     refs: dict[int, EmbeddingRef] = field(default_factory=dict)
     """Embeddings that were made of its frames, by frame index; they may be gone by now."""
+    encoder_addresses: set[str] = field(default_factory=set)
+    """Replicas that have made embeddings of its frames."""
+    moving: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while another owner is looked for."""
+    last_frame_index: int | None = None
+    """The frame that was delivered last."""
+    has_ended: bool = False
     appending: asyncio.Lock = field(default_factory=asyncio.Lock)
     answers: Answers = field(default_factory=Answers)
     """To uploads that came with an idempotency key."""
+    ring: RingWriter | None = None
+    """Puts the frames of a live session into the store."""
     expires: float = 0.0
+    record_renewed: float = 0.0
+    """When its lease in the store was, on the monotonic clock."""
     had_stream: bool = False
     """Whether a stream of frames was open before; the tracker may still be at its last step."""
     _reader: FrameReader | None = None
@@ -123,6 +145,7 @@ class GatewaySession:
     def remember_ref(self, frame_index: int, ref: EmbeddingRef) -> None:
         """After a frame was encoded."""
         self.refs[frame_index] = ref
+        self.encoder_addresses.add(ref.address)
         while len(self.refs) > MAX_REFS:
             del self.refs[next(iter(self.refs))]
 
@@ -134,12 +157,24 @@ class GatewaySession:
         """Whether a stream has the session's place still."""
         return self._stream is stream
 
+    def interrupt(self, error: MaskmeshError) -> None:
+        """End its stream of frames with an error, if it has one."""
+        if self._stream is not None:
+            self._stream.interrupt(error)
+
+    @property
+    def is_live(self) -> bool:
+        """Whether its frames come by a live stream."""
+        return isinstance(self.frames, FrameRing)
+
     async def close(self) -> None:
         """End what is under way, and delete the frames."""
-        if self._stream is not None:
-            self._stream.interrupt(SessionNotFound("the session has ended", session_id=self.session_id))
+        self.has_ended = True
+        self.interrupt(SessionNotFound("the session has ended", session_id=self.session_id))
         if self._reader is not None:
             self._reader.close()
+        if self.ring is not None:
+            await self.ring.close()
         await self.frames.close()
 
 
@@ -160,15 +195,20 @@ class GatewaySessions:
             )
 
     def create(
-        self, session_id: str, ttl_seconds: float, span: SpanContext, *, live: bool = False
+        self, session_id: str, ttl_seconds: float, owner: Owner, span: SpanContext, *, live: bool = False
     ) -> GatewaySession:
         """Begin a session.  Raises ResourceExhausted."""
         self.check_room()
         frames = FrameRing() if live else FrameStore(session_id, self._folder, self._limits)
-        session = GatewaySession(session_id, ttl_seconds, frames, span)
+        session = GatewaySession(session_id, ttl_seconds, frames, owner, span)
         session.renew()
         self._sessions[session_id] = session
         return session
+
+    def peek(self, session_id: str) -> GatewaySession | None:
+        """A session if it is here; its lease goes on as before."""
+        session = self._sessions.get(session_id)
+        return None if session is None or session.expires <= time.monotonic() else session
 
     def get(self, session_id: str) -> GatewaySession:
         """Find a session and renew its lease.  Raises SessionNotFound."""
@@ -178,10 +218,19 @@ class GatewaySessions:
         session.renew()
         return session
 
+    def interrupt_streams(self, error: MaskmeshError) -> None:
+        """End all streams of frames with an error; their sessions stay."""
+        for session in self._sessions.values():
+            session.interrupt(error)
+
     async def end(self, session: GatewaySession) -> None:
         """End a session and delete its frames."""
         if self._sessions.pop(session.session_id, None) is not None:
             await session.close()
+
+    def all(self) -> list[GatewaySession]:
+        """Every session that is here."""
+        return list(self._sessions.values())
 
     def expired(self) -> list[GatewaySession]:
         """Sessions whose leases are over."""

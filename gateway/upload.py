@@ -6,8 +6,10 @@ from collections.abc import AsyncIterator
 
 from gateway.frame_store import Addition, FrameStore
 from gateway.session import GatewaySession
+from gateway.shared_frames import added, adding
 from maskmesh import wire
 from maskmesh.errors import Conflict, InvalidRequest, SessionNotFound
+from maskmesh.shared_sessions import SharedSessions
 from maskmesh.v1 import segmentation_pb2
 
 Requests = AsyncIterator[segmentation_pb2.AppendFramesRequest]
@@ -21,14 +23,18 @@ async def take_in(
     session: GatewaySession,
     config: segmentation_pb2.AppendFramesConfig,
     requests: Requests,
+    shared: SharedSessions | None,
     *,
     max_pixels: int,
 ) -> segmentation_pb2.AppendFramesResponse:
-    """Take in all frames of a call, one upload after the other.  Raises what AppendFrames says."""
+    """Take in all frames of a call, one upload after the other.  Raises what AppendFrames says.
+
+    With a store they are there, too, when this returns.
+    """
     frames = session.frames
     if not isinstance(frames, FrameStore):
         raise InvalidRequest("frames of a live session come by its stream", field="config.session_id")
-    async with session.appending:
+    async with session.appending, adding(shared, session):
         if config.HasField("first_frame_index") and config.first_frame_index != frames.num_frames:
             raise Conflict(
                 f"the session has {frames.num_frames} frames by now",
@@ -36,14 +42,16 @@ async def take_in(
                 num_frames=frames.num_frames,
             )
         first = await _add_frames(session.session_id, frames, requests, max_pixels)
+        response = segmentation_pb2.AppendFramesResponse(
+            first_frame_index=first,
+            num_frames=frames.num_frames,
+            width=frames.width,
+            height=frames.height,
+            frames_per_second=frames.frames_per_second,
+        )
+        await added(shared, session, first, config, response)
     await session.prepare()
-    return segmentation_pb2.AppendFramesResponse(
-        first_frame_index=first,
-        num_frames=frames.num_frames,
-        width=frames.width,
-        height=frames.height,
-        frames_per_second=frames.frames_per_second,
-    )
+    return response
 
 
 async def _add_frames(session_id: str, frames: FrameStore, requests: Requests, max_pixels: int) -> int:

@@ -12,11 +12,14 @@ from pathlib import Path
 import av
 import grpc
 import numpy as np
+from opentelemetry.trace import INVALID_SPAN_CONTEXT
 
-from gateway.backends import EncoderBackend, TrackerBackend, Urgency
 from gateway.embeddings import encode_image
+from gateway.encoders import Encoders, Urgency
 from gateway.frame_store import Addition, FrameLimits, FrameStore
+from gateway.owners import Owners
 from gateway.pins import unpin
+from gateway.session import GatewaySession
 from gateway.track_call import TrackCall
 from maskmesh import embedding_wire, telemetry, wire
 from maskmesh.errors import MaskmeshError
@@ -33,7 +36,7 @@ SECONDS = 60.0
 _LIMITS = FrameLimits(max_bytes=2**24, max_frames=FRAMES, max_pixels=WIDTH * HEIGHT)
 
 
-async def warm_up(encoder: EncoderBackend, tracker: TrackerBackend, folder: Path) -> None:
+async def warm_up(encoder: Encoders, owners: Owners, folder: Path) -> None:
     """Click on an empty picture of a video and track it through another; the video is in ``folder``.
 
     Where that fails, calls will say why: the log does, too, and the gateway is ready nevertheless.
@@ -42,32 +45,34 @@ async def warm_up(encoder: EncoderBackend, tracker: TrackerBackend, folder: Path
     start = time.perf_counter()
     with telemetry.tracer().start_as_current_span(telemetry.WARM_UP):
         try:
-            pictures = await _read_video(session_id, folder)
-            await tracker.create_session(session_id, SECONDS)
+            frames = FrameStore(session_id, folder, _LIMITS)
             try:
-                await _track(encoder, tracker, session_id, pictures)
+                pictures = await _read_video(frames)
+                owner, _ = await owners.begin(session_id, SECONDS, live=False)
+                session = GatewaySession(session_id, SECONDS, frames, owner, INVALID_SPAN_CONTEXT)
+                refs: list[EmbeddingRef] = []
+                try:
+                    await _track(encoder, owners, session, pictures, refs)
+                finally:
+                    await owners.backend(owner).delete_session(session_id, owner.epoch)
+                    await unpin(encoder, session_id, {ref.address for ref in refs})
             finally:
-                await tracker.delete_session(session_id)
-                await unpin(encoder, session_id, [])
+                await frames.close()
         except (MaskmeshError, grpc.RpcError, av.FFmpegError, OSError) as error:
             logger.warning("the first call will take longer: %s", error)
     logger.info("warm after %.2f s", time.perf_counter() - start)
 
 
-async def _read_video(session_id: str, folder: Path) -> list[Image]:
+async def _read_video(frames: FrameStore) -> list[Image]:
     """The pictures of a video that is written for this, as those of a session are read."""
-    frames = FrameStore(session_id, folder, _LIMITS)
+    addition = await frames.on_thread(Addition, frames)
+    await frames.on_thread(addition.add_video_chunk, await frames.on_thread(_make_video, frames.folder))
+    await frames.on_thread(addition.commit)
+    reader = frames.open_reader()
     try:
-        addition = await frames.on_thread(Addition, frames)
-        await frames.on_thread(addition.add_video_chunk, await frames.on_thread(_make_video, frames.folder))
-        await frames.on_thread(addition.commit)
-        reader = frames.open_reader()
-        try:
-            return [await reader.read(index) for index in range(FRAMES)]
-        finally:
-            reader.close()
+        return [await reader.read(index) for index in range(FRAMES)]
     finally:
-        await frames.close()
+        reader.close()
 
 
 def _make_video(folder: Path) -> bytes:
@@ -79,21 +84,28 @@ def _make_video(folder: Path) -> bytes:
 
 
 async def _track(
-    encoder: EncoderBackend, tracker: TrackerBackend, session_id: str, pictures: list[Image]
+    encoder: Encoders,
+    owners: Owners,
+    session: GatewaySession,
+    pictures: list[Image],
+    refs: list[EmbeddingRef],
 ) -> None:
-    urgency = Urgency(interactive=True, owner=session_id, pin_seconds=SECONDS, timeout=SECONDS)
-    refs = [await encode_image(encoder, picture, urgency) for picture in pictures]
+    urgency = Urgency(interactive=True, owner=session.session_id, pin_seconds=SECONDS, timeout=SECONDS)
+    for picture in pictures:
+        refs.append(await encode_image(encoder, picture, urgency))
     prompt = wire.prompt_to_proto(Prompt([Point(WIDTH / 2, HEIGHT / 2)]))
-    click = tracker_pb2.AddPromptRequest(session_id=session_id, prompt=prompt)
+    click = tracker_pb2.AddPromptRequest(
+        session_id=session.session_id, prompt=prompt, epoch=session.owner.epoch
+    )
     click.embedding.CopyFrom(embedding_wire.ref_to_proto(refs[0]))
-    await tracker.add_prompt(click, SECONDS)
+    await owners.backend(session.owner).add_prompt(click, SECONDS)
 
-    async def again(frame_index: int) -> EmbeddingRef:
+    async def encode(frame_index: int, is_gone: bool) -> EmbeddingRef:
         return refs[frame_index]
 
-    call = TrackCall(tracker, timeout=SECONDS, answer=again)
+    call = TrackCall(owners, session, timeout=SECONDS, encode=encode)
     try:
-        await call.open(session_id, MaskOptions())
+        await call.open(MaskOptions())
         for index, ref in enumerate(refs):
             await call.send(index, ref, "")
         await call.finish()

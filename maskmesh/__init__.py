@@ -20,7 +20,9 @@ from maskmesh.errors import (
     PromptNotFound,
     ResourceExhausted,
     SessionBusy,
+    SessionLost,
     SessionNotFound,
+    StaleEpoch,
     Unavailable,
 )
 from maskmesh.history import ClearRecord, FrameRange, HistoryEntry, PromptRecord, SessionObject, SessionState
@@ -80,9 +82,11 @@ __all__ = [
     "ResourceExhausted",
     "RleMask",
     "SessionBusy",
+    "SessionLost",
     "SessionNotFound",
     "SessionObject",
     "SessionState",
+    "StaleEpoch",
     "SyncLiveStream",
     "SyncVideoSession",
     "Unavailable",

@@ -1,6 +1,7 @@
 """Connections between services, and from clients."""
 
 import json
+from typing import Any
 
 import grpc
 
@@ -33,18 +34,64 @@ _RETRIES = {
 }
 
 
-def open_channel(address: str, *, max_message_bytes: int, retries: bool = False) -> grpc.aio.Channel:
+# A peer that is stopped, and not dead, is noticed after both together.
+_PING_MS = 1_000
+_PONG_MS = 1_500
+
+_NOTICING_HANGS = [
+    ("grpc.keepalive_time_ms", _PING_MS),
+    ("grpc.http2.ping_timeout_ms", _PONG_MS),
+    ("grpc.keepalive_timeout_ms", _PONG_MS),
+    # A peer that is stopped takes connections all the same; so long may one take to begin.
+    ("grpc.min_reconnect_backoff_ms", 1_000),
+    # Also where data has not flowed for long.
+    ("grpc.http2.max_pings_without_data", 0),
+]
+
+# Servers must not take pings in quick succession for an attack.
+TAKING_PINGS = [
+    ("grpc.http2.min_ping_interval_without_data_ms", _PING_MS // 2),
+    ("grpc.http2.max_ping_strikes", 0),
+]
+
+
+# Places on the ring for all addresses together: with four of them each has a share of a quarter, give or take
+# a twentieth.
+RING_SIZE = 4096
+
+
+def open_channel(
+    address: str,
+    *,
+    max_message_bytes: int,
+    retries: bool = False,
+    notices_hangs: bool = False,
+    hash_by: str = "",
+    serves: str = "",
+) -> grpc.aio.Channel:
     """A traced channel to a service; connects when it is first used, and again after a loss.
 
-    With ``retries`` a call that finds the service out of reach is made again, up to five times in a
-    second or two.
+    With ``retries`` a call that finds the service out of reach is made again, up to five times in a second or
+    two.  With ``notices_hangs`` calls to a service that is stopped fail within three seconds, as do those to
+    one that has ended.  With ``hash_by`` calls go to one of several addresses by the hash of that header
+    (:func:`maskmesh.config.enable_ring_hash` comes before), if it reports healthy for the service ``serves``.
     """
     options: list[tuple[str, str | int]] = [
         *channel_options(max_message_bytes),
-        ("grpc.max_reconnect_backoff_ms", 2_000),
+        ("grpc.max_reconnect_backoff_ms", 1_000),
+        ("grpc.initial_reconnect_backoff_ms", 100),
     ]
+    if notices_hangs:
+        options += _NOTICING_HANGS
+    config: dict[str, Any] = {}
     if retries:
-        options.append(("grpc.service_config", json.dumps(_RETRIES)))
+        config |= _RETRIES
+    if hash_by:
+        ring = {"requestHashHeader": hash_by, "minRingSize": RING_SIZE, "maxRingSize": RING_SIZE}
+        config["loadBalancingConfig"] = [{"ring_hash_experimental": ring}]
+        config["healthCheckConfig"] = {"serviceName": serves}
+    if config:
+        options.append(("grpc.service_config", json.dumps(config)))
     return grpc.aio.insecure_channel(
         address,
         options=options,

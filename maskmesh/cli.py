@@ -48,6 +48,7 @@ _DTYPE = click.option(
     show_default=True,
     help="Type of weights and activations; auto takes bfloat16 where the device computes in it.",
 )
+_COUNT = click.IntRange(1, 64)
 _THREADS = click.option(
     "--threads", default=0, help="Threads of each service with a model; 0 leaves it to the services."
 )
@@ -66,13 +67,24 @@ def main() -> None:
 @_DEVICE
 @_DTYPE
 @_THREADS
+@click.option("--encoders", type=_COUNT, default=1, show_default=True, help="Number of encoders.")
+@click.option("--trackers", type=_COUNT, default=1, show_default=True, help="Number of trackers.")
+@click.option("--gateways", type=_COUNT, default=1, show_default=True, help="Number of gateways.")
+@click.option(
+    "--devices",
+    help="Torch devices in place of --device, with commas between them: one after the other for encoders, "
+    "then for trackers, and from the beginning again.",
+)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--port", default=50050, show_default=True, help="Port of the gateway; 0 for any.")
-@click.option("--encoder-port", default=0, help="Port of the encoder; 0 for any.")
-@click.option("--tracker-port", default=0, help="Port of the tracker; 0 for any.")
-def up(**options: Any) -> None:
-    """Start encoder, tracker and gateway, and stop them on Ctrl-C."""
-    _run(_up(MeshOptions(**options)))
+@click.option("--port", default=50050, show_default=True, help="Port of the first gateway; 0 for any.")
+@click.option("--encoder-port", default=0, help="Port of the first encoder; 0 for any.")
+@click.option("--tracker-port", default=0, help="Port of the first tracker; 0 for any.")
+def up(*, devices: str | None, **options: Any) -> None:
+    """Start encoders, trackers and gateways, and stop them on Ctrl-C.
+
+    Several gateways, and sessions that outlive their tracker, need a store: MASKMESH_SESSION_URL.
+    """
+    _run(_up(MeshOptions(**options, devices=tuple(devices.split(",")) if devices else ())))
 
 
 @main.command(name="segment", cls=PromptCommand)

@@ -48,7 +48,9 @@ class AsyncClient:
     """
 
     def __init__(self, endpoint: str, *, timeout: float | None = None) -> None:
-        self._channel = open_channel(endpoint, max_message_bytes=MAX_MESSAGE_BYTES, retries=True)
+        self._channel = open_channel(
+            endpoint, max_message_bytes=MAX_MESSAGE_BYTES, retries=True, notices_hangs=True
+        )
         self._stub = segmentation_pb2_grpc.SegmentationServiceStub(self._channel)
         self._timeout = timeout
 

@@ -4,16 +4,20 @@ A service's settings are flags of its command and environment variables of the s
 ``--cache-bytes`` and ``MASKMESH_ENCODER_CACHE_BYTES``.  All that is wrong is reported at once.
 """
 
+import os
 import sys
 from pathlib import Path
 from typing import TypeVar
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import AliasChoices, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, CliApp, SettingsConfigDict, SettingsError
 
 from maskmesh.dtype import DTypeSetting
 
 S = TypeVar("S", bound=BaseSettings)
+
+# One store for all services: its variable has no service's name.
+SESSION_URL = AliasChoices("session_url", "MASKMESH_SESSION_URL")
 
 # Where Linux has a file system in memory for this; elsewhere there is none.
 DEFAULT_SHARED_MEMORY_DIR = Path("/dev/shm") if Path("/dev/shm").is_dir() else None
@@ -92,6 +96,14 @@ class ModelSettings(ServerSettings):
     @classmethod
     def _empty_is_none(cls, value: object) -> object:
         return None if value == "" else value
+
+
+def enable_ring_hash() -> None:
+    """Let gRPC hash calls by a header of theirs (gRFC A76), which it asks the environment for.
+
+    Before the first channel of the process.
+    """
+    os.environ.setdefault("GRPC_EXPERIMENTAL_RING_HASH_SET_REQUEST_HASH_KEY", "true")
 
 
 def load(settings: type[S], arguments: list[str] | None = None) -> S:

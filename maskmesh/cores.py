@@ -1,5 +1,6 @@
 """How many threads a service computes with."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -35,7 +36,10 @@ def choose_layout(threads: int, *, cores: int, shares_cores: bool, device: str, 
 def share_cores(
     folder: Path | None, name: str, layout: Layout, set_threads: Callable[[int], None]
 ) -> SharedCores | None:
-    """What a service shares its cores by, if it does.  Raises OSError where the folder cannot be made."""
+    """What a service shares its cores by, if it does.  Raises OSError where the folder cannot be made.
+
+    ``name`` is the kind of service, of which there may be several.
+    """
     if folder is None or not layout.is_shared:
         return None
-    return SharedCores(folder, name, cores=layout.threads, set_threads=set_threads)
+    return SharedCores(folder, f"{name}-{os.getpid()}", cores=layout.threads, set_threads=set_threads)

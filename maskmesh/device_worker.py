@@ -156,6 +156,11 @@ class DeviceWorker:
             recorder.add(telemetry.QUEUE, ended_ns, time.time_ns(), {telemetry.WAITS_FOR: "event_loop"})
         return result
 
+    @property
+    def num_waiting(self) -> int:
+        """How much work waits."""
+        return len(self._jobs)
+
     def give_way(self) -> bool:
         """Let go first what is more urgent than the work that runs; returns whether there was any.
 

@@ -153,6 +153,28 @@ class FrameOutOfMemory(FailedPrecondition):
     reason = error_reason_pb2.ERROR_REASON_FRAME_OUT_OF_MEMORY
 
 
+class StaleEpoch(FailedPrecondition):
+    """A session has another owner than the caller, or the tracker, believes; the gateway looks it up."""
+
+    reason = error_reason_pb2.ERROR_REASON_STALE_EPOCH
+
+
+class SessionLost(MaskmeshError):
+    """The tracker of a session ended, and what its objects were was kept nowhere else.
+
+    The session and its frames are still there: prompts may be said again, as ``VideoSession.recover`` does.
+    """
+
+    code = grpc.StatusCode.DATA_LOSS
+    reason = error_reason_pb2.ERROR_REASON_SESSION_LOST
+
+    @property
+    def last_frame_index(self) -> int | None:
+        """The last frame that was tracked and delivered, None where there was none."""
+        text = self.metadata.get("last_frame_index", "")
+        return int(text) if text else None
+
+
 class Conflict(MaskmeshError):
     """Somebody else changed the session meanwhile, or an idempotency key belongs to another request."""
 

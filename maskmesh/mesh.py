@@ -1,13 +1,14 @@
-"""The three services as processes on this machine."""
+"""The services as processes on this machine."""
 
 import asyncio
 import contextlib
+import itertools
 import os
 import signal
 import sys
 import tempfile
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -26,7 +27,6 @@ STOP_SECONDS = 15.0
 # more than 64 MiB, and threads that libraries start while they are imported take others.
 _PROCESS = {"GOMP_SPINCOUNT": "10000", "MALLOC_ARENA_MAX": "1"}
 _POLL_SECONDS = 0.05
-_GATEWAY_SERVICE = "maskmesh.v1.SegmentationService"
 
 
 class MeshError(RuntimeError):
@@ -40,28 +40,45 @@ class MeshOptions:
     model: str = "micro"
     checkpoint: Path | None = None
     image_size: int | None = None
+    encoders: int = 1
+    trackers: int = 1
+    gateways: int = 1
     host: str = "127.0.0.1"
     port: int = 0
-    """Port of the gateway; 0 chooses a free one, as for the others."""
+    """Port of the first gateway; 0 chooses a free one, as for the others."""
     encoder_port: int = 0
+    """Port of the first encoder."""
     tracker_port: int = 0
+    """Port of the first tracker."""
     device: str = "cpu"
+    devices: Sequence[str] = ()
+    """Torch devices, one after the other for encoders and then for trackers, and from the beginning again; in
+    place of ``device``."""
     dtype: DTypeSetting = "auto"
     threads: int = 0
     """Threads of one operation in each service with a model; 0 leaves it to the services."""
     max_batch: int = 0
     """How much is computed at once; 0 leaves it to the services."""
     cores: dict[str, set[int]] = field(default_factory=dict)
-    """Cores of services that have some for themselves (Linux); others share all that this process has."""
+    """Cores of services that have some for themselves (Linux), by name; others share all that this process
+    has.  Where there are more encoders and trackers than one each, and as many cores, each has its own by
+    default."""
     flags: dict[str, list[str]] = field(default_factory=dict)
-    """Further flags by service: encoder, tracker, gateway."""
+    """Further flags by kind of service: encoder, tracker, gateway."""
     environment: dict[str, str] = field(default_factory=dict)
     """Variables beside those of this process."""
+
+    def names(self, kind: str) -> list[str]:
+        """The names of the services of a kind: encoder, encoder-2 and so on."""
+        count = {"encoder": self.encoders, "tracker": self.trackers, "gateway": self.gateways}[kind]
+        return [kind if number == 1 else f"{kind}-{number}" for number in range(1, count + 1)]
 
 
 @dataclass(slots=True)
 class _Process:
     name: str
+    module: str
+    flags: list[str]
     process: asyncio.subprocess.Process
     port_file: Path
     log: "asyncio.Task[None]"
@@ -69,7 +86,7 @@ class _Process:
 
 
 class LocalMesh:
-    """Encoder, tracker and gateway, started together and stopped together.
+    """Encoders, trackers and gateways, started together and stopped together.
 
     ``log`` receives every line of the services, after the service's name.  Used as an async context
     manager; :attr:`endpoint` is ready to be called inside of it.
@@ -80,7 +97,9 @@ class LocalMesh:
         self._log = log or (lambda name, line: None)
         self._processes: dict[str, _Process] = {}
         self._folder = tempfile.TemporaryDirectory(prefix="maskmesh-")
+        self._cores = dict(options.cores) or _own_cores(options)
         self.endpoint = ""
+        """A gRPC target for all gateways."""
         self.ports: dict[str, int] = {}
 
     async def __aenter__(self) -> Self:
@@ -113,47 +132,70 @@ class LocalMesh:
                 task.cancel()
         raise self._ended(waits[done.pop()])
 
+    def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> None:
+        """Send a signal to a service."""
+        os.kill(self.pid(name), number)
+
+    async def restart(self, name: str) -> None:
+        """Stop a service, if it has not ended, and start it again on its port; returns when it is ready."""
+        before = self._processes.pop(name)
+        await _stop(before)
+        before.port_file.unlink(missing_ok=True)
+        await self._spawn(name, before.module, [*before.flags, "--port", str(self.ports[name])])
+        await self._port(name)
+        await self._until_serving(name)
+
     async def stop(self) -> None:
         """Stop the services in the order of their calls, and wait for them."""
-        for name in ("gateway", "tracker", "encoder"):
-            if (process := self._processes.pop(name, None)) is not None:
-                await _stop(process)
+        for kind in ("gateway", "tracker", "encoder"):
+            names = [name for name in self._processes if name.split("-")[0] == kind]
+            await asyncio.gather(*(_stop(self._processes.pop(name)) for name in names))
         self._folder.cleanup()
 
     async def _start(self) -> None:
         options = self._options
-        model = ["--model", options.model, "--device", options.device, "--dtype", options.dtype]
+        model = ["--model", options.model, "--dtype", options.dtype]
         model += ["--threads", str(options.threads), "--max-batch", str(options.max_batch)]
-        if not options.cores:
+        if not self._cores:
             model += ["--shared-cores", str(Path(self._folder.name) / "cores")]
         if options.checkpoint is not None:
             model += ["--checkpoint", str(options.checkpoint)]
         if options.image_size is not None:
             model += ["--image-size", str(options.image_size)]
-        await self._spawn("encoder", "encoder_svc", ["--port", str(options.encoder_port), *model])
-        await self._spawn("tracker", "tracker_svc", ["--port", str(options.tracker_port), *model])
-        for name in ("encoder", "tracker"):
+        devices = itertools.cycle(options.devices or [options.device])
+        for kind, module, port in (
+            ("encoder", "encoder_svc", options.encoder_port),
+            ("tracker", "tracker_svc", options.tracker_port),
+        ):
+            for name in options.names(kind):
+                first = port if name == kind else 0
+                await self._spawn(name, module, [*model, "--device", next(devices), "--port", str(first)])
+        targets = {}
+        for kind in ("encoder", "tracker"):
+            for name in options.names(kind):
+                self.ports[name] = await self._port(name)
+            targets[kind] = self._target(options.names(kind))
+        backends = ["--encoder", targets["encoder"], "--tracker", targets["tracker"]]
+        for name in options.names("gateway"):
+            first = options.port if name == "gateway" else 0
+            await self._spawn(name, "gateway", [*backends, "--port", str(first)])
+        for name in options.names("gateway"):
             self.ports[name] = await self._port(name)
-        await self._spawn(
-            "gateway",
-            "gateway",
-            [
-                *("--port", str(options.port)),
-                *("--encoder", f"{options.host}:{self.ports['encoder']}"),
-                *("--tracker", f"{options.host}:{self.ports['tracker']}"),
-            ],
-        )
-        self.ports["gateway"] = await self._port("gateway")
-        self.endpoint = f"{options.host}:{self.ports['gateway']}"
-        await self._until_serving()
+            await self._until_serving(name)
+        self.endpoint = self._target(options.names("gateway"))
+
+    def _target(self, names: Sequence[str]) -> str:
+        """A gRPC target for services of a kind."""
+        addresses = ",".join(f"{self._options.host}:{self.ports[name]}" for name in names)
+        return addresses if len(names) == 1 else f"ipv4:{addresses}"
 
     async def _spawn(self, name: str, module: str, flags: list[str]) -> None:
         port_file = Path(self._folder.name) / f"{name}.port"
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             *("-m", module, "--host", self._options.host, "--port-file", str(port_file)),
+            *self._options.flags.get(name.split("-")[0], []),
             *flags,
-            *self._options.flags.get(name, []),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
@@ -164,11 +206,11 @@ class LocalMesh:
         )
         last_lines: deque[str] = deque(maxlen=20)
         pump = asyncio.ensure_future(self._pump(name, process, last_lines))
-        self._processes[name] = _Process(name, process, port_file, pump, last_lines)
+        self._processes[name] = _Process(name, module, flags, process, port_file, pump, last_lines)
 
     def _pin(self, name: str) -> Callable[[], None] | None:
         """What a process does first to keep to its cores."""
-        if not (cores := self._options.cores.get(name)):
+        if not (cores := self._cores.get(name)):
             return None
         return lambda: os.sched_setaffinity(0, cores)
 
@@ -187,31 +229,43 @@ class LocalMesh:
     async def _port(self, name: str) -> int:
         process = self._processes[name]
         while not process.port_file.exists():
-            await self._check()
+            await self._check(name)
             await asyncio.sleep(_POLL_SECONDS)
         return int(process.port_file.read_text())
 
-    async def _until_serving(self) -> None:
-        async with grpc.aio.insecure_channel(self.endpoint) as channel:
+    async def _until_serving(self, name: str) -> None:
+        async with grpc.aio.insecure_channel(f"{self._options.host}:{self.ports[name]}") as channel:
             health: Any = health_pb2_grpc.HealthStub(channel)
-            request = health_pb2.HealthCheckRequest(service=_GATEWAY_SERVICE)
             while True:
-                await self._check()
+                await self._check(name)
                 with contextlib.suppress(grpc.RpcError):
-                    answer = await health.Check(request, timeout=1.0)
+                    answer = await health.Check(health_pb2.HealthCheckRequest(), timeout=1.0)
                     if answer.status == health_pb2.HealthCheckResponse.SERVING:
                         return
                 await asyncio.sleep(_POLL_SECONDS)
 
-    async def _check(self) -> None:
+    async def _check(self, name: str) -> None:
+        """Raises MeshError where a service has ended that another one needs, or itself."""
         for process in self._processes.values():
-            if process.process.returncode is not None:
+            if process.process.returncode is not None and (process.name == name or not self.endpoint):
                 await process.log
                 raise self._ended(process)
 
     def _ended(self, process: _Process) -> MeshError:
         tail = "\n".join(list(process.last_lines)[-5:])
         return MeshError(f"the {process.name} ended with status {process.process.returncode}:\n{tail}")
+
+
+def _own_cores(options: MeshOptions) -> dict[str, set[int]]:
+    """Cores for each service with a model, where there are several and enough for all."""
+    services = options.names("encoder") + options.names("tracker")
+    if not hasattr(os, "sched_getaffinity") or len(services) <= 2 or options.devices:
+        return {}
+    cores = sorted(os.sched_getaffinity(0))
+    share = len(cores) // len(services)
+    if not share:
+        return {}
+    return {name: set(cores[i * share : (i + 1) * share]) for i, name in enumerate(services)}
 
 
 async def _stop(process: _Process) -> None:

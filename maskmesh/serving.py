@@ -1,9 +1,12 @@
 """Running one gRPC server: limits, health, readiness after warm-up, and an orderly end."""
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
+import socket
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +16,14 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from maskmesh import telemetry
-from maskmesh.channels import channel_options
+from maskmesh.channels import TAKING_PINGS, channel_options
 from maskmesh.config import ServerSettings, TelemetrySettings, load
 from maskmesh.interceptors import Gate, ServerInterceptor
 
 logger = logging.getLogger(__name__)
+
+# Running calls have so long to finish, however long what came before took.
+MIN_GRACE_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +40,8 @@ class Service:
     """Gets the service ready, given its port; it reports SERVING after that."""
     close: Callable[[], Awaitable[None]]
     """Frees what the service holds."""
+    drain: Callable[[], Awaitable[None]] | None = None
+    """Brings what is under way to an end, and may take its time; calls are still taken meanwhile."""
 
 
 async def serve(service: Service, settings: ServerSettings) -> None:
@@ -48,6 +56,7 @@ async def serve(service: Service, settings: ServerSettings) -> None:
         interceptors=[ServerInterceptor(gate)],
         options=[
             *channel_options(settings.max_message_bytes),
+            *TAKING_PINGS,
             # A peer that vanished without a word is noticed within half a minute.
             ("grpc.keepalive_time_ms", 20_000),
             ("grpc.keepalive_timeout_ms", 10_000),
@@ -83,11 +92,20 @@ async def serve(service: Service, settings: ServerSettings) -> None:
     finally:
         for task in (starting, stopping):
             task.cancel()
-        gate.closed_because = "draining"
         await checks.enter_graceful_shutdown()
-        await server.stop(settings.drain_seconds)
+        began = time.monotonic()
+        if service.drain is not None and not gate.closed_because:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(service.drain(), settings.drain_seconds)
+        gate.closed_because = "draining"
+        await server.stop(max(settings.drain_seconds - (time.monotonic() - began), MIN_GRACE_SECONDS))
         await service.close()
         logger.info("stopped")
+
+
+def reachable_address(host: str, port: int) -> str:
+    """How others reach what listens on ``host``, which may stand for all addresses of this machine."""
+    return f"{socket.gethostname() if host in ('0.0.0.0', '[::]', '::') else host}:{port}"
 
 
 def _check_started(service: Service, starting: "asyncio.Future[None]") -> None:

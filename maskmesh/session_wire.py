@@ -31,6 +31,21 @@ def objects_from_proto(messages: Sequence[session_pb2.SessionObject]) -> list[Se
     return [SessionObject(m.obj_id, tuple(m.prompted_frames)) for m in messages]
 
 
+def range_to_proto(frames: FrameRange) -> session_pb2.FrameRange:
+    """Frames in a row as they are sent."""
+    return session_pb2.FrameRange(
+        first_frame_index=frames.first_frame_index,
+        last_frame_index=frames.last_frame_index,
+        direction=direction_to_proto(reverse=frames.reverse),
+    )
+
+
+def range_from_proto(message: session_pb2.FrameRange) -> FrameRange:
+    """Frames in a row as they came."""
+    reverse = message.direction == session_pb2.DIRECTION_REVERSE
+    return FrameRange(message.first_frame_index, message.last_frame_index, reverse)
+
+
 def history_to_proto(entries: Sequence[HistoryEntry]) -> list[session_pb2.HistoryEntry]:
     """A history as it is sent."""
     return [_entry_to_proto(entry) for entry in entries]
@@ -71,33 +86,25 @@ def _entry_to_proto(entry: HistoryEntry) -> session_pb2.HistoryEntry:
         case ClearRecord(frame_index, obj_id):
             cleared = session_pb2.ClearRecord(frame_index=frame_index, obj_id=obj_id)
             return session_pb2.HistoryEntry(cleared=cleared)
-        case FrameRange(first, last, reverse):
-            tracked = session_pb2.FrameRange(
-                first_frame_index=first,
-                last_frame_index=last,
-                direction=direction_to_proto(reverse=reverse),
-            )
-            return session_pb2.HistoryEntry(tracked=tracked)
+        case FrameRange():
+            return session_pb2.HistoryEntry(tracked=range_to_proto(entry))
 
 
 def _entry_from_proto(message: session_pb2.HistoryEntry) -> HistoryEntry | None:
     match message.WhichOneof("event"):
         case "prompt":
             said = message.prompt
-            return PromptRecord(said.frame_index, said.obj_id, _prompt(said.prompt), said.clear_previous)
+            return PromptRecord(
+                said.frame_index, said.obj_id, said_prompt_from_proto(said.prompt), said.clear_previous
+            )
         case "cleared":
             return ClearRecord(message.cleared.frame_index, message.cleared.obj_id)
         case "tracked":
-            tracked = message.tracked
-            return FrameRange(
-                tracked.first_frame_index,
-                tracked.last_frame_index,
-                tracked.direction == session_pb2.DIRECTION_REVERSE,
-            )
+            return range_from_proto(message.tracked)
     return None
 
 
-def _prompt(message: types_pb2.Prompt) -> Prompt:
+def said_prompt_from_proto(message: types_pb2.Prompt) -> Prompt:
     """A prompt that was judged when it was said."""
     points = [Point(p.x, p.y, p.label == types_pb2.POINT_LABEL_POSITIVE) for p in message.points]
     box = message.box

@@ -291,6 +291,10 @@ class SyncVideoSession:
         """See ``VideoSession.replay``."""
         self._loop.run(self._session.replay(history))
 
+    def recover(self, *, track: bool = False) -> None:
+        """See ``VideoSession.recover``."""
+        self._loop.run(self._session.recover(track=track))
+
     def delete(self) -> None:
         """See ``VideoSession.delete``."""
         self._loop.run(self._session.delete())

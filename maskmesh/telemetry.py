@@ -228,6 +228,16 @@ def context_of(traceparent: str) -> Context:
     return extract({"traceparent": traceparent}) if traceparent else Context()
 
 
+def traceparent(span: SpanContext) -> str:
+    """The W3C header that stands for a span, empty where there is none."""
+    return inject(trace.set_span_in_context(trace.NonRecordingSpan(span))).get("traceparent", "")
+
+
+def span_context(traceparent: str) -> SpanContext:
+    """The span that a ``traceparent`` stands for; an invalid one for what is none."""
+    return trace.get_current_span(context_of(traceparent)).get_span_context()
+
+
 def links(*contexts: SpanContext) -> list[Link]:
     """Links to those of the contexts that exist."""
     return [Link(context) for context in contexts if context.is_valid]

@@ -65,7 +65,7 @@ class TicketGate:
             except asyncio.CancelledError:
                 if turn.done() and not turn.cancelled():
                     self._leave()
-                else:
+                elif (ticket, turn) in self._waiting:  # else it was passed over already
                     self._waiting.remove((ticket, turn))
                 raise
         else:

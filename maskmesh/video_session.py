@@ -59,11 +59,13 @@ class VideoSession:
         self.width = 0
         self.height = 0
         self.frames_per_second = 0.0
+        self._said: list[HistoryEntry] = []
         if isinstance(described, segmentation_pb2.GetSessionResponse):
             self.revision = described.revision
             self.num_frames = described.num_frames
             self.width, self.height = described.width, described.height
             self.frames_per_second = described.frames_per_second
+            self._said = session_wire.history_from_proto(described.history)
 
     async def append_video(self, video: bytes | Path | str, *, idempotency_key: str = "") -> int:
         """Send a video file, by path or as bytes; returns the number of its frames.
@@ -142,6 +144,8 @@ class VideoSession:
             expected_revision=expected_revision,
         )
         response = await self._change(self._stub.AddPrompt, request)
+        said = session_wire.said_prompt_from_proto(request.prompt)
+        self._said.append(PromptRecord(frame_index, obj_id, said, clear_previous))
         return wire.frame_masks_from_proto(response.frame)
 
     async def clear_prompts(
@@ -165,7 +169,10 @@ class VideoSession:
             idempotency_key=idempotency_key or new_key(),
             expected_revision=expected_revision,
         )
-        return list((await self._change(self._stub.ClearPrompts, request)).obj_ids)
+        response = await self._change(self._stub.ClearPrompts, request)
+        self._said.append(ClearRecord(frame_index, obj_id))
+        self._forget_removed(response.obj_ids)
+        return list(response.obj_ids)
 
     async def propagate(
         self,
@@ -210,6 +217,7 @@ class VideoSession:
                             mask_options=request.mask_options,
                         )
                         frame = wire.frame_masks_from_proto(response.frame)
+                        self._note_tracked(frame.frame_index, reverse=reverse)
                         yield dataclasses.replace(frame, resume_token=response.resume_token)
                         attempts = RESUMPTIONS
                 return
@@ -234,7 +242,9 @@ class VideoSession:
             idempotency_key=idempotency_key or new_key(),
             expected_revision=expected_revision,
         )
-        return list((await self._change(self._stub.RemoveObject, request)).obj_ids)
+        response = await self._change(self._stub.RemoveObject, request)
+        self._forget_removed(response.obj_ids)
+        return list(response.obj_ids)
 
     async def reset(self, *, expected_revision: int | None = None, idempotency_key: str = "") -> None:
         """Forget all objects; the frames stay.
@@ -247,6 +257,7 @@ class VideoSession:
             expected_revision=expected_revision,
         )
         await self._change(self._stub.ResetSession, request)
+        self._said.clear()
 
     async def replay(self, history: Sequence[HistoryEntry]) -> None:
         """Do again what was done in another session with the same frames, as :meth:`get_state` tells it.
@@ -276,11 +287,36 @@ class VideoSession:
                     async for _ in tracked:
                         pass
 
+    async def recover(self, *, track: bool = False) -> None:
+        """After SessionLost: say again what was said by this object, and before it was attached.
+
+        Propagation can then go on after the frame that the error names, from the prompts alone; with
+        ``track`` frames are tracked again as well, and the objects are as they were.  Raises what the calls
+        raise that it makes.
+        """
+        said, self._said = self._said, []
+        try:
+            await self.replay(said if track else [e for e in said if not isinstance(e, FrameRange)])
+        except BaseException:
+            self._said = said
+            raise
+
     async def delete(self) -> None:
         """End the session.  Raises SessionNotFound where it is over already."""
         request = segmentation_pb2.DeleteSessionRequest(session_id=self.session_id, idempotency_key=new_key())
         with raising_ours():
             await self._stub.DeleteSession(request, timeout=self._timeout)
+
+    def _note_tracked(self, frame_index: int, *, reverse: bool) -> None:
+        last = self._said[-1] if self._said else None
+        if isinstance(last, FrameRange) and last.followed_by(frame_index, reverse=reverse):
+            self._said[-1] = dataclasses.replace(last, last_frame_index=frame_index)
+        else:
+            self._said.append(FrameRange(frame_index, frame_index, reverse))
+
+    def _forget_removed(self, obj_ids: Sequence[int]) -> None:
+        """What was said of objects that are gone changes nothing of the others."""
+        self._said = [e for e in self._said if isinstance(e, FrameRange) or e.obj_id in obj_ids]
 
     async def _change(self, method: Any, request: Any) -> Any:
         with raising_ours():

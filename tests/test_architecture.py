@@ -48,6 +48,10 @@ def test_messages_stay_at_the_edges() -> None:
         # The tracker's end of a propagation, and the fetching of embeddings, speak in streams.
         "tracker_svc/propagation.py",
         "tracker_svc/fetching.py",
+        # What a session is goes from tracker to tracker, and into stores, as messages.
+        *(f"tracker_svc/{m}.py" for m in ("prompting", "snapshot", "keeper", "ownership")),
+        *(f"gateway/{m}.py" for m in ("encoders", "trackers", "image", "shared_frames")),
+        "encoder_svc/shared_cache.py",
     }
     assert importers_of("_pb2") <= allowed
 

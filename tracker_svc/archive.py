@@ -17,6 +17,7 @@ from torch import Tensor
 
 from maskmesh.errors import SessionNotFound
 from tracker_svc.frame_state import FrameState, Held
+from tracker_svc.tensors import from_bytes, to_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +69,7 @@ class SessionArchive:
                 self._forms[name] = _Form(tensor.dtype, tensor.shape)
         row = (
             obj_id, frame_index, state.predicted_iou, state.object_score_logit,
-            *(None if tensor is None else _to_bytes(tensor) for tensor in tensors.values()),
+            *(None if tensor is None else to_bytes(tensor) for tensor in tensors.values()),
         )  # fmt: skip
         try:
             with self._open() as connection:
@@ -138,6 +139,11 @@ class SessionArchive:
                     (obj_id, first, last),
                 )
 
+    def frames(self, obj_id: int) -> list[int]:
+        """An object's frames in the archive, those that were put first at the beginning."""
+        rows = self._rows("SELECT frame_index FROM states WHERE obj_id = ? ORDER BY rowid", obj_id)
+        return [index for (index,) in rows]
+
     def oldest(self, obj_id: int) -> int | None:
         """The lowest index of an object's frames in the archive."""
         row = self._row("SELECT min(frame_index) FROM states WHERE obj_id = ?", obj_id)
@@ -190,7 +196,7 @@ class SessionArchive:
         if data is None:
             return None
         form = self._forms[name]
-        return torch.frombuffer(bytearray(data), dtype=form.dtype).view(form.shape).to(self._device)
+        return from_bytes(data, form.dtype, form.shape, self._device)
 
 
 def _used_bytes(connection: sqlite3.Connection) -> int:
@@ -200,8 +206,3 @@ def _used_bytes(connection: sqlite3.Connection) -> int:
         for name in ("page_count", "freelist_count", "page_size")
     )
     return int((pages - free) * size)
-
-
-def _to_bytes(tensor: Tensor) -> bytes:
-    # NumPy has no bfloat16: the bits as they are.
-    return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()

@@ -5,7 +5,7 @@ from pathlib import Path
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
-from maskmesh.config import ModelSettings
+from maskmesh.config import SESSION_URL, ModelSettings
 
 
 class TrackerSettings(ModelSettings):
@@ -31,6 +31,13 @@ class TrackerSettings(ModelSettings):
     """Tracked frames of each object that are held in memory; older ones are on disk."""
     max_history: int = Field(10_000, ge=1)
     """Largest number of entries in the history of one session."""
+    advertise: str = ""
+    """Target by which gateways reach this replica, by default host and port."""
+    session_url: str = Field("", validation_alias=SESSION_URL)
+    """Store of the Redis protocol in which sessions are kept, for other trackers to take over:
+    ``redis://[user:password@]host:port/database``; empty means that they live here alone."""
+    session_store_bytes: int = Field(256 * 2**20, ge=0)
+    """Budget of what the store keeps of one session's frames that were tracked long ago."""
     embedding_bytes: int = Field(256 * 2**20, ge=2**20)
     """Budget of fetched embeddings in bytes."""
     max_queue: int = Field(256, ge=1)

@@ -14,9 +14,9 @@ class History:
     gone changes nothing of the others.
     """
 
-    def __init__(self, *, max_entries: int) -> None:
+    def __init__(self, entries: Sequence[HistoryEntry] = (), *, max_entries: int) -> None:
         self._max_entries = max_entries
-        self._entries: list[HistoryEntry] = []
+        self._entries = list(entries)
 
     @property
     def entries(self) -> Sequence[HistoryEntry]:

@@ -4,6 +4,7 @@ Source of the rules: Ravi et al., "SAM 2" (2024), and its reference implementati
 it, DESIGN.md says so.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -51,14 +52,27 @@ class Selection(NamedTuple):
         return len(self.memories), len(self.pointers)
 
 
+class Run(NamedTuple):
+    """Frames in a row, both ends included, and whether they were visited in reverse."""
+
+    first: int
+    last: int
+    reverse: bool
+
+
 class VisitedFrames:
     """Which frames an object was on when it was tracked, and in which direction the last time.
 
     Kept as runs, so that it takes no more room for a long video than for a short one.
     """
 
-    def __init__(self) -> None:
-        self._runs: list[tuple[int, int, bool]] = []  # first, last, whether in reverse
+    def __init__(self, runs: Sequence[Run] = ()) -> None:
+        self._runs = list(runs)
+
+    @property
+    def runs(self) -> Sequence[Run]:
+        """The runs, the newest last."""
+        return self._runs
 
     def add(self, frame_index: int, *, reverse: bool) -> None:
         """Take in a frame."""
@@ -67,19 +81,19 @@ class VisitedFrames:
         if self._runs:
             first, last, was_reverse = self._runs[-1]
             if was_reverse is reverse and first - 1 <= frame_index <= last + 1:
-                self._runs[-1] = (min(first, frame_index), max(last, frame_index), reverse)
+                self._runs[-1] = Run(min(first, frame_index), max(last, frame_index), reverse)
                 return
-        self._runs.append((frame_index, frame_index, reverse))
+        self._runs.append(Run(frame_index, frame_index, reverse))
 
     def discard(self, frame_index: int) -> None:
         """As if a frame had never been visited."""
-        split: list[tuple[int, int, bool]] = []
+        split: list[Run] = []
         for first, last, reverse in self._runs:
             pieces = ((first, min(last, frame_index - 1)), (max(first, frame_index + 1), last))
             if first <= frame_index <= last:
-                split += [(start, end, reverse) for start, end in pieces if start <= end]
+                split += [Run(start, end, reverse) for start, end in pieces if start <= end]
             else:
-                split.append((first, last, reverse))
+                split.append(Run(first, last, reverse))
         self._runs = split
 
     def direction(self, frame_index: int) -> bool | None:

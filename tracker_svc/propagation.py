@@ -18,8 +18,9 @@ from maskmesh.masks import MaskOptions
 from maskmesh.types import EmbeddingRef
 from maskmesh.v1 import types_pb2
 from tracker_svc.embeddings import EmbeddingStore
+from tracker_svc.ownership import Ownership
 from tracker_svc.reach import check_remembered
-from tracker_svc.session import Session, SessionStore
+from tracker_svc.session import Position, Session
 from tracker_svc.stepping import Stepper, Tracked
 from tracker_svc.tracker import Frame, Step
 
@@ -47,25 +48,28 @@ class Propagation:
     """Tracks the frames of one stream.
 
     The embedding of the next frame is fetched while the current one is computed.  A frame's memory is made
-    after its result has left, so that it delays the next frame (whose trace says so) and not this one.
+    after its result has left, so that it delays the next frame (whose trace says so) and not this one.  With
+    a ``propagation_id`` a frame that was tracked in it before is answered as it is remembered.
     """
 
     def __init__(
         self,
         session: Session,
-        sessions: SessionStore,
+        ownership: Ownership,
         stepper: Stepper,
         embeddings: EmbeddingStore,
         options: MaskOptions,
         *,
         reverse: bool,
+        propagation_id: str = "",
     ) -> None:
         self._session = session
-        self._sessions = sessions
+        self._ownership = ownership
         self._stepper = stepper
         self._embeddings = embeddings
         self._options = options
         self._reverse = reverse
+        self._propagation_id = propagation_id
         self._items: asyncio.Queue[_Item | None] = asyncio.Queue()
         self._outgoing: asyncio.Queue[tracker_pb2.TrackResponse | BaseException | None] = asyncio.Queue()
         self._open: dict[int, _Item] = {}
@@ -75,6 +79,22 @@ class Propagation:
         self._last_received: int | None = None
         self._is_first = True
         self._is_read = False
+
+    @property
+    def last_frame_index(self) -> int | None:
+        """The last frame that was tracked in this propagation and is remembered."""
+        position = self._session.position
+        if position is None or not self._propagation_id or position.propagation_id != self._propagation_id:
+            return None
+        return position.frame_index
+
+    def is_of(self, session: Session, propagation_id: str) -> bool:
+        """Whether it is one with a name, and that one."""
+        return bool(propagation_id) and (session, propagation_id) == (self._session, self._propagation_id)
+
+    def end(self, error: BaseException) -> None:
+        """End with an error after the step that is being taken; what is finished is delivered before."""
+        self._outgoing.put_nowait(error)
 
     async def run(
         self, requests: AsyncIterator[tracker_pb2.TrackRequest]
@@ -170,10 +190,13 @@ class Propagation:
         session, index = self._session, item.frame_index
         frame = await self._obtain(index, item, item.prefetch)
         recorder = self._stepper.tracker.recorder(frame__index=index)
+        await self._ownership.make_room(session)
         # Who wants to change the session waits for its memory too: a prompt sees all of a frame or nothing.
         async with session.lock:
-            self._sessions.get(session.session_id)
+            self._ownership.check(session)
             session.check_prompted()
+            if self._was_tracked(index) and await self._repeat(item, frame, recorder):
+                return
             if self._is_first:
                 objects = list(session.objects.values())
                 await asyncio.to_thread(check_remembered, objects, index, reverse=self._reverse)
@@ -197,26 +220,59 @@ class Propagation:
         since_ns = None if recorder.records else item.ready_ns
         tracked = await self._stepper.track(step, self._options, since_ns=since_ns)
         self._session.history.add_tracked(index, reverse=self._reverse)
-        seconds = telemetry.stage_seconds(recorder.records)
-        masks = types_pb2.FrameMasks(
-            frame_index=index,
-            objects=[wire.object_mask_to_proto(mask) for mask in tracked.masks],
-            conditioning=tracked.conditioning,
-            width=frame.width,
-            height=frame.height,
-            stage_times=wire.stage_times_to_proto(seconds),
-        )
-        sent_ns = recorder.records[-1].end_ns
-        self._finish(item, recorder, tracked, sent_ns)
-        handling = embedding_pb2.Handling(received_unix_nanos=item.received_ns, sent_unix_nanos=sent_ns)
-        result = tracker_pb2.TrackResult(frame=masks, handling=handling)
-        self._outgoing.put_nowait(tracker_pb2.TrackResponse(result=result))
+        await self._answer(item, frame, recorder, tracked)
         # The result leaves before the device is busy again.
         await asyncio.sleep(0)
         kind = telemetry.TRACKED
         memorizing = self._stepper.tracker.recorder(frame__index=index, frame__kind=kind)
         await self._stepper.memorize_tracked(replace(step, recorder=memorizing))
         self._carried = memorizing.records
+        self._session.position = Position(self._propagation_id, index)
+        self._ownership.note(self._session)
+
+    def _was_tracked(self, frame_index: int) -> bool:
+        """Whether a frame was tracked in this propagation before."""
+        last = self.last_frame_index
+        if last is None:
+            return False
+        return frame_index >= last if self._reverse else frame_index <= last
+
+    async def _repeat(self, item: _Item, frame: Frame, recorder: telemetry.StageRecorder) -> bool:
+        """Answer a frame as it is remembered; whether it is."""
+        states = self._session.states_on(item.frame_index)
+        if not states:
+            return False
+        shown = await self._stepper.show(
+            states, self._options, frame, recorder, since_ns=None if recorder.records else item.ready_ns
+        )
+        conditioning = self._session.is_conditioning(item.frame_index)
+        await self._answer(item, frame, recorder, Tracked(shown, conditioning))
+        return True
+
+    async def _answer(
+        self, item: _Item, frame: Frame, recorder: telemetry.StageRecorder, tracked: Tracked
+    ) -> None:
+        """Send the result of a frame on its way, if the session is still this tracker's."""
+        await self._confirm(recorder)
+        masks = types_pb2.FrameMasks(
+            frame_index=item.frame_index,
+            objects=[wire.object_mask_to_proto(mask) for mask in tracked.masks],
+            conditioning=tracked.conditioning,
+            width=frame.width,
+            height=frame.height,
+            stage_times=wire.stage_times_to_proto(telemetry.stage_seconds(recorder.records)),
+        )
+        sent_ns = recorder.records[-1].end_ns
+        self._finish(item, recorder, tracked, sent_ns)
+        handling = embedding_pb2.Handling(received_unix_nanos=item.received_ns, sent_unix_nanos=sent_ns)
+        result = tracker_pb2.TrackResult(frame=masks, handling=handling)
+        self._outgoing.put_nowait(tracker_pb2.TrackResponse(result=result))
+
+    async def _confirm(self, recorder: telemetry.StageRecorder) -> None:
+        """Raises StaleEpoch where the session is another tracker's by now."""
+        start = time.time_ns()
+        if await self._ownership.confirm(self._session):
+            recorder.add(telemetry.QUEUE, start, time.time_ns(), {telemetry.WAITS_FOR: "session_store"})
 
     async def _obtain(self, frame_index: int, item: _Item, task: "asyncio.Task[Frame]") -> Frame:
         """The embedding of a frame; the caller is asked for it where it is gone."""

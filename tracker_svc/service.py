@@ -2,222 +2,95 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Callable
-from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
 import grpc
-import torch
+from google.protobuf.message import Message
 from opentelemetry import trace
 
-from maskmesh import embedding_wire, session_wire, telemetry, wire
-from maskmesh.batching import choose_batch
-from maskmesh.cores import share_cores
-from maskmesh.device_worker import DeviceWorker
-from maskmesh.errors import InvalidRequest
-from maskmesh.history import PromptRecord, SessionObject
-from maskmesh.internal.v1 import tracker_pb2, tracker_pb2_grpc
-from maskmesh.memory import give_back, keep_memory
-from maskmesh.scratch import ScratchFolder
+from maskmesh import session_wire, telemetry, wire
+from maskmesh.errors import InvalidRequest, SessionBusy, StaleEpoch, Unavailable
+from maskmesh.history import SessionObject
+from maskmesh.idempotency import KeyedAnswer, request_digest
+from maskmesh.internal.v1 import snapshot_pb2, tracker_pb2, tracker_pb2_grpc
+from maskmesh.memory import keep_memory
 from maskmesh.serving import Service
-from maskmesh.types import ModelInfo, ObjectMask
+from tracker_svc import prompting
 from tracker_svc.config import TrackerSettings
-from tracker_svc.embeddings import EmbeddingStore
-from tracker_svc.fetching import EmbeddingFetcher
-from tracker_svc.frame_state import FrameState
-from tracker_svc.loading import load_model
-from tracker_svc.objects import check_logits_size, check_mask_size, combine
-from tracker_svc.output import object_masks
+from tracker_svc.engine import Engine
 from tracker_svc.propagation import Propagation
-from tracker_svc.reach import check_promptable
-from tracker_svc.session import Session, SessionLimits, SessionStore
-from tracker_svc.stepping import Stepper
-from tracker_svc.tracker import Tracker
-from tracker_svc.warm_up import warm_up
+from tracker_svc.session import Session
 
 logger = logging.getLogger(__name__)
 
-T = TypeVar("T")
+T = TypeVar("T", bound=Message)
 
 SWEEP_SECONDS = 1.0
+DRAIN_PAUSE_SECONDS = 0.05
+
+# A stream that was ended comes to the end of its step first.
+ENDING_SECONDS = 60.0
 
 
 class TrackerServicer(tracker_pb2_grpc.TrackerServiceServicer):
     """Answers calls once :meth:`start` has returned."""
 
-    info: ModelInfo
-    tracker: Tracker
-    stepper: Stepper
-    worker: DeviceWorker
-    embeddings: EmbeddingStore
-    sessions: SessionStore
-    _sweeper: "asyncio.Task[None]"
-
     def __init__(self, settings: TrackerSettings) -> None:
-        self._settings = settings
+        self.engine = Engine(settings)
+        self._propagations: set[Propagation] = set()
+        self._draining: Unavailable | None = None
 
     async def start(self, port: int) -> None:
         """Load the model and warm it up."""
-        settings = self._settings
-        loaded = await asyncio.to_thread(load_model, settings)
-        torch.set_num_threads(loaded.layout.threads)
-        cores = share_cores(settings.shared_cores, "tracker", loaded.layout, torch.set_num_threads)
-        self.worker = DeviceWorker(
-            "tracker-device", max_queue=settings.max_queue, cores=cores, when_idle=give_back
-        )
-        self.tracker = Tracker(loaded.model, self.worker.give_way)
-        max_batch = choose_batch(
-            settings.max_batch, device=loaded.info.device, image_size=loaded.info.image_size
-        )
-        self.stepper = Stepper(self.tracker, self.worker, max_batch=max_batch)
-        fetcher = EmbeddingFetcher(
-            device=loaded.model.device,
-            max_message_bytes=settings.max_message_bytes,
-            shared_memory_dir=settings.shared_memory_dir,
-        )
-        self.embeddings = EmbeddingStore(
-            fetcher, model_id=loaded.info.model_id, budget_bytes=settings.embedding_bytes
-        )
-        self._scratch = ScratchFolder("maskmesh-tracker-", settings.data_dir)
-        self.sessions = SessionStore(
-            max_sessions=settings.max_sessions,
-            ttl_seconds=settings.session_ttl_seconds,
-            limits=SessionLimits(
-                max_objects=settings.max_objects,
-                max_prompted_frames=settings.max_prompted_frames,
-                max_history=settings.max_history,
-                disk_bytes=settings.session_disk_bytes,
-                recent_frames=settings.recent_frames,
-            ),
-            folder=self._scratch.path,
-            device=loaded.model.device,
-        )
-        seconds = await warm_up(self.tracker, self.worker, max_batch=max_batch, cores=cores)
-        self.info = replace(loaded.info, warm_up_seconds=seconds)
-        logger.info(
-            "%s on %s in %s with %d threads, warm after %.2f s",
-            self.info.model_id, self.info.device, self.info.dtype, self.info.threads, seconds,
-        )  # fmt: skip
-        self._sweeper = asyncio.ensure_future(self._sweep())
+        await self.engine.start(port)
 
     async def close(self) -> None:
         """Stop the thread and close the connections."""
-        if not hasattr(self, "_sweeper"):
-            return
-        self._sweeper.cancel()
-        await self.embeddings.close()
-        for part in (self.worker, self.sessions, self._scratch):
-            await asyncio.to_thread(part.close)
+        await self.engine.close()
+
+    async def drain(self) -> None:
+        """Take no more sessions, and let go of those that are here, as soon as somebody takes them.
+
+        Raises nothing; whoever waits for it has had enough at some time.
+        """
+        self._draining = Unavailable("the tracker is draining", service="tracker", draining="true")
+        for propagation in list(self._propagations):
+            propagation.end(self._draining)
+        while self._propagations or (len(self.engine.sessions) and not self.engine.keeps_sessions):
+            await asyncio.sleep(DRAIN_PAUSE_SECONDS)
 
     async def SegmentImage(self, request: tracker_pb2.SegmentImageRequest, context: Any) -> Any:
         """See the proto."""
-        ref = embedding_wire.ref_from_proto(request.embedding)
-        options = wire.mask_options_from_proto(request.mask_options)
-        prompts = [
-            wire.prompt_from_proto(
-                p.prompt,
-                width=ref.image_width,
-                height=ref.image_height,
-                field=f"prompts[{i}].prompt",
-            )
-            for i, p in enumerate(request.prompts)
-        ]
-        for i, prompt in enumerate(prompts):
-            size = self.tracker.model.image_size // 4
-            check_logits_size(prompt, size=size, field=f"prompts[{i}].prompt")
-        frame = await self.embeddings.get(ref)
-        recorder = self.tracker.recorder(object__count=len(prompts))
-
-        def segment() -> list[ObjectMask]:
-            states = self.tracker.segment_image(
-                frame, prompts, multimask_output=request.multimask_output, recorder=recorder
-            )
-            obj_ids = [p.obj_id for p, found in zip(request.prompts, states, strict=True) for _ in found]
-            with recorder.stage(telemetry.POSTPROCESS):
-                return object_masks(
-                    obj_ids,
-                    [state for found in states for state in found],
-                    options,
-                    width=frame.width,
-                    height=frame.height,
-                )
-
-        try:
-            masks = await self.worker.run(segment, recorder=recorder)
-        finally:
-            telemetry.emit_soon(recorder.records, None)
-        return tracker_pb2.SegmentImageResponse(masks=[wire.object_mask_to_proto(mask) for mask in masks])
+        return await prompting.segment_image(self.engine, request)
 
     async def CreateSession(self, request: tracker_pb2.CreateSessionRequest, context: Any) -> Any:
         """See the proto."""
+        self._check_open()
         ttl = request.ttl.ToNanoseconds() / 1e9
         if ttl < 0:
             raise InvalidRequest("a ttl must not be negative", field="ttl")
-        session = self.sessions.create(request.session_id, ttl, live=request.live)
-        response = tracker_pb2.CreateSessionResponse(model=wire.model_info_to_proto(self.info))
+        session = self.engine.sessions.create(request.session_id, ttl, live=request.live)
+        self.engine.ownership.own(session, request.epoch)
+        response = tracker_pb2.CreateSessionResponse(model=wire.model_info_to_proto(self.engine.info))
         response.ttl.FromNanoseconds(int(session.ttl_seconds * 1e9))
         return response
 
     async def AddPrompt(self, request: tracker_pb2.AddPromptRequest, context: Any) -> Any:
         """See the proto."""
-        session = self._session(request.session_id)
-        said = tracker_pb2.AddPromptRequest()
-        said.CopyFrom(request)
-        said.ClearField("embedding")
+        session = await self._session(request)
+        asked = _as_asked(request)
         return await session.answers.once(
-            request.idempotency_key, said, lambda: self._add_prompt(session, request)
-        )
-
-    async def _add_prompt(
-        self, session: Session, request: tracker_pb2.AddPromptRequest
-    ) -> tracker_pb2.AddPromptResponse:
-        ref = embedding_wire.ref_from_proto(request.embedding)
-        options = wire.mask_options_from_proto(request.mask_options)
-        if request.frame_index < 0:
-            raise InvalidRequest("frames count from 0", field="frame_index")
-        size = {"width": ref.image_width, "height": ref.image_height}
-        new = wire.prompt_from_proto(request.prompt, field="prompt", **size)
-        if new.mask is not None:
-            await asyncio.to_thread(check_mask_size, new, **size)
-        index, obj_id = request.frame_index, request.obj_id
-        said = PromptRecord(index, obj_id, new, request.clear_previous)
-        recorder = self.tracker.recorder(
-            frame__index=index, frame__kind=telemetry.CONDITIONING, object__count=1
-        )
-        # Before its turn: the others need not wait for the encoder.
-        frame = await self.embeddings.get(ref)
-        async with session.in_turn(recorder):
-            self.sessions.get(session.session_id)
-            session.check_revision(_expected(request))
-            obj = session.find_or_make(obj_id)
-            combined = combine(obj.prompts.get(index), new, clear_previous=said.clear_previous)
-            session.check_promptable(obj, index)
-            await asyncio.to_thread(check_promptable, obj, index)
-
-            def add() -> tuple[FrameState, ObjectMask]:
-                state = self.tracker.prompt(
-                    obj, index, combined, frame,
-                    clear_previous=said.clear_previous, recorder=recorder,
-                )  # fmt: skip
-                with recorder.stage(telemetry.POSTPROCESS):
-                    shown = {obj_id: state}
-                    if options.non_overlapping:
-                        shown |= _others(session, obj_id, index)
-                    masks = object_masks(list(shown), list(shown.values()), options, **size)
-                return state, masks[0]
-
-            try:
-                state, mask = await self.worker.run(add, recorder=recorder)
-            finally:
-                telemetry.emit_soon(recorder.records, None)
-            # Nothing can fail from here on: all of it is taken in, or none.
-            session.add_prompt(obj, said, combined, state, ref)
-            revision = session.revision
-        return tracker_pb2.AddPromptResponse(
-            mask=wire.object_mask_to_proto(mask),
-            revision=revision,
-            stage_times=wire.stage_times_to_proto(telemetry.stage_seconds(recorder.records)),
+            request.idempotency_key,
+            asked,
+            lambda: prompting.add_prompt(
+                self.engine,
+                session,
+                request,
+                lambda response: self._note(session, request.idempotency_key, asked, response),
+            ),
         )
 
     async def ClearPrompts(self, request: tracker_pb2.ClearPromptsRequest, context: Any) -> Any:
@@ -232,7 +105,8 @@ class TrackerServicer(tracker_pb2_grpc.TrackerServiceServicer):
 
     async def GetSession(self, request: tracker_pb2.GetSessionRequest, context: Any) -> Any:
         """See the proto."""
-        session = self._session(request.session_id)
+        session = await self._session(request)
+        await self.engine.ownership.confirm(session)
         async with session.lock:
             objects = [SessionObject(o.obj_id, sorted(o.prompts)) for o in session.objects.values()]
             return tracker_pb2.GetSessionResponse(
@@ -250,23 +124,42 @@ class TrackerServicer(tracker_pb2_grpc.TrackerServiceServicer):
             raise InvalidRequest("the configuration comes first", field="config")
         options = wire.mask_options_from_proto(first.config.mask_options, field="config.mask_options")
         reverse = session_wire.reverse_from_proto(first.config.direction)
-        session = self._session(first.config.session_id)
+        session = await self._session(first.config)
+        await self._take_over(session, first.config.propagation_id)
         with session.propagating():
             async with session.lock:
                 session.history.check_room()
                 first_prompted = session.first_prompted_frame()
-            started = tracker_pb2.TrackStarted(first_prompted_frame_index=first_prompted)
-            yield tracker_pb2.TrackResponse(started=started)
             propagation = Propagation(
                 session,
-                self.sessions,
-                self.stepper,
-                self.embeddings,
+                self.engine.ownership,
+                self.engine.stepper,
+                self.engine.embeddings,
                 options,
                 reverse=reverse,
+                propagation_id=first.config.propagation_id,
             )
-            async for response in propagation.run(request_iterator):
-                yield response
+            started = tracker_pb2.TrackStarted(
+                first_prompted_frame_index=first_prompted, last_frame_index=propagation.last_frame_index
+            )
+            yield tracker_pb2.TrackResponse(started=started)
+            self._propagations.add(propagation)
+            try:
+                async for response in propagation.run(request_iterator):
+                    yield response
+            finally:
+                self._propagations.discard(propagation)
+                if self._draining is not None:
+                    await self.engine.ownership.flush(session)
+
+    async def _take_over(self, session: Session, propagation_id: str) -> None:
+        """End an earlier stream of a propagation that goes on in another: its caller may be stopped."""
+        ending = time.monotonic() + ENDING_SECONDS
+        for propagation in list(self._propagations):
+            if propagation.is_of(session, propagation_id):
+                propagation.end(SessionBusy("another stream resumed", session_id=session.session_id))
+                while propagation in self._propagations and time.monotonic() < ending:
+                    await asyncio.sleep(DRAIN_PAUSE_SECONDS)
 
     async def RemoveObject(self, request: tracker_pb2.RemoveObjectRequest, context: Any) -> Any:
         """See the proto."""
@@ -288,52 +181,115 @@ class TrackerServicer(tracker_pb2_grpc.TrackerServiceServicer):
 
     async def RenewSession(self, request: tracker_pb2.RenewSessionRequest, context: Any) -> Any:
         """See the proto."""
-        self._session(request.session_id)
+        await self._session(request)
         return tracker_pb2.RenewSessionResponse()
 
     async def DeleteSession(self, request: tracker_pb2.DeleteSessionRequest, context: Any) -> Any:
         """See the proto."""
-        self.sessions.delete(request.session_id)
+        session = self.engine.sessions.get(request.session_id)
+        if request.epoch < session.epoch:
+            raise StaleEpoch("the session was moved", session_id=session.session_id, epoch=session.epoch)
+        self.engine.sessions.delete(request.session_id)
         return tracker_pb2.DeleteSessionResponse()
+
+    async def ExportSession(
+        self, request: tracker_pb2.ExportSessionRequest, context: Any
+    ) -> AsyncIterator[tracker_pb2.ExportSessionResponse]:
+        """See the proto."""
+        session = await self.engine.ownership.find(request.session_id, request.epoch)
+        async with session.lock:
+            await self.engine.ownership.confirm(session)
+            async for part in self.engine.ownership.export(session):
+                if isinstance(part, snapshot_pb2.SessionSnapshot):
+                    yield tracker_pb2.ExportSessionResponse(session=part)
+                else:
+                    yield tracker_pb2.ExportSessionResponse(state=part)
+
+    async def ImportSession(
+        self, request_iterator: AsyncIterator[tracker_pb2.ImportSessionRequest], context: Any
+    ) -> Any:
+        """See the proto."""
+        self._check_open()
+        first = await anext(aiter(request_iterator), None)
+        if first is None or first.WhichOneof("content") != "config":
+            raise InvalidRequest("the configuration comes first", field="config")
+        session, restorer = self.engine.ownership.begin(first.config.session)
+        try:
+            async for request in request_iterator:
+                match request.WhichOneof("content"):
+                    case "state":
+                        await asyncio.to_thread(restorer.add, request.state)
+                    case "finish":
+                        restorer.finish()
+                        self.engine.ownership.admit(session, first.config.epoch, is_kept=False)
+                        await self.engine.ownership.flush(session)
+                        return tracker_pb2.ImportSessionResponse()
+                    case _:
+                        raise InvalidRequest("after the configuration come states", field="content")
+            raise InvalidRequest("the call ended before its last message", field="content")
+        except BaseException:
+            self.engine.ownership.discard(session)
+            raise
+
+    async def GetLoad(self, request: tracker_pb2.GetLoadRequest, context: Any) -> Any:
+        """See the proto."""
+        return tracker_pb2.GetLoadResponse(
+            sessions=len(self.engine.sessions),
+            propagating=self.engine.sessions.num_propagating,
+            max_sessions=self.engine.settings.max_sessions,
+            waiting=self.engine.worker.num_waiting,
+            draining=self._draining is not None,
+        )
 
     async def GetTrackerModel(self, request: tracker_pb2.GetTrackerModelRequest, context: Any) -> Any:
         """See the proto."""
-        return tracker_pb2.GetTrackerModelResponse(model=wire.model_info_to_proto(self.info))
+        return tracker_pb2.GetTrackerModelResponse(model=wire.model_info_to_proto(self.engine.info))
 
     async def _change(
         self, request: Any, change: Callable[[Session], None], answer: Callable[[Session], T]
     ) -> T:
         """Change a session in its turn and answer.  Not on the event loop: the archive is on disk."""
-        session = self._session(request.session_id)
+        session = await self._session(request)
+        asked = _as_asked(request)
 
         async def once() -> T:
             async with session.lock:
-                self.sessions.get(session.session_id)
-                session.check_revision(_expected(request))
-                await self.worker.run(partial(change, session))
-                return answer(session)
+                self.engine.ownership.check(session)
+                session.check_revision(prompting.expected_revision(request))
+                await self.engine.worker.run(partial(change, session))
+                response = answer(session)
+                self._note(session, request.idempotency_key, asked, response)
+            await self.engine.ownership.flush(session)
+            return response
 
-        return await session.answers.once(request.idempotency_key, request, once)
+        return await session.answers.once(request.idempotency_key, asked, once)
 
-    def _session(self, session_id: str) -> Session:
-        trace.get_current_span().set_attribute(telemetry.SESSION_ID, session_id)
-        return self.sessions.get(session_id)
+    async def _session(self, request: Any) -> Session:
+        """The session that a request names."""
+        trace.get_current_span().set_attribute(telemetry.SESSION_ID, request.session_id)
+        self._check_open()
+        return await self.engine.ownership.find(request.session_id, request.epoch)
 
-    async def _sweep(self) -> None:
-        while True:
-            await asyncio.sleep(SWEEP_SECONDS)
-            if expired := self.sessions.sweep():
-                logger.info("%d sessions expired", expired)
+    def _check_open(self) -> None:
+        """Raises Unavailable where the tracker is about to end."""
+        if self._draining is not None:
+            raise self._draining
+
+    def _note(self, session: Session, key: str, asked: Message, response: Message) -> None:
+        """A session was changed, and what will be answered to that; its lock is held."""
+        if key:
+            session.answers.foresee(KeyedAnswer(key, request_digest(asked), response))
+        self.engine.ownership.note(session)
 
 
-def _expected(request: Any) -> int | None:
-    return request.expected_revision if request.HasField("expected_revision") else None
-
-
-def _others(session: Session, obj_id: int, frame_index: int) -> dict[int, FrameState]:
-    """What is known of the other objects on a frame."""
-    known = {o.obj_id: o.bank.current(frame_index) for o in session.objects.values() if o.obj_id != obj_id}
-    return {other: state for other, state in known.items() if state is not None}
+def _as_asked(request: T) -> T:
+    """A request without what another one of equal meaning may have different."""
+    asked = type(request)()
+    asked.CopyFrom(request)
+    for field in ("embedding", "epoch"):
+        if field in asked.DESCRIPTOR.fields_by_name:
+            asked.ClearField(field)
+    return asked
 
 
 def make_service(settings: TrackerSettings) -> Service:
@@ -350,4 +306,5 @@ def make_service(settings: TrackerSettings) -> Service:
         register=register,
         start=servicer.start,
         close=servicer.close,
+        drain=servicer.drain,
     )

@@ -6,10 +6,11 @@ import logging
 import sqlite3
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
@@ -52,6 +53,13 @@ class SessionLimits:
     """Tracked frames of one object in memory."""
 
 
+class Position(NamedTuple):
+    """How far a stream of frames came: the last frame that was tracked in it and is remembered."""
+
+    propagation_id: str
+    frame_index: int
+
+
 @dataclass(slots=True, eq=False)
 class Session:
     """One video.  Everything that reads or changes its objects holds ``lock``, which serves in order."""
@@ -70,9 +78,14 @@ class Session:
     history: History = field(init=False)
     answers: Answers = field(default_factory=Answers)
     """To changes that were asked for with an idempotency key."""
+    epoch: int = 0
+    """Counts the owners; 0 for a session that nobody moves."""
+    position: Position | None = None
+    """Where the last stream of frames is that has a name."""
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     expires: float = 0.0
-    _is_propagating: bool = False
+    is_propagating: bool = False
+    """Whether it has a stream of frames."""
 
     def __post_init__(self) -> None:
         self.history = History(max_entries=self.limits.max_history)
@@ -92,13 +105,13 @@ class Session:
     @contextlib.contextmanager
     def propagating(self) -> Iterator[None]:
         """Hold the session's one place for a propagation.  Raises SessionBusy where it is taken."""
-        if self._is_propagating:
+        if self.is_propagating:
             raise SessionBusy("the session is already propagating", session_id=self.session_id)
-        self._is_propagating = True
+        self.is_propagating = True
         try:
             yield
         finally:
-            self._is_propagating = False
+            self.is_propagating = False
 
     @property
     def is_live(self) -> bool:
@@ -114,6 +127,15 @@ class Session:
         """The earliest frame on which an object is prompted, 0 for none.  Raises NothingPrompted."""
         self.check_prompted()
         return min((frame for o in self.objects.values() for frame in o.prompts), default=0)
+
+    def states_on(self, frame_index: int) -> dict[int, FrameState]:
+        """What is known of its objects on a frame, by ``obj_id``; nothing of those of which nothing is."""
+        known = {o.obj_id: o.bank.current(frame_index) for o in self.objects.values()}
+        return {obj_id: state for obj_id, state in known.items() if state is not None}
+
+    def is_conditioning(self, frame_index: int) -> bool:
+        """Whether a frame is a conditioning frame of one of its objects."""
+        return any(frame_index in o.bank.conditioning for o in self.objects.values())
 
     def pending_frames(self) -> list[int]:
         """Prompted frames that are not memorized yet, in order."""
@@ -142,6 +164,10 @@ class Session:
             return self.objects[obj_id]
         if len(self.objects) >= self.limits.max_objects:
             raise ResourceExhausted("the session is full", resource="objects")
+        return self.make(obj_id)
+
+    def make(self, obj_id: int) -> TrackedObject:
+        """An object without anything, which is not in the session yet."""
         recent = self.limits.recent_frames + (LIVE_REACH if self.is_live else 0)
         return TrackedObject(obj_id, MemoryBank(obj_id, self.archive, max_recent=recent))
 
@@ -227,33 +253,52 @@ class SessionStore:
         self._folder = folder
         self._device = device
         self._sessions: dict[str, Session] = {}
+        self.on_end: Callable[[Session], None] = lambda session: None
+        """Told of each session that ends here."""
         self._closer = ThreadPoolExecutor(1, thread_name_prefix="after-sessions")
 
     def __len__(self) -> int:
         return len(self._sessions)
+
+    @property
+    def num_propagating(self) -> int:
+        """How many sessions have a stream of frames."""
+        return sum(session.is_propagating for session in self._sessions.values())
 
     def create(self, session_id: str, ttl_seconds: float = 0.0, *, live: bool = False) -> Session:
         """Begin a session; ``ttl_seconds`` of 0 means the longest that is allowed.
 
         Raises InvalidRequest for an id that is empty or taken, ResourceExhausted at the limit.
         """
-        self.sweep()
-        if not session_id or session_id in self._sessions:
-            raise InvalidRequest("a session needs a new id", field="session_id")
-        if len(self._sessions) >= self._max_sessions:
-            raise ResourceExhausted(
-                f"{self._max_sessions} sessions are open", resource="sessions", retry_seconds=5.0
-            )
+        self._check_new(session_id)
+        session = self.make(session_id, ttl_seconds, live=live)
+        self.admit(session)
+        return session
+
+    def make(self, session_id: str, ttl_seconds: float = 0.0, *, live: bool = False) -> Session:
+        """A session that nobody can find yet; :meth:`admit` lets it be found."""
         archive = None
         if not live:
             # The id is the caller's, and no name for a file.
             path = self._folder / f"{uuid.uuid4().hex}.sqlite"
             archive = SessionArchive(session_id, path, max_bytes=self._limits.disk_bytes, device=self._device)
         ttl = min(ttl_seconds or self._ttl_seconds, self._ttl_seconds)
-        session = Session(session_id, ttl, self._limits, archive)
+        return Session(session_id, ttl, self._limits, archive)
+
+    def admit(self, session: Session) -> None:
+        """Begin the lease of a session.  Raises as :meth:`create` does."""
+        self._check_new(session.session_id)
         session.renew()
-        self._sessions[session_id] = session
-        return session
+        self._sessions[session.session_id] = session
+
+    def peek(self, session_id: str) -> Session | None:
+        """A session if it is here; its lease goes on as before."""
+        session = self._sessions.get(session_id)
+        return None if session is None or session.expires <= time.monotonic() else session
+
+    def drop(self, session_id: str) -> None:
+        """End a session here, if it is here."""
+        self._end(session_id)
 
     def get(self, session_id: str) -> Session:
         """Find a session and renew its lease.  Raises SessionNotFound."""
@@ -281,10 +326,24 @@ class SessionStore:
         """Wait until everything of the sessions that ended is deleted."""
         self._closer.shutdown()
 
+    def _check_new(self, session_id: str) -> None:
+        self.sweep()
+        if not session_id or session_id in self._sessions:
+            raise InvalidRequest("a session needs a new id", field="session_id")
+        if len(self._sessions) >= self._max_sessions:
+            raise ResourceExhausted(
+                f"{self._max_sessions} sessions are open", resource="sessions", retry_seconds=5.0
+            )
+
     def _end(self, session_id: str) -> None:
         session = self._sessions.pop(session_id, None)
         if session is None:
             return
+        self.on_end(session)
+        self.free(session)
+
+    def free(self, session: Session) -> None:
+        """Delete what a session has on disk."""
         if session.archive is not None:
             # Not on the event loop: a large file takes its time.
             self._closer.submit(_close, session.archive)

@@ -1,6 +1,6 @@
 """Steps of sessions on the device: those that are ready together are computed together."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from maskmesh import telemetry
@@ -8,8 +8,9 @@ from maskmesh.device_worker import DeviceWorker, Together
 from maskmesh.masks import MaskOptions
 from maskmesh.tickets import Priority, Ticket
 from maskmesh.types import ObjectMask
+from tracker_svc.frame_state import FrameState
 from tracker_svc.output import object_masks
-from tracker_svc.tracker import Step, Tracker
+from tracker_svc.tracker import Frame, Step, Tracker
 
 # Objects that a step is taken to have where batches are bounded: what is computed is rows of objects.
 OBJECTS = 4
@@ -55,6 +56,27 @@ class Stepper:
             recorder=step.recorder,
             ticket=Ticket(Priority.AHEAD),
             since_ns=since_ns,
+        )
+
+    async def show(
+        self,
+        states: Mapping[int, FrameState],
+        options: MaskOptions,
+        frame: Frame,
+        recorder: telemetry.StageRecorder,
+        *,
+        since_ns: int | None,
+    ) -> list[ObjectMask]:
+        """The masks of states that are remembered, by ``obj_id``; else as :meth:`track`."""
+
+        def make() -> list[ObjectMask]:
+            with recorder.stage(telemetry.POSTPROCESS):
+                return object_masks(
+                    list(states), list(states.values()), options, width=frame.width, height=frame.height
+                )
+
+        return await self._worker.run(
+            make, recorder=recorder, ticket=Ticket(Priority.AHEAD), since_ns=since_ns
         )
 
     async def memorize_tracked(self, step: Step) -> None:

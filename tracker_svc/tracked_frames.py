@@ -1,5 +1,6 @@
 """The tracked frames of one object: the newest in memory, older ones in the session's archive."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from torch import Tensor
@@ -19,6 +20,7 @@ class TrackedFrames:
         self._archive = archive
         self._max_recent = max_recent
         self._recent: dict[int, FrameState] = {}
+        self._touched: set[int] = set()
 
     def __contains__(self, frame_index: int) -> bool:
         return frame_index in self.held(frame_index, frame_index)
@@ -29,6 +31,29 @@ class TrackedFrames:
         if state is None and self._archive is not None:
             state = self._archive.get(self._obj_id, frame_index)
         return state
+
+    @property
+    def in_memory(self) -> Mapping[int, FrameState]:
+        """The states that are in memory, those that were tracked last at the end."""
+        return self._recent
+
+    def archived_frames(self) -> list[int]:
+        """The frames whose states are in the archive alone, those that were put first at the beginning."""
+        if self._archive is None:
+            return []
+        return [i for i in self._archive.frames(self._obj_id) if i not in self._recent]
+
+    def take_touched(self) -> set[int]:
+        """The frames of which something was cleared or forgotten since this was called last."""
+        touched, self._touched = self._touched, set()
+        return touched
+
+    def restore(self, frame_index: int, state: FrameState, *, recent: bool) -> None:
+        """Take in a state that was held elsewhere, the oldest first."""
+        if recent:
+            self._recent[frame_index] = state
+        elif self._archive is not None:
+            self._archive.put(self._obj_id, frame_index, state)
 
     def recent(self, frame_index: int) -> FrameState | None:
         """The state on a frame if it is in memory."""
@@ -76,12 +101,14 @@ class TrackedFrames:
                 self._recent[index] = replace(state, object_pointer=None, memory_features=None)
         if self._archive is not None:
             self._archive.clear_memories(self._obj_id, first, last)
+        self._touched.update(range(first, last + 1))
 
     def discard(self, frame_index: int) -> None:
         """Forget a frame."""
         self._recent.pop(frame_index, None)
         if self._archive is not None:
             self._archive.delete(self._obj_id, frame_index)
+        self._touched.add(frame_index)
 
     def oldest(self) -> int | None:
         """The lowest index that is held."""

@@ -24,6 +24,8 @@ class ErrorReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ERROR_REASON_INTERNAL: _ClassVar[ErrorReason]
     ERROR_REASON_PROMPT_NOT_FOUND: _ClassVar[ErrorReason]
     ERROR_REASON_CONFLICT: _ClassVar[ErrorReason]
+    ERROR_REASON_STALE_EPOCH: _ClassVar[ErrorReason]
+    ERROR_REASON_SESSION_LOST: _ClassVar[ErrorReason]
 ERROR_REASON_UNSPECIFIED: ErrorReason
 ERROR_REASON_INVALID_REQUEST: ErrorReason
 ERROR_REASON_INVALID_IMAGE: ErrorReason
@@ -42,3 +44,5 @@ ERROR_REASON_UNAVAILABLE: ErrorReason
 ERROR_REASON_INTERNAL: ErrorReason
 ERROR_REASON_PROMPT_NOT_FOUND: ErrorReason
 ERROR_REASON_CONFLICT: ErrorReason
+ERROR_REASON_STALE_EPOCH: ErrorReason
+ERROR_REASON_SESSION_LOST: ErrorReason

@@ -9,7 +9,7 @@ from typing import Any
 import grpc
 import pytest
 
-from maskmesh import AsyncClient, FrameMasks, InvalidRequest, SessionNotFound, VideoSession
+from maskmesh import AsyncClient, FrameMasks, InvalidRequest, SessionLost, SessionNotFound, VideoSession
 from maskmesh.errors import raising_ours
 from maskmesh.internal.v1 import tracker_pb2, tracker_pb2_grpc
 from maskmesh.mesh import MeshOptions
@@ -76,11 +76,12 @@ async def test_a_tracker_that_lost_a_session_says_so(mesh: Mesh, client: AsyncCl
     await session.append_video(clip)
     async with grpc.aio.insecure_channel(mesh.address("tracker")) as channel:
         stub = tracker_pb2_grpc.TrackerServiceStub(channel)
-        await stub.DeleteSession(tracker_pb2.DeleteSessionRequest(session_id=session.session_id))
-    with pytest.raises(SessionNotFound):
+        await stub.DeleteSession(tracker_pb2.DeleteSessionRequest(session_id=session.session_id, epoch=1))
+    with pytest.raises(SessionLost):
         await session.add_prompt(0, 1, points=[(5, 5)])
-    with pytest.raises(SessionNotFound):
-        await anext(session.propagate())
+    # Its frames are still there.
+    await session.add_prompt(0, 1, points=[(5, 5)])
+    await session.delete()
 
 
 async def test_an_upload_that_breaks_off_adds_nothing(mesh: Mesh, client: AsyncClient, clip: Path) -> None:

@@ -10,6 +10,7 @@ from gateway.frame_ring import FrameRing
 from gateway.session import GatewaySession, OpenStream
 from maskmesh import SessionBusy
 from maskmesh.errors import MaskmeshError
+from maskmesh.shared_sessions import Owner
 
 
 class Stream(OpenStream):
@@ -19,7 +20,7 @@ class Stream(OpenStream):
 
 @pytest.fixture
 def session() -> GatewaySession:
-    return GatewaySession("a session", 60.0, FrameRing(), INVALID_SPAN_CONTEXT)
+    return GatewaySession("a session", 60.0, FrameRing(), Owner("tracker:1", 1), INVALID_SPAN_CONTEXT)
 
 
 @pytest.fixture(autouse=True)

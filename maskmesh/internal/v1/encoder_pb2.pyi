@@ -24,6 +24,7 @@ class CacheOutcome(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     CACHE_OUTCOME_HIT: _ClassVar[CacheOutcome]
     CACHE_OUTCOME_MISS: _ClassVar[CacheOutcome]
     CACHE_OUTCOME_JOINED: _ClassVar[CacheOutcome]
+    CACHE_OUTCOME_SHARED_HIT: _ClassVar[CacheOutcome]
 ENCODE_PRIORITY_UNSPECIFIED: EncodePriority
 ENCODE_PRIORITY_AHEAD: EncodePriority
 ENCODE_PRIORITY_INTERACTIVE: EncodePriority
@@ -31,6 +32,7 @@ CACHE_OUTCOME_UNSPECIFIED: CacheOutcome
 CACHE_OUTCOME_HIT: CacheOutcome
 CACHE_OUTCOME_MISS: CacheOutcome
 CACHE_OUTCOME_JOINED: CacheOutcome
+CACHE_OUTCOME_SHARED_HIT: CacheOutcome
 
 class Pin(_message.Message):
     __slots__ = ("owner", "ttl")
@@ -96,6 +98,16 @@ class FetchResponse(_message.Message):
     chunk: bytes
     def __init__(self, header: _Optional[_Union[FetchHeader, _Mapping]] = ..., chunk: _Optional[bytes] = ...) -> None: ...
 
+class CachedEmbedding(_message.Message):
+    __slots__ = ("tensors", "image_width", "image_height")
+    TENSORS_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_WIDTH_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_HEIGHT_FIELD_NUMBER: _ClassVar[int]
+    tensors: _containers.RepeatedCompositeFieldContainer[_embedding_pb2.TensorSpec]
+    image_width: int
+    image_height: int
+    def __init__(self, tensors: _Optional[_Iterable[_Union[_embedding_pb2.TensorSpec, _Mapping]]] = ..., image_width: _Optional[int] = ..., image_height: _Optional[int] = ...) -> None: ...
+
 class UnpinRequest(_message.Message):
     __slots__ = ("owner", "keys", "tenant")
     OWNER_FIELD_NUMBER: _ClassVar[int]
@@ -127,7 +139,7 @@ class GetCacheStatisticsRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetCacheStatisticsResponse(_message.Message):
-    __slots__ = ("hits", "misses", "joined", "evictions", "entries", "num_bytes", "pinned_bytes", "budget_bytes")
+    __slots__ = ("hits", "misses", "joined", "evictions", "entries", "num_bytes", "pinned_bytes", "budget_bytes", "shared_hits", "shared_failures")
     HITS_FIELD_NUMBER: _ClassVar[int]
     MISSES_FIELD_NUMBER: _ClassVar[int]
     JOINED_FIELD_NUMBER: _ClassVar[int]
@@ -136,6 +148,8 @@ class GetCacheStatisticsResponse(_message.Message):
     NUM_BYTES_FIELD_NUMBER: _ClassVar[int]
     PINNED_BYTES_FIELD_NUMBER: _ClassVar[int]
     BUDGET_BYTES_FIELD_NUMBER: _ClassVar[int]
+    SHARED_HITS_FIELD_NUMBER: _ClassVar[int]
+    SHARED_FAILURES_FIELD_NUMBER: _ClassVar[int]
     hits: int
     misses: int
     joined: int
@@ -144,4 +158,6 @@ class GetCacheStatisticsResponse(_message.Message):
     num_bytes: int
     pinned_bytes: int
     budget_bytes: int
-    def __init__(self, hits: _Optional[int] = ..., misses: _Optional[int] = ..., joined: _Optional[int] = ..., evictions: _Optional[int] = ..., entries: _Optional[int] = ..., num_bytes: _Optional[int] = ..., pinned_bytes: _Optional[int] = ..., budget_bytes: _Optional[int] = ...) -> None: ...
+    shared_hits: int
+    shared_failures: int
+    def __init__(self, hits: _Optional[int] = ..., misses: _Optional[int] = ..., joined: _Optional[int] = ..., evictions: _Optional[int] = ..., entries: _Optional[int] = ..., num_bytes: _Optional[int] = ..., pinned_bytes: _Optional[int] = ..., budget_bytes: _Optional[int] = ..., shared_hits: _Optional[int] = ..., shared_failures: _Optional[int] = ...) -> None: ...

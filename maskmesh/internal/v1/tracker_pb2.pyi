@@ -2,6 +2,7 @@ import datetime
 
 from google.protobuf import duration_pb2 as _duration_pb2
 from maskmesh.internal.v1 import embedding_pb2 as _embedding_pb2
+from maskmesh.internal.v1 import snapshot_pb2 as _snapshot_pb2
 from maskmesh.v1 import session_pb2 as _session_pb2
 from maskmesh.v1 import types_pb2 as _types_pb2
 from google.protobuf.internal import containers as _containers
@@ -39,14 +40,16 @@ class SegmentImageResponse(_message.Message):
     def __init__(self, masks: _Optional[_Iterable[_Union[_types_pb2.ObjectMask, _Mapping]]] = ...) -> None: ...
 
 class CreateSessionRequest(_message.Message):
-    __slots__ = ("session_id", "ttl", "live")
+    __slots__ = ("session_id", "ttl", "live", "epoch")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     TTL_FIELD_NUMBER: _ClassVar[int]
     LIVE_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     ttl: _duration_pb2.Duration
     live: bool
-    def __init__(self, session_id: _Optional[str] = ..., ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., live: _Optional[bool] = ...) -> None: ...
+    epoch: int
+    def __init__(self, session_id: _Optional[str] = ..., ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., live: _Optional[bool] = ..., epoch: _Optional[int] = ...) -> None: ...
 
 class CreateSessionResponse(_message.Message):
     __slots__ = ("ttl", "model")
@@ -57,7 +60,7 @@ class CreateSessionResponse(_message.Message):
     def __init__(self, ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., model: _Optional[_Union[_types_pb2.ModelInfo, _Mapping]] = ...) -> None: ...
 
 class AddPromptRequest(_message.Message):
-    __slots__ = ("session_id", "frame_index", "obj_id", "prompt", "clear_previous", "mask_options", "embedding", "expected_revision", "idempotency_key")
+    __slots__ = ("session_id", "frame_index", "obj_id", "prompt", "clear_previous", "mask_options", "embedding", "expected_revision", "idempotency_key", "epoch")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     FRAME_INDEX_FIELD_NUMBER: _ClassVar[int]
     OBJ_ID_FIELD_NUMBER: _ClassVar[int]
@@ -67,6 +70,7 @@ class AddPromptRequest(_message.Message):
     EMBEDDING_FIELD_NUMBER: _ClassVar[int]
     EXPECTED_REVISION_FIELD_NUMBER: _ClassVar[int]
     IDEMPOTENCY_KEY_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     frame_index: int
     obj_id: int
@@ -76,7 +80,8 @@ class AddPromptRequest(_message.Message):
     embedding: _embedding_pb2.EmbeddingRef
     expected_revision: int
     idempotency_key: str
-    def __init__(self, session_id: _Optional[str] = ..., frame_index: _Optional[int] = ..., obj_id: _Optional[int] = ..., prompt: _Optional[_Union[_types_pb2.Prompt, _Mapping]] = ..., clear_previous: _Optional[bool] = ..., mask_options: _Optional[_Union[_types_pb2.MaskOptions, _Mapping]] = ..., embedding: _Optional[_Union[_embedding_pb2.EmbeddingRef, _Mapping]] = ..., expected_revision: _Optional[int] = ..., idempotency_key: _Optional[str] = ...) -> None: ...
+    epoch: int
+    def __init__(self, session_id: _Optional[str] = ..., frame_index: _Optional[int] = ..., obj_id: _Optional[int] = ..., prompt: _Optional[_Union[_types_pb2.Prompt, _Mapping]] = ..., clear_previous: _Optional[bool] = ..., mask_options: _Optional[_Union[_types_pb2.MaskOptions, _Mapping]] = ..., embedding: _Optional[_Union[_embedding_pb2.EmbeddingRef, _Mapping]] = ..., expected_revision: _Optional[int] = ..., idempotency_key: _Optional[str] = ..., epoch: _Optional[int] = ...) -> None: ...
 
 class AddPromptResponse(_message.Message):
     __slots__ = ("mask", "revision", "stage_times")
@@ -89,18 +94,20 @@ class AddPromptResponse(_message.Message):
     def __init__(self, mask: _Optional[_Union[_types_pb2.ObjectMask, _Mapping]] = ..., revision: _Optional[int] = ..., stage_times: _Optional[_Iterable[_Union[_types_pb2.StageTime, _Mapping]]] = ...) -> None: ...
 
 class ClearPromptsRequest(_message.Message):
-    __slots__ = ("session_id", "frame_index", "obj_id", "expected_revision", "idempotency_key")
+    __slots__ = ("session_id", "frame_index", "obj_id", "expected_revision", "idempotency_key", "epoch")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     FRAME_INDEX_FIELD_NUMBER: _ClassVar[int]
     OBJ_ID_FIELD_NUMBER: _ClassVar[int]
     EXPECTED_REVISION_FIELD_NUMBER: _ClassVar[int]
     IDEMPOTENCY_KEY_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     frame_index: int
     obj_id: int
     expected_revision: int
     idempotency_key: str
-    def __init__(self, session_id: _Optional[str] = ..., frame_index: _Optional[int] = ..., obj_id: _Optional[int] = ..., expected_revision: _Optional[int] = ..., idempotency_key: _Optional[str] = ...) -> None: ...
+    epoch: int
+    def __init__(self, session_id: _Optional[str] = ..., frame_index: _Optional[int] = ..., obj_id: _Optional[int] = ..., expected_revision: _Optional[int] = ..., idempotency_key: _Optional[str] = ..., epoch: _Optional[int] = ...) -> None: ...
 
 class ClearPromptsResponse(_message.Message):
     __slots__ = ("obj_ids", "revision")
@@ -111,10 +118,12 @@ class ClearPromptsResponse(_message.Message):
     def __init__(self, obj_ids: _Optional[_Iterable[int]] = ..., revision: _Optional[int] = ...) -> None: ...
 
 class GetSessionRequest(_message.Message):
-    __slots__ = ("session_id",)
+    __slots__ = ("session_id", "epoch")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
     session_id: str
-    def __init__(self, session_id: _Optional[str] = ...) -> None: ...
+    epoch: int
+    def __init__(self, session_id: _Optional[str] = ..., epoch: _Optional[int] = ...) -> None: ...
 
 class GetSessionResponse(_message.Message):
     __slots__ = ("revision", "objects", "history")
@@ -127,14 +136,18 @@ class GetSessionResponse(_message.Message):
     def __init__(self, revision: _Optional[int] = ..., objects: _Optional[_Iterable[_Union[_session_pb2.SessionObject, _Mapping]]] = ..., history: _Optional[_Iterable[_Union[_session_pb2.HistoryEntry, _Mapping]]] = ...) -> None: ...
 
 class TrackConfig(_message.Message):
-    __slots__ = ("session_id", "mask_options", "direction")
+    __slots__ = ("session_id", "mask_options", "direction", "epoch", "propagation_id")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     MASK_OPTIONS_FIELD_NUMBER: _ClassVar[int]
     DIRECTION_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    PROPAGATION_ID_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     mask_options: _types_pb2.MaskOptions
     direction: _session_pb2.Direction
-    def __init__(self, session_id: _Optional[str] = ..., mask_options: _Optional[_Union[_types_pb2.MaskOptions, _Mapping]] = ..., direction: _Optional[_Union[_session_pb2.Direction, str]] = ...) -> None: ...
+    epoch: int
+    propagation_id: str
+    def __init__(self, session_id: _Optional[str] = ..., mask_options: _Optional[_Union[_types_pb2.MaskOptions, _Mapping]] = ..., direction: _Optional[_Union[_session_pb2.Direction, str]] = ..., epoch: _Optional[int] = ..., propagation_id: _Optional[str] = ...) -> None: ...
 
 class TrackFrame(_message.Message):
     __slots__ = ("frame_index", "embedding", "traceparent")
@@ -165,10 +178,12 @@ class TrackRequest(_message.Message):
     def __init__(self, config: _Optional[_Union[TrackConfig, _Mapping]] = ..., frame: _Optional[_Union[TrackFrame, _Mapping]] = ..., embedding: _Optional[_Union[FrameEmbedding, _Mapping]] = ...) -> None: ...
 
 class TrackStarted(_message.Message):
-    __slots__ = ("first_prompted_frame_index",)
+    __slots__ = ("first_prompted_frame_index", "last_frame_index")
     FIRST_PROMPTED_FRAME_INDEX_FIELD_NUMBER: _ClassVar[int]
+    LAST_FRAME_INDEX_FIELD_NUMBER: _ClassVar[int]
     first_prompted_frame_index: int
-    def __init__(self, first_prompted_frame_index: _Optional[int] = ...) -> None: ...
+    last_frame_index: int
+    def __init__(self, first_prompted_frame_index: _Optional[int] = ..., last_frame_index: _Optional[int] = ...) -> None: ...
 
 class TrackResult(_message.Message):
     __slots__ = ("frame", "handling")
@@ -195,16 +210,18 @@ class TrackResponse(_message.Message):
     def __init__(self, started: _Optional[_Union[TrackStarted, _Mapping]] = ..., result: _Optional[_Union[TrackResult, _Mapping]] = ..., embedding_needed: _Optional[_Union[EmbeddingNeeded, _Mapping]] = ...) -> None: ...
 
 class RemoveObjectRequest(_message.Message):
-    __slots__ = ("session_id", "obj_id", "expected_revision", "idempotency_key")
+    __slots__ = ("session_id", "obj_id", "expected_revision", "idempotency_key", "epoch")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     OBJ_ID_FIELD_NUMBER: _ClassVar[int]
     EXPECTED_REVISION_FIELD_NUMBER: _ClassVar[int]
     IDEMPOTENCY_KEY_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     obj_id: int
     expected_revision: int
     idempotency_key: str
-    def __init__(self, session_id: _Optional[str] = ..., obj_id: _Optional[int] = ..., expected_revision: _Optional[int] = ..., idempotency_key: _Optional[str] = ...) -> None: ...
+    epoch: int
+    def __init__(self, session_id: _Optional[str] = ..., obj_id: _Optional[int] = ..., expected_revision: _Optional[int] = ..., idempotency_key: _Optional[str] = ..., epoch: _Optional[int] = ...) -> None: ...
 
 class RemoveObjectResponse(_message.Message):
     __slots__ = ("obj_ids", "revision")
@@ -215,14 +232,16 @@ class RemoveObjectResponse(_message.Message):
     def __init__(self, obj_ids: _Optional[_Iterable[int]] = ..., revision: _Optional[int] = ...) -> None: ...
 
 class ResetSessionRequest(_message.Message):
-    __slots__ = ("session_id", "expected_revision", "idempotency_key")
+    __slots__ = ("session_id", "expected_revision", "idempotency_key", "epoch")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     EXPECTED_REVISION_FIELD_NUMBER: _ClassVar[int]
     IDEMPOTENCY_KEY_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     expected_revision: int
     idempotency_key: str
-    def __init__(self, session_id: _Optional[str] = ..., expected_revision: _Optional[int] = ..., idempotency_key: _Optional[str] = ...) -> None: ...
+    epoch: int
+    def __init__(self, session_id: _Optional[str] = ..., expected_revision: _Optional[int] = ..., idempotency_key: _Optional[str] = ..., epoch: _Optional[int] = ...) -> None: ...
 
 class ResetSessionResponse(_message.Message):
     __slots__ = ("revision",)
@@ -231,20 +250,24 @@ class ResetSessionResponse(_message.Message):
     def __init__(self, revision: _Optional[int] = ...) -> None: ...
 
 class RenewSessionRequest(_message.Message):
-    __slots__ = ("session_id",)
+    __slots__ = ("session_id", "epoch")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
     session_id: str
-    def __init__(self, session_id: _Optional[str] = ...) -> None: ...
+    epoch: int
+    def __init__(self, session_id: _Optional[str] = ..., epoch: _Optional[int] = ...) -> None: ...
 
 class RenewSessionResponse(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
 class DeleteSessionRequest(_message.Message):
-    __slots__ = ("session_id",)
+    __slots__ = ("session_id", "epoch")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
     session_id: str
-    def __init__(self, session_id: _Optional[str] = ...) -> None: ...
+    epoch: int
+    def __init__(self, session_id: _Optional[str] = ..., epoch: _Optional[int] = ...) -> None: ...
 
 class DeleteSessionResponse(_message.Message):
     __slots__ = ()
@@ -259,3 +282,63 @@ class GetTrackerModelResponse(_message.Message):
     MODEL_FIELD_NUMBER: _ClassVar[int]
     model: _types_pb2.ModelInfo
     def __init__(self, model: _Optional[_Union[_types_pb2.ModelInfo, _Mapping]] = ...) -> None: ...
+
+class ExportSessionRequest(_message.Message):
+    __slots__ = ("session_id", "epoch")
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    epoch: int
+    def __init__(self, session_id: _Optional[str] = ..., epoch: _Optional[int] = ...) -> None: ...
+
+class ExportSessionResponse(_message.Message):
+    __slots__ = ("session", "state")
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    session: _snapshot_pb2.SessionSnapshot
+    state: _snapshot_pb2.FrameState
+    def __init__(self, session: _Optional[_Union[_snapshot_pb2.SessionSnapshot, _Mapping]] = ..., state: _Optional[_Union[_snapshot_pb2.FrameState, _Mapping]] = ...) -> None: ...
+
+class ImportConfig(_message.Message):
+    __slots__ = ("session", "epoch")
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    session: _snapshot_pb2.SessionSnapshot
+    epoch: int
+    def __init__(self, session: _Optional[_Union[_snapshot_pb2.SessionSnapshot, _Mapping]] = ..., epoch: _Optional[int] = ...) -> None: ...
+
+class ImportSessionFinish(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ImportSessionRequest(_message.Message):
+    __slots__ = ("config", "state", "finish")
+    CONFIG_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    FINISH_FIELD_NUMBER: _ClassVar[int]
+    config: ImportConfig
+    state: _snapshot_pb2.FrameState
+    finish: ImportSessionFinish
+    def __init__(self, config: _Optional[_Union[ImportConfig, _Mapping]] = ..., state: _Optional[_Union[_snapshot_pb2.FrameState, _Mapping]] = ..., finish: _Optional[_Union[ImportSessionFinish, _Mapping]] = ...) -> None: ...
+
+class ImportSessionResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class GetLoadRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class GetLoadResponse(_message.Message):
+    __slots__ = ("sessions", "propagating", "max_sessions", "waiting", "draining")
+    SESSIONS_FIELD_NUMBER: _ClassVar[int]
+    PROPAGATING_FIELD_NUMBER: _ClassVar[int]
+    MAX_SESSIONS_FIELD_NUMBER: _ClassVar[int]
+    WAITING_FIELD_NUMBER: _ClassVar[int]
+    DRAINING_FIELD_NUMBER: _ClassVar[int]
+    sessions: int
+    propagating: int
+    max_sessions: int
+    waiting: int
+    draining: bool
+    def __init__(self, sessions: _Optional[int] = ..., propagating: _Optional[int] = ..., max_sessions: _Optional[int] = ..., waiting: _Optional[int] = ..., draining: _Optional[bool] = ...) -> None: ...

@@ -28,6 +28,11 @@ if _version_not_supported:
 class TrackerServiceStub:
     """TrackerService owns video sessions: their objects, prompts and memory banks.  Calls of one session are
     worked off in order.
+
+    A session has one owner at a time.  Each change of owner raises its epoch, which every call carries: a
+    tracker that is behind the caller takes the session from the session store anew, and one whose caller is
+    behind answers with STALE_EPOCH, as does one that finds in the store that it is no longer the owner.  0 is
+    the epoch of sessions that nobody moves.
     """
 
     def __init__(self, channel):
@@ -86,16 +91,36 @@ class TrackerServiceStub:
                 request_serializer=maskmesh_dot_internal_dot_v1_dot_tracker__pb2.DeleteSessionRequest.SerializeToString,
                 response_deserializer=maskmesh_dot_internal_dot_v1_dot_tracker__pb2.DeleteSessionResponse.FromString,
                 _registered_method=True)
+        self.ExportSession = channel.unary_stream(
+                '/maskmesh.internal.v1.TrackerService/ExportSession',
+                request_serializer=maskmesh_dot_internal_dot_v1_dot_tracker__pb2.ExportSessionRequest.SerializeToString,
+                response_deserializer=maskmesh_dot_internal_dot_v1_dot_tracker__pb2.ExportSessionResponse.FromString,
+                _registered_method=True)
+        self.ImportSession = channel.stream_unary(
+                '/maskmesh.internal.v1.TrackerService/ImportSession',
+                request_serializer=maskmesh_dot_internal_dot_v1_dot_tracker__pb2.ImportSessionRequest.SerializeToString,
+                response_deserializer=maskmesh_dot_internal_dot_v1_dot_tracker__pb2.ImportSessionResponse.FromString,
+                _registered_method=True)
         self.GetTrackerModel = channel.unary_unary(
                 '/maskmesh.internal.v1.TrackerService/GetTrackerModel',
                 request_serializer=maskmesh_dot_internal_dot_v1_dot_tracker__pb2.GetTrackerModelRequest.SerializeToString,
                 response_deserializer=maskmesh_dot_internal_dot_v1_dot_tracker__pb2.GetTrackerModelResponse.FromString,
+                _registered_method=True)
+        self.GetLoad = channel.unary_unary(
+                '/maskmesh.internal.v1.TrackerService/GetLoad',
+                request_serializer=maskmesh_dot_internal_dot_v1_dot_tracker__pb2.GetLoadRequest.SerializeToString,
+                response_deserializer=maskmesh_dot_internal_dot_v1_dot_tracker__pb2.GetLoadResponse.FromString,
                 _registered_method=True)
 
 
 class TrackerServiceServicer:
     """TrackerService owns video sessions: their objects, prompts and memory banks.  Calls of one session are
     worked off in order.
+
+    A session has one owner at a time.  Each change of owner raises its epoch, which every call carries: a
+    tracker that is behind the caller takes the session from the session store anew, and one whose caller is
+    behind answers with STALE_EPOCH, as does one that finds in the store that it is no longer the owner.  0 is
+    the epoch of sessions that nobody moves.
     """
 
     def SegmentImage(self, request, context):
@@ -182,8 +207,32 @@ class TrackerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ExportSession(self, request, context):
+        """ExportSession reads all that a session is: first what it is as a whole, then its states one by one, those
+        that were tracked longest ago first.  Also while the tracker drains; the session then takes no more calls.
+        Reasons: SESSION_NOT_FOUND, STALE_EPOCH.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ImportSession(self, request_iterator, context):
+        """ImportSession begins a session as another one was, in the order of ExportSession.
+        Reasons: INVALID_REQUEST, MODEL_MISMATCH, RESOURCE_EXHAUSTED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetTrackerModel(self, request, context):
         """GetTrackerModel describes the model that the service runs.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetLoad(self, request, context):
+        """GetLoad says how much the tracker has to do.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -242,10 +291,25 @@ def add_TrackerServiceServicer_to_server(servicer, server):
                     request_deserializer=maskmesh_dot_internal_dot_v1_dot_tracker__pb2.DeleteSessionRequest.FromString,
                     response_serializer=maskmesh_dot_internal_dot_v1_dot_tracker__pb2.DeleteSessionResponse.SerializeToString,
             ),
+            'ExportSession': grpc.unary_stream_rpc_method_handler(
+                    servicer.ExportSession,
+                    request_deserializer=maskmesh_dot_internal_dot_v1_dot_tracker__pb2.ExportSessionRequest.FromString,
+                    response_serializer=maskmesh_dot_internal_dot_v1_dot_tracker__pb2.ExportSessionResponse.SerializeToString,
+            ),
+            'ImportSession': grpc.stream_unary_rpc_method_handler(
+                    servicer.ImportSession,
+                    request_deserializer=maskmesh_dot_internal_dot_v1_dot_tracker__pb2.ImportSessionRequest.FromString,
+                    response_serializer=maskmesh_dot_internal_dot_v1_dot_tracker__pb2.ImportSessionResponse.SerializeToString,
+            ),
             'GetTrackerModel': grpc.unary_unary_rpc_method_handler(
                     servicer.GetTrackerModel,
                     request_deserializer=maskmesh_dot_internal_dot_v1_dot_tracker__pb2.GetTrackerModelRequest.FromString,
                     response_serializer=maskmesh_dot_internal_dot_v1_dot_tracker__pb2.GetTrackerModelResponse.SerializeToString,
+            ),
+            'GetLoad': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetLoad,
+                    request_deserializer=maskmesh_dot_internal_dot_v1_dot_tracker__pb2.GetLoadRequest.FromString,
+                    response_serializer=maskmesh_dot_internal_dot_v1_dot_tracker__pb2.GetLoadResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -258,6 +322,11 @@ def add_TrackerServiceServicer_to_server(servicer, server):
 class TrackerService:
     """TrackerService owns video sessions: their objects, prompts and memory banks.  Calls of one session are
     worked off in order.
+
+    A session has one owner at a time.  Each change of owner raises its epoch, which every call carries: a
+    tracker that is behind the caller takes the session from the session store anew, and one whose caller is
+    behind answers with STALE_EPOCH, as does one that finds in the store that it is no longer the owner.  0 is
+    the epoch of sessions that nobody moves.
     """
 
     @staticmethod
@@ -531,6 +600,60 @@ class TrackerService:
             _registered_method=True)
 
     @staticmethod
+    def ExportSession(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/maskmesh.internal.v1.TrackerService/ExportSession',
+            maskmesh_dot_internal_dot_v1_dot_tracker__pb2.ExportSessionRequest.SerializeToString,
+            maskmesh_dot_internal_dot_v1_dot_tracker__pb2.ExportSessionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ImportSession(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/maskmesh.internal.v1.TrackerService/ImportSession',
+            maskmesh_dot_internal_dot_v1_dot_tracker__pb2.ImportSessionRequest.SerializeToString,
+            maskmesh_dot_internal_dot_v1_dot_tracker__pb2.ImportSessionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def GetTrackerModel(request,
             target,
             options=(),
@@ -547,6 +670,33 @@ class TrackerService:
             '/maskmesh.internal.v1.TrackerService/GetTrackerModel',
             maskmesh_dot_internal_dot_v1_dot_tracker__pb2.GetTrackerModelRequest.SerializeToString,
             maskmesh_dot_internal_dot_v1_dot_tracker__pb2.GetTrackerModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetLoad(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/maskmesh.internal.v1.TrackerService/GetLoad',
+            maskmesh_dot_internal_dot_v1_dot_tracker__pb2.GetLoadRequest.SerializeToString,
+            maskmesh_dot_internal_dot_v1_dot_tracker__pb2.GetLoadResponse.FromString,
             options,
             channel_credentials,
             insecure,

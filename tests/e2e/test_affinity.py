@@ -1,0 +1,81 @@
+"""Equal images go to the same encoder, and most of them still do when another one joins."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gateway.embeddings import encode_image
+from gateway.encoders import Encoders, Urgency
+from maskmesh.config import enable_ring_hash
+from maskmesh.mesh import MeshOptions
+from maskmesh.types import EmbeddingRef, RawImage
+from tests.conftest import Mesh, running_mesh
+
+PICTURES = 60
+MAX_MESSAGE_BYTES = 2**24
+
+# Before the first channel of the process.
+enable_ring_hash()
+
+
+@pytest.fixture(scope="module")
+async def five(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Mesh]:
+    """Five encoders, of which tests take as many as they like."""
+    options = MeshOptions(model="test", encoders=5)
+    async with running_mesh(tmp_path_factory.mktemp("traces"), options) as mesh:
+        yield mesh
+
+
+@asynccontextmanager
+async def encoders(mesh: Mesh, names: list[str]) -> AsyncIterator[Encoders]:
+    target = "ipv4:" + ",".join(mesh.address(name) for name in names)
+    made = Encoders(target, max_message_bytes=MAX_MESSAGE_BYTES)
+    try:
+        yield made
+    finally:
+        await made.close()
+
+
+def pictures(seed: int) -> list[RawImage]:
+    random = np.random.default_rng(seed)
+    return [RawImage(random.integers(0, 255, (32, 32, 3), np.uint8)) for _ in range(PICTURES)]
+
+
+async def encode(through: Encoders, images: list[RawImage]) -> list[EmbeddingRef]:
+    urgency = Urgency(interactive=True)
+    return await asyncio.gather(*(encode_image(through, image, urgency) for image in images))
+
+
+async def test_the_second_request_goes_where_the_first_went(five: Mesh, tmp_path: Path) -> None:
+    names = ["encoder", "encoder-2", "encoder-3", "encoder-4"]
+    images = pictures(1)
+    async with encoders(five, names) as one, encoders(five, names) as other:
+        first = await encode(one, images)
+        again = await encode(one, images)
+        elsewhere = await encode(other, images)  # another gateway
+    assert [r.address for r in again] == [r.address for r in first]
+    assert [r.address for r in elsewhere] == [r.address for r in first]
+    counts = [sum(r.address == five.address(name) for r in first) for name in names]
+    assert min(counts) >= PICTURES // 4 // 3  # nobody is idle
+    async with encoders(five, [*names, "encoder-5"]) as grown:
+        moved = await encode(grown, images)
+    stayed = sum(a.address == b.address for a, b in zip(first, moved, strict=True))
+    assert stayed / PICTURES >= 0.65
+
+
+async def test_while_one_is_away_its_images_go_to_others_and_come_back(five: Mesh) -> None:
+    names = ["encoder", "encoder-2"]
+    images = pictures(2)
+    async with encoders(five, names) as through:
+        first = await encode(through, images)
+        five.local.kill("encoder")
+        meanwhile = await encode(through, images)
+        assert {r.address for r in meanwhile} == {five.address("encoder-2")}
+        await five.local.restart("encoder")
+        async with asyncio.timeout(10):
+            while [r.address for r in await encode(through, images)] != [r.address for r in first]:
+                await asyncio.sleep(0.2)

@@ -1,0 +1,121 @@
+"""Whatever ends or stands still in the middle of a propagation: no frame is lost, and the masks are the same.
+
+    pytest tests/e2e/test_chaos.py --moments 20 -s
+
+tries each at twenty moments and says how long the client waited; without the option it is one each.
+"""
+
+import asyncio
+import random
+import signal
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from maskmesh import AsyncClient, FrameMasks, VideoSession
+from maskmesh.mesh import MeshOptions
+from tests.conftest import Mesh, running_mesh
+from tests.redis_server import RedisServer, needs_redis, owner_of, running_redis
+from tools.make_sample import make_clip
+
+pytestmark = needs_redis
+
+FRAMES = 20
+
+# A moment lies within a frame or the next.
+FRAME_SECONDS = 0.08
+
+# How long what is stopped stays so.
+STOPPED_SECONDS = 6.0
+
+
+@pytest.fixture(scope="module")
+async def store(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RedisServer]:
+    async with running_redis(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+async def replicas(tmp_path_factory: pytest.TempPathFactory, store: RedisServer) -> AsyncIterator[Mesh]:
+    options = MeshOptions(encoders=2, trackers=2, gateways=2)
+    traces = tmp_path_factory.mktemp("traces")
+    async with running_mesh(traces, options, MASKMESH_SESSION_URL=store.url) as mesh:
+        yield mesh
+
+
+async def prompt(session: VideoSession, clip: Path) -> None:
+    await session.append_video(clip)
+    await session.add_prompt(0, 1, points=[(110, 262)])
+    await session.add_prompt(3, 7, points=[(530, 185)])
+
+
+async def undisturbed(client: AsyncClient, clip: Path) -> list[FrameMasks]:
+    async with client.session() as session:
+        await prompt(session, clip)
+        return [frame async for frame in session.propagate(max_frames=FRAMES)]
+
+
+async def victim_of(kind: str, session: VideoSession, mesh: Mesh, store: RedisServer) -> str:
+    """The tracker that has the session, the gateway that is called first, any encoder."""
+    return await owner_of(session, mesh.local, store) if kind == "tracker" else kind
+
+
+@pytest.mark.parametrize("kind", ["encoder", "tracker", "gateway", "store"])
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "stopped"])
+async def test_nothing_is_lost(
+    client: AsyncClient,
+    replicas: Mesh,
+    store: RedisServer,
+    tmp_path: Path,
+    kind: str,
+    how: signal.Signals,
+    moment: int,
+) -> None:
+    chance = random.Random(f"{kind} {how} {moment}")
+    clip = tmp_path / "clip.mp4"
+    make_clip(clip, FRAMES, seed=chance.randrange(2**16))  # one that no cache has seen
+    expected = await undisturbed(client, clip)
+    after, delay = chance.randrange(1, FRAMES - 3), chance.uniform(0, 2 * FRAME_SECONDS)
+    frames: list[FrameMasks] = []
+    waits: list[float] = []
+    strikes: list[asyncio.Task[None]] = []
+
+    async def strike(session: VideoSession) -> None:
+        await asyncio.sleep(delay)
+        if kind == "store":
+            if how is signal.SIGKILL:
+                await store.stop(how)
+                await asyncio.sleep(1.0)
+                await store.start()
+            else:
+                store.send(how)
+                await asyncio.sleep(STOPPED_SECONDS)
+                store.send(signal.SIGCONT)
+            return
+        victim = await victim_of(kind, session, replicas, store)
+        replicas.local.kill(victim, how)
+        await asyncio.sleep(0.0 if how is signal.SIGKILL else STOPPED_SECONDS)
+        if how is signal.SIGSTOP:
+            replicas.local.kill(victim, signal.SIGCONT)
+        else:
+            await replicas.local.restart(victim)
+
+    async with AsyncClient(replicas.endpoint) as connected, connected.session() as session:
+        await prompt(session, clip)
+        last = time.monotonic()
+        async for frame in session.propagate(max_frames=FRAMES):
+            waits.append(time.monotonic() - last)
+            frames.append(frame)
+            if len(frames) == after:
+                strikes.append(asyncio.ensure_future(strike(session)))
+            last = time.monotonic()
+        await asyncio.gather(*strikes)
+        state = await session.get_state()
+    print(
+        f"\n{kind} {how.name} after frame {after} and {delay:.3f} s: the longest wait was {max(waits):.2f} s"
+    )
+    assert [f.frame_index for f in frames] == list(range(FRAMES))
+    assert [f.objects for f in frames] == [f.objects for f in expected]
+    assert [o.obj_id for o in state.objects] == [1, 7]

@@ -1,0 +1,233 @@
+"""Sessions outlive the services that work on them."""
+
+import asyncio
+import signal
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import grpc
+import numpy as np
+import pytest
+
+from maskmesh import AsyncClient, FrameMasks, SessionLost, SessionNotFound, StaleEpoch, VideoSession
+from maskmesh.errors import raising_ours
+from maskmesh.internal.v1 import tracker_pb2, tracker_pb2_grpc
+from maskmesh.mesh import MeshOptions
+from tests.conftest import Mesh, running_mesh
+from tests.redis_server import RedisServer, needs_redis, owner_of, running_redis
+
+pytestmark = needs_redis
+
+FRAMES = 24
+
+
+@pytest.fixture(scope="module")
+async def store(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RedisServer]:
+    async with running_redis(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture
+async def replicas(tmp_path_factory: pytest.TempPathFactory, store: RedisServer) -> AsyncIterator[Mesh]:
+    """Two of each, with a store."""
+    options = MeshOptions(encoders=2, trackers=2, gateways=2)
+    async with running_mesh(
+        tmp_path_factory.mktemp("traces"), options, MASKMESH_SESSION_URL=store.url
+    ) as mesh:
+        yield mesh
+
+
+async def prompt(session: VideoSession, clip: Path) -> None:
+    await session.append_video(clip)
+    await session.add_prompt(0, 1, points=[(110, 262)])
+    await session.add_prompt(0, 7, points=[(530, 185)])
+
+
+async def undisturbed(client: AsyncClient, clip: Path) -> list[FrameMasks]:
+    async with client.session() as session:
+        await prompt(session, clip)
+        return [frame async for frame in session.propagate(max_frames=FRAMES)]
+
+
+@pytest.mark.parametrize("how", ["SIGKILL", "SIGSTOP", "SIGTERM"])
+async def test_an_encoder_goes_away(client: AsyncClient, replicas: Mesh, fresh_clip: Path, how: str) -> None:
+    expected = await undisturbed(client, fresh_clip)
+    async with AsyncClient(replicas.endpoint) as connected, connected.session() as session:
+        await prompt(session, fresh_clip)
+        frames, pauses, last = [], [], time.monotonic()
+        async for frame in session.propagate(max_frames=FRAMES):
+            pauses.append(time.monotonic() - last)
+            frames.append(frame)
+            if len(frames) == 9:
+                replicas.local.kill("encoder", signal.Signals[how])
+            last = time.monotonic()
+        print(how, "pause", max(pauses))
+        assert [f.frame_index for f in frames] == list(range(FRAMES))
+        assert [f.objects for f in frames] == [f.objects for f in expected]
+    if how == "SIGSTOP":
+        replicas.local.kill("encoder", signal.SIGCONT)
+
+
+@pytest.mark.parametrize("how", ["SIGKILL", "SIGSTOP", "SIGTERM"])
+async def test_a_tracker_goes_away(
+    client: AsyncClient, replicas: Mesh, store: RedisServer, clip: Path, how: str
+) -> None:
+    expected = await undisturbed(client, clip)
+    async with AsyncClient(replicas.endpoint) as connected, connected.session() as session:
+        await prompt(session, clip)
+        frames, pauses, last = [], [], time.monotonic()
+        async for frame in session.propagate(max_frames=FRAMES):
+            pauses.append(time.monotonic() - last)
+            frames.append(frame)
+            if len(frames) == 9:
+                owner = await owner_of(session, replicas.local, store)
+                replicas.local.kill(owner, signal.Signals[how])
+            last = time.monotonic()
+        print(how, "pause", max(pauses))
+        assert [f.frame_index for f in frames] == list(range(FRAMES))
+        assert [f.objects for f in frames] == [f.objects for f in expected]
+        if how == "SIGSTOP":
+            replicas.local.kill(owner, signal.SIGCONT)
+        assert await owner_of(session, replicas.local, store) != owner
+
+
+@pytest.mark.parametrize("how", ["SIGKILL", "SIGSTOP", "SIGTERM"])
+async def test_a_gateway_goes_away(client: AsyncClient, replicas: Mesh, clip: Path, how: str) -> None:
+    """The client goes on with the other one; no frame is lost or repeated."""
+    expected = await undisturbed(client, clip)
+    async with AsyncClient(replicas.endpoint) as connected, connected.session() as session:
+        await prompt(session, clip)
+        frames = []
+        async for frame in session.propagate(max_frames=FRAMES):
+            frames.append(frame)
+            if len(frames) == 9:
+                replicas.local.kill("gateway", signal.Signals[how])
+        assert [f.frame_index for f in frames] == list(range(FRAMES))
+        assert [f.objects for f in frames] == [f.objects for f in expected]
+        state = await session.get_state()
+        assert state.num_frames == 60
+        assert [o.obj_id for o in state.objects] == [1, 7]
+    if how == "SIGSTOP":
+        replicas.local.kill("gateway", signal.SIGCONT)
+
+
+async def test_any_gateway_takes_any_call(replicas: Mesh, clip: Path) -> None:
+    first, second = (AsyncClient(replicas.address(name)) for name in ("gateway", "gateway-2"))
+    async with first, second, first.session() as session:
+        await session.append_video(clip)
+        there = await second.attach(session.session_id)
+        assert (there.num_frames, there.width, there.height) == (60, 640, 360)
+        one = await session.add_prompt(0, 1, points=[(110, 262)])
+        other = await there.add_prompt(0, 2, points=[(110, 262)])
+        assert one.objects[1].mask == other.objects[2].mask
+        key = "a key"
+        assert await there.remove_object(2, idempotency_key=key) == [1]
+        assert await session.remove_object(2, idempotency_key=key) == [1]
+        frames = [f.frame_index async for f in there.propagate(max_frames=3)]
+        assert frames == [0, 1, 2]
+        await there.delete()
+        with pytest.raises(SessionNotFound):
+            await session.get_state()
+
+
+async def test_images_are_seen_by_all_gateways(replicas: Mesh) -> None:
+    pictures = [np.full((60, 80, 3), value, np.uint8) for value in range(4)]
+    first, second = (AsyncClient(replicas.address(name)) for name in ("gateway", "gateway-2"))
+    async with first, second, first.session() as session:
+        await session.append_frames(pictures[:2], idempotency_key="first")
+        there = await second.attach(session.session_id)
+        assert await there.append_frames(pictures[2:]) == 4
+        assert (await session.get_state()).num_frames == 4
+        # Repeated at the other gateway it is answered, and not done.
+        assert await there.append_frames(pictures[:2], idempotency_key="first") == 2
+        assert (await session.get_state()).num_frames == 4
+
+
+async def test_who_was_left_behind_may_neither_write_nor_answer(
+    replicas: Mesh, store: RedisServer, clip: Path
+) -> None:
+    async with AsyncClient(replicas.endpoint) as connected, connected.session() as session:
+        await prompt(session, clip)
+        before = await owner_of(session, replicas.local, store)
+        replicas.local.kill(before, signal.SIGSTOP)
+        await session.add_prompt(1, 1, points=[(110, 262)])
+        assert await owner_of(session, replicas.local, store) != before
+        replicas.local.kill(before, signal.SIGCONT)
+        async with grpc.aio.insecure_channel(replicas.address(before)) as channel:
+            stub = tracker_pb2_grpc.TrackerServiceStub(channel)
+            known = tracker_pb2.GetSessionRequest(session_id=session.session_id, epoch=1)
+            with pytest.raises(StaleEpoch), raising_ours():
+                await stub.GetSession(known)
+            reset = tracker_pb2.ResetSessionRequest(session_id=session.session_id, epoch=1)
+            with pytest.raises(StaleEpoch), raising_ours():
+                await stub.ResetSession(reset)
+        state = await session.get_state()
+        assert [o.prompted_frames for o in state.objects] == [(0, 1), (0,)]
+
+
+@pytest.fixture
+async def alone(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Mesh]:
+    """Two trackers without a store."""
+    options = MeshOptions(trackers=2)
+    async with running_mesh(tmp_path_factory.mktemp("traces"), options) as mesh:
+        yield mesh
+
+
+async def owner_alone(session: VideoSession, mesh: Mesh) -> str:
+    """The tracker that knows a session, where no store says it."""
+    for name in ("tracker", "tracker-2"):
+        async with grpc.aio.insecure_channel(mesh.address(name)) as channel:
+            stub = tracker_pb2_grpc.TrackerServiceStub(channel)
+            if (await stub.GetLoad(tracker_pb2.GetLoadRequest())).sessions:
+                return name
+    raise AssertionError("no tracker has the session")
+
+
+async def test_a_tracker_that_drains_hands_its_sessions_over(
+    client: AsyncClient, alone: Mesh, clip: Path
+) -> None:
+    expected = await undisturbed(client, clip)
+    async with AsyncClient(alone.endpoint) as connected, connected.session() as session:
+        await prompt(session, clip)
+        frames = []
+        async for frame in session.propagate(max_frames=FRAMES):
+            frames.append(frame)
+            if len(frames) == 9:
+                alone.local.kill(await owner_alone(session, alone), signal.SIGTERM)
+        assert [f.objects for f in frames] == [f.objects for f in expected]
+
+
+async def test_sessions_that_are_not_used_just_now_are_handed_over_too(alone: Mesh, clip: Path) -> None:
+    async with AsyncClient(alone.endpoint) as connected, connected.session() as session:
+        await prompt(session, clip)
+        before = await session.get_state()
+        leaving = await owner_alone(session, alone)
+        alone.local.kill(leaving, signal.SIGTERM)
+        await asyncio.sleep(4)
+        after = await session.get_state()
+        assert (after.objects, after.history) == (before.objects, before.history)
+        assert [f.frame_index async for f in session.propagate(max_frames=2)] == [0, 1]
+
+
+async def test_without_a_store_the_loss_is_said_and_prompts_can_be_said_again(
+    alone: Mesh, clip: Path
+) -> None:
+    async with AsyncClient(alone.endpoint) as connected, connected.session() as session:
+        await prompt(session, clip)
+
+        async def lose() -> None:
+            async for frame in session.propagate(max_frames=FRAMES):
+                if frame.frame_index == 8:
+                    alone.local.kill(await owner_alone(session, alone))
+
+        with pytest.raises(SessionLost) as caught:
+            await lose()
+        last = caught.value.last_frame_index
+        assert last is not None
+        assert last >= 8
+        assert caught.value.metadata["session_id"] == session.session_id
+        await session.recover()
+        rest = [f async for f in session.propagate(start_frame_index=last + 1, max_frames=3)]
+        assert [f.frame_index for f in rest] == [last + 1, last + 2, last + 3]
+        assert list(rest[0].objects) == [1, 7]
