@@ -13,7 +13,7 @@ from encoder_svc.cache import CacheKey, Embedding
 from maskmesh.embedding_wire import tensor_spec_to_proto, tensor_specs_from_proto
 from maskmesh.errors import InvalidRequest
 from maskmesh.internal.v1 import encoder_pb2
-from maskmesh.shared_store import SharedStore, StoreDown
+from maskmesh.shared_store import SharedStore, StoreDown, stop
 from maskmesh.types import TensorSpec
 
 logger = logging.getLogger(__name__)
@@ -133,8 +133,7 @@ class SharedCache:
 
     async def close(self) -> None:
         """Stop; what waits is not written."""
-        self._writer.cancel()
-        await asyncio.gather(self._writer, return_exceptions=True)
+        await stop(self._writer)
         await self._store.close()
 
     def _is_slow(self) -> bool:

@@ -15,7 +15,7 @@ from gateway.session import GatewaySession
 from maskmesh.errors import InternalError
 from maskmesh.idempotency import KeyedAnswer, request_digest
 from maskmesh.shared_sessions import SessionRecord, SharedSessions
-from maskmesh.shared_store import PAUSE_SECONDS, StoreDown
+from maskmesh.shared_store import PAUSE_SECONDS, StoreDown, stop
 from maskmesh.types import EncodedImage, Image, RawImage
 from maskmesh.v1 import segmentation_pb2
 
@@ -121,8 +121,7 @@ class SharedRing:
     async def close(self) -> None:
         """Stop."""
         self._ring.on_append = lambda: None
-        self._writer.cancel()
-        await asyncio.gather(self._writer, return_exceptions=True)
+        await stop(self._writer)
 
     async def _write(self) -> None:
         while True:

@@ -28,7 +28,7 @@ from redis.asyncio.lock import Lock
 from redis.exceptions import RedisError
 
 from maskmesh.errors import Conflict, StaleEpoch
-from maskmesh.shared_store import SharedStore, texts
+from maskmesh.shared_store import SharedStore, stop, texts
 
 PREFIX = "maskmesh:1"
 PARTS = ("session", "snapshot", "states", "frames")
@@ -256,7 +256,7 @@ class SharedSessions:
         try:
             yield
         finally:
-            keeping.cancel()
+            await stop(keeping)
             with contextlib.suppress(RedisError, OSError):  # it was lost, or the store is down
                 await lock.release()
 

@@ -6,6 +6,7 @@ once.
 Only services import this: the client of the protocol is no dependency of a plain install.
 """
 
+import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -25,6 +26,7 @@ logger = logging.getLogger(__name__)
 ANSWER_SECONDS = 1.0
 CONNECT_SECONDS = 0.5
 PAUSE_SECONDS = 0.5
+STOP_SECONDS = 0.1
 
 
 class StoreDown(ConnectionError):
@@ -95,6 +97,16 @@ class SharedStore:
     async def close(self) -> None:
         """Close the connections."""
         await self._redis.aclose()
+
+
+async def stop(task: "asyncio.Task[None]") -> None:
+    """Cancel a task that uses a store, and wait until it is over.
+
+    Once is not enough: the client of the protocol loses a cancellation that comes as an answer does.
+    """
+    while not task.done():
+        task.cancel()
+        await asyncio.wait({task}, timeout=STOP_SECONDS)
 
 
 def texts(fields: Mapping[Any, Any]) -> dict[str, str]:

@@ -8,7 +8,7 @@ from maskmesh.errors import StaleEpoch
 from maskmesh.idempotency import KeyedAnswer
 from maskmesh.internal.v1 import snapshot_pb2
 from maskmesh.shared_sessions import Change, Kept, Owner, SharedSessions, Written
-from maskmesh.shared_store import PAUSE_SECONDS, StoreDown
+from maskmesh.shared_store import PAUSE_SECONDS, StoreDown, stop
 from tracker_svc.frame_state import FrameState
 from tracker_svc.session import Session
 from tracker_svc.snapshot import (
@@ -133,8 +133,7 @@ class SessionKeeper:
 
     async def close(self) -> None:
         """Stop; what is noted and not written is not."""
-        self._writer.cancel()
-        await asyncio.gather(self._writer, return_exceptions=True)
+        await stop(self._writer)
 
     def _differences(self) -> dict[StateKey, FrameState | None]:
         """What changed since this was asked last."""
@@ -189,6 +188,15 @@ class SessionKeeper:
             raise self._stale
 
     async def _write(self) -> None:
+        try:
+            await self._write_on()
+        except Exception:
+            # Nobody must wait for what never comes; the session goes on as if the store were down.
+            logger.exception("session %s is kept no longer", self._session.session_id)
+            self._is_down = True
+            await self._notify()
+
+    async def _write_on(self) -> None:
         while True:
             await self._has_work.wait()
             if (pending := self._pending) is None:
