@@ -25,7 +25,7 @@ from maskmesh.errors import (
     Unavailable,
 )
 from maskmesh.memory import give_back
-from maskmesh.shared_sessions import RENEWAL_SECONDS, Owner, SessionRecord, SharedSessions
+from maskmesh.shared_sessions import ENDED, RENEWAL_SECONDS, Owner, SessionRecord, SharedSessions
 from maskmesh.shared_store import StoreDown
 
 logger = logging.getLogger(__name__)
@@ -63,8 +63,13 @@ class Lifecycle:
         self._has_ended = False  # whether a session has, since memory was given back
         self._sweeper = asyncio.ensure_future(self._sweep())
 
-    async def create(self, ttl_seconds: float, *, live: bool = False, field: str = "ttl") -> GatewaySession:
-        """Begin a session; 0 seconds mean the usual lease.  Raises InvalidRequest, ResourceExhausted."""
+    async def create(
+        self, ttl_seconds: float, *, live: bool = False, field: str = "ttl", key: str = ""
+    ) -> GatewaySession:
+        """Begin a session; 0 seconds mean the usual lease.  ``key`` is that of the call.
+
+        Raises InvalidRequest, ResourceExhausted.
+        """
         if ttl_seconds < 0:
             raise InvalidRequest("a ttl must not be negative", field=field)
         self._sessions.check_room()
@@ -79,7 +84,7 @@ class Lifecycle:
             _spawn(self._free(session_id, owner, ()))
             raise
         await self._publish(session)
-        return session
+        return await self._first_of(key, session)
 
     async def find(self, session_id: str) -> GatewaySession:
         """Find a session and renew its lease.  Raises SessionNotFound."""
@@ -127,7 +132,7 @@ class Lifecycle:
         if key and self._shared is not None:
             with contextlib.suppress(StoreDown):
                 record = await self._shared.get(session_id)
-                if record is not None and record.notes.get("ended") == key:
+                if record is not None and record.notes.get(ENDED) == key:
                     return  # by another gateway
         session = await self.find(session_id)
         # To its end also where the caller leaves: frames on disk would have nobody left.
@@ -162,6 +167,19 @@ class Lifecycle:
             await publish_frames(self._shared, session)
         except StoreDown as error:
             logger.warning("session %s is here alone: %s", session.session_id, error)
+
+    async def _first_of(self, key: str, session: GatewaySession) -> GatewaySession:
+        """The session that was begun with a key first: another gateway may have been asked before."""
+        if self._shared is None or not key:
+            return session
+        try:
+            first = await self._shared.claim(f"created:{key}", session.session_id, session.ttl_seconds)
+        except StoreDown:
+            return session
+        if first == session.session_id:
+            return session
+        await self._end(session)
+        return await self.find(first)
 
     async def _adopt(self, record: SessionRecord) -> GatewaySession:
         """A session that another gateway began; once for all who ask for it."""

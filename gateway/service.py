@@ -111,7 +111,8 @@ class SegmentationServicer(segmentation_pb2_grpc.SegmentationServiceServicer):
         """See the proto."""
 
         async def once() -> segmentation_pb2.CreateSessionResponse:
-            session = await self._lifecycle.create(request.ttl.ToNanoseconds() / 1e9)
+            seconds = request.ttl.ToNanoseconds() / 1e9
+            session = await self._lifecycle.create(seconds, key=request.idempotency_key)
             response = segmentation_pb2.CreateSessionResponse(
                 session_id=session.session_id, model=wire.model_info_to_proto(self.model)
             )

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -32,6 +32,9 @@ PAUSE_SECONDS = 0.01
 
 class RingWriter(Protocol):
     """What puts frames into a store."""
+
+    def knows(self, frames: Iterable[int]) -> None:
+        """These are in the store already."""
 
     async def close(self) -> None:
         """Stop."""

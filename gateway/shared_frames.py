@@ -159,8 +159,10 @@ async def adopt_frames(shared: SharedSessions, record: SessionRecord, session: G
             async with session.appending:
                 await _fetch_frames(shared, record, frames)
     elif isinstance(frames, FrameRing):
-        await _fetch_ring(shared, record, frames)
+        taken = await _fetch_ring(shared, record, frames)
         await publish_frames(shared, session)
+        if session.ring is not None:
+            session.ring.knows(taken)
 
 
 @asynccontextmanager
@@ -202,12 +204,13 @@ async def added(
         logger.warning("frames of session %s are here alone: %s", session.session_id, error)
 
 
-async def _fetch_ring(shared: SharedSessions, record: SessionRecord, ring: FrameRing) -> None:
+async def _fetch_ring(shared: SharedSessions, record: SessionRecord, ring: FrameRing) -> list[int]:
+    """Returns the frames that were taken from the store."""
     if RING_NOTE not in record.notes:
-        return
+        return []
     state = RingState(*json.loads(record.notes[RING_NOTE]))
     if state.num_frames <= ring.num_frames:
-        return
+        return []
     found = await shared.get_frames(record.session_id, [f"ring.{index}" for index, _ in state.kept])
     ring.restore(
         state,
@@ -217,6 +220,7 @@ async def _fetch_ring(shared: SharedSessions, record: SessionRecord, ring: Frame
             if data is not None
         },
     )
+    return [index for index, _ in state.kept]
 
 
 def recall_uploads(record: SessionRecord, session: GatewaySession) -> None:

@@ -171,16 +171,6 @@ class SharedSessions:
         owner = Owner(fields.pop("address"), int(fields.pop("epoch")))
         return SessionRecord(session_id, owner, float(fields.pop("ttl")), fields)
 
-    async def note(self, session_id: str, notes: Mapping[str, str]) -> None:
-        """Note something for other gateways.  Of a session that has ended nothing is noted."""
-        key = _key(session_id, "session")
-
-        async def add(redis: Redis) -> None:
-            if await redis.exists(key):
-                await redis.hset(key, mapping=cast(_Fields, notes))
-
-        await self._store.run(add)
-
     async def renew(self, session_id: str, ttl_seconds: float) -> None:
         """Begin the lease anew."""
 

@@ -1,6 +1,7 @@
 """Sessions outlive the services that work on them."""
 
 import asyncio
+import itertools
 import signal
 import time
 from collections.abc import AsyncIterator
@@ -10,10 +11,23 @@ import grpc
 import numpy as np
 import pytest
 
-from maskmesh import AsyncClient, FrameMasks, SessionLost, SessionNotFound, StaleEpoch, VideoSession
+from maskmesh import (
+    AsyncClient,
+    FrameMasks,
+    LiveResult,
+    LiveStream,
+    SessionLost,
+    SessionNotFound,
+    StaleEpoch,
+    Unavailable,
+    VideoSession,
+)
 from maskmesh.errors import raising_ours
 from maskmesh.internal.v1 import tracker_pb2, tracker_pb2_grpc
+from maskmesh.masks import ByteArray
+from maskmesh.media import read_frames
 from maskmesh.mesh import MeshOptions
+from maskmesh.v1 import segmentation_pb2
 from tests.conftest import Mesh, running_mesh
 from tests.redis_server import RedisServer, needs_redis, owner_of, running_redis
 
@@ -142,6 +156,65 @@ async def test_images_are_seen_by_all_gateways(replicas: Mesh) -> None:
         # Repeated at the other gateway it is answered, and not done.
         assert await there.append_frames(pictures[:2], idempotency_key="first") == 2
         assert (await session.get_state()).num_frames == 4
+
+
+async def test_a_session_is_begun_once_whichever_gateway_is_asked(replicas: Mesh) -> None:
+    request = segmentation_pb2.CreateSessionRequest(idempotency_key="once")
+    first, second = (AsyncClient(replicas.address(name)) for name in ("gateway", "gateway-2"))
+    async with first, second:
+        made = [await connected._stub.CreateSession(request) for connected in (first, second)]
+        assert made[0].session_id == made[1].session_id
+
+
+async def test_a_live_stream_goes_on_with_another_gateway(replicas: Mesh, clip: Path) -> None:
+    pictures = list(itertools.islice(read_frames(clip), 10))
+    first, second = (AsyncClient(replicas.address(name)) for name in ("gateway", "gateway-2"))
+    async with first, second:
+        whole: list[LiveResult] = []
+        async with second.stream() as stream:
+            whole += [r async for r in _through(stream, pictures)]
+        token, results = "", []
+        try:
+            async with first.stream() as stream:
+                async for result in _through(stream, pictures):
+                    results.append(result)
+                    token = result.resume_token
+                    if result.sequence == 5:
+                        await asyncio.sleep(0.5)  # what was let in is in the store by now
+                        replicas.local.kill("gateway")
+        except Unavailable:
+            pass
+        async with second.stream(resume_token=token) as stream:
+            rest = pictures[stream.next_sequence :]
+            results += [r async for r in _through(stream, rest, is_new=False)]
+    assert [r.sequence for r in results] == list(range(10))
+    # The first one may be tracked before the click on it arrives.
+    assert [r.frame.objects for r in results[1:]] == [r.frame.objects for r in whole[1:]]
+    assert all(r.frame.objects for r in results[1:])
+
+
+async def _through(
+    stream: LiveStream, pictures: list[ByteArray], *, is_new: bool = True
+) -> AsyncIterator[LiveResult]:
+    """Send pictures, at most two before their results; the first one of a new stream is clicked on."""
+    places = asyncio.Semaphore(2)
+
+    async def send() -> None:
+        for number, picture in enumerate(pictures):
+            await places.acquire()
+            await stream.send(picture)
+            if is_new and number == 0:
+                await stream.add_prompt(1, points=[(110, 262)])
+        await stream.finish()
+
+    sending = asyncio.ensure_future(send())
+    try:
+        async for result in stream:
+            yield result
+            places.release()
+    finally:
+        sending.cancel()
+        await asyncio.gather(sending, return_exceptions=True)
 
 
 async def test_who_was_left_behind_may_neither_write_nor_answer(
