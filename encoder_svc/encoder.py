@@ -85,6 +85,16 @@ class Encoder:
         """Bytes of one embedding; known after the warm-up."""
         return sum(spec.num_bytes for spec in self.tensors)
 
+    @property
+    def num_waiting(self) -> int:
+        """How many pictures wait for the device."""
+        return self._worker.num_waiting
+
+    @property
+    def num_undecoded(self) -> int:
+        """How many images wait to be decoded."""
+        return self._decoded.num_waiting
+
     async def warm_up(self) -> None:
         """Pay for what the first runs cost, and learn the shapes of embeddings."""
         start = time.perf_counter()

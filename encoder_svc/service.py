@@ -16,6 +16,7 @@ from encoder_svc.cache import CacheKey, Embedding, EmbeddingCache, Outcome, Pin
 from encoder_svc.config import EncoderSettings
 from encoder_svc.encoder import Encoder
 from encoder_svc.loading import load_model
+from encoder_svc.observing import observe_encoder
 from encoder_svc.shared_cache import SharedCache
 from maskmesh import chunks, embedding_wire, telemetry, wire
 from maskmesh.errors import EmbeddingNotFound, InvalidRequest, ModelMismatch
@@ -79,6 +80,7 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
                 budget_bytes=self._settings.shared_cache_bytes,
                 ttl_seconds=self._settings.shared_cache_seconds,
             )
+        observe_encoder(self.encoder, self.cache, self._shared_cache)
 
     def _share_memory(self) -> None:
         """Give embeddings a place where trackers on this machine can read them, if there is one."""

@@ -24,6 +24,8 @@ class GatewaySettings(ServerSettings):
     """Store of the Redis protocol in which sessions are kept, the same as that of the trackers:
     ``redis://[user:password@]host:port/database``; empty means that a session ends with
     its tracker or gateway."""
+    keys: Path | None = None
+    """File of API keys (TOML, digests only); without one everybody may call."""
     window: int = Field(4, ge=2, le=64)
     """Frames of a propagation that are under way at once, from reading to delivery."""
     live_window: int = Field(3, ge=2, le=8)

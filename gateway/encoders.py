@@ -16,6 +16,7 @@ from maskmesh.errors import Unavailable, raising_ours
 from maskmesh.interceptors import timed_call, traced_call
 from maskmesh.internal.v1 import encoder_pb2, encoder_pb2_grpc
 from maskmesh.types import EmbeddingRef, Image, ModelInfo
+from maskmesh.wire import DEFAULT_TENANT
 
 # By this the ring hash finds the replica that has an image.
 KEY_HEADER = "maskmesh-embedding-key"
@@ -32,6 +33,7 @@ class Urgency:
     """How a call to the encoder is made: before others, kept for whom, and by when."""
 
     interactive: bool
+    tenant: str = DEFAULT_TENANT
     owner: str = ""
     pin_seconds: float = 0.0
     timeout: float | None = None
@@ -81,12 +83,12 @@ class Encoders:
         assert encoded is not None, "an encoder that has the image has its embedding"
         return encoded
 
-    async def unpin(self, owner: str, address: str, keys: Sequence[str] = ()) -> None:
+    async def unpin(self, owner: str, tenant: str, address: str, keys: Sequence[str] = ()) -> None:
         """Release pins in one replica; without keys, all of the owner's."""
         if address not in self._replicas:
             self._replicas[address] = open_channel(address, max_message_bytes=self._max_message_bytes)
         stub = encoder_pb2_grpc.EncoderServiceStub(self._replicas[address])
-        request = encoder_pb2.UnpinRequest(owner=owner, keys=keys)
+        request = encoder_pb2.UnpinRequest(owner=owner, tenant=tenant, keys=keys)
         with raising_ours():
             await traced_call(stub, "Unpin", request, timeout=UNPIN_SECONDS)
 
@@ -109,6 +111,7 @@ class Encoders:
             if urgency.interactive
             else encoder_pb2.ENCODE_PRIORITY_AHEAD
         )
+        request.tenant = urgency.tenant
         if urgency.owner:
             request.pin.owner = urgency.owner
             request.pin.ttl.FromNanoseconds(int(urgency.pin_seconds * 1e9))

@@ -110,6 +110,11 @@ class Addition:
         self._size: tuple[int, int] | None = (store.width, store.height) if store.width else None
         self._has_video = False
 
+    @property
+    def num_bytes(self) -> int:
+        """What was added so far."""
+        return self._bytes
+
     def add_frame(self, image: Image) -> None:
         """Add one image.
 

@@ -11,7 +11,7 @@ from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanContext, SpanKind
 
-from maskmesh import telemetry, wire
+from maskmesh import instruments, telemetry, wire
 from maskmesh.interceptors import transfers
 from maskmesh.internal.v1 import embedding_pb2
 from maskmesh.telemetry import StageRecord, add_seconds
@@ -111,6 +111,7 @@ class FrameTrace:
         self._root.set_attribute(telemetry.FRAME_KIND, kind)
         self._root.set_attribute(telemetry.OBJECT_COUNT, objects)
         self._root.end(delivered_ns)
+        instruments.count_frame("delivered")
 
     def abandoned(self) -> None:
         """The propagation ended before the frame was delivered."""

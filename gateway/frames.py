@@ -36,6 +36,8 @@ class Frames(ABC):
     num_frames: int = 0
     width: int = 0
     height: int = 0
+    num_bytes: int = 0
+    """What they take on disk."""
 
     @property
     def frames_per_second(self) -> float:

@@ -1,5 +1,6 @@
 """SegmentImage: one image, prompts on it, masks; no session."""
 
+from gateway.access import current_caller
 from gateway.embeddings import encode_image, with_embedding
 from gateway.encoders import Encoders, Urgency
 from gateway.trackers import Trackers
@@ -27,7 +28,9 @@ async def segment_image(
     if options.non_overlapping and request.multimask_output:
         raise InvalidRequest("alternatives overlap", field="mask_options.non_overlapping")
     _check_prompts(request)
-    urgency = Urgency(interactive=True, timeout=timeout)
+    caller = current_caller()
+    await caller.count_frame()
+    urgency = Urgency(interactive=True, tenant=caller.tenant, timeout=timeout)
     refs: list[EmbeddingRef] = []
 
     async def obtain() -> EmbeddingRef:

@@ -5,12 +5,13 @@ import contextlib
 import logging
 import time
 import uuid
-from collections.abc import AsyncIterator, Collection, Coroutine
+from collections.abc import AsyncIterator, Coroutine
 from typing import Any
 
 import grpc
 from opentelemetry import trace
 
+from gateway.access import current_caller
 from gateway.encoders import Encoders
 from gateway.owners import Owners
 from gateway.pins import unpin
@@ -35,6 +36,7 @@ FREE_SECONDS = 2.0
 
 # What gateways note of a session for one another, besides its frames.
 LIVE_NOTE = "live"
+TENANT_NOTE = "tenant"
 TRACE_NOTE = "traceparent"
 
 
@@ -72,37 +74,43 @@ class Lifecycle:
         """
         if ttl_seconds < 0:
             raise InvalidRequest("a ttl must not be negative", field=field)
-        self._sessions.check_room()
+        caller = current_caller()
+        self._sessions.check_room(caller)
         session_id = uuid.uuid4().hex
         asked = min(ttl_seconds or self._ttl_seconds, self._ttl_seconds)
         owner, granted = await self._owners.begin(session_id, asked, live=live)
         span = trace.get_current_span()
         span.set_attribute(telemetry.SESSION_ID, session_id)
         try:
-            session = self._sessions.create(session_id, granted, owner, span.get_span_context(), live=live)
+            session = self._sessions.create(
+                session_id, granted, owner, caller, span.get_span_context(), live=live
+            )
         except ResourceExhausted:  # others were quicker
-            _spawn(self._free(session_id, owner, ()))
+            _spawn(self._free_tracker(session_id, owner))
             raise
         await self._publish(session)
-        return await self._first_of(key, session)
+        return await self._first_of(_scoped(key), session)
 
     async def find(self, session_id: str) -> GatewaySession:
         """Find a session and renew its lease.  Raises SessionNotFound."""
         trace.get_current_span().set_attribute(telemetry.SESSION_ID, session_id)
+        tenant = current_caller().tenant  # a session of another one is none
         if self._shared is None:
-            return self._sessions.get(session_id)
+            return self._own(session_id)
         try:
             record = await self._shared.get(session_id)
         except StoreDown:
-            return self._sessions.get(session_id)
+            return self._own(session_id)
         here = self._sessions.peek(session_id)
+        if record is not None and record.notes.get(TENANT_NOTE, tenant) != tenant:
+            raise SessionNotFound("there is no such session", session_id=session_id)
         if record is not None and record.has_ended:
             if here is not None:
                 await self._sessions.end(here)
             raise SessionNotFound("the session has ended", session_id=session_id)
         if record is None:
             # The store has lost it, or it never was: what is here is put there again.
-            session = self._sessions.get(session_id)
+            session = self._own(session_id)
             await self._publish(session)
             return session
         session = here if here is not None else await self._adopt(record)
@@ -114,6 +122,13 @@ class Lifecycle:
         session.renew()
         self._renew_record(session)
         return session
+
+    def _own(self, session_id: str) -> GatewaySession:
+        """A session that is here and the caller's."""
+        here = self._sessions.peek(session_id)
+        if here is not None and here.caller.tenant != current_caller().tenant:
+            raise SessionNotFound("there is no such session", session_id=session_id)
+        return self._sessions.get(session_id)
 
     @contextlib.asynccontextmanager
     async def kept_alive(self, session: GatewaySession) -> AsyncIterator[None]:
@@ -129,6 +144,7 @@ class Lifecycle:
 
     async def delete(self, session_id: str, key: str = "") -> None:
         """End a session; ``key`` is that of the call.  Raises SessionNotFound."""
+        key = _scoped(key)
         if key and self._shared is not None:
             with contextlib.suppress(StoreDown):
                 record = await self._shared.get(session_id)
@@ -148,10 +164,7 @@ class Lifecycle:
         self._sweeper.cancel()
         if self._shared is None:
             # Nobody can use what trackers have of them.
-            frees = [
-                asyncio.ensure_future(self._free(s.session_id, s.owner, s.encoder_addresses))
-                for s in self._sessions.all()
-            ]
+            frees = [asyncio.ensure_future(self._free(session)) for session in self._sessions.all()]
             if frees:
                 await asyncio.wait(frees, timeout=FREE_SECONDS)
         await self._sessions.close()
@@ -160,7 +173,11 @@ class Lifecycle:
         """Put into the store what is here."""
         if self._shared is None:
             return
-        notes = {LIVE_NOTE: str(int(session.is_live)), TRACE_NOTE: telemetry.traceparent(session.span)}
+        notes = {
+            LIVE_NOTE: str(int(session.is_live)),
+            TENANT_NOTE: session.caller.tenant,
+            TRACE_NOTE: telemetry.traceparent(session.span),
+        }
         record = SessionRecord(session.session_id, session.owner, session.ttl_seconds, notes)
         try:
             await self._shared.create(record)
@@ -196,6 +213,7 @@ class Lifecycle:
             record.session_id,
             record.ttl_seconds,
             record.owner,
+            current_caller(),
             telemetry.span_context(record.notes.get(TRACE_NOTE, "")),
             live=record.notes.get(LIVE_NOTE) == "1",
         )
@@ -215,7 +233,7 @@ class Lifecycle:
                 await self._shared.delete(session.session_id, session.ttl_seconds, key)
             except StoreDown as error:
                 logger.warning("session %s is left in the store: %s", session.session_id, error)
-        await self._free(session.session_id, session.owner, session.encoder_addresses)
+        await self._free(session)
 
     async def _renew(self, session: GatewaySession) -> None:
         while True:
@@ -272,15 +290,23 @@ class Lifecycle:
             return left > RENEWAL_SECONDS
         return True
 
-    async def _free(self, session_id: str, owner: Owner, encoder_addresses: Collection[str]) -> None:
+    async def _free(self, session: GatewaySession) -> None:
         """Free what a session that is over holds in the other services; they would in time."""
+        await self._free_tracker(session.session_id, session.owner)
+        await unpin(self._encoders, session, session.encoder_addresses)
+
+    async def _free_tracker(self, session_id: str, owner: Owner) -> None:
         try:
             await self._owners.backend(owner).delete_session(session_id, owner.epoch)
         except SessionNotFound:
             pass
         except (MaskmeshError, grpc.RpcError) as error:
             logger.warning("session %s is not freed everywhere: %s", session_id, error)
-        await unpin(self._encoders, session_id, encoder_addresses)
+
+
+def _scoped(key: str) -> str:
+    """A tenant's key is no other's."""
+    return f"{current_caller().tenant}\0{key}" if key else ""
 
 
 # The event loop holds tasks weakly: somebody must hold them until they are done.

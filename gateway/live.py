@@ -143,6 +143,7 @@ class LiveStream(FrameStream["_Response | Result"]):
         await self._repeat(first_index)
         while (item := await self._inbox.next(self._slots)) is not None:
             if isinstance(item, Arrived):
+                await self._session.caller.keep_pace()
                 self._begin(item)
             else:
                 await self._ordered.put(item)

@@ -11,6 +11,7 @@ import grpc
 from gateway.backends import TrackerBackend
 from gateway.session import GatewaySession
 from gateway.trackers import Trackers
+from maskmesh import instruments
 from maskmesh.errors import MaskmeshError, SessionLost, SessionNotFound, StaleEpoch, Unavailable
 from maskmesh.shared_sessions import Owner, SharedSessions
 from maskmesh.shared_store import StoreDown
@@ -129,6 +130,7 @@ class Owners:
         moved = await shared.move(session.session_id, owner, address)
         if moved is not None:
             session.owner = moved
+            instruments.count_moved("draining" if is_draining else "gone")
             logger.info("session %s goes on at %s", session.session_id, moved.address)
 
     async def _recover_alone(
@@ -150,6 +152,7 @@ class Owners:
         parts = self.backend(owner).export_session(session.session_id, owner.epoch)
         await self.backend(moved).import_session(parts, moved.epoch)
         session.owner = moved
+        instruments.count_moved("draining")
         logger.info("session %s was handed over to %s", session.session_id, address)
         try:
             await self.backend(owner).delete_session(session.session_id, owner.epoch)

@@ -42,18 +42,20 @@ class Pins:
             self._release(address, ())
 
     def _release(self, address: str, keys: Sequence[str]) -> None:
-        task = asyncio.ensure_future(unpin(self._encoders, self._session.session_id, [address], keys))
+        task = asyncio.ensure_future(unpin(self._encoders, self._session, [address], keys))
         _releasing.add(task)
         task.add_done_callback(_releasing.discard)
 
 
-async def unpin(encoders: Encoders, owner: str, addresses: Collection[str], keys: Sequence[str] = ()) -> None:
-    """Release pins in some replicas, without keys all of the owner's.
+async def unpin(
+    encoders: Encoders, session: GatewaySession, addresses: Collection[str], keys: Sequence[str] = ()
+) -> None:
+    """Release pins of a session in some replicas, without keys all of them.
 
     A failure is worth a line in the log and no more.
     """
     for address in addresses:
         try:
-            await encoders.unpin(owner, address, keys)
+            await encoders.unpin(session.session_id, session.caller.tenant, address, keys)
         except (MaskmeshError, grpc.RpcError) as error:
-            logger.info("pins of %s are left to expire: %s", owner, error)
+            logger.info("pins of %s are left to expire: %s", session.session_id, error)

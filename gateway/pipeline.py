@@ -148,6 +148,7 @@ class Propagation(FrameStream[Result]):
         try:
             for index in frames:
                 await self._slots.acquire()
+                await self._session.caller.keep_pace()
                 is_first = index == frames.start
                 trace = FrameTrace(
                     index,

@@ -40,7 +40,8 @@ class Prompter:
         # Before anything is encoded for nothing; the tracker judges them again.
         wire.mask_options_from_proto(request.mask_options)
         wire.prompt_from_proto(request.prompt, width=frames.width, height=frames.height, field=field)
-        urgency = Urgency(interactive=True, timeout=timeout)
+        await session.caller.count_frame()
+        urgency = Urgency(interactive=True, tenant=session.caller.tenant, timeout=timeout)
         encoding: list[dict[str, float]] = []
         own_key = uuid.uuid4().hex
 

@@ -11,6 +11,7 @@ from typing import Any
 import grpc
 from opentelemetry import trace
 
+from gateway.access import Keys, current_caller
 from gateway.backends import at_epoch
 from gateway.config import GatewaySettings
 from gateway.encoders import Encoders, Urgency
@@ -31,6 +32,7 @@ from maskmesh import session_wire, wire
 from maskmesh.config import enable_ring_hash
 from maskmesh.errors import InvalidRequest, MaskmeshError, SessionNotFound
 from maskmesh.idempotency import Answers
+from maskmesh.instruments import observe, observe_store
 from maskmesh.internal.v1 import tracker_pb2
 from maskmesh.memory import keep_frames
 from maskmesh.scratch import ScratchFolder
@@ -71,12 +73,21 @@ class SegmentationServicer(segmentation_pb2_grpc.SegmentationServiceServicer):
         # A decoded frame goes to the encoder in one message.
         self._max_pixels = min(settings.max_pixels, (settings.max_message_bytes - 2**16) // 3)
         limits = FrameLimits(settings.max_session_bytes, settings.max_frames, self._max_pixels)
-        sessions = GatewaySessions(
+        self._sessions = sessions = GatewaySessions(
             folder=self._scratch.path, limits=limits, max_sessions=settings.max_sessions
         )
         self._lifecycle = Lifecycle(
             sessions, self._encoders, self._owners, shared, ttl_seconds=settings.session_ttl_seconds
         )
+        observe(
+            "maskmesh.sessions",
+            lambda: {"open": len(sessions), "limit": settings.max_sessions},
+            by="kind",
+            unit="{session}",
+            description="Sessions of which this gateway has the frames",
+        )
+        if self._store is not None:
+            observe_store("sessions", self._store)
         encoder = await _wait_for(self._encoders.model)
         self.model = await _wait_for(trackers.model)
         if encoder.model_id != self.model.model_id:
@@ -119,7 +130,7 @@ class SegmentationServicer(segmentation_pb2_grpc.SegmentationServiceServicer):
             response.ttl.FromNanoseconds(int(session.ttl_seconds * 1e9))
             return response
 
-        return await self._answers.once(request.idempotency_key, request, once)
+        return await self._answers.once(request.idempotency_key, request, once, scope=current_caller().tenant)
 
     async def GetSession(self, request: segmentation_pb2.GetSessionRequest, context: Any) -> Any:
         """See the proto."""
@@ -155,7 +166,12 @@ class SegmentationServicer(segmentation_pb2_grpc.SegmentationServiceServicer):
             is_read = True
             async with self._lifecycle.kept_alive(session):
                 return await take_in(
-                    session, config, request_iterator, self._shared, max_pixels=self._max_pixels
+                    session,
+                    config,
+                    request_iterator,
+                    self._shared,
+                    max_pixels=self._max_pixels,
+                    bytes_left=self._sessions.bytes_left(session.caller),
                 )
 
         try:
@@ -283,6 +299,7 @@ class SegmentationServicer(segmentation_pb2_grpc.SegmentationServiceServicer):
     def _urgency_ahead(self, session: GatewaySession, timeout: float | None) -> Urgency:
         return Urgency(
             interactive=False,
+            tenant=session.caller.tenant,
             owner=session.session_id,
             pin_seconds=self._settings.pin_seconds,
             timeout=timeout,
@@ -324,7 +341,7 @@ class SegmentationServicer(segmentation_pb2_grpc.SegmentationServiceServicer):
             await self._lifecycle.delete(request.session_id, request.idempotency_key)
             return segmentation_pb2.DeleteSessionResponse()
 
-        return await self._answers.once(request.idempotency_key, request, once)
+        return await self._answers.once(request.idempotency_key, request, once, scope=current_caller().tenant)
 
 
 def _expected(request: Any) -> int | None:
@@ -373,4 +390,5 @@ def make_service(settings: GatewaySettings) -> Service:
         start=servicer.start,
         close=servicer.close,
         drain=servicer.drain,
+        admit=None if settings.keys is None else Keys(settings.keys).admit,
     )

@@ -12,6 +12,7 @@ from typing import Protocol
 import grpc
 from opentelemetry.trace import SpanContext
 
+from gateway.access import Caller
 from gateway.frame_ring import FrameRing
 from gateway.frame_store import FrameLimits, FrameStore
 from gateway.frames import FrameReader, Frames
@@ -77,6 +78,8 @@ class GatewaySession:
     frames: Frames
     owner: Owner
     """The tracker that has its objects, as far as is known here."""
+    caller: Caller
+    """Whose it is."""
     span: SpanContext
     """The call that created the session, to which the traces of its frames are linked."""
     refs: dict[int, EmbeddingRef] = field(default_factory=dict)
@@ -190,20 +193,35 @@ class GatewaySessions:
         self._max_sessions = max_sessions
         self._sessions: dict[str, GatewaySession] = {}
 
-    def check_room(self) -> None:
-        """Raises ResourceExhausted where there are as many sessions as there may be."""
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    def check_room(self, caller: Caller) -> None:
+        """Raises ResourceExhausted where there are as many sessions as there, or the caller's, may be."""
+        own = sum(session.caller.name == caller.name for session in self._sessions.values())
+        if caller.max_sessions is not None and own >= caller.max_sessions:
+            raise ResourceExhausted(
+                f"{caller.name} has {own} sessions", resource="sessions", retry_seconds=5.0
+            )
         if len(self._sessions) >= self._max_sessions:
             raise ResourceExhausted(
                 f"{self._max_sessions} sessions are open", resource="sessions", retry_seconds=5.0
             )
 
     def create(
-        self, session_id: str, ttl_seconds: float, owner: Owner, span: SpanContext, *, live: bool = False
+        self,
+        session_id: str,
+        ttl_seconds: float,
+        owner: Owner,
+        caller: Caller,
+        span: SpanContext,
+        *,
+        live: bool = False,
     ) -> GatewaySession:
         """Begin a session.  Raises ResourceExhausted."""
-        self.check_room()
+        self.check_room(caller)
         frames = FrameRing() if live else FrameStore(session_id, self._folder, self._limits)
-        session = GatewaySession(session_id, ttl_seconds, frames, owner, span)
+        session = GatewaySession(session_id, ttl_seconds, frames, owner, caller, span)
         session.renew()
         self._sessions[session_id] = session
         return session
@@ -230,6 +248,13 @@ class GatewaySessions:
         """End a session and delete its frames."""
         if self._sessions.pop(session.session_id, None) is not None:
             await session.close()
+
+    def bytes_left(self, caller: Caller) -> int | None:
+        """How much the frames of a caller's sessions may take besides what they take; None for any."""
+        if caller.max_bytes is None:
+            return None
+        used = sum(s.frames.num_bytes for s in self._sessions.values() if s.caller.name == caller.name)
+        return max(caller.max_bytes - used, 0)
 
     def all(self) -> list[GatewaySession]:
         """Every session that is here."""

@@ -8,7 +8,7 @@ from gateway.frame_store import Addition, FrameStore
 from gateway.session import GatewaySession
 from gateway.shared_frames import added, adding
 from maskmesh import wire
-from maskmesh.errors import Conflict, InvalidRequest, SessionNotFound
+from maskmesh.errors import Conflict, InvalidRequest, ResourceExhausted, SessionNotFound
 from maskmesh.shared_sessions import SharedSessions
 from maskmesh.v1 import segmentation_pb2
 
@@ -26,8 +26,11 @@ async def take_in(
     shared: SharedSessions | None,
     *,
     max_pixels: int,
+    bytes_left: int | None,
 ) -> segmentation_pb2.AppendFramesResponse:
     """Take in all frames of a call, one upload after the other.  Raises what AppendFrames says.
+
+    ``bytes_left`` is how much they may take, None for any that a session may have.
 
     With a store they are there, too, when this returns.
     """
@@ -41,7 +44,7 @@ async def take_in(
                 field="config.first_frame_index",
                 num_frames=frames.num_frames,
             )
-        first = await _add_frames(session.session_id, frames, requests, max_pixels)
+        first = await _add_frames(session.session_id, frames, requests, max_pixels, bytes_left)
         response = segmentation_pb2.AppendFramesResponse(
             first_frame_index=first,
             num_frames=frames.num_frames,
@@ -54,7 +57,9 @@ async def take_in(
     return response
 
 
-async def _add_frames(session_id: str, frames: FrameStore, requests: Requests, max_pixels: int) -> int:
+async def _add_frames(
+    session_id: str, frames: FrameStore, requests: Requests, max_pixels: int, bytes_left: int | None
+) -> int:
     """Take in all frames of a call or none; returns the index of the first.
 
     The session's one thread does it step by step, so a caller who leaves interrupts no step, and what is
@@ -76,6 +81,10 @@ async def _add_frames(session_id: str, frames: FrameStore, requests: Requests, m
                     return await frames.on_thread(addition.commit)
                 case _:
                     raise InvalidRequest("after the configuration come frames", field="content")
+            if bytes_left is not None and addition.num_bytes > bytes_left:
+                raise ResourceExhausted(
+                    f"the frames of all sessions take more than {bytes_left} bytes more", resource="bytes"
+                )
         raise InvalidRequest("the call ended before its last message", field="content")
     finally:
         await frames.on_thread(addition.close)

@@ -14,6 +14,7 @@ import grpc
 import numpy as np
 from opentelemetry.trace import INVALID_SPAN_CONTEXT
 
+from gateway.access import ANYBODY
 from gateway.embeddings import encode_image
 from gateway.encoders import Encoders, Urgency
 from gateway.frame_store import Addition, FrameLimits, FrameStore
@@ -49,13 +50,13 @@ async def warm_up(encoder: Encoders, owners: Owners, folder: Path) -> None:
             try:
                 pictures = await _read_video(frames)
                 owner, _ = await owners.begin(session_id, SECONDS, live=False)
-                session = GatewaySession(session_id, SECONDS, frames, owner, INVALID_SPAN_CONTEXT)
+                session = GatewaySession(session_id, SECONDS, frames, owner, ANYBODY, INVALID_SPAN_CONTEXT)
                 refs: list[EmbeddingRef] = []
                 try:
                     await _track(encoder, owners, session, pictures, refs)
                 finally:
                     await owners.backend(owner).delete_session(session_id, owner.epoch)
-                    await unpin(encoder, session_id, {ref.address for ref in refs})
+                    await unpin(encoder, session, {ref.address for ref in refs})
             finally:
                 await frames.close()
         except (MaskmeshError, grpc.RpcError, av.FFmpegError, OSError) as error:

@@ -23,6 +23,7 @@ from maskmesh.errors import (
     SessionLost,
     SessionNotFound,
     StaleEpoch,
+    Unauthenticated,
     Unavailable,
 )
 from maskmesh.history import ClearRecord, FrameRange, HistoryEntry, PromptRecord, SessionObject, SessionState
@@ -89,6 +90,7 @@ __all__ = [
     "StaleEpoch",
     "SyncLiveStream",
     "SyncVideoSession",
+    "Unauthenticated",
     "Unavailable",
     "VideoSession",
     "__version__",

@@ -1,6 +1,7 @@
 """Connections between services, and from clients."""
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import grpc
@@ -68,6 +69,7 @@ def open_channel(
     notices_hangs: bool = False,
     hash_by: str = "",
     serves: str = "",
+    headers: Mapping[str, str] | None = None,
 ) -> grpc.aio.Channel:
     """A traced channel to a service; connects when it is first used, and again after a loss.
 
@@ -95,5 +97,5 @@ def open_channel(
     return grpc.aio.insecure_channel(
         address,
         options=options,
-        interceptors=[interceptor() for interceptor in CLIENT_INTERCEPTORS],
+        interceptors=[interceptor(headers) for interceptor in CLIENT_INTERCEPTORS],
     )

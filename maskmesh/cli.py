@@ -1,7 +1,9 @@
 """The command ``maskmesh``: start a mesh, segment a video or an image, judge masks, read traces."""
 
 import asyncio
+import hashlib
 import json
+import secrets
 import signal
 import sys
 from collections.abc import Callable, Coroutine
@@ -263,6 +265,16 @@ def evaluate(
             MeshOptions(**options),
         )
     )
+
+
+@main.command()
+@click.argument("name")
+def key(name: str) -> None:
+    """Make an API key for NAME: printed once, with the entry for the gateway's file of keys."""
+    made = secrets.token_urlsafe(32)
+    digest = hashlib.sha256(made.encode()).hexdigest()
+    click.echo(f"key, to be given away and kept nowhere else: {made}", err=True)
+    click.echo(f'[[key]]\nname = {json.dumps(name)}\nsha256 = "{digest}"')
 
 
 @main.command(name="bench")

@@ -47,9 +47,18 @@ class AsyncClient:
     change something carry a key of their own, so that nothing is done twice.
     """
 
-    def __init__(self, endpoint: str, *, timeout: float | None = None) -> None:
+    def __init__(self, endpoint: str, *, timeout: float | None = None, api_key: str = "") -> None:
+        """``endpoint`` is a gRPC target; several gateways are ``ipv4:host:port,host:port`` or a DNS name.
+
+        ``api_key`` is for gateways that ask for one.
+        """
+        self._headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
         self._channel = open_channel(
-            endpoint, max_message_bytes=MAX_MESSAGE_BYTES, retries=True, notices_hangs=True
+            endpoint,
+            max_message_bytes=MAX_MESSAGE_BYTES,
+            retries=True,
+            notices_hangs=True,
+            headers=self._headers,
         )
         self._stub = segmentation_pb2_grpc.SegmentationServiceStub(self._channel)
         self._timeout = timeout
@@ -108,14 +117,16 @@ class AsyncClient:
             call = self._stub.CreateSession(request, timeout=self._timeout)
             response = await call
             metadata = dict(await call.trailing_metadata() or ())
-        return VideoSession(self._stub, response, str(metadata.get(TRACE_ID_KEY, "")), self._timeout)
+        return VideoSession(
+            self._stub, response, str(metadata.get(TRACE_ID_KEY, "")), self._timeout, self._headers
+        )
 
     async def attach(self, session_id: str) -> VideoSession:
         """A session that somebody else began, or this process before.  Raises SessionNotFound."""
         request = segmentation_pb2.GetSessionRequest(session_id=session_id)
         with raising_ours():
             response = await self._stub.GetSession(request, timeout=self._timeout)
-        return VideoSession(self._stub, response, "", self._timeout)
+        return VideoSession(self._stub, response, "", self._timeout, self._headers)
 
     @asynccontextmanager
     async def session(self, *, ttl: timedelta | None = None) -> AsyncIterator["VideoSession"]:
@@ -155,7 +166,7 @@ class AsyncClient:
         if ttl is not None:
             config.ttl.FromTimedelta(ttl)
         results = LIVE_RESULTS if skip else WAITING_RESULTS
-        call = StreamCall(self._stub.SegmentStream(metadata=trace_metadata()))
+        call = StreamCall(self._stub.SegmentStream(metadata=trace_metadata(self._headers)))
         stream = LiveStream(call, on_rejected, max_results=results)
         try:
             await stream.open(config)

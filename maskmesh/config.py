@@ -57,6 +57,10 @@ class ServerSettings(BaseSettings):
     """Port to listen on; 0 chooses a free one."""
     port_file: Path | None = None
     """File that receives the port once the service listens."""
+    health_port: int = Field(0, ge=0, le=65535)
+    """Port for health checks in plain text, for probes; 0 means none but the service's own."""
+    metrics_port: int = Field(0, ge=0, le=65535)
+    """Port at which Prometheus finds metrics; 0 means none."""
     reflection: bool = False
     """Serve gRPC reflection, for development."""
     max_message_bytes: int = Field(64 * 2**20, ge=2**20)

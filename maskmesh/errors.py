@@ -195,6 +195,13 @@ class ResourceExhausted(MaskmeshError):
         self.retry_seconds = retry_seconds
 
 
+class Unauthenticated(MaskmeshError):
+    """The gateway asks for a key, and the call has none that it knows."""
+
+    code = grpc.StatusCode.UNAUTHENTICATED
+    reason = error_reason_pb2.ERROR_REASON_UNAUTHENTICATED
+
+
 class Unavailable(MaskmeshError):
     """A service is starting, draining or out of reach."""
 

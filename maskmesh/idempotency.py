@@ -33,12 +33,19 @@ class Answers:
         self._foreseen: dict[str, KeyedAnswer] = {}
 
     async def once(
-        self, key: str, request: Message, work: Callable[[], Awaitable[T]], *, field: str = FIELD
+        self,
+        key: str,
+        request: Message,
+        work: Callable[[], Awaitable[T]],
+        *,
+        field: str = FIELD,
+        scope: str = "",
     ) -> T:
         """What ``work`` returns, or what it returned for the same key and request before.
 
         Keyed work runs to its end also when whoever asked has left: who asks again wants its answer.
-        What failed may be tried again with its key.  Without a key it is simply done.
+        What failed may be tried again with its key.  Without a key it is simply done.  Equal keys of other
+        scopes are others.
         Raises InvalidRequest for a key that is too long, Conflict for one of another request.
         """
         if not key:
@@ -46,6 +53,7 @@ class Answers:
         if len(key) > MAX_KEY_LENGTH:
             raise InvalidRequest(f"a key has at most {MAX_KEY_LENGTH} characters", field=field)
         digest = request_digest(request)
+        key = f"{scope}\0{key}" if scope else key
         if key in self._known:
             known_digest, answer = self._known[key]
             if known_digest != digest:

@@ -9,16 +9,23 @@ import contextlib
 import logging
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import grpc
 from opentelemetry import trace
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
-from maskmesh import telemetry
-from maskmesh.errors import InternalError, MaskmeshError, Unavailable, from_rpc_error, to_status
+from maskmesh import instruments, telemetry
+from maskmesh.errors import (
+    InternalError,
+    MaskmeshError,
+    ResourceExhausted,
+    Unavailable,
+    from_rpc_error,
+    to_status,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -41,11 +48,17 @@ class Gate:
             raise Unavailable(f"the {self.service} is {self.closed_because}", service=self.service)
 
 
+Admit: TypeAlias = Callable[[Mapping[str, str]], None]
+"""Told the metadata of a call; raises where it may not be made."""
+
+
 class ServerInterceptor(grpc.aio.ServerInterceptor):
     """A span, an error table and a trace id for every call of maskmesh's own services."""
 
-    def __init__(self, gate: Gate) -> None:
+    def __init__(self, gate: Gate, admit: Admit | None = None) -> None:
+        """``admit`` is asked about every call."""
         self._gate = gate
+        self._admit = admit
 
     async def intercept_service(
         self,
@@ -104,12 +117,14 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
 
             try:
                 self._gate.check()
+                if self._admit is not None:
+                    self._admit(metadata)
                 yield
             except (Exception, asyncio.CancelledError) as caught:
                 raised: BaseException = caught
                 task = asyncio.current_task()
                 if isinstance(raised, asyncio.CancelledError) and task is not None and task.cancelling():
-                    span.set_attribute("rpc.response.status_code", grpc.StatusCode.CANCELLED.name)
+                    _record(span, method, grpc.StatusCode.CANCELLED, received)
                     raise
                 if isinstance(raised, grpc.RpcError):
                     raised = from_rpc_error(raised)
@@ -122,11 +137,19 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
                     code, text = error.code, error.message
                     details = ((_DETAILS_KEY, status.SerializeToString()),)
                 span.set_status(Status(StatusCode.ERROR, text))
-                span.set_attribute("rpc.response.status_code", code.name)
+                _record(span, method, code, received)
+                if isinstance(raised, ResourceExhausted):
+                    instruments.count_refused(raised.metadata["resource"])
                 await context.abort(code, text, (*trailing(), *details))
             else:
-                span.set_attribute("rpc.response.status_code", grpc.StatusCode.OK.name)
+                _record(span, method, grpc.StatusCode.OK, received)
                 context.set_trailing_metadata(trailing())
+
+
+def _record(span: trace.Span, method: str, code: grpc.StatusCode, received_ns: int) -> None:
+    """What became of a call."""
+    span.set_attribute("rpc.response.status_code", code.name)
+    instruments.record_call(method.lstrip("/"), code.name, (time.time_ns() - received_ns) / 1e9)
 
 
 def _internal(raised: BaseException, method: str) -> InternalError:
@@ -136,35 +159,41 @@ def _internal(raised: BaseException, method: str) -> InternalError:
 
 
 class TracingUnaryUnary(grpc.aio.UnaryUnaryClientInterceptor):
-    """Passes the current trace on."""
+    """Passes the current trace on, and headers that every call has."""
+
+    def __init__(self, headers: Mapping[str, str] | None = None) -> None:
+        self._headers = headers
 
     async def intercept_unary_unary(
         self, continuation: Callable[..., Any], client_call_details: Any, request: Any
     ) -> Any:
         """Make the call within the current trace."""
-        return await continuation(with_trace(client_call_details), request)
+        return await continuation(with_trace(client_call_details, self._headers), request)
 
 
 class TracingUnaryStream(grpc.aio.UnaryStreamClientInterceptor):
-    """Passes the current trace on."""
+    """Passes the current trace on, and headers that every call has."""
+
+    def __init__(self, headers: Mapping[str, str] | None = None) -> None:
+        self._headers = headers
 
     async def intercept_unary_stream(
         self, continuation: Callable[..., Any], client_call_details: Any, request: Any
     ) -> Any:
         """Make the call within the current trace."""
-        return await continuation(with_trace(client_call_details), request)
+        return await continuation(with_trace(client_call_details, self._headers), request)
 
 
 CLIENT_INTERCEPTORS = (TracingUnaryUnary, TracingUnaryStream)
 
 
-def trace_metadata() -> grpc.aio.Metadata:
-    """Passes the current trace on in a call that streams requests.
+def trace_metadata(headers: Mapping[str, str] | None = None) -> grpc.aio.Metadata:
+    """Passes the current trace on in a call that streams requests, and other headers.
 
     Not an interceptor: gRPC puts a queue and a task of its own between an intercepted stream and its writer,
     and the task outlives a call that is cancelled.
     """
-    return grpc.aio.Metadata(*telemetry.inject().items())
+    return grpc.aio.Metadata(*telemetry.inject().items(), *(headers or {}).items())
 
 
 class Answer(NamedTuple):
@@ -212,10 +241,10 @@ def client_span(method: str) -> contextlib.AbstractContextManager[trace.Span]:
     )
 
 
-def with_trace(details: Any) -> Any:
-    """Call details with the W3C headers of the current context."""
+def with_trace(details: Any, headers: Mapping[str, str] | None = None) -> Any:
+    """Call details with the W3C headers of the current context, and others."""
     metadata = grpc.aio.Metadata(*(details.metadata or ()))
-    for key, value in telemetry.inject().items():
+    for key, value in trace_metadata(headers):
         metadata.add(key, value)
     return details._replace(metadata=metadata)
 

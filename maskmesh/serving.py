@@ -15,12 +15,15 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from maskmesh import telemetry
 from maskmesh.channels import TAKING_PINGS, channel_options
 from maskmesh.config import ServerSettings, TelemetrySettings, load
-from maskmesh.interceptors import Gate, ServerInterceptor
+from maskmesh.exporting import serve_metrics, set_up_tracing
+from maskmesh.interceptors import Admit, Gate, ServerInterceptor
 
 logger = logging.getLogger(__name__)
+
+# By this name health says whether the process is there at all, warm or not.
+LIVE = "live"
 
 # Running calls have so long to finish, however long what came before took.
 MIN_GRACE_SECONDS = 1.0
@@ -40,6 +43,8 @@ class Service:
     """Gets the service ready, given its port; it reports SERVING after that."""
     close: Callable[[], Awaitable[None]]
     """Frees what the service holds."""
+    admit: Admit | None = None
+    """Asked about every call, if there are any that may not be made."""
     drain: Callable[[], Awaitable[None]] | None = None
     """Brings what is under way to an end, and may take its time; calls are still taken meanwhile."""
 
@@ -53,7 +58,7 @@ async def serve(service: Service, settings: ServerSettings) -> None:
 
     gate = Gate(service.name)
     server = grpc.aio.server(
-        interceptors=[ServerInterceptor(gate)],
+        interceptors=[ServerInterceptor(gate, service.admit)],
         options=[
             *channel_options(settings.max_message_bytes),
             *TAKING_PINGS,
@@ -69,11 +74,13 @@ async def serve(service: Service, settings: ServerSettings) -> None:
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)
     for name in ("", service.full_name):
         await checks.set(name, health_pb2.HealthCheckResponse.NOT_SERVING)
+    await checks.set(LIVE, health_pb2.HealthCheckResponse.SERVING)
     if settings.reflection:
         names = (service.full_name, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, server)
     port = server.add_insecure_port(f"{settings.host}:{settings.port}")
     await server.start()
+    probes = await _serve_probes(checks, settings)
     logger.info("listening on %s:%d", settings.host, port)
     if settings.port_file is not None:
         _write_port(settings.port_file, port)
@@ -100,7 +107,22 @@ async def serve(service: Service, settings: ServerSettings) -> None:
         gate.closed_because = "draining"
         await server.stop(max(settings.drain_seconds - (time.monotonic() - began), MIN_GRACE_SECONDS))
         await service.close()
+        if probes is not None:
+            await probes.stop(None)
         logger.info("stopped")
+
+
+async def _serve_probes(
+    checks: health.aio.HealthServicer, settings: ServerSettings
+) -> grpc.aio.Server | None:
+    """The same health on a port of its own, in plain text whatever the others speak."""
+    if not settings.health_port:
+        return None
+    server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
+    health_pb2_grpc.add_HealthServicer_to_server(checks, server)
+    server.add_insecure_port(f"{settings.host}:{settings.health_port}")
+    await server.start()
+    return server
 
 
 def reachable_address(host: str, port: int) -> str:
@@ -129,7 +151,9 @@ def run(service: Service, settings: ServerSettings) -> None:
         level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
     traces = load(TelemetrySettings, [])
-    tracing = telemetry.set_up_tracing(
+    if settings.metrics_port:
+        serve_metrics(f"maskmesh-{service.name}", host=settings.host, port=settings.metrics_port)
+    tracing = set_up_tracing(
         f"maskmesh-{service.name}",
         otlp_endpoint=traces.otlp_endpoint,
         trace_dir=traces.trace_path,

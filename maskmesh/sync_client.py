@@ -55,9 +55,9 @@ def _like(theirs: type) -> Callable[[type[C]], type[C]]:
 class Client:
     """A connection to a gateway, see :class:`maskmesh.AsyncClient`.  May be used by several threads."""
 
-    def __init__(self, endpoint: str, *, timeout: float | None = None) -> None:
+    def __init__(self, endpoint: str, *, timeout: float | None = None, api_key: str = "") -> None:
         self._loop = BackgroundLoop()
-        self._client = self._loop.run(_make(endpoint, timeout))
+        self._client = self._loop.run(_make(endpoint, timeout, api_key))
 
     def __enter__(self) -> Self:
         return self
@@ -126,9 +126,9 @@ class Client:
             yield SyncLiveStream(self._loop, opened)
 
 
-async def _make(endpoint: str, timeout: float | None) -> AsyncClient:
+async def _make(endpoint: str, timeout: float | None, api_key: str) -> AsyncClient:
     """gRPC's channel belongs to the loop that it is made on."""
-    return AsyncClient(endpoint, timeout=timeout)
+    return AsyncClient(endpoint, timeout=timeout, api_key=api_key)
 
 
 @_like(VideoSession)

@@ -1,4 +1,4 @@
-"""Where the time went: names of spans and attributes, records of stages, and the set-up of tracing.
+"""Where the time went: names of spans and attributes, and records of stages.
 
 Names are declared here and nowhere else.  Work is recorded by a :class:`StageRecorder`, which needs no
 tracing and may be used on any thread, and becomes spans when it is emitted under its frame or call.  A
@@ -8,23 +8,17 @@ launch.
 
 import asyncio
 import logging
-import os
-import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import IO, Final, TypeAlias, cast
+from typing import Final, TypeAlias
 
 from opentelemetry import propagate, trace
 from opentelemetry.context import Context
-from opentelemetry.exporter.otlp.json.file.trace_exporter import FileSpanExporter
-from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
-from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.trace import Link, SpanContext
+
+from maskmesh import instruments
 
 logger = logging.getLogger(__name__)
 
@@ -190,7 +184,7 @@ def add_seconds(*parts: Mapping[str, float]) -> dict[str, float]:
 
 
 def emit(records: Sequence[StageRecord], parent: Context | None) -> None:
-    """Turn records into spans under ``parent`` (None: the current span)."""
+    """Turn records into spans under ``parent`` (None: the current span), and into metrics."""
     for record in records:
         span = tracer().start_span(
             record.name, context=parent, start_time=record.start_ns, attributes=record.attributes
@@ -198,6 +192,15 @@ def emit(records: Sequence[StageRecord], parent: Context | None) -> None:
         if record.children:
             emit(record.children, trace.set_span_in_context(span, parent))
         span.end(record.end_ns)
+        waited_ns = sum(c.end_ns - c.start_ns for c in record.children if c.name == QUEUE)
+        instruments.record_stage(
+            record.name,
+            (record.end_ns - record.start_ns - (0 if record.name == QUEUE else waited_ns)) / 1e9,
+            str(record.attributes.get(WAITS_FOR, "")),
+            trace.set_span_in_context(span, parent),
+        )
+        if BATCH_SIZE in record.attributes:
+            instruments.record_batch(record.name, int(record.attributes[BATCH_SIZE]))
 
 
 def emit_soon(records: Sequence[StageRecord], parent: Context | None) -> None:
@@ -241,130 +244,3 @@ def span_context(traceparent: str) -> SpanContext:
 def links(*contexts: SpanContext) -> list[Link]:
     """Links to those of the contexts that exist."""
     return [Link(context) for context in contexts if context.is_valid]
-
-
-class CountingExporter(SpanExporter):
-    """Passes spans on and counts those that arrived."""
-
-    def __init__(self, exporter: SpanExporter) -> None:
-        self.exported = 0
-        self._exporter = exporter
-
-    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        """Export through the wrapped exporter."""
-        result = self._exporter.export(spans)
-        if result is SpanExportResult.SUCCESS:
-            self.exported += len(spans)
-        return result
-
-    def shutdown(self) -> None:
-        """Shut the wrapped exporter down."""
-        self._exporter.shutdown()
-
-    def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        """Flush the wrapped exporter."""
-        return self._exporter.force_flush(timeout_millis)
-
-
-class CountingProcessor(BatchSpanProcessor):
-    """A batch processor that knows how many spans never arrived."""
-
-    def __init__(self, exporter: SpanExporter) -> None:
-        self._counting = CountingExporter(exporter)
-        self._ended = 0
-        super().__init__(self._counting, max_queue_size=65_536, schedule_delay_millis=1_000)
-
-    def on_end(self, span: ReadableSpan) -> None:
-        """Count and queue a span."""
-        if span.context is not None and span.context.trace_flags.sampled:
-            self._ended += 1
-        super().on_end(span)
-
-    @property
-    def dropped(self) -> int:
-        """Spans that ended and were not exported; meaningful after a flush."""
-        return self._ended - self._counting.exported
-
-
-class BoundedFile:
-    """A text stream into a file that never outgrows ``max_bytes``.
-
-    When half of that is full the file becomes ``NAME.old.jsonl``, in place of the one before, and a new one
-    is begun: the newest half is always there.
-    """
-
-    def __init__(self, path: Path, max_bytes: int) -> None:
-        self._path = path
-        self._half = max_bytes // 2
-        self._file = path.open("a", encoding="utf-8")
-
-    def write(self, text: str) -> int:
-        """Write one line."""
-        if self._file.tell() and self._file.tell() + len(text) > self._half:
-            self._file.close()
-            self._path.replace(self._path.with_suffix(".old.jsonl"))
-            self._file = self._path.open("a", encoding="utf-8")
-        return self._file.write(text)
-
-    def flush(self) -> None:
-        """Flush the file."""
-        self._file.flush()
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
-
-    @property
-    def closed(self) -> bool:
-        """Whether the file is closed."""
-        return self._file.closed
-
-
-@dataclass(frozen=True, slots=True)
-class Tracing:
-    """Tracing that was set up for this process."""
-
-    provider: TracerProvider
-    processor: CountingProcessor | None
-
-    def shutdown(self) -> None:
-        """Flush what is left and say how much was lost."""
-        if self.processor is None:
-            return
-        self.processor.force_flush()
-        if self.processor.dropped:
-            logger.warning("%d spans were dropped", self.processor.dropped)
-        self.provider.shutdown()
-
-
-def set_up_tracing(service: str, *, otlp_endpoint: str, trace_dir: Path | None, max_bytes: int) -> Tracing:
-    """Trace this process: to an OTLP receiver where there is one, else to a file.
-
-    ``otlp_endpoint`` is a gRPC target such as ``http://localhost:4317``; without one, spans go to
-    ``trace_dir`` as OTLP JSON lines, a file of at most ``max_bytes`` for each process; without that too they
-    are not exported.
-    Sampling follows the standard ``OTEL_TRACES_SAMPLER`` variables.
-    """
-    resource = Resource.create(
-        {
-            "service.name": service,
-            "service.instance.id": f"{socket.gethostname()}-{os.getpid()}",
-            "host.name": socket.gethostname(),
-            "process.pid": os.getpid(),
-        }
-    )
-    provider = TracerProvider(resource=resource)
-    processor = None
-    if otlp_endpoint:
-        exporter: SpanExporter = OTLPSpanExporter(
-            endpoint=otlp_endpoint, insecure=not otlp_endpoint.startswith("https:")
-        )
-        processor = CountingProcessor(exporter)
-    elif trace_dir is not None:
-        trace_dir.mkdir(parents=True, exist_ok=True)
-        file = BoundedFile(trace_dir / f"{service}-{os.getpid()}.jsonl", max_bytes)
-        processor = CountingProcessor(FileSpanExporter(stream=cast(IO[str], file)))
-    if processor is not None:
-        provider.add_span_processor(processor)
-    trace.set_tracer_provider(provider)
-    return Tracing(provider, processor)

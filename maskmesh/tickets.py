@@ -51,6 +51,11 @@ class TicketGate:
         self._inside = 0
         self._waiting: list[tuple[Ticket, asyncio.Future[None]]] = []
 
+    @property
+    def num_waiting(self) -> int:
+        """How many wait outside."""
+        return len(self._waiting)
+
     @contextlib.asynccontextmanager
     async def enter(self, ticket: Ticket) -> AsyncIterator[None]:
         """Hold a slot.  Raises ResourceExhausted where too many wait."""

@@ -4,7 +4,7 @@ import asyncio
 import dataclasses
 import time
 import uuid
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -44,8 +44,10 @@ class VideoSession:
         described: segmentation_pb2.CreateSessionResponse | segmentation_pb2.GetSessionResponse,
         trace_id: str,
         timeout: float | None,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         self._stub = stub
+        self._headers = headers
         self._timeout = timeout
         self.session_id: str = described.session_id
         self.ttl: timedelta = described.ttl.ToTimedelta()
@@ -336,7 +338,7 @@ class VideoSession:
             first_frame_index=first_frame_index,
         )
         finish = segmentation_pb2.AppendFramesFinish()
-        call = StreamCall(self._stub.AppendFrames(metadata=trace_metadata()))
+        call = StreamCall(self._stub.AppendFrames(metadata=trace_metadata(self._headers)))
         try:
             with raising_ours():
                 try:

@@ -57,8 +57,8 @@ def test_messages_stay_at_the_edges() -> None:
 
 
 def test_one_module_knows_the_tracing_sdk() -> None:
-    assert importers_of("opentelemetry.sdk") == {"maskmesh/telemetry.py"}
-    assert importers_of("opentelemetry.exporter") == {"maskmesh/telemetry.py"}
+    assert importers_of("opentelemetry.sdk") == {"maskmesh/exporting.py"}
+    assert importers_of("opentelemetry.exporter") == {"maskmesh/exporting.py"}
 
 
 def test_the_environment_is_read_in_one_place() -> None:

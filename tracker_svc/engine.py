@@ -47,6 +47,11 @@ class Engine:
         self._sweeper: asyncio.Task[None] | None = None
 
     @property
+    def store(self) -> SharedStore | None:
+        """Where sessions are kept, if they are."""
+        return self._store
+
+    @property
     def keeps_sessions(self) -> bool:
         """Whether sessions are kept in a store, where another tracker finds them."""
         return self._store is not None

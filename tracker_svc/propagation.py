@@ -11,7 +11,7 @@ from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanKind
 
-from maskmesh import embedding_wire, telemetry, wire
+from maskmesh import embedding_wire, instruments, telemetry, wire
 from maskmesh.errors import EmbeddingNotFound, InvalidRequest
 from maskmesh.internal.v1 import embedding_pb2, tracker_pb2
 from maskmesh.masks import MaskOptions
@@ -264,6 +264,7 @@ class Propagation:
         )
         sent_ns = recorder.records[-1].end_ns
         self._finish(item, recorder, tracked, sent_ns)
+        instruments.count_frame("tracked")
         handling = embedding_pb2.Handling(received_unix_nanos=item.received_ns, sent_unix_nanos=sent_ns)
         result = tracker_pb2.TrackResult(frame=masks, handling=handling)
         self._outgoing.put_nowait(tracker_pb2.TrackResponse(result=result))

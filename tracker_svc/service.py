@@ -21,6 +21,7 @@ from maskmesh.serving import Service
 from tracker_svc import prompting
 from tracker_svc.config import TrackerSettings
 from tracker_svc.engine import Engine
+from tracker_svc.observing import observe_tracker
 from tracker_svc.propagation import Propagation
 from tracker_svc.session import Session
 
@@ -46,6 +47,7 @@ class TrackerServicer(tracker_pb2_grpc.TrackerServiceServicer):
     async def start(self, port: int) -> None:
         """Load the model and warm it up."""
         await self.engine.start(port)
+        observe_tracker(self.engine)
 
     async def close(self) -> None:
         """Stop the thread and close the connections."""

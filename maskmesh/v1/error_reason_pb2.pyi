@@ -26,6 +26,7 @@ class ErrorReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ERROR_REASON_CONFLICT: _ClassVar[ErrorReason]
     ERROR_REASON_STALE_EPOCH: _ClassVar[ErrorReason]
     ERROR_REASON_SESSION_LOST: _ClassVar[ErrorReason]
+    ERROR_REASON_UNAUTHENTICATED: _ClassVar[ErrorReason]
 ERROR_REASON_UNSPECIFIED: ErrorReason
 ERROR_REASON_INVALID_REQUEST: ErrorReason
 ERROR_REASON_INVALID_IMAGE: ErrorReason
@@ -46,3 +47,4 @@ ERROR_REASON_PROMPT_NOT_FOUND: ErrorReason
 ERROR_REASON_CONFLICT: ErrorReason
 ERROR_REASON_STALE_EPOCH: ErrorReason
 ERROR_REASON_SESSION_LOST: ErrorReason
+ERROR_REASON_UNAUTHENTICATED: ErrorReason

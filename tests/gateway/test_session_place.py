@@ -6,6 +6,7 @@ import pytest
 from opentelemetry.trace import INVALID_SPAN_CONTEXT
 
 import gateway.session
+from gateway.access import ANYBODY
 from gateway.frame_ring import FrameRing
 from gateway.session import GatewaySession, OpenStream
 from maskmesh import SessionBusy
@@ -20,7 +21,9 @@ class Stream(OpenStream):
 
 @pytest.fixture
 def session() -> GatewaySession:
-    return GatewaySession("a session", 60.0, FrameRing(), Owner("tracker:1", 1), INVALID_SPAN_CONTEXT)
+    return GatewaySession(
+        "a session", 60.0, FrameRing(), Owner("tracker:1", 1), ANYBODY, INVALID_SPAN_CONTEXT
+    )
 
 
 @pytest.fixture(autouse=True)

@@ -1,7 +1,8 @@
 from pathlib import Path
 
 from maskmesh import telemetry
-from maskmesh.telemetry import BoundedFile, StageRecorder
+from maskmesh.exporting import BoundedFile
+from maskmesh.telemetry import StageRecorder
 
 
 def test_the_local_file_is_bounded_and_keeps_the_newest(tmp_path: Path) -> None:

@@ -1,0 +1,172 @@
+"""API keys: who has none is refused, and nobody sees what is another's."""
+
+import asyncio
+import hashlib
+import os
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gateway.access import Keys
+from maskmesh import (
+    AsyncClient,
+    Client,
+    Point,
+    Prompt,
+    ResourceExhausted,
+    SessionNotFound,
+    Unauthenticated,
+)
+from maskmesh.mesh import MeshOptions
+from maskmesh.v1 import segmentation_pb2
+from tests.conftest import Mesh, running_mesh
+
+PICTURE = np.zeros((48, 64, 3), np.uint8)
+
+
+def entry(name: str, **settings: object) -> str:
+    """An entry of the file whose key is the name, twice."""
+    digest = hashlib.sha256((2 * name).encode()).hexdigest()
+    lines = [f'name = "{name}"', f'sha256 = "{digest}"', *(f"{k} = {v!r}" for k, v in settings.items())]
+    return "\n".join(["[[key]]", *lines, ""])
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("keys") / "keys.toml"
+    path.write_text(
+        entry("one")
+        + entry("mate", tenant="one")
+        + entry("other", max_sessions=1, max_bytes=20_000)
+        + entry("slow", frames_per_second=2.0)
+    )
+    return path
+
+
+@pytest.fixture(scope="module")
+async def locked(tmp_path_factory: pytest.TempPathFactory, keys: Path) -> AsyncIterator[Mesh]:
+    flags = {"gateway": ["--keys", str(keys)]}
+    async with running_mesh(tmp_path_factory.mktemp("traces"), MeshOptions(flags=flags)) as mesh:
+        yield mesh
+
+
+def client(mesh: Mesh, name: str) -> AsyncClient:
+    return AsyncClient(mesh.endpoint, timeout=30, api_key=2 * name)
+
+
+@pytest.mark.parametrize("key", ["", "one", "oneone ", "wrong"])
+async def test_without_a_key_nothing_is_done(locked: Mesh, key: str) -> None:
+    async with AsyncClient(locked.endpoint, api_key=key) as unknown:
+        with pytest.raises(Unauthenticated):
+            await unknown.create_session()
+        with pytest.raises(Unauthenticated):
+            await unknown.segment_image(PICTURE, {1: Prompt([Point(1, 1)])})
+        with pytest.raises(Unauthenticated):
+            async with unknown.stream():
+                pass
+
+
+async def test_with_a_key_everything_is(locked: Mesh, fresh_clip: Path) -> None:
+    async with client(locked, "one") as one, one.session() as session:
+        await session.append_video(fresh_clip)
+        await session.add_prompt(0, 1, points=[(110, 262)])
+        assert len([f async for f in session.propagate(max_frames=3)]) == 3
+        async with one.stream() as stream:
+            await stream.send(PICTURE)
+            await stream.add_prompt(1, points=[(5, 5)])
+    with Client(locked.endpoint, api_key="oneone") as blocking, blocking.session() as session:
+        assert session.session_id
+
+
+async def test_a_session_is_its_tenants(locked: Mesh) -> None:
+    one, mate, other = (client(locked, name) for name in ("one", "mate", "other"))
+    async with one, mate, other, one.session() as session:
+        assert (await mate.attach(session.session_id)).session_id == session.session_id
+        with pytest.raises(SessionNotFound):
+            await other.attach(session.session_id)
+
+
+async def test_equal_keys_of_calls_of_two_tenants_are_two(locked: Mesh) -> None:
+    request = segmentation_pb2.CreateSessionRequest(idempotency_key="the same")
+    async with client(locked, "one") as one, client(locked, "slow") as slow:
+        made = [await connected._stub.CreateSession(request) for connected in (one, slow)]
+    assert made[0].session_id != made[1].session_id
+
+
+async def test_an_embedding_is_its_tenants(locked: Mesh) -> None:
+    """Who sends the same picture as another tenant finds nothing, not even that it was there."""
+    picture = np.random.default_rng(5).integers(0, 255, (48, 64, 3), np.uint8)
+    prompts = {1: Prompt([Point(5, 5)])}
+
+    async def outcome(name: str) -> str:
+        async with client(locked, name) as connected:
+            found = await connected.segment_image(picture, prompts)
+        trace = (await locked.complete_traces([found.trace_id]))[found.trace_id]
+        outcomes = [
+            s.attributes["maskmesh.cache.outcome"]
+            for s in trace.spans.values()
+            if "maskmesh.cache.outcome" in s.attributes
+        ]
+        return str(outcomes[-1])
+
+    assert [await outcome(name) for name in ("one", "mate", "slow")] == ["miss", "hit", "miss"]
+
+
+async def test_limits_are_each_keys_own(locked: Mesh) -> None:
+    async with client(locked, "other") as other, client(locked, "one") as one, other.session() as session:
+        with pytest.raises(ResourceExhausted) as caught:
+            await other.create_session()
+        assert caught.value.metadata["resource"] == "sessions"
+        assert await session.append_frames([PICTURE]) == 1
+        with pytest.raises(ResourceExhausted) as caught:
+            await session.append_frames([PICTURE, PICTURE])
+        assert caught.value.metadata["resource"] == "bytes"
+        async with one.session() as free:
+            assert await free.append_frames([PICTURE] * 4) == 4
+
+
+async def test_a_pace_is_kept(locked: Mesh) -> None:
+    async with client(locked, "slow") as slow, slow.session() as session:
+        await session.append_frames([PICTURE] * 6)
+        await session.add_prompt(0, 1, points=[(5, 5)])
+        start = time.monotonic()
+        frames = [f async for f in session.propagate()]
+        assert len(frames) == 6
+        assert time.monotonic() - start > 1.5
+        calls = [slow.segment_image(PICTURE, {1: Prompt([Point(1, 1)])}) for _ in range(4)]
+        with pytest.raises(ResourceExhausted) as caught:
+            await asyncio.gather(*calls)
+        assert caught.value.metadata["resource"] == "frames_per_second"
+        assert caught.value.retry_seconds == pytest.approx(0.5)
+
+
+async def test_keys_come_and_go_while_it_runs(locked: Mesh, keys: Path) -> None:
+    async with client(locked, "new") as new:
+        with pytest.raises(Unauthenticated):
+            await new.create_session()
+        before = keys.read_text()
+        keys.write_text(before + entry("new"))
+        await _until_read(keys)
+        await (await new.create_session()).delete()
+        keys.write_text("this is no file of keys")
+        await _until_read(keys)
+        await (await new.create_session()).delete()
+        keys.write_text(before)
+        await _until_read(keys)
+        with pytest.raises(Unauthenticated):
+            await new.create_session()
+
+
+async def _until_read(keys: Path) -> None:
+    os.utime(keys)
+    await asyncio.sleep(1.2)
+
+
+def test_a_gateway_with_a_wrong_file_does_not_start(tmp_path: Path) -> None:
+    path = tmp_path / "keys.toml"
+    path.write_text('[[key]]\nname = "x"\nsha256 = "short"\n')
+    with pytest.raises(ValueError, match="sha256"):
+        Keys(path)
