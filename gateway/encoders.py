@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ from maskmesh.channels import open_channel
 from maskmesh.errors import Unavailable, raising_ours
 from maskmesh.interceptors import timed_call, traced_call
 from maskmesh.internal.v1 import encoder_pb2, encoder_pb2_grpc
+from maskmesh.tls import Tls
 from maskmesh.types import EmbeddingRef, Image, ModelInfo
 from maskmesh.wire import DEFAULT_TENANT
 
@@ -56,12 +58,11 @@ class Encoders:
     Equal images go to the same replica by gRPC's own ring hash; to another one while that is out of reach.
     """
 
-    def __init__(self, target: str, *, max_message_bytes: int) -> None:
+    def __init__(self, target: str, *, max_message_bytes: int, tls: Tls | None = None) -> None:
         """``target`` as gRPC has it: an address, ``ipv4:`` and several, or ``dns:///`` and a name."""
-        self._max_message_bytes = max_message_bytes
-        self._channel = open_channel(
+        self._open = partial(open_channel, max_message_bytes=max_message_bytes, tls=tls)
+        self._channel = self._open(
             target,
-            max_message_bytes=max_message_bytes,
             notices_hangs=True,
             hash_by=KEY_HEADER,
             serves=_SERVICE,
@@ -86,7 +87,7 @@ class Encoders:
     async def unpin(self, owner: str, tenant: str, address: str, keys: Sequence[str] = ()) -> None:
         """Release pins in one replica; without keys, all of the owner's."""
         if address not in self._replicas:
-            self._replicas[address] = open_channel(address, max_message_bytes=self._max_message_bytes)
+            self._replicas[address] = self._open(address)
         stub = encoder_pb2_grpc.EncoderServiceStub(self._replicas[address])
         request = encoder_pb2.UnpinRequest(owner=owner, tenant=tenant, keys=keys)
         with raising_ours():

@@ -61,11 +61,12 @@ class SegmentationServicer(segmentation_pb2_grpc.SegmentationServiceServicer):
     async def start(self, port: int) -> None:
         """Wait for the other services.  Raises ValueError where their models differ."""
         settings = self._settings
-        self._encoders = Encoders(settings.encoder, max_message_bytes=settings.max_message_bytes)
+        reached: Any = {"max_message_bytes": settings.max_message_bytes, "tls": settings.tls}
+        self._encoders = Encoders(settings.encoder, **reached)
         if settings.session_url:
             self._store = SharedStore(settings.session_url, name="session store")
         shared = None if self._store is None else SharedSessions(self._store)
-        trackers = Trackers(settings.tracker, max_message_bytes=settings.max_message_bytes)
+        trackers = Trackers(settings.tracker, **reached)
         self._owners = Owners(trackers, shared)
         self._shared = shared
         self._prompter = Prompter(self._encoders, self._owners)

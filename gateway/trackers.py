@@ -7,6 +7,7 @@ import random
 import socket
 import time
 from collections.abc import Collection, Sequence
+from functools import partial
 
 import grpc
 
@@ -14,6 +15,7 @@ from gateway.backends import Load, TrackerBackend
 from maskmesh.channels import open_channel
 from maskmesh.errors import MaskmeshError, Unavailable
 from maskmesh.internal.v1 import tracker_pb2
+from maskmesh.tls import Tls
 from maskmesh.types import ModelInfo
 from maskmesh.v1 import types_pb2
 
@@ -35,9 +37,9 @@ class Trackers:
     event loop only.
     """
 
-    def __init__(self, target: str, *, max_message_bytes: int) -> None:
+    def __init__(self, target: str, *, max_message_bytes: int, tls: Tls | None = None) -> None:
         self._target = target
-        self._max_message_bytes = max_message_bytes
+        self._open = partial(open_channel, max_message_bytes=max_message_bytes, notices_hangs=True, tls=tls)
         self._channels: dict[str, grpc.aio.Channel] = {}
         self._known: Sequence[str] = ()
         self._looked_up = 0.0
@@ -46,9 +48,7 @@ class Trackers:
     def backend(self, address: str) -> TrackerBackend:
         """The tracker at an address."""
         if address not in self._channels:
-            self._channels[address] = open_channel(
-                address, max_message_bytes=self._max_message_bytes, notices_hangs=True
-            )
+            self._channels[address] = self._open(address)
         return TrackerBackend(self._channels[address])
 
     async def addresses(self) -> Sequence[str]:

@@ -38,6 +38,7 @@ from maskmesh.masks import (
     RleMask,
 )
 from maskmesh.sync_client import Client, SyncLiveStream, SyncVideoSession
+from maskmesh.tls import Tls
 from maskmesh.types import Box, FrameMasks, ImageMasks, ModelInfo, ObjectMask, Point, Prompt
 from maskmesh.version import __version__
 from maskmesh.video_session import VideoSession
@@ -90,6 +91,7 @@ __all__ = [
     "StaleEpoch",
     "SyncLiveStream",
     "SyncVideoSession",
+    "Tls",
     "Unauthenticated",
     "Unavailable",
     "VideoSession",

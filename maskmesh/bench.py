@@ -83,18 +83,17 @@ def disc(number: int, frame: int) -> tuple[float, float]:
     return 80.0 + 150 * (number % 4) + frame % 40, HEIGHT / 2 + 60 * (-1) ** number
 
 
-async def bench(endpoint: str, options: BenchOptions, json_path: Path | None, console: Console) -> None:
+async def bench(client: AsyncClient, options: BenchOptions, json_path: Path | None, console: Console) -> None:
     """Measure and print."""
     seeds = itertools.count(time.time_ns())
-    async with AsyncClient(endpoint) as client:
-        with console.status("clicks"):
-            model, clicks = await _click(client, draw_frames(CLICKS, next(seeds)))
-        with console.status("one session"):
-            tracking = await _track(client, options, next(seeds))
-        throughput: dict[int, float] = {}
-        for count in options.sessions:
-            with console.status(f"{count} sessions at once"):
-                throughput[count] = await _throughput(client, options, [next(seeds) for _ in range(count)])
+    with console.status("clicks"):
+        model, clicks = await _click(client, draw_frames(CLICKS, next(seeds)))
+    with console.status("one session"):
+        tracking = await _track(client, options, next(seeds))
+    throughput: dict[int, float] = {}
+    for count in options.sessions:
+        with console.status(f"{count} sessions at once"):
+            throughput[count] = await _throughput(client, options, [next(seeds) for _ in range(count)])
     _print(model, options, clicks, tracking, throughput)
     if json_path is not None:
         content = {

@@ -7,6 +7,8 @@ from typing import Any
 import grpc
 
 from maskmesh.interceptors import CLIENT_INTERCEPTORS
+from maskmesh.renewed_channel import RenewedChannel
+from maskmesh.tls import PemFiles, Tls
 
 
 def channel_options(max_message_bytes: int) -> list[tuple[str, int]]:
@@ -70,6 +72,7 @@ def open_channel(
     hash_by: str = "",
     serves: str = "",
     headers: Mapping[str, str] | None = None,
+    tls: Tls | None = None,
 ) -> grpc.aio.Channel:
     """A traced channel to a service; connects when it is first used, and again after a loss.
 
@@ -77,6 +80,8 @@ def open_channel(
     two.  With ``notices_hangs`` calls to a service that is stopped fail within three seconds, as do those to
     one that has ended.  With ``hash_by`` calls go to one of several addresses by the hash of that header
     (:func:`maskmesh.config.enable_ring_hash` comes before), if it reports healthy for the service ``serves``.
+    With ``tls`` the connection is encrypted; raises OSError or ValueError where its files are not as they
+    should be.
     """
     options: list[tuple[str, str | int]] = [
         *channel_options(max_message_bytes),
@@ -94,8 +99,14 @@ def open_channel(
         config["healthCheckConfig"] = {"serviceName": serves}
     if config:
         options.append(("grpc.service_config", json.dumps(config)))
-    return grpc.aio.insecure_channel(
-        address,
-        options=options,
-        interceptors=[interceptor(headers) for interceptor in CLIENT_INTERCEPTORS],
+    interceptors = [interceptor(headers) for interceptor in CLIENT_INTERCEPTORS]
+    if tls is None:
+        return grpc.aio.insecure_channel(address, options=options, interceptors=interceptors)
+    if tls.server_name:
+        options.append(("grpc.ssl_target_name_override", tls.server_name))
+    return RenewedChannel(
+        PemFiles(tls.files),
+        lambda credentials: grpc.aio.secure_channel(
+            address, credentials, options=options, interceptors=interceptors
+        ),
     )

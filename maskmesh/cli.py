@@ -6,18 +6,24 @@ import json
 import secrets
 import signal
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
 import click
-from click.core import ParameterSource
 from rich.console import Console
-from rich.markup import escape
 
 from maskmesh.bench import BenchOptions, bench
 from maskmesh.client import AsyncClient
 from maskmesh.errors import InvalidRequest, MaskmeshError
+from maskmesh.gateway_options import (
+    Gateway,
+    console,
+    gateway_options,
+    show_line,
+    tls_files,
+    with_gateway,
+)
 from maskmesh.media import LiveSource
 from maskmesh.mesh import LocalMesh, MeshError, MeshOptions
 from maskmesh.prompt_options import PromptCommand, PromptsByObject
@@ -25,9 +31,8 @@ from maskmesh.report import choose_frame, make_report
 from maskmesh.report_table import print_report
 from maskmesh.segment import Job, say_model, segment
 from maskmesh.stream import StreamJob, check_job, stream
+from maskmesh.tls import Tls
 from maskmesh.version import __version__
-
-console = Console(stderr=True, highlight=False)
 
 _MODEL = click.option("--model", default="micro", show_default=True, help="Preset of the model.")
 _CHECKPOINT = click.option(
@@ -81,12 +86,14 @@ def main() -> None:
 @click.option("--port", default=50050, show_default=True, help="Port of the first gateway; 0 for any.")
 @click.option("--encoder-port", default=0, help="Port of the first encoder; 0 for any.")
 @click.option("--tracker-port", default=0, help="Port of the first tracker; 0 for any.")
-def up(*, devices: str | None, **options: Any) -> None:
+@tls_files
+def up(*, devices: str | None, tls: Tls | None, **options: Any) -> None:
     """Start encoders, trackers and gateways, and stop them on Ctrl-C.
 
     Several gateways, and sessions that outlive their tracker, need a store: MASKMESH_SESSION_URL.
     """
-    _run(_up(MeshOptions(**options, devices=tuple(devices.split(",")) if devices else ())))
+    chosen = tuple(devices.split(",")) if devices else ()
+    _run(_up(MeshOptions(**options, devices=chosen, tls=tls)))
 
 
 @main.command(name="segment", cls=PromptCommand)
@@ -97,7 +104,7 @@ def up(*, devices: str | None, **options: Any) -> None:
 @_DEVICE
 @_DTYPE
 @_THREADS
-@click.option("--endpoint", help="Gateway to use; without one a mesh is started for this run.")
+@gateway_options
 @click.option("--max-frames", default=0, help="Largest number of frames; 0 means all.")
 @click.option("--multimask", is_flag=True, help="Three alternatives for each object (images only).")
 @click.option("-o", "--output", type=_FILE, help="Overlay to write.")
@@ -112,7 +119,7 @@ def segment_command(
     *,
     source: Path,
     prompts: PromptsByObject,
-    endpoint: str | None,
+    gateway: Gateway,
     max_frames: int,
     multimask: bool,
     output: Path | None,
@@ -131,8 +138,8 @@ def segment_command(
         raise click.UsageError("at least one --point or --box is needed")
     job = Job(source, prompts, max_frames, multimask, output, masks, truth)
     _run(
-        _with_gateway(
-            lambda target: segment(job, target, console), endpoint, MeshOptions(**options), verbose=verbose
+        with_gateway(
+            lambda client: segment(job, client, console), gateway, MeshOptions(**options), verbose=verbose
         )
     )
 
@@ -145,7 +152,7 @@ def segment_command(
 @_DEVICE
 @_DTYPE
 @_THREADS
-@click.option("--endpoint", help="Gateway to use; without one a mesh is started for this run.")
+@gateway_options
 @click.option("--max-frames", default=0, help="Largest number of frames to send; 0 means all.")
 @click.option(
     "--skip/--wait",
@@ -160,7 +167,7 @@ def stream_command(
     *,
     source: str,
     prompts: PromptsByObject,
-    endpoint: str | None,
+    gateway: Gateway,
     max_frames: int,
     skip: bool | None,
     paced: bool,
@@ -187,8 +194,8 @@ def stream_command(
     )
     check_job(job)
     _run(
-        _with_gateway(
-            lambda target: stream(job, target, console), endpoint, MeshOptions(**options), verbose=verbose
+        with_gateway(
+            lambda client: stream(job, client, console), gateway, MeshOptions(**options), verbose=verbose
         )
     )
 
@@ -232,7 +239,7 @@ def report(traces: Path, output: Path, frame: int | None, *, as_json: bool) -> N
 @click.option(
     "--json", "json_path", type=click.Path(dir_okay=False, path_type=Path), help="File for figures."
 )
-@click.option("--endpoint", help="Gateway to use; without one a mesh is started for this run.")
+@gateway_options
 @_MODEL
 @_CHECKPOINT
 @_IMAGE_SIZE
@@ -245,7 +252,7 @@ def evaluate(
     masks: Path,
     video: bool,
     json_path: Path | None,
-    endpoint: str | None,
+    gateway: Gateway,
     **options: Any,
 ) -> None:
     """Compare masks with true ones: IoU of images from a click and a box, J and F of a clip from a click.
@@ -259,9 +266,9 @@ def evaluate(
         raise click.ClickException(f"{error}; pip install 'maskmesh[evaluate]'") from error
 
     _run(
-        _with_gateway(
-            lambda target: evaluate_folder(target, images, masks, video=video, json_path=json_path),
-            endpoint,
+        with_gateway(
+            lambda client: evaluate_folder(client, images, masks, video=video, json_path=json_path),
+            gateway,
             MeshOptions(**options),
         )
     )
@@ -295,7 +302,7 @@ def key(name: str) -> None:
     help="Sessions at once; may be given again.",
 )
 @click.option("--json", "json_path", type=_FILE, help="File for the figures.")
-@click.option("--endpoint", help="Gateway to use; without one a mesh is started for this run.")
+@gateway_options
 @_MODEL
 @_CHECKPOINT
 @_IMAGE_SIZE
@@ -308,15 +315,13 @@ def bench_command(
     objects: int,
     sessions: tuple[int, ...],
     json_path: Path | None,
-    endpoint: str | None,
+    gateway: Gateway,
     **options: Any,
 ) -> None:
     """Time clicks, one session and several at once.  Nothing else should run meanwhile."""
     asked = BenchOptions(frames, objects, sessions)
     _run(
-        _with_gateway(
-            lambda target: bench(target, asked, json_path, console), endpoint, MeshOptions(**options)
-        )
+        with_gateway(lambda client: bench(client, asked, json_path, console), gateway, MeshOptions(**options))
     )
 
 
@@ -340,51 +345,15 @@ def _run(work: Coroutine[Any, Any, None]) -> None:
         raise click.ClickException(str(error)) from error
 
 
-def _log(name: str, line: str) -> None:
-    console.print(f"[bold]{name:8}[/bold] {escape(line)}", soft_wrap=True)
-
-
 async def _up(options: MeshOptions) -> None:
     try:
-        async with LocalMesh(options, log=_log) as mesh:
-            async with AsyncClient(mesh.endpoint) as client, client.session() as session:
+        async with LocalMesh(options, log=show_line) as mesh:
+            async with AsyncClient(mesh.endpoint, tls=options.tls) as client, client.session() as session:
                 say_model(session.model, console)
             click.echo(f"maskmesh is ready at {mesh.endpoint}")
             await mesh.wait()
     except asyncio.CancelledError:
         console.print("stopped")
-
-
-async def _with_gateway(
-    work: Callable[[str], Coroutine[Any, Any, None]],
-    endpoint: str | None,
-    options: MeshOptions,
-    *,
-    verbose: bool = False,
-) -> None:
-    """Do work with the gateway at ``endpoint``, or with a mesh that lives as long as the work."""
-    if endpoint is not None:
-        _refuse_model_options()
-        await work(endpoint)
-        return
-    log: Callable[[str, str], None] | None = _log if verbose else None
-    with console.status(f"starting a mesh with {options.model}"):
-        mesh = await LocalMesh(options, log=log).__aenter__()
-    try:
-        await work(mesh.endpoint)
-    finally:
-        await mesh.stop()
-
-
-def _refuse_model_options() -> None:
-    """A mesh that is running has its model; to pass over what was asked for would mislead."""
-    context = click.get_current_context()
-    for name in ("model", "checkpoint", "image_size", "device", "dtype", "threads"):
-        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
-            option = name.replace("_", "-")
-            raise click.UsageError(
-                f"--{option} is for a mesh that is started; that at --endpoint has its own"
-            )
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from maskmesh.interceptors import TRACE_ID_KEY, trace_metadata
 from maskmesh.live_client import LiveStream, OnRejected
 from maskmesh.masks import MaskOptions
 from maskmesh.streams import StreamCall
+from maskmesh.tls import Tls
 from maskmesh.types import (
     ImageMasks,
     ObjectMask,
@@ -47,10 +48,18 @@ class AsyncClient:
     change something carry a key of their own, so that nothing is done twice.
     """
 
-    def __init__(self, endpoint: str, *, timeout: float | None = None, api_key: str = "") -> None:
+    def __init__(
+        self,
+        endpoint: str,
+        *,
+        timeout: float | None = None,
+        api_key: str = "",
+        tls: Tls | None = None,
+    ) -> None:
         """``endpoint`` is a gRPC target; several gateways are ``ipv4:host:port,host:port`` or a DNS name.
 
-        ``api_key`` is for gateways that ask for one.
+        ``api_key`` is for gateways that ask for one, ``tls`` for those that speak TLS.  Raises OSError or
+        ValueError where its files are not as they should be.
         """
         self._headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
         self._channel = open_channel(
@@ -59,6 +68,7 @@ class AsyncClient:
             retries=True,
             notices_hangs=True,
             headers=self._headers,
+            tls=tls,
         )
         self._stub = segmentation_pb2_grpc.SegmentationServiceStub(self._channel)
         self._timeout = timeout

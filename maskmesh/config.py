@@ -7,17 +7,24 @@ A service's settings are flags of its command and environment variables of the s
 import os
 import sys
 from pathlib import Path
-from typing import TypeVar
+from typing import Self, TypeVar
 
-from pydantic import AliasChoices, Field, ValidationError, field_validator
+from pydantic import AliasChoices, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, CliApp, SettingsConfigDict, SettingsError
 
 from maskmesh.dtype import DTypeSetting
+from maskmesh.tls import Tls
 
 S = TypeVar("S", bound=BaseSettings)
 
 # One store for all services: its variable has no service's name.
 SESSION_URL = AliasChoices("session_url", "MASKMESH_SESSION_URL")
+
+
+def _tls_file(name: str) -> AliasChoices:
+    """Of all services as well: their machines have the files in the same places."""
+    return AliasChoices(name, f"MASKMESH_{name.upper()}")
+
 
 # Where Linux has a file system in memory for this; elsewhere there is none.
 DEFAULT_SHARED_MEMORY_DIR = Path("/dev/shm") if Path("/dev/shm").is_dir() else None
@@ -61,6 +68,24 @@ class ServerSettings(BaseSettings):
     """Port for health checks in plain text, for probes; 0 means none but the service's own."""
     metrics_port: int = Field(0, ge=0, le=65535)
     """Port at which Prometheus finds metrics; 0 means none."""
+    tls_cert: Path | None = Field(None, validation_alias=_tls_file("tls_cert"))
+    """Certificate of this service (PEM, with those between it and its authority); without one it speaks in
+    plain text."""
+    tls_key: Path | None = Field(None, validation_alias=_tls_file("tls_key"))
+    """Private key of the certificate (PEM)."""
+    tls_client_ca: Path | None = Field(None, validation_alias=_tls_file("tls_client_ca"))
+    """Authorities (PEM) of the certificates that callers must show; without them callers need none."""
+    tls_ca: Path | None = Field(None, validation_alias=_tls_file("tls_ca"))
+    """Authorities (PEM) of the other services, which are called by TLS then, with this service's own
+    certificate if it has one."""
+    tls_server_name: str = Field("", validation_alias=_tls_file("tls_server_name"))
+    """Name that the certificates of the other services have, in place of the addresses by which they are
+    called."""
+    max_connection_age_seconds: float = Field(0.0, ge=0)
+    """After so long callers connect anew, and look up names again: they find replicas that were added; 0
+    means never."""
+    max_calls: int = Field(256, ge=1)
+    """Largest number of calls that are worked on at once; others are refused."""
     reflection: bool = False
     """Serve gRPC reflection, for development."""
     max_message_bytes: int = Field(64 * 2**20, ge=2**20)
@@ -69,6 +94,21 @@ class ServerSettings(BaseSettings):
     """How long running calls may take to finish after SIGTERM."""
     log_level: str = "INFO"
     """Least level of messages in the log."""
+
+    @model_validator(mode="after")
+    def _certificates_are_whole(self) -> Self:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("tls_cert and tls_key come together")
+        if self.tls_client_ca is not None and self.tls_cert is None:
+            raise ValueError("tls_client_ca needs tls_cert: in plain text nobody shows a certificate")
+        return self
+
+    @property
+    def tls(self) -> Tls | None:
+        """How other services are called; None in plain text."""
+        if self.tls_ca is None:
+            return None
+        return Tls(self.tls_ca, self.tls_cert, self.tls_key, self.tls_server_name)
 
 
 class ModelSettings(ServerSettings):

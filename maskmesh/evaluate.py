@@ -15,9 +15,9 @@ _TABLE_WIDTH = 100  # what the table needs, also where the output is a file
 
 
 async def evaluate_folder(
-    endpoint: str, images: Path, masks: Path, *, video: bool, json_path: Path | None
+    client: AsyncClient, images: Path, masks: Path, *, video: bool, json_path: Path | None
 ) -> None:
-    """Evaluate a folder through the gateway at ``endpoint`` and print the table.
+    """Evaluate a folder and print the table.
 
     Raises ValueError where the folders do not fit one another.
     """
@@ -25,21 +25,20 @@ async def evaluate_folder(
     name = images.resolve().name
     console = Console(highlight=False)
     scores: list[ImageScores] | list[ObjectScores]
-    async with AsyncClient(endpoint) as client:
-        async with client.session() as session:
-            model_id = session.model.model_id
-        with Progress(console=Console(stderr=True), transient=True) as progress:
-            task = progress.add_task("evaluating", total=len(frames))
+    async with client.session() as session:
+        model_id = session.model.model_id
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("evaluating", total=len(frames))
 
-            def show(done: int) -> None:
-                progress.update(task, completed=done)
+        def show(done: int) -> None:
+            progress.update(task, completed=done)
 
-            if video:
-                clip = await evaluate_clip(client, name, frames, show)
-                row, scores = clips_row(name, clip), clip
-            else:
-                stills = await evaluate_images(client, frames, show)
-                row, scores = images_row(name, stills), stills
+        if video:
+            clip = await evaluate_clip(client, name, frames, show)
+            row, scores = clips_row(name, clip), clip
+        else:
+            stills = await evaluate_images(client, frames, show)
+            row, scores = images_row(name, stills), stills
     output = Console(highlight=False, width=max(console.width, _TABLE_WIDTH))
     output.print(make_table([row], model_id))
     if video:

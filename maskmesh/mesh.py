@@ -17,7 +17,9 @@ from typing import Any, Self
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from maskmesh.channels import open_channel
 from maskmesh.dtype import DTypeSetting
+from maskmesh.tls import Tls
 
 STOP_SECONDS = 15.0
 
@@ -63,10 +65,17 @@ class MeshOptions:
     """Cores of services that have some for themselves (Linux), by name; others share all that this process
     has.  Where there are more encoders and trackers than one each, and as many cores, each has its own by
     default."""
+    tls: Tls | None = None
+    """Certificates (PEM): each service shows ``cert``, asks for one of ``ca`` where it is called by other
+    services, and has those of the others made sure of by ``ca`` and ``server_name``."""
     flags: dict[str, list[str]] = field(default_factory=dict)
     """Further flags by kind of service: encoder, tracker, gateway."""
     environment: dict[str, str] = field(default_factory=dict)
     """Variables beside those of this process."""
+
+    def __post_init__(self) -> None:
+        if self.tls is not None and (self.tls.ca is None or self.tls.cert is None):
+            raise ValueError("services need authorities to trust and a certificate to show")
 
     def names(self, kind: str) -> list[str]:
         """The names of the services of a kind: encoder, encoder-2 and so on."""
@@ -194,6 +203,7 @@ class LocalMesh:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             *("-m", module, "--host", self._options.host, "--port-file", str(port_file)),
+            *_tls_flags(name, self._options.tls),
             *self._options.flags.get(name.split("-")[0], []),
             *flags,
             stdin=asyncio.subprocess.DEVNULL,
@@ -234,7 +244,8 @@ class LocalMesh:
         return int(process.port_file.read_text())
 
     async def _until_serving(self, name: str) -> None:
-        async with grpc.aio.insecure_channel(f"{self._options.host}:{self.ports[name]}") as channel:
+        address = f"{self._options.host}:{self.ports[name]}"
+        async with open_channel(address, max_message_bytes=2**20, tls=self._options.tls) as channel:
             health: Any = health_pb2_grpc.HealthStub(channel)
             while True:
                 await self._check(name)
@@ -266,6 +277,17 @@ def _own_cores(options: MeshOptions) -> dict[str, set[int]]:
     if not share:
         return {}
     return {name: set(cores[i * share : (i + 1) * share]) for i, name in enumerate(services)}
+
+
+def _tls_flags(name: str, tls: Tls | None) -> list[str]:
+    """Clients of a gateway need no certificate: they have keys."""
+    if tls is None:
+        return []
+    files = {"--tls-cert": tls.cert, "--tls-key": tls.key, "--tls-ca": tls.ca}
+    if not name.startswith("gateway"):
+        files["--tls-client-ca"] = tls.ca
+    named = [] if not tls.server_name else ["--tls-server-name", tls.server_name]
+    return [part for flag, path in files.items() if path is not None for part in (flag, str(path))] + named
 
 
 async def _stop(process: _Process) -> None:

@@ -37,9 +37,9 @@ class Job:
     truth: Path | None = None
 
 
-async def segment(job: Job, endpoint: str, console: Console) -> None:
-    """Segment the job's video or image through the gateway at ``endpoint``."""
-    async with AsyncClient(endpoint) as client, client.session() as session:
+async def segment(job: Job, client: AsyncClient, console: Console) -> None:
+    """Segment the job's video or image."""
+    async with client.session() as session:
         say_model(session.model, console)
         if is_image(job.source):
             if job.truth is not None:

@@ -19,6 +19,7 @@ from maskmesh.channels import TAKING_PINGS, channel_options
 from maskmesh.config import ServerSettings, TelemetrySettings, load
 from maskmesh.exporting import serve_metrics, set_up_tracing
 from maskmesh.interceptors import Admit, Gate, ServerInterceptor
+from maskmesh.tls import server_credentials
 
 logger = logging.getLogger(__name__)
 
@@ -67,6 +68,7 @@ async def serve(service: Service, settings: ServerSettings) -> None:
             ("grpc.keepalive_timeout_ms", 10_000),
             # Two servers on one port would split the calls between them.
             ("grpc.so_reuseport", 0),
+            *_connection_age(settings),
         ],
     )
     service.register(server)
@@ -78,7 +80,7 @@ async def serve(service: Service, settings: ServerSettings) -> None:
     if settings.reflection:
         names = (service.full_name, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, server)
-    port = server.add_insecure_port(f"{settings.host}:{settings.port}")
+    port = _add_port(server, settings)
     await server.start()
     probes = await _serve_probes(checks, settings)
     logger.info("listening on %s:%d", settings.host, port)
@@ -110,6 +112,23 @@ async def serve(service: Service, settings: ServerSettings) -> None:
         if probes is not None:
             await probes.stop(None)
         logger.info("stopped")
+
+
+def _connection_age(settings: ServerSettings) -> list[tuple[str, int]]:
+    """Streams end in their own time; nothing cuts them."""
+    seconds = settings.max_connection_age_seconds
+    return [("grpc.max_connection_age_ms", int(seconds * 1000))] if seconds else []
+
+
+def _add_port(server: grpc.aio.Server, settings: ServerSettings) -> int:
+    address = f"{settings.host}:{settings.port}"
+    if settings.tls_cert is None or settings.tls_key is None:
+        return server.add_insecure_port(address)
+    try:
+        credentials = server_credentials(settings.tls_cert, settings.tls_key, settings.tls_client_ca)
+    except (OSError, ValueError) as error:
+        raise SystemExit(f"certificates: {error}") from error
+    return server.add_secure_port(address, credentials)
 
 
 async def _serve_probes(

@@ -103,8 +103,8 @@ class _Output:
             self._masks.write(json.dumps(line) + "\n")
 
 
-async def stream(job: StreamJob, endpoint: str, console: Console) -> None:
-    """Track the objects of the job's live source through the gateway at ``endpoint``."""
+async def stream(job: StreamJob, client: AsyncClient, console: Console) -> None:
+    """Track the objects of the job's live source."""
     record = _Record()
 
     def rejected(sequence: int, error: MaskmeshError) -> None:
@@ -113,10 +113,7 @@ async def stream(job: StreamJob, endpoint: str, console: Console) -> None:
 
     with ExitStack() as stack:
         output = _Output(job, stack)
-        async with (
-            AsyncClient(endpoint) as client,
-            client.stream(skip=job.skip, on_rejected=rejected) as live,
-        ):
+        async with client.stream(skip=job.skip, on_rejected=rejected) as live:
             assert live.model is not None, "an open stream has a model"
             say_model(live.model, console)
             record.started = time.perf_counter()

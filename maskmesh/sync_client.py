@@ -31,6 +31,7 @@ from maskmesh.history import HistoryEntry, SessionState
 from maskmesh.images import ImageLike
 from maskmesh.live_client import LiveResult, LiveStream, OnRejected
 from maskmesh.masks import BinaryMask, BoolArray, MaskOptions
+from maskmesh.tls import Tls
 from maskmesh.types import Box, FrameMasks, ImageMasks, ModelInfo, Point, Prompt
 from maskmesh.video_session import DEFAULT_MASKS, VideoSession
 
@@ -55,9 +56,20 @@ def _like(theirs: type) -> Callable[[type[C]], type[C]]:
 class Client:
     """A connection to a gateway, see :class:`maskmesh.AsyncClient`.  May be used by several threads."""
 
-    def __init__(self, endpoint: str, *, timeout: float | None = None, api_key: str = "") -> None:
+    def __init__(
+        self,
+        endpoint: str,
+        *,
+        timeout: float | None = None,
+        api_key: str = "",
+        tls: Tls | None = None,
+    ) -> None:
         self._loop = BackgroundLoop()
-        self._client = self._loop.run(_make(endpoint, timeout, api_key))
+        try:
+            self._client = self._loop.run(_make(endpoint, timeout, api_key, tls))
+        except BaseException:
+            self._loop.close()
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -126,9 +138,9 @@ class Client:
             yield SyncLiveStream(self._loop, opened)
 
 
-async def _make(endpoint: str, timeout: float | None, api_key: str) -> AsyncClient:
+async def _make(endpoint: str, timeout: float | None, api_key: str, tls: Tls | None) -> AsyncClient:
     """gRPC's channel belongs to the loop that it is made on."""
-    return AsyncClient(endpoint, timeout=timeout, api_key=api_key)
+    return AsyncClient(endpoint, timeout=timeout, api_key=api_key, tls=tls)
 
 
 @_like(VideoSession)

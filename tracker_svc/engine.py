@@ -74,6 +74,7 @@ class Engine:
             device=loaded.model.device,
             max_message_bytes=settings.max_message_bytes,
             shared_memory_dir=settings.shared_memory_dir,
+            tls=settings.tls,
         )
         self.embeddings = EmbeddingStore(
             fetcher, model_id=loaded.info.model_id, budget_bytes=settings.embedding_bytes

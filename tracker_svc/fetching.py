@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,6 +25,7 @@ from maskmesh.shared_memory import (
     Block,
     SharedView,
 )
+from maskmesh.tls import Tls
 from maskmesh.types import EmbeddingRef, TensorSpec
 from tracker_svc.model.tracking_model import ImageFeatures
 
@@ -84,10 +86,17 @@ class EmbeddingFetcher:
     """
 
     def __init__(
-        self, *, device: torch.device, max_message_bytes: int, shared_memory_dir: Path | None
+        self,
+        *,
+        device: torch.device,
+        max_message_bytes: int,
+        shared_memory_dir: Path | None,
+        tls: Tls | None = None,
     ) -> None:
         self._device = device
-        self._max_message_bytes = max_message_bytes
+        self._open_channel = partial(
+            open_channel, max_message_bytes=max_message_bytes, notices_hangs=True, tls=tls
+        )
         self._folder = shared_memory_dir
         self._channels: dict[str, grpc.aio.Channel] = {}
         self._replicas: dict[str, _Replica] = {}
@@ -186,5 +195,5 @@ class EmbeddingFetcher:
 
     def _channel(self, address: str) -> grpc.aio.Channel:
         if address not in self._channels:
-            self._channels[address] = open_channel(address, max_message_bytes=self._max_message_bytes)
+            self._channels[address] = self._open_channel(address)
         return self._channels[address]
