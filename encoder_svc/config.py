@@ -28,7 +28,5 @@ class EncoderSettings(ModelSettings):
     """How long an embedding is kept there."""
     max_pixels: int = Field(64 * 2**20, ge=1)
     """Largest image in pixels."""
-    max_queue: int = Field(256, ge=1)
-    """Largest number of images that wait for the device."""
     decode_threads: int = Field(2, ge=1)
     """Threads that decode images."""

@@ -26,7 +26,7 @@ from maskmesh.errors import InvalidRequest
 from maskmesh.masks import ByteArray
 from maskmesh.memory import give_back
 from maskmesh.shared_memory import Block, SharedArena
-from maskmesh.tickets import Ticket, TicketGate
+from maskmesh.tickets import QueueLimits, Ticket, TicketGate
 from maskmesh.types import Image, TensorSpec
 from maskmesh.wire import image_key
 
@@ -59,9 +59,7 @@ class Encoder:
         self._model, self._device, self._dtype = loaded.model, loaded.device, loaded.dtype
         self._max_pixels = settings.max_pixels
         self._cores = share_cores(settings.shared_cores, "encoder", loaded.layout, torch.set_num_threads)
-        self._worker = DeviceWorker(
-            "encoder-device", max_queue=settings.max_queue, cores=self._cores, when_idle=give_back
-        )
+        self._worker = DeviceWorker("encoder-device", cores=self._cores, when_idle=give_back)
         self._decoders = ThreadPoolExecutor(settings.decode_threads, thread_name_prefix="decode")
         self.max_batch = choose_batch(
             settings.max_batch, device=loaded.info.device, image_size=loaded.info.image_size
@@ -69,7 +67,8 @@ class Encoder:
         self._decoded = TicketGate(
             settings.decode_threads + 2 * self.max_batch - 1,
             reserved=settings.decode_threads,
-            max_waiting=settings.max_queue,
+            limits=QueueLimits(settings.max_interactive_queue, settings.max_queue),
+            seconds_each=lambda: self._worker.seconds_each,
         )
         self._images = Together(self._encode, most=self.max_batch)
         self._seen: set[str] = set()

@@ -166,7 +166,7 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
     ) -> tuple[Embedding, Outcome]:
         image = wire.image_from_proto(request.image, field="image", max_pixels=self._settings.max_pixels)
         interactive = request.priority == encoder_pb2.ENCODE_PRIORITY_INTERACTIVE
-        ticket = Ticket(Priority.INTERACTIVE if interactive else Priority.AHEAD)
+        ticket = Ticket(Priority.INTERACTIVE if interactive else Priority.AHEAD, request.tenant)
         asked_ns = time.time_ns()
         filled_by = trace.get_current_span().get_span_context()
 

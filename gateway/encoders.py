@@ -9,11 +9,11 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 import grpc
-from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_exponential_jitter
+from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_exponential_jitter
 
 from maskmesh import embedding_wire, telemetry, wire
 from maskmesh.channels import open_channel
-from maskmesh.errors import Unavailable, raising_ours
+from maskmesh.errors import ResourceExhausted, Unavailable, raising_ours
 from maskmesh.interceptors import timed_call, traced_call
 from maskmesh.internal.v1 import encoder_pb2, encoder_pb2_grpc
 from maskmesh.tls import Tls
@@ -119,7 +119,7 @@ class Encoders:
         deadline = None if urgency.timeout is None else time.monotonic() + urgency.timeout
         # Not by gRPC itself, which makes no call again whose message is large.
         async for attempt in AsyncRetrying(
-            retry=retry_if_exception_type(Unavailable),
+            retry=retry_if_exception(partial(_is_tried_again, interactive=urgency.interactive)),
             stop=stop_after_delay(PATIENCE_SECONDS),
             wait=wait_exponential_jitter(multiplier=0.05, max=1.0, jitter=0.1),
             reraise=True,
@@ -136,6 +136,13 @@ class Encoders:
             answer.received_ns,
             wire.stage_seconds_from_proto(message.stage_times),
         )
+
+
+def _is_tried_again(error: BaseException, *, interactive: bool) -> bool:
+    """A stream that was let in waits for room; who asks for one frame is told that there is none."""
+    if isinstance(error, ResourceExhausted):
+        return error.passes and not interactive
+    return isinstance(error, Unavailable)
 
 
 def _encode_request(key: str, image: Image) -> encoder_pb2.EncodeRequest:

@@ -20,7 +20,7 @@ def channel_options(max_message_bytes: int) -> list[tuple[str, int]]:
 
 
 # gRPC's own retries.  Only where every call that changes something carries an idempotency key; a stream that
-# is begun twice leaves a session to its lease.
+# is begun twice leaves a session to its lease.  A server that is full says when to come again, or not to.
 _RETRIES = {
     "methodConfig": [
         {
@@ -30,12 +30,15 @@ _RETRIES = {
                 "initialBackoff": "0.1s",
                 "maxBackoff": "2s",
                 "backoffMultiplier": 2,
-                "retryableStatusCodes": ["UNAVAILABLE"],
+                "retryableStatusCodes": ["UNAVAILABLE", "RESOURCE_EXHAUSTED"],
             },
         }
     ]
 }
 
+
+# What is larger is not sent again.  A photograph is sent again, a video is not held in memory for that.
+_RETRY_BUFFER_BYTES = 16 * 2**20
 
 # A peer that is stopped, and not dead, is noticed after both together.
 _PING_MS = 1_000
@@ -77,9 +80,10 @@ def open_channel(
     """A traced channel to a service; connects when it is first used, and again after a loss.
 
     With ``retries`` a call that finds the service out of reach is made again, up to five times in a second or
-    two.  With ``notices_hangs`` calls to a service that is stopped fail within three seconds, as do those to
-    one that has ended.  With ``hash_by`` calls go to one of several addresses by the hash of that header
-    (:func:`maskmesh.config.enable_ring_hash` comes before), if it reports healthy for the service ``serves``.
+    two, and one that finds it full as often when it says.  With ``notices_hangs`` calls to a service that is
+    stopped fail within three seconds, as do those to one that has ended.  With ``hash_by`` calls go to one of
+    several addresses by the hash of that header (:func:`maskmesh.config.enable_ring_hash` comes before), if
+    it reports healthy for the service ``serves``.
     With ``tls`` the connection is encrypted; raises OSError or ValueError where its files are not as they
     should be.
     """
@@ -93,6 +97,7 @@ def open_channel(
     config: dict[str, Any] = {}
     if retries:
         config |= _RETRIES
+        options.append(("grpc.per_rpc_retry_buffer_size", _RETRY_BUFFER_BYTES))
     if hash_by:
         ring = {"requestHashHeader": hash_by, "minRingSize": RING_SIZE, "maxRingSize": RING_SIZE}
         config["loadBalancingConfig"] = [{"ring_hash_experimental": ring}]

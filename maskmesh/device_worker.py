@@ -9,13 +9,15 @@ from functools import partial
 from typing import Any, Generic, TypeVar
 
 from maskmesh import telemetry
-from maskmesh.errors import ResourceExhausted
 from maskmesh.shared_cores import SharedCores
-from maskmesh.tickets import Priority, Ticket
+from maskmesh.tickets import Priority, QueueLimits, Ticket, Turns
 
 # After so long without work there may be memory that is not needed.  To take it again costs some frames a
 # tenth of their time, so that a pause between two videos is not long enough.
 IDLE_SECONDS = 300.0
+
+# How much the latest piece of work counts in the average.
+SMOOTHING = 0.1
 
 T = TypeVar("T")
 Item = TypeVar("Item")
@@ -81,15 +83,18 @@ class DeviceWorker:
         self,
         name: str,
         *,
-        max_queue: int = 256,
+        limits: QueueLimits | None = None,
         cores: SharedCores | None = None,
         when_idle: Callable[[], None] | None = None,
     ) -> None:
-        """With ``cores`` the device is shared with other processes.
+        """``limits`` say how much may wait.  With ``cores`` the device is shared with other processes.
 
         ``when_idle`` is called on the thread when there has been no work for some seconds.
         """
-        self._max_queue = max_queue
+        self._limits = limits or QueueLimits()
+        self._turns = Turns()
+        self.seconds_each = 0.0
+        """What a piece of work has taken lately."""
         self._cores = cores
         self._when_idle = when_idle
         self._jobs: list[_Job] = []
@@ -140,8 +145,8 @@ class DeviceWorker:
         with self._changed:
             if self._closed:
                 raise RuntimeError("the worker is closed")
-            if len(self._jobs) >= self._max_queue and not continues:
-                raise ResourceExhausted("too much work is waiting", resource="queue")
+            if not continues:
+                self._limits.check((j.ticket for j in self._jobs), job.ticket, self.seconds_each)
             self._jobs.append(job)
             self._changed.notify()
         try:
@@ -171,7 +176,7 @@ class DeviceWorker:
         if self._cores is not None:
             self._cores.adjust()
         has_run = False
-        while jobs := self._take(before=running.priority):
+        while self._turns.can_be_urgent and (jobs := self._take(before=running.priority)):
             self._run(jobs)
             has_run = True
         self._running = running
@@ -215,7 +220,7 @@ class DeviceWorker:
             return []
         # Nobody else takes: what waits now waits until it is removed below.  Not under the lock, because
         # to say what is alike may take its time.
-        waiting.sort(key=lambda j: j.ticket.place)
+        waiting.sort(key=lambda j: self._turns.place(j.ticket))
         taken = waiting[:1]
         together, priority = taken[0].together, taken[0].ticket.priority
         weight = together.weight(taken[0].item)
@@ -228,6 +233,8 @@ class DeviceWorker:
         with self._changed:
             for job in taken:
                 self._jobs.remove(job)
+        passed_over = before is not None or any(j.ticket.priority > priority for j in waiting)
+        self._turns.took(*(job.ticket for job in taken), passed_over=passed_over)
         return taken
 
     def _run(self, jobs: list[_Job]) -> None:
@@ -239,7 +246,12 @@ class DeviceWorker:
             if job.recorder is not None:
                 waited = {telemetry.WAITS_FOR: "device"}
                 job.recorder.add(telemetry.QUEUE, job.submitted_ns, time.time_ns(), dict(waited))
-        for job, settle in zip(wanted, _compute(wanted), strict=True):
+        began = time.monotonic()
+        settled = _compute(wanted)
+        if wanted:
+            seconds = (time.monotonic() - began) / len(wanted)
+            self.seconds_each += SMOOTHING * (seconds - self.seconds_each)
+        for job, settle in zip(wanted, settled, strict=True):
             job.loop.call_soon_threadsafe(settle)
         for job in jobs:
             job.loop.call_soon_threadsafe(job.over.set)

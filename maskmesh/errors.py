@@ -182,6 +182,10 @@ class Conflict(MaskmeshError):
     reason = error_reason_pb2.ERROR_REASON_CONFLICT
 
 
+# What is full now and has room again in a moment, unlike the limits of a session or a key.
+_PASSING = ("queue", "calls", "cache", "frames_per_second")
+
+
 class ResourceExhausted(MaskmeshError):
     """A limit is reached; ``retry_seconds`` says when to try again."""
 
@@ -193,6 +197,11 @@ class ResourceExhausted(MaskmeshError):
     ) -> None:
         super().__init__(message, resource=resource, **metadata)
         self.retry_seconds = retry_seconds
+
+    @property
+    def passes(self) -> bool:
+        """Whether it helps to wait and try the same again."""
+        return self.metadata["resource"] in _PASSING
 
 
 class Unauthenticated(MaskmeshError):

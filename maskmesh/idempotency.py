@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
 from google.protobuf.message import Message
@@ -24,12 +25,21 @@ class KeyedAnswer(NamedTuple):
     message: Message
 
 
+@dataclass(slots=True, eq=False)
+class _Work:
+    """What was asked with a key: done, or under way and waited for."""
+
+    request_digest: bytes
+    answer: "asyncio.Future[Any]"
+    waiting: int = 0
+
+
 class Answers:
     """What keyed requests were answered, the last ``max_keys`` of them.  Used on one event loop only."""
 
     def __init__(self, *, max_keys: int = MAX_KEYS) -> None:
         self._max_keys = max_keys
-        self._known: dict[str, tuple[bytes, asyncio.Future[Any]]] = {}
+        self._known: dict[str, _Work] = {}
         self._foreseen: dict[str, KeyedAnswer] = {}
 
     async def once(
@@ -40,12 +50,14 @@ class Answers:
         *,
         field: str = FIELD,
         scope: str = "",
+        may_stop: bool = False,
     ) -> T:
         """What ``work`` returns, or what it returned for the same key and request before.
 
-        Keyed work runs to its end also when whoever asked has left: who asks again wants its answer.
-        What failed may be tried again with its key.  Without a key it is simply done.  Equal keys of other
-        scopes are others.
+        Keyed work runs to its end also when whoever asked has left: who asks again wants its answer.  Work
+        that ``may_stop`` does so when nobody waits for it, unless it has foreseen its answer.
+        What failed, or was stopped, may be tried again with its key.  Without a key it is simply done.  Equal
+        keys of other scopes are others.
         Raises InvalidRequest for a key that is too long, Conflict for one of another request.
         """
         if not key:
@@ -55,22 +67,30 @@ class Answers:
         digest = request_digest(request)
         key = f"{scope}\0{key}" if scope else key
         if key in self._known:
-            known_digest, answer = self._known[key]
-            if known_digest != digest:
+            asked = self._known[key]
+            if asked.request_digest != digest:
                 raise Conflict("the key belongs to another request", field=field)
         else:
-            answer = asyncio.ensure_future(work())
-            self._known[key] = digest, answer
-            answer.add_done_callback(lambda done: self._settled(key, digest, done))
-        found: T = await asyncio.shield(answer)
+            asked = _Work(digest, asyncio.ensure_future(work()))
+            self._known[key] = asked
+            asked.answer.add_done_callback(lambda _: self._settled(key, asked))
+        asked.waiting += 1
+        try:
+            found: T = await asyncio.shield(asked.answer)
+        finally:
+            asked.waiting -= 1
+            is_left = not asked.waiting and not asked.answer.done()
+            if is_left and may_stop and key not in self._foreseen:
+                asked.answer.cancel()
+                del self._known[key]  # who asks from now on has it done anew
         return found
 
     def known(self) -> list[KeyedAnswer]:
         """The answers that are remembered, the oldest first, and those that are foreseen."""
         settled = [
-            KeyedAnswer(key, digest, answer.result())
-            for key, (digest, answer) in self._known.items()
-            if answer.done() and not answer.cancelled() and answer.exception() is None
+            KeyedAnswer(key, work.request_digest, work.answer.result())
+            for key, work in self._known.items()
+            if work.answer.done() and not work.answer.cancelled() and work.answer.exception() is None
         ]
         return settled + [a for a in self._foreseen.values() if a not in settled]
 
@@ -86,18 +106,20 @@ class Answers:
         """Take in an answer that was given elsewhere."""
         future = asyncio.get_running_loop().create_future()
         future.set_result(answer.message)
-        self._known[answer.key] = answer.request_digest, future
+        self._known[answer.key] = _Work(answer.request_digest, future)
 
-    def _settled(self, key: str, digest: bytes, task: "asyncio.Future[Any]") -> None:
+    def _settled(self, key: str, work: _Work) -> None:
+        if self._known.get(key) is not work:
+            return  # it was stopped
+        task = work.answer
         self._foreseen.pop(key, None)
         if task.cancelled() or task.exception() is not None:
-            self._known.pop(key, None)
-        elif key in self._known:
+            del self._known[key]
+        else:
             # The answer alone: a task keeps the context of its call.
-            answer = task.get_loop().create_future()
-            answer.set_result(task.result())
-            self._known[key] = digest, answer
-        done = [k for k, (_, known) in self._known.items() if known.done()]
+            work.answer = task.get_loop().create_future()
+            work.answer.set_result(task.result())
+        done = [k for k, known in self._known.items() if known.answer.done()]
         for k in done[: max(0, len(self._known) - self._max_keys)]:
             del self._known[k]
 

@@ -7,9 +7,11 @@ time between sender and handler, hence interceptors of our own on its propagator
 import asyncio
 import contextlib
 import logging
+import math
+import random
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
@@ -33,6 +35,12 @@ TRACE_ID_KEY = "maskmesh-trace-id"
 RECEIVED_KEY = "maskmesh-received-unix-nanos"
 SENT_KEY = "maskmesh-sent-unix-nanos"
 _DETAILS_KEY = "grpc-status-details-bin"
+_PUSHBACK_KEY = "grpc-retry-pushback-ms"
+_NEVER = "-1"
+
+
+# When to come again to a server that has too many calls.
+FULL_SECONDS = 1.0
 
 
 @dataclass(slots=True)
@@ -40,12 +48,26 @@ class Gate:
     """Whether a server takes calls.  ``closed_because`` is empty while it does."""
 
     service: str
+    max_calls: int
     closed_because: str = "starting"
+    _calls: int = 0
 
-    def check(self) -> None:
-        """Raises Unavailable while the gate is closed."""
+    @contextlib.contextmanager
+    def enter(self) -> Iterator[None]:
+        """Let a call in.  Raises Unavailable while the gate is closed, ResourceExhausted at the limit."""
         if self.closed_because:
             raise Unavailable(f"the {self.service} is {self.closed_because}", service=self.service)
+        if self._calls >= self.max_calls:
+            raise ResourceExhausted(
+                f"the {self.service} has {self._calls} calls to do",
+                resource="calls",
+                retry_seconds=FULL_SECONDS * random.uniform(0.5, 1.5),
+            )
+        self._calls += 1
+        try:
+            yield
+        finally:
+            self._calls -= 1
 
 
 Admit: TypeAlias = Callable[[Mapping[str, str]], None]
@@ -116,10 +138,10 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
                 return ((TRACE_ID_KEY, telemetry.trace_id(span)), *times)
 
             try:
-                self._gate.check()
-                if self._admit is not None:
-                    self._admit(metadata)
-                yield
+                with self._gate.enter():
+                    if self._admit is not None:
+                        self._admit(metadata)
+                    yield
             except (Exception, asyncio.CancelledError) as caught:
                 raised: BaseException = caught
                 task = asyncio.current_task()
@@ -128,7 +150,7 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
                     raise
                 if isinstance(raised, grpc.RpcError):
                     raised = from_rpc_error(raised)
-                details: tuple[tuple[str, bytes], ...] = ()
+                details: tuple[tuple[str, str | bytes], ...] = ()
                 if isinstance(raised, grpc.RpcError):
                     code, text = raised.code(), raised.details() or ""
                 else:
@@ -140,6 +162,9 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
                 _record(span, method, code, received)
                 if isinstance(raised, ResourceExhausted):
                     instruments.count_refused(raised.metadata["resource"])
+                    # To gRPC itself, whose clients try again by themselves: after this time, or not at all.
+                    delay = str(math.ceil(raised.retry_seconds * 1000)) if raised.passes else _NEVER
+                    details += ((_PUSHBACK_KEY, delay),)
                 await context.abort(code, text, (*trailing(), *details))
             else:
                 _record(span, method, grpc.StatusCode.OK, received)

@@ -57,7 +57,7 @@ async def serve(service: Service, settings: ServerSettings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
 
-    gate = Gate(service.name)
+    gate = Gate(service.name, settings.max_calls)
     server = grpc.aio.server(
         interceptors=[ServerInterceptor(gate, service.admit)],
         options=[

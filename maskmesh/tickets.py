@@ -1,9 +1,10 @@
-"""Places in the queues that a piece of work passes through."""
+"""Places in the queues that a piece of work passes through: whose turn it is, and who finds no place."""
 
 import asyncio
 import contextlib
 import itertools
-from collections.abc import AsyncIterator
+import random
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field
 from enum import IntEnum
 
@@ -11,7 +12,7 @@ from maskmesh.errors import ResourceExhausted
 
 
 class Priority(IntEnum):
-    """Order of a queue: lower goes first, equals in order of arrival."""
+    """Order of a queue: lower goes first."""
 
     INTERACTIVE = 0
     AHEAD = 1
@@ -19,35 +20,116 @@ class Priority(IntEnum):
 
 _order = itertools.count()
 
+# What is told to who finds no place, in seconds; some more or less, or all would come back at once.
+SHORTEST_HINT = 0.1
+LONGEST_HINT = 10.0
+HINT_SPREAD = 0.5
+
+# So many urgent pieces of work in a row go before one that waits ahead of time, which then goes to its end:
+# however much is asked for, what was begun comes to an end.
+MOST_URGENT = 4
+
+# Tenants whose last turn is remembered.
+MAX_TENANTS = 1024
+
 
 @dataclass(slots=True)
 class Ticket:
     """A place in the queues that a piece of work passes through; it can be taken forward."""
 
     priority: Priority = Priority.INTERACTIVE
+    tenant: str = ""
+    """Whose work it is."""
     order: int = field(default_factory=lambda: next(_order))
 
     def hurry(self, priority: Priority) -> None:
         """Take the work forward to ``priority``; never back."""
         self.priority = min(self.priority, priority)
 
+
+class Turns:
+    """Whose turn it is in a queue: urgent work first, then whose tenant's turn was longest ago.
+
+    So tenants have equal shares of what is worked on, however much of it each asks for.
+    """
+
+    def __init__(self) -> None:
+        self._last: dict[str, int] = {}
+        self._count = itertools.count(1)
+        self._urgent_in_a_row = 0
+
     @property
-    def place(self) -> tuple[Priority, int]:
-        """What queues sort by."""
-        return self.priority, self.order
+    def can_be_urgent(self) -> bool:
+        """Whether urgent work may go before other work now."""
+        return self._urgent_in_a_row < MOST_URGENT
+
+    def place(self, ticket: Ticket) -> tuple[int, int, int]:
+        """What a queue sorts by; the lowest comes next."""
+        rank = ticket.priority if self.can_be_urgent else -ticket.priority
+        return rank, self._last.get(ticket.tenant, 0), ticket.order
+
+    def took(self, *tickets: Ticket, passed_over: bool) -> None:
+        """Note that work had its turn at once; ``passed_over`` is whether less urgent work has to wait."""
+        is_urgent = tickets[0].priority is Priority.INTERACTIVE
+        self._urgent_in_a_row = self._urgent_in_a_row + 1 if is_urgent and passed_over else 0
+        for tenant in dict.fromkeys(ticket.tenant for ticket in tickets):
+            self._last.pop(tenant, None)
+            self._last[tenant] = next(self._count)
+        while len(self._last) > MAX_TENANTS:
+            del self._last[next(iter(self._last))]
+
+
+@dataclass(frozen=True, slots=True)
+class QueueLimits:
+    """How much may wait, for each priority."""
+
+    interactive: int = 256
+    ahead: int = 256
+
+    def check(self, waiting: Iterable[Ticket], ticket: Ticket, seconds_each: float) -> None:
+        """Raises ResourceExhausted where there is no place for ``ticket`` beside those that wait.
+
+        Of the places for what a person waits for one tenant alone may have all, several as many each as come
+        to them, so that one who asks for much takes none from the others.  What is done ahead has a bound
+        only: sessions are limited elsewhere.  ``seconds_each`` is what a piece of work takes on the average.
+        """
+        tenants = [other.tenant for other in waiting if other.priority is ticket.priority]
+        if ticket.priority is Priority.INTERACTIVE:
+            share = self.interactive // len({*tenants, ticket.tenant})
+            has_place = tenants.count(ticket.tenant) < max(share, 1)
+        else:
+            has_place = len(tenants) < self.ahead
+        if has_place:
+            return
+        seconds = len(tenants) * seconds_each * random.uniform(1 - HINT_SPREAD, 1 + HINT_SPREAD)
+        raise ResourceExhausted(
+            "too much work is waiting",
+            resource="queue",
+            retry_seconds=min(max(seconds, SHORTEST_HINT), LONGEST_HINT),
+        )
 
 
 class TicketGate:
     """Lets so many pieces of work in at once, in the order of their tickets.
 
-    ``slots`` are for all, ``reserved`` more for work that a person waits for.  At most ``max_waiting`` wait
-    outside; others are refused.  Used on one event loop only.
+    ``slots`` are for all, ``reserved`` more for work that a person waits for.  As many as ``limits`` say wait
+    outside; others are refused, and told when to come again by what ``seconds_each`` returns.  Used on one
+    event loop only.
     """
 
-    def __init__(self, slots: int, *, reserved: int, max_waiting: int) -> None:
+    def __init__(
+        self,
+        slots: int,
+        *,
+        reserved: int,
+        limits: QueueLimits,
+        seconds_each: Callable[[], float] = lambda: 0.0,
+    ) -> None:
         self._slots = slots
         self._reserved = reserved
-        self._max_waiting = max_waiting
+        self._limits = limits
+        self._seconds_each = seconds_each
+        self._turns = Turns()
         self._inside = 0
         self._waiting: list[tuple[Ticket, asyncio.Future[None]]] = []
 
@@ -58,10 +140,9 @@ class TicketGate:
 
     @contextlib.asynccontextmanager
     async def enter(self, ticket: Ticket) -> AsyncIterator[None]:
-        """Hold a slot.  Raises ResourceExhausted where too many wait."""
+        """Hold a slot.  Raises ResourceExhausted where too many of its kind wait."""
         if self._waiting or not self._has_room(ticket):
-            if len(self._waiting) >= self._max_waiting:
-                raise ResourceExhausted("too much work is waiting", resource="queue")
+            self._limits.check((t for t, _ in self._waiting), ticket, self._seconds_each())
             turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiting.append((ticket, turn))
             self._admit()
@@ -74,6 +155,7 @@ class TicketGate:
                     self._waiting.remove((ticket, turn))
                 raise
         else:
+            self._turns.took(ticket, passed_over=False)
             self._inside += 1
         try:
             yield
@@ -91,10 +173,12 @@ class TicketGate:
     def _admit(self) -> None:
         """Let in who may come in, the best ticket first."""
         while self._waiting:
-            best = min(self._waiting, key=lambda w: w[0].place)
+            best = min(self._waiting, key=lambda w: self._turns.place(w[0]))
             if not self._has_room(best[0]):
                 return
             self._waiting.remove(best)
             if not best[1].done():
+                passed_over = any(other.priority > best[0].priority for other, _ in self._waiting)
+                self._turns.took(best[0], passed_over=passed_over)
                 self._inside += 1
                 best[1].set_result(None)

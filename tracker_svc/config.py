@@ -40,5 +40,3 @@ class TrackerSettings(ModelSettings):
     """Budget of what the store keeps of one session's frames that were tracked long ago."""
     embedding_bytes: int = Field(256 * 2**20, ge=2**20)
     """Budget of fetched embeddings in bytes."""
-    max_queue: int = Field(256, ge=1)
-    """Largest number of steps that wait for the device."""

@@ -14,6 +14,7 @@ from maskmesh.scratch import ScratchFolder
 from maskmesh.serving import reachable_address
 from maskmesh.shared_sessions import SharedSessions
 from maskmesh.shared_store import SharedStore
+from maskmesh.tickets import QueueLimits
 from maskmesh.types import ModelInfo
 from tracker_svc.config import TrackerSettings
 from tracker_svc.embeddings import EmbeddingStore
@@ -63,7 +64,10 @@ class Engine:
         torch.set_num_threads(loaded.layout.threads)
         cores = share_cores(settings.shared_cores, "tracker", loaded.layout, torch.set_num_threads)
         self.worker = DeviceWorker(
-            "tracker-device", max_queue=settings.max_queue, cores=cores, when_idle=give_back
+            "tracker-device",
+            limits=QueueLimits(settings.max_interactive_queue, settings.max_queue),
+            cores=cores,
+            when_idle=give_back,
         )
         self.tracker = Tracker(loaded.model, self.worker.give_way)
         max_batch = choose_batch(

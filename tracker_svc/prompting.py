@@ -8,6 +8,7 @@ from maskmesh import embedding_wire, telemetry, wire
 from maskmesh.errors import InvalidRequest
 from maskmesh.history import PromptRecord
 from maskmesh.internal.v1 import tracker_pb2
+from maskmesh.tickets import Ticket
 from maskmesh.types import ObjectMask
 from tracker_svc.engine import Engine
 from tracker_svc.frame_state import FrameState
@@ -56,7 +57,7 @@ async def segment_image(
             )
 
     try:
-        masks = await engine.worker.run(segment, recorder=recorder)
+        masks = await engine.worker.run(segment, recorder=recorder, ticket=Ticket(tenant=ref.tenant))
     finally:
         telemetry.emit_soon(recorder.records, None)
     return tracker_pb2.SegmentImageResponse(masks=[wire.object_mask_to_proto(mask) for mask in masks])
@@ -102,7 +103,7 @@ async def add_prompt(
             return state, masks[0]
 
         try:
-            state, mask = await engine.worker.run(add, recorder=recorder)
+            state, mask = await engine.worker.run(add, recorder=recorder, ticket=Ticket(tenant=ref.tenant))
         finally:
             telemetry.emit_soon(recorder.records, None)
         # Nothing can fail from here on: all of it is taken in, or none.

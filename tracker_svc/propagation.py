@@ -204,7 +204,7 @@ class Propagation:
             for pending in session.pending_frames():
                 task = self._prefetch(session.prompted_refs[pending], item.span)
                 prompted = await self._obtain(pending, item, task)
-                await self._memorize_prompted(pending, prompted, recorder, item.ready_ns)
+                await self._memorize_prompted(pending, prompted, recorder, item)
             commit = asyncio.ensure_future(self._commit(item, frame, recorder))
             try:
                 await asyncio.shield(commit)
@@ -218,14 +218,14 @@ class Propagation:
         objects = list(self._session.objects.values())
         step = Step(objects, index, frame, recorder, reverse=self._reverse)
         since_ns = None if recorder.records else item.ready_ns
-        tracked = await self._stepper.track(step, self._options, since_ns=since_ns)
+        tracked = await self._stepper.track(step, self._options, tenant=item.ref.tenant, since_ns=since_ns)
         self._session.history.add_tracked(index, reverse=self._reverse)
         await self._answer(item, frame, recorder, tracked)
         # The result leaves before the device is busy again.
         await asyncio.sleep(0)
         kind = telemetry.TRACKED
         memorizing = self._stepper.tracker.recorder(frame__index=index, frame__kind=kind)
-        await self._stepper.memorize_tracked(replace(step, recorder=memorizing))
+        await self._stepper.memorize_tracked(replace(step, recorder=memorizing), tenant=item.ref.tenant)
         self._carried = memorizing.records
         self._session.position = Position(self._propagation_id, index)
         self._ownership.note(self._session)
@@ -243,7 +243,12 @@ class Propagation:
         if not states:
             return False
         shown = await self._stepper.show(
-            states, self._options, frame, recorder, since_ns=None if recorder.records else item.ready_ns
+            states,
+            self._options,
+            frame,
+            recorder,
+            tenant=item.ref.tenant,
+            since_ns=None if recorder.records else item.ready_ns,
         )
         conditioning = self._session.is_conditioning(item.frame_index)
         await self._answer(item, frame, recorder, Tracked(shown, conditioning))
@@ -295,7 +300,7 @@ class Propagation:
         raise AssertionError("unreachable")
 
     async def _memorize_prompted(
-        self, frame_index: int, frame: Frame, recorder: telemetry.StageRecorder, ready_ns: int
+        self, frame_index: int, frame: Frame, recorder: telemetry.StageRecorder, item: _Item
     ) -> None:
         objects = list(self._session.objects.values())
         kind = telemetry.CONDITIONING
@@ -303,7 +308,8 @@ class Propagation:
         await self._stepper.memorize_prompted(
             Step(objects, frame_index, frame, made),
             waits=recorder,
-            since_ns=None if recorder.records else ready_ns,
+            tenant=item.ref.tenant,
+            since_ns=None if recorder.records else item.ready_ns,
         )
         recorder.records += made.records
         self._session.prompted_refs.pop(frame_index, None)

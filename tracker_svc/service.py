@@ -93,6 +93,7 @@ class TrackerServicer(tracker_pb2_grpc.TrackerServiceServicer):
                 request,
                 lambda response: self._note(session, request.idempotency_key, asked, response),
             ),
+            may_stop=True,
         )
 
     async def ClearPrompts(self, request: tracker_pb2.ClearPromptsRequest, context: Any) -> Any:

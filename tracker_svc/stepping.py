@@ -45,7 +45,7 @@ class Stepper:
         )
         self._memorizing = Together(self._memorize, most=most, weight=lambda step: len(step.objects))
 
-    async def track(self, step: Step, options: MaskOptions, *, since_ns: int | None) -> Tracked:
+    async def track(self, step: Step, options: MaskOptions, *, tenant: str, since_ns: int | None) -> Tracked:
         """Track all objects of a step and make their masks; ``since_ns`` is when it was ready.
 
         Raises ResourceExhausted where too much is waiting.
@@ -54,7 +54,7 @@ class Stepper:
             self._tracking,
             _ShownStep(step, options),
             recorder=step.recorder,
-            ticket=Ticket(Priority.AHEAD),
+            ticket=Ticket(Priority.AHEAD, tenant),
             since_ns=since_ns,
         )
 
@@ -65,6 +65,7 @@ class Stepper:
         frame: Frame,
         recorder: telemetry.StageRecorder,
         *,
+        tenant: str,
         since_ns: int | None,
     ) -> list[ObjectMask]:
         """The masks of states that are remembered, by ``obj_id``; else as :meth:`track`."""
@@ -76,21 +77,22 @@ class Stepper:
                 )
 
         return await self._worker.run(
-            make, recorder=recorder, ticket=Ticket(Priority.AHEAD), since_ns=since_ns
+            make, recorder=recorder, ticket=Ticket(Priority.AHEAD, tenant), since_ns=since_ns
         )
 
-    async def memorize_tracked(self, step: Step) -> None:
+    async def memorize_tracked(self, step: Step, *, tenant: str) -> None:
         """Make the memories of a frame that was tracked just now."""
-        await self._worker.run_together(self._memorizing, step, ticket=Ticket(Priority.AHEAD), continues=True)
+        ticket = Ticket(Priority.AHEAD, tenant)
+        await self._worker.run_together(self._memorizing, step, ticket=ticket, continues=True)
 
     async def memorize_prompted(
-        self, step: Step, *, waits: telemetry.StageRecorder, since_ns: int | None
+        self, step: Step, *, waits: telemetry.StageRecorder, tenant: str, since_ns: int | None
     ) -> None:
         """Make a prompted frame a conditioning frame; waiting is recorded in ``waits``."""
         await self._worker.run(
             lambda: self.tracker.memorize_prompted(step.objects, step.frame_index, step.frame, step.recorder),
             recorder=waits,
-            ticket=Ticket(Priority.AHEAD),
+            ticket=Ticket(Priority.AHEAD, tenant),
             since_ns=since_ns,
         )
 

@@ -13,7 +13,7 @@ import pytest
 from maskmesh import ResourceExhausted, device_worker, telemetry
 from maskmesh.device_worker import DeviceWorker, Together
 from maskmesh.shared_cores import SharedCores
-from maskmesh.tickets import Priority, Ticket, TicketGate
+from maskmesh.tickets import MAX_TENANTS, MOST_URGENT, Priority, QueueLimits, Ticket, TicketGate, Turns
 
 
 async def test_one_thread_of_its_own() -> None:
@@ -75,7 +75,7 @@ async def test_a_caller_who_leaves_is_let_go_when_the_work_is_over() -> None:
 
 
 async def test_a_full_queue_refuses_at_once() -> None:
-    worker = DeviceWorker("device", max_queue=1)
+    worker = DeviceWorker("device", limits=QueueLimits(interactive=1))
     release = threading.Event()
     blocker = asyncio.ensure_future(worker.run(release.wait))
     await asyncio.sleep(0.05)
@@ -110,8 +110,60 @@ async def test_waiting_is_recorded_and_errors_come_back() -> None:
     worker.close()
 
 
+async def test_tenants_take_turns_and_nothing_waits_for_ever() -> None:
+    worker = DeviceWorker("device")
+    release = threading.Event()
+    blocker = asyncio.ensure_future(worker.run(release.wait))
+    await asyncio.sleep(0.05)
+    order: list[str] = []
+
+    def work(name: str, tenant: str, priority: Priority) -> "asyncio.Future[None]":
+        run = worker.run(lambda: order.append(name), ticket=Ticket(priority, tenant))
+        return asyncio.ensure_future(run)
+
+    waiting = [work("ahead", "much", Priority.AHEAD)]
+    waiting += [work(f"much {i}", "much", Priority.INTERACTIVE) for i in range(6)]
+    waiting += [work(f"little {i}", "little", Priority.INTERACTIVE) for i in range(2)]
+    await asyncio.sleep(0.05)
+    release.set()
+    await asyncio.gather(blocker, *waiting)
+    worker.close()
+    assert order.index("ahead") <= MOST_URGENT
+    order.remove("ahead")
+    assert order[:4] == ["much 0", "little 0", "much 1", "little 1"]
+    assert order[4:] == [f"much {i}" for i in range(2, 6)]
+
+
+def test_places_are_shared_among_those_who_ask() -> None:
+    limits = QueueLimits(interactive=4, ahead=2)
+    much = [Ticket(tenant="much") for _ in range(4)]
+    with pytest.raises(ResourceExhausted) as caught:
+        limits.check(much, Ticket(tenant="much"), seconds_each=0.5)
+    assert caught.value.metadata == {"resource": "queue"}
+    assert 1.0 <= caught.value.retry_seconds <= 3.0
+    little = [Ticket(tenant="little")]
+    limits.check(much, little[0], seconds_each=0.5)
+    limits.check(much + little, Ticket(tenant="little"), seconds_each=0.5)
+    with pytest.raises(ResourceExhausted):
+        limits.check(much + 2 * little, Ticket(tenant="little"), seconds_each=0.5)
+    # What is done ahead has places of its own.
+    ahead = [Ticket(Priority.AHEAD, "much"), Ticket(Priority.AHEAD, "little")]
+    limits.check(ahead[:1] + much, ahead[1], seconds_each=0.5)
+    with pytest.raises(ResourceExhausted):
+        limits.check(ahead, Ticket(Priority.AHEAD, "third"), seconds_each=0.5)
+
+
+def test_only_so_many_tenants_are_remembered() -> None:
+    turns = Turns()
+    for number in range(3 * MAX_TENANTS):
+        turns.took(Ticket(tenant=str(number)), passed_over=False)
+    first, last = Ticket(tenant="0"), Ticket(tenant=str(3 * MAX_TENANTS - 1))
+    assert turns.place(first) < turns.place(last)
+    assert len(turns._last) == MAX_TENANTS
+
+
 async def test_a_gate_keeps_places_for_clicks() -> None:
-    gate = TicketGate(1, reserved=1, max_waiting=2)
+    gate = TicketGate(1, reserved=1, limits=QueueLimits(1, 2))
     inside: list[str] = []
     leave = {name: asyncio.Event() for name in ("first", "second", "click", "late click")}
 

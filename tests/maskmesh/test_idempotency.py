@@ -3,7 +3,7 @@ import asyncio
 import pytest
 
 from maskmesh import Conflict, InvalidRequest, ObjectNotFound
-from maskmesh.idempotency import Answers
+from maskmesh.idempotency import Answers, KeyedAnswer, request_digest
 from maskmesh.v1 import segmentation_pb2
 
 REQUEST = segmentation_pb2.RemoveObjectRequest(session_id="s", obj_id=1)
@@ -63,6 +63,43 @@ async def test_who_leaves_finds_the_answer_later() -> None:
         await first
     counter.gate.set()
     assert await answers.once("key", REQUEST, counter.work) == 1
+    assert counter.count == 1
+
+
+async def test_work_that_nobody_waits_for_may_stop() -> None:
+    answers, counter = Answers(), Counter()
+    counter.gate.clear()
+    both = [
+        asyncio.ensure_future(answers.once("key", REQUEST, counter.work, may_stop=True)) for _ in range(2)
+    ]
+    await asyncio.sleep(0)
+    both[0].cancel()
+    await asyncio.sleep(0)
+    assert answers.knows("key")  # the other one waits still
+    both[1].cancel()
+    assert all(
+        isinstance(r, asyncio.CancelledError) for r in await asyncio.gather(*both, return_exceptions=True)
+    )
+    assert not answers.knows("key")
+    counter.gate.set()
+    await asyncio.sleep(0)
+    assert counter.count == 0
+    # Who comes back has it done, and finds it again.
+    assert await answers.once("key", REQUEST, counter.work, may_stop=True) == 1
+    assert await answers.once("key", REQUEST, counter.work, may_stop=True) == 1
+
+
+async def test_work_that_has_changed_something_does_not_stop() -> None:
+    answers, counter = Answers(), Counter()
+    counter.gate.clear()
+    first = asyncio.ensure_future(answers.once("key", REQUEST, counter.work, may_stop=True))
+    await asyncio.sleep(0)
+    answers.foresee(KeyedAnswer("key", request_digest(REQUEST), REQUEST))
+    first.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    counter.gate.set()
+    assert await answers.once("key", REQUEST, counter.work, may_stop=True) == 1
     assert counter.count == 1
 
 
