@@ -134,6 +134,10 @@ class EmbeddingCache:
             self._entries[key].pins[pin.owner] = time.monotonic() + pin.ttl_seconds
         return self.get(key)
 
+    def is_under_way(self, key: CacheKey) -> bool:
+        """Whether an entry is being made."""
+        return key in self._flights
+
     async def get_or_create(
         self,
         key: CacheKey,

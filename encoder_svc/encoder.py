@@ -65,7 +65,7 @@ class Encoder:
             settings.max_batch, device=loaded.info.device, image_size=loaded.info.image_size
         )
         self._decoded = TicketGate(
-            settings.decode_threads + 2 * self.max_batch - 1,
+            settings.decode_threads + self.max_batch + 1,
             reserved=settings.decode_threads,
             limits=QueueLimits(settings.max_interactive_queue, settings.max_queue),
             seconds_each=lambda: self._worker.seconds_each,
@@ -93,6 +93,10 @@ class Encoder:
     def num_undecoded(self) -> int:
         """How many images wait to be decoded."""
         return self._decoded.num_waiting
+
+    def check_room(self, ticket: Ticket) -> None:
+        """Raises ResourceExhausted where an image would be refused now."""
+        self._decoded.check(ticket)
 
     async def warm_up(self) -> None:
         """Pay for what the first runs cost, and learn the shapes of embeddings."""

@@ -122,6 +122,8 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
             found = await self._find(key, pin)
             span.set_attribute(telemetry.CACHE_OUTCOME, "miss" if found is None else found[1].value)
             if found is None:
+                if not self.cache.is_under_way(key):
+                    self.encoder.check_room(_ticket(request))  # before the image is sent for nothing
                 return encoder_pb2.EncodeResponse(cache_outcome=encoder_pb2.CACHE_OUTCOME_MISS)
             embedding, outcome = found
         else:
@@ -165,8 +167,7 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
         recorder: telemetry.StageRecorder,
     ) -> tuple[Embedding, Outcome]:
         image = wire.image_from_proto(request.image, field="image", max_pixels=self._settings.max_pixels)
-        interactive = request.priority == encoder_pb2.ENCODE_PRIORITY_INTERACTIVE
-        ticket = Ticket(Priority.INTERACTIVE if interactive else Priority.AHEAD, request.tenant)
+        ticket = _ticket(request)
         asked_ns = time.time_ns()
         filled_by = trace.get_current_span().get_span_context()
 
@@ -281,6 +282,11 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
         if self._memory is None or embedding.block is None:
             return None
         return SharedBlock(self._memory.path.name, embedding.block)
+
+
+def _ticket(request: encoder_pb2.EncodeRequest) -> Ticket:
+    interactive = request.priority == encoder_pb2.ENCODE_PRIORITY_INTERACTIVE
+    return Ticket(Priority.INTERACTIVE if interactive else Priority.AHEAD, request.tenant)
 
 
 def make_service(settings: EncoderSettings) -> Service:

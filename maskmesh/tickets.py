@@ -112,9 +112,9 @@ class QueueLimits:
 class TicketGate:
     """Lets so many pieces of work in at once, in the order of their tickets.
 
-    ``slots`` are for all, ``reserved`` more for work that a person waits for.  As many as ``limits`` say wait
-    outside; others are refused, and told when to come again by what ``seconds_each`` returns.  Used on one
-    event loop only.
+    ``slots`` are for all; where others have them, ``reserved`` more are for work that a person waits for.  As
+    many as ``limits`` say wait outside; others are refused, and told when to come again by what
+    ``seconds_each`` returns.  Used on one event loop only.
     """
 
     def __init__(
@@ -131,43 +131,58 @@ class TicketGate:
         self._seconds_each = seconds_each
         self._turns = Turns()
         self._inside = 0
-        self._waiting: list[tuple[Ticket, asyncio.Future[None]]] = []
+        self._urgent_inside = 0
+        self._waiting: list[tuple[Ticket, asyncio.Future[Priority]]] = []
 
     @property
     def num_waiting(self) -> int:
         """How many wait outside."""
         return len(self._waiting)
 
+    def check(self, ticket: Ticket) -> None:
+        """Raises ResourceExhausted where too many of its kind wait for it to enter now."""
+        if self._waiting or not self._has_room(ticket):
+            self._limits.check((t for t, _ in self._waiting), ticket, self._seconds_each())
+
     @contextlib.asynccontextmanager
     async def enter(self, ticket: Ticket) -> AsyncIterator[None]:
         """Hold a slot.  Raises ResourceExhausted where too many of its kind wait."""
+        self.check(ticket)
         if self._waiting or not self._has_room(ticket):
-            self._limits.check((t for t, _ in self._waiting), ticket, self._seconds_each())
-            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            turn: asyncio.Future[Priority] = asyncio.get_running_loop().create_future()
             self._waiting.append((ticket, turn))
             self._admit()
             try:
-                await turn
+                entered = await turn
             except asyncio.CancelledError:
                 if turn.done() and not turn.cancelled():
-                    self._leave()
+                    self._leave(turn.result())
                 elif (ticket, turn) in self._waiting:  # else it was passed over already
                     self._waiting.remove((ticket, turn))
                 raise
         else:
-            self._turns.took(ticket, passed_over=False)
-            self._inside += 1
+            entered = self._let_in(ticket)
         try:
             yield
         finally:
-            self._leave()
+            self._leave(entered)
 
     def _has_room(self, ticket: Ticket) -> bool:
-        extra = self._reserved if ticket.priority is Priority.INTERACTIVE else 0
-        return self._inside < self._slots + extra
+        if self._inside < self._slots:
+            return True
+        return ticket.priority is Priority.INTERACTIVE and self._urgent_inside < self._reserved
 
-    def _leave(self) -> None:
+    def _let_in(self, ticket: Ticket) -> Priority:
+        """Returns the priority with which it came in: it may be taken forward inside."""
+        passed_over = any(other.priority > ticket.priority for other, _ in self._waiting)
+        self._turns.took(ticket, passed_over=passed_over)
+        self._inside += 1
+        self._urgent_inside += ticket.priority is Priority.INTERACTIVE
+        return ticket.priority
+
+    def _leave(self, entered: Priority) -> None:
         self._inside -= 1
+        self._urgent_inside -= entered is Priority.INTERACTIVE
         self._admit()
 
     def _admit(self) -> None:
@@ -178,7 +193,4 @@ class TicketGate:
                 return
             self._waiting.remove(best)
             if not best[1].done():
-                passed_over = any(other.priority > best[0].priority for other, _ in self._waiting)
-                self._turns.took(best[0], passed_over=passed_over)
-                self._inside += 1
-                best[1].set_result(None)
+                best[1].set_result(self._let_in(best[0]))

@@ -182,7 +182,7 @@ async def test_a_gate_keeps_places_for_clicks() -> None:
     await asyncio.sleep(0.01)
     with pytest.raises(ResourceExhausted):
         await work("too many", Priority.INTERACTIVE)
-    leave["first"].set()
+    leave["click"].set()
     await asyncio.sleep(0.01)
     assert inside == ["first", "click", "late click"]
     tasks[1].cancel()
