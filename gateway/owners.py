@@ -39,6 +39,8 @@ class Owners:
     def __init__(self, trackers: Trackers, shared: SharedSessions | None) -> None:
         self.trackers = trackers
         self._shared = shared
+        for reason in ("draining", "gone"):
+            instruments.count_moved(reason, 0)
 
     async def begin(self, session_id: str, ttl_seconds: float, *, live: bool) -> tuple[Owner, float]:
         """Begin a session on the tracker with the least to do; returns its owner and its lease in seconds.

@@ -95,6 +95,11 @@ class ServerSettings(BaseSettings):
     log_level: str = "INFO"
     """Least level of messages in the log."""
 
+    @field_validator("tls_cert", "tls_key", "tls_client_ca", "tls_ca", mode="before")
+    @classmethod
+    def _empty_is_no_file(cls, value: object) -> object:
+        return None if value == "" else value
+
     @model_validator(mode="after")
     def _certificates_are_whole(self) -> Self:
         if (self.tls_cert is None) != (self.tls_key is None):

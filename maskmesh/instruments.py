@@ -80,9 +80,12 @@ def count_frame(kind: str) -> None:
     _frames.add(1, {"kind": kind})
 
 
-def count_moved(reason: str) -> None:
-    """A session went to another tracker: ``draining`` or ``gone``."""
-    _moved.add(1, {"reason": reason})
+def count_moved(reason: str, sessions: int = 1) -> None:
+    """Sessions went to another tracker: ``draining`` or ``gone``.
+
+    None did, before the first: of a count that begins with one, nobody can say that it has grown.
+    """
+    _moved.add(sessions, {"reason": reason})
 
 
 def count_refused(resource: str) -> None:

@@ -1,0 +1,88 @@
+"""Rendered manifests, and what they say of each service."""
+
+import os
+import subprocess
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+K8S = Path(__file__).parents[2] / "k8s"
+COMPONENTS = sorted(path.name for path in (K8S / "components").iterdir())
+OVERLAYS = sorted(path.name for path in (K8S / "overlays").iterdir())
+
+# Each overlay, the base, each component on its own, and those that change the same pods together.
+VARIANTS = (
+    *(f"overlays/{name}" for name in OVERLAYS),
+    "base",
+    *(f"base+{name}" for name in COMPONENTS),
+    "base+mtls+colocated",
+    "base+colocated+network-policies",
+    "base+gpu+mtls+keys+hpa",
+)
+
+SERVICES = ("gateway", "encoder", "tracker")
+
+
+@cache
+def render(variant: str, folder: Path) -> tuple[dict[str, Any], ...]:
+    """All objects of a variant; ``folder`` is for a kustomization where there is none yet."""
+    path = K8S / variant
+    if not variant.startswith("overlays/"):
+        base, *components = variant.split("+")
+        path = folder / variant
+        path.mkdir()
+        kustomization = {
+            "apiVersion": "kustomize.config.k8s.io/v1beta1",
+            "kind": "Kustomization",
+            "namespace": "test",
+            "resources": [os.path.relpath(K8S / base, path)],
+            "components": [os.path.relpath(K8S / "components" / name, path) for name in components],
+        }
+        (path / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
+    made = subprocess.run(["kubectl", "kustomize", str(path)], capture_output=True, text=True, check=False)
+    assert made.returncode == 0, made.stderr
+    return tuple(yaml.safe_load_all(made.stdout))
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """One of maskmesh's services, as a variant runs it."""
+
+    name: str
+    container: dict[str, Any]
+    pod: dict[str, Any]
+    labels: dict[str, str]
+    environment: dict[str, str]
+
+    def setting(self, name: str) -> str:
+        """The variable of a setting of this service."""
+        return self.environment[f"MASKMESH_{self.name.upper()}_{name}"]
+
+
+def workloads(objects: tuple[dict[str, Any], ...]) -> list[dict[str, Any]]:
+    """Deployments and StatefulSets."""
+    return [o for o in objects if o["kind"] in ("Deployment", "StatefulSet")]
+
+
+def deployed(objects: tuple[dict[str, Any], ...]) -> list[Deployed]:
+    """Where each service runs, with its variables as the container sees them."""
+    maps = {o["metadata"]["name"]: o["data"] for o in objects if o["kind"] == "ConfigMap"}
+    found = []
+    for workload in workloads(objects):
+        template = workload["spec"]["template"]
+        for container in template["spec"]["containers"]:
+            if not container.get("command", [""])[0].startswith("maskmesh-"):
+                continue
+            environment: dict[str, str] = {}
+            for source in container["envFrom"]:
+                environment |= maps[source["configMapRef"]["name"]]
+            for variable in container["env"]:
+                environment[variable["name"]] = variable.get("value", "10.1.2.3")
+            environment = {k: v.replace("$(POD_IP)", "10.1.2.3") for k, v in environment.items()}
+            name = container["command"][0].removeprefix("maskmesh-")
+            labels = template["metadata"]["labels"]
+            found.append(Deployed(name, container, template["spec"], labels, environment))
+    return found

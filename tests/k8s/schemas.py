@@ -1,0 +1,115 @@
+"""What custom resources must look like, as far as maskmesh uses them: fields beside these are mistakes."""
+
+from typing import Any
+
+_TEXT = {"type": "string", "minLength": 1}
+_COUNT = {"type": "integer", "minimum": 0}
+_DURATION = {"type": "string", "pattern": "^[0-9]+h$"}
+
+
+def _object(required: dict[str, Any], optional: dict[str, Any] | None = None) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "properties": {**required, **(optional or {})},
+        "required": sorted(required),
+        "additionalProperties": False,
+    }
+
+
+def _list(items: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "array", "minItems": 1, "items": items}
+
+
+_SCALED_OBJECT = _object(
+    {
+        "scaleTargetRef": _object({"name": _TEXT}),
+        "minReplicaCount": _COUNT,
+        "maxReplicaCount": _COUNT,
+        "triggers": _list(
+            _object(
+                {
+                    "type": {"const": "prometheus"},
+                    "metadata": _object(
+                        {"serverAddress": _TEXT, "query": _TEXT, "threshold": _TEXT},
+                        {"activationThreshold": _TEXT},
+                    ),
+                }
+            )
+        ),
+    },
+    {
+        "pollingInterval": _COUNT,
+        "cooldownPeriod": _COUNT,
+        "advanced": _object({"horizontalPodAutoscalerConfig": _object({"behavior": {"type": "object"}})}),
+    },
+)
+_ISSUER_REF = _object({"name": _TEXT, "kind": {"enum": ["Issuer", "ClusterIssuer"]}})
+_CERTIFICATE = _object(
+    {"secretName": _TEXT, "issuerRef": _ISSUER_REF, "duration": _DURATION},
+    {
+        "isCA": {"type": "boolean"},
+        "commonName": _TEXT,
+        "dnsNames": _list(_TEXT),
+        "usages": _list({"enum": ["server auth", "client auth"]}),
+        "renewBefore": _DURATION,
+        "privateKey": _object(
+            {"algorithm": {"enum": ["ECDSA", "RSA"]}, "size": _COUNT},
+            {"rotationPolicy": {"enum": ["Always", "Never"]}},
+        ),
+    },
+)
+_ISSUER = {
+    "oneOf": [
+        _object({"selfSigned": {"type": "object", "maxProperties": 0}}),
+        _object({"ca": _object({"secretName": _TEXT})}),
+    ]
+}
+_INGRESS_GATEWAY = _object(
+    {
+        "gatewayClassName": _TEXT,
+        "listeners": _list(
+            _object(
+                {
+                    "name": _TEXT,
+                    "protocol": {"const": "HTTPS"},
+                    "port": _COUNT,
+                    "hostname": _TEXT,
+                    "tls": _object(
+                        {"mode": {"const": "Terminate"}, "certificateRefs": _list(_object({"name": _TEXT}))}
+                    ),
+                }
+            )
+        ),
+    }
+)
+_GRPC_ROUTE = _object(
+    {
+        "parentRefs": _list(_object({"name": _TEXT})),
+        "hostnames": _list(_TEXT),
+        "rules": _list(
+            _object(
+                {
+                    "matches": _list(_object({"method": _object({"service": _TEXT})})),
+                    "backendRefs": _list(_object({"name": _TEXT, "port": _COUNT})),
+                }
+            )
+        ),
+    }
+)
+_REFERENCE = _object({"group": {"const": ""}, "kind": {"enum": ["Service", "Secret"]}, "name": _TEXT})
+_BACKEND_TLS = _object(
+    {
+        "targetRefs": _list(_REFERENCE),
+        "validation": _object({"hostname": _TEXT, "caCertificateRefs": _list(_REFERENCE)}),
+    }
+)
+
+SPECS = {
+    ("keda.sh/v1alpha1", "ScaledObject"): _SCALED_OBJECT,
+    ("cert-manager.io/v1", "Certificate"): _CERTIFICATE,
+    ("cert-manager.io/v1", "Issuer"): _ISSUER,
+    ("gateway.networking.k8s.io/v1", "Gateway"): _INGRESS_GATEWAY,
+    ("gateway.networking.k8s.io/v1", "GRPCRoute"): _GRPC_ROUTE,
+    ("gateway.networking.k8s.io/v1", "BackendTLSPolicy"): _BACKEND_TLS,
+}
+"""The ``spec`` of each kind, as JSON schema."""

@@ -1,0 +1,56 @@
+"""The image: by hadolint's rules, and built where there is something to build it with."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.k8s.manifests import K8S
+
+HADOLINT = Path(sys.executable).parent / "hadolint"
+
+
+def test_hadolint_is_content() -> None:
+    command = [str(HADOLINT), "--failure-threshold", "style", str(K8S / "Dockerfile")]
+    said = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert said.returncode == 0, said.stdout + said.stderr
+
+
+def test_everything_that_is_copied_is_let_through() -> None:
+    lines = (K8S / "Dockerfile").read_text().splitlines()
+    copied = {
+        source
+        for line in lines
+        if line.startswith("COPY ") and "--from" not in line
+        for source in line.split()[1:-1]
+    }
+    ignored = (K8S / "Dockerfile.dockerignore").read_text().splitlines()
+    assert copied == {line[1:] for line in ignored if line.startswith("!")}
+    assert all((K8S.parent / source).exists() for source in copied)
+
+
+@pytest.mark.skipif(shutil.which("buildah") is None, reason="buildah is not at hand")
+def test_the_image_runs_each_command() -> None:
+    """With a base image that is there: where none can be fetched, tag one as ``localhost/maskmesh-base``."""
+    base = "localhost/maskmesh-base"
+    known = subprocess.run(["buildah", "images", "-q", base], capture_output=True, text=True, check=False)
+    if known.returncode or not known.stdout:
+        pytest.skip("buildah is not at hand with a base image")
+    options = ["--storage-driver", "vfs"]
+    build = ["buildah", *options, "build", "--isolation", "chroot", "-f", str(K8S / "Dockerfile")]
+    subprocess.run(
+        [*build, "--build-arg", f"BASE={base}", "-t", "maskmesh-test", str(K8S.parent)], check=True
+    )
+    container = subprocess.run(
+        ["buildah", *options, "from", "maskmesh-test"], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    for name in ("encoder", "tracker", "gateway"):
+        said = subprocess.run(
+            ["buildah", *options, "run", "--isolation", "chroot", container, f"maskmesh-{name}", "--help"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert "--health-port" in said.stdout
