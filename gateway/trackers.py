@@ -13,7 +13,7 @@ import grpc
 
 from gateway.backends import Load, TrackerBackend
 from maskmesh.channels import open_channel
-from maskmesh.errors import MaskmeshError, Unavailable
+from maskmesh.errors import MaskmeshError, ResourceExhausted, Unavailable
 from maskmesh.internal.v1 import tracker_pb2
 from maskmesh.tls import Tls
 from maskmesh.types import ModelInfo
@@ -64,7 +64,8 @@ class Trackers:
     async def choose(self, avoid: Collection[str] = ()) -> str:
         """The address of the tracker with the least to do, other than those in ``avoid``.
 
-        Raises Unavailable where none takes sessions.
+        Raises ResourceExhausted where all that there are have as many sessions as they may, Unavailable where
+        none takes sessions otherwise.
         """
         candidates = [a for a in await self.addresses() if a not in avoid]
         loads = await asyncio.gather(*(self.load(address) for address in candidates))
@@ -74,6 +75,10 @@ class Trackers:
             if load is not None and not load.draining and load.sessions < load.max_sessions
         ]
         if not open_ones:
+            if any(load is not None and not load.draining for load in loads):
+                raise ResourceExhausted(
+                    "all trackers have as many sessions as they may", resource="sessions", retry_seconds=5.0
+                )
             raise Unavailable("no tracker takes sessions", service="tracker")
         return min(open_ones)[-1]
 

@@ -11,17 +11,19 @@ import math
 import random
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
 import grpc
+from google.protobuf.message import DecodeError
 from opentelemetry import trace
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
 from maskmesh import instruments, telemetry
 from maskmesh.errors import (
     InternalError,
+    InvalidRequest,
     MaskmeshError,
     ResourceExhausted,
     Unavailable,
@@ -70,6 +72,41 @@ class Gate:
             self._calls -= 1
 
 
+_MALFORMED = object()
+
+
+def _parser(parse: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+    """gRPC calls it a fault of the server where a message cannot be parsed; it is the caller's."""
+
+    def parse_or_mark(data: bytes) -> Any:
+        try:
+            return parse(data)
+        except DecodeError:
+            return _MALFORMED
+
+    return parse_or_mark
+
+
+def _checked(request: Any) -> Any:
+    """Raises InvalidRequest where a message could not be parsed."""
+    if request is _MALFORMED:
+        raise InvalidRequest("the message cannot be parsed", field="request")
+    return request
+
+
+class _Requests:
+    """The messages of a stream, each of which is checked."""
+
+    def __init__(self, requests: AsyncIterable[Any]) -> None:
+        self._requests = aiter(requests)
+
+    def __aiter__(self) -> "_Requests":
+        return self
+
+    async def __anext__(self) -> Any:
+        return _checked(await anext(self._requests))
+
+
 Admit: TypeAlias = Callable[[Mapping[str, str]], None]
 """Told the metadata of a call; raises where it may not be made."""
 
@@ -96,13 +133,15 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
             handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
         )
 
+        read: Callable[[Any], Any] = _Requests if handler.request_streaming else _checked
+
         async def call(request: Any, context: Any) -> Any:
             async with self._handle(method, context):
-                return await behaviour(request, context)
+                return await behaviour(read(request), context)
 
         async def stream(request: Any, context: Any) -> AsyncIterator[Any]:
             async with self._handle(method, context):
-                async for response in behaviour(request, context):
+                async for response in behaviour(read(request), context):
                     yield response
 
         kinds: dict[tuple[bool, bool], Callable[..., Any]] = {
@@ -114,7 +153,7 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
         kind = kinds[handler.request_streaming, handler.response_streaming]
         return kind(
             stream if handler.response_streaming else call,
-            request_deserializer=handler.request_deserializer,
+            request_deserializer=_parser(handler.request_deserializer),
             response_serializer=handler.response_serializer,
         )
 

@@ -11,6 +11,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+# Its plugin would import it after the last test, when CPython 3.11 may fail to compile it: python/cpython#106905.
+import hypothesis.internal.observability  # noqa: F401
 import pytest
 import torch
 
@@ -38,6 +40,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--moments", type=int, default=1, help="how many moments something ends at, in tests of chaos"
     )
+    parser.addoption("--image-base", help="image on which ours is built, in the test that does so")
+    parser.addoption("--cases", type=int, default=600, help="how many requests are wrong in random ways")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -1,0 +1,273 @@
+"""Requests that are wrong in random ways: all are answered, none is a fault of a service, nothing is lost.
+
+pytest tests/e2e/test_fuzz.py --cases 20000
+"""
+
+import asyncio
+import contextlib
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+from google.protobuf.message import Message
+
+from maskmesh import AsyncClient, Point, Prompt, VideoSession, wire
+from maskmesh.internal.v1 import encoder_pb2, tracker_pb2
+from maskmesh.masks import ByteArray
+from maskmesh.mesh import MeshOptions
+from maskmesh.streams import StreamCall
+from maskmesh.v1 import segmentation_pb2, types_pb2
+from tests import fuzzing
+from tests.conftest import Mesh, running_mesh
+
+AT_ONCE = 6
+HANG_SECONDS = 60.0
+
+_CODES = grpc.StatusCode
+ANSWERS = {
+    _CODES.OK,
+    _CODES.INVALID_ARGUMENT,
+    _CODES.NOT_FOUND,
+    _CODES.FAILED_PRECONDITION,
+    _CODES.ABORTED,
+    _CODES.RESOURCE_EXHAUSTED,
+    _CODES.DATA_LOSS,  # the session was deleted behind the gateway
+}
+"""What a request may come to; anything else is a fault."""
+
+# A session of the fuzzer's own, which requests may ruin, and one that they do not know.
+SIZE = (48, 64)
+FRAMES = 3
+
+KINDS = {
+    "SegmentationService": segmentation_pb2,
+    "EncoderService": encoder_pb2,
+    "TrackerService": tracker_pb2,
+}
+
+
+@pytest.fixture(scope="module")
+async def target(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Mesh]:
+    # Nobody ends what is begun here.
+    flags = {
+        name: ["--max-sessions", "5000", "--session-ttl-seconds", "30"] for name in ("gateway", "tracker")
+    }
+    async with running_mesh(
+        tmp_path_factory.mktemp("traces"), MeshOptions(flags=flags), MASKMESH_TRACE_DIR=""
+    ) as mesh:
+        yield mesh
+
+
+def methods(service: str) -> list[Any]:
+    """The methods of a service."""
+    return list(KINDS[service].DESCRIPTOR.services_by_name[service].methods)
+
+
+def frames(seed: int) -> list[ByteArray]:
+    return list(np.random.default_rng(seed).integers(0, 255, (FRAMES, *SIZE, 3), np.uint8))
+
+
+class Fuzzer:
+    """Sends requests to a mesh and counts what comes of them."""
+
+    def __init__(self, mesh: Mesh, client: AsyncClient, channels: dict[str, grpc.aio.Channel]) -> None:
+        self._mesh = mesh
+        self._client = client
+        self._channels = channels
+        self._session: VideoSession | None = None
+        self._lock = asyncio.Lock()
+        self.codes: Counter[str] = Counter()
+        self.faults: list[str] = []
+
+    async def run(self, cases: Iterable[int]) -> None:
+        """All cases, some at once; a case is the same whenever it is run."""
+        numbers = iter(cases)
+
+        async def worker() -> None:
+            for number in numbers:
+                await self.case(number)
+
+        await asyncio.gather(*(worker() for _ in range(AT_ONCE)))
+
+    async def case(self, number: int) -> None:
+        random = Random(f"case {number}")
+        service = random.choices(list(KINDS), (6, 1, 3))[0]
+        method = random.choice(methods(service))
+        session_id = await self._session_id()
+        seeds = self._seeds(method.input_type, session_id, random)
+        requests = [self._spoil(seed, random) for seed in seeds]
+        path = f"/{method.containing_service.full_name}/{method.name}"
+        code, details = await self._call(service, path, requests, method)
+        self.codes[code.name] += 1
+        if code not in ANSWERS:
+            self.faults.append(f"case {number}: {method.name}: {code.name}: {details}")
+
+    def _spoil(self, seed: Message, random: Random) -> bytes:
+        kind = random.random()
+        if kind < 0.15:
+            return bytes(fuzzing.make(seed.DESCRIPTOR, random).SerializeToString())
+        for _ in range(random.randrange(4)):
+            # Most requests should come as far as a session.
+            fuzzing.mutate(seed, random, keep=("session_id",) if random.random() < 0.8 else ())
+        data = seed.SerializeToString()
+        return fuzzing.damage(data, random) if kind > 0.9 else data
+
+    async def _session_id(self) -> str:
+        """A session with frames and an object, begun anew when the last one was ended."""
+        async with self._lock:
+            if self._session is not None:
+                try:
+                    state = await self._session.get_state()
+                    if state.num_frames >= FRAMES:
+                        return self._session.session_id
+                except Exception:
+                    pass
+            self._session = await self._client.create_session()
+            await self._session.append_frames(frames(1))
+            await self._session.add_prompt(0, 1, points=[(20, 20)])
+            return self._session.session_id
+
+    def _seeds(self, kind: Any, session_id: str, random: Random) -> list[Message]:
+        """Requests that mean something, to begin with."""
+        prompt = wire.prompt_to_proto(Prompt(points=(Point(random.uniform(0, 64), 20),)))
+        if random.random() < 0.2:
+            prompt.mask.rle.counts = fuzzing.noise(random, 60)
+            prompt.mask.rle.height, prompt.mask.rle.width = SIZE
+        if random.random() < 0.1:
+            prompt.box.CopyFrom(types_pb2.Box(x0=1, y0=1, x1=random.uniform(-5, 70), y1=40))
+        picture = types_pb2.Image(encoded=fuzzing.picture(random))
+        message: Any
+        match kind.full_name.removeprefix("maskmesh.v1."):
+            case "SegmentImageRequest":
+                message = segmentation_pb2.SegmentImageRequest(image=picture)
+                message.prompts.add(obj_id=1, prompt=prompt)
+                return [message]
+            case "AppendFramesRequest":
+                first = segmentation_pb2.AppendFramesRequest()
+                first.config.session_id = session_id
+                images = [
+                    segmentation_pb2.AppendFramesRequest(frame=picture) for _ in range(random.randrange(3))
+                ]
+                last = segmentation_pb2.AppendFramesRequest()
+                last.finish.SetInParent()
+                return [first, *images, last]
+            case "AddPromptRequest":
+                return [
+                    segmentation_pb2.AddPromptRequest(
+                        session_id=session_id, frame_index=random.randrange(-1, 4), obj_id=2, prompt=prompt
+                    )
+                ]
+            case "SegmentStreamRequest":
+                return self._stream(prompt, picture, random)
+        message = fuzzing.make(kind, random)
+        if "session_id" in message.DESCRIPTOR.fields_by_name:
+            message.session_id = session_id
+        if "config" in message.DESCRIPTOR.fields_by_name:
+            config = message.config
+            if "session_id" in config.DESCRIPTOR.fields_by_name:
+                config.session_id = session_id
+        return [message, *(fuzzing.make(message.DESCRIPTOR, random) for _ in range(random.randrange(3)))]
+
+    def _stream(self, prompt: types_pb2.Prompt, picture: types_pb2.Image, random: Random) -> list[Message]:
+        """A live stream: a beginning, and then whatever."""
+        made: list[Message] = [segmentation_pb2.SegmentStreamRequest(config=segmentation_pb2.StreamConfig())]
+        for number in range(random.randrange(6)):
+            request = segmentation_pb2.SegmentStreamRequest()
+            match random.randrange(4):
+                case 0 | 1:
+                    request.frame.image.CopyFrom(picture)
+                case 2:
+                    request.prompt.request_id = str(number)
+                    request.prompt.obj_id = 1
+                    request.prompt.prompt.CopyFrom(prompt)
+                case _:
+                    request.CopyFrom(fuzzing.make(request.DESCRIPTOR, random))
+            made.append(request)
+        return made
+
+    async def _call(
+        self, service: str, path: str, requests: list[bytes], method: Any
+    ) -> tuple[grpc.StatusCode, str]:
+        """The status that a call ends with, and its text."""
+        channel = self._channels[service]
+        kinds = {
+            (False, False): channel.unary_unary,
+            (False, True): channel.unary_stream,
+            (True, False): channel.stream_unary,
+            (True, True): channel.stream_stream,
+        }
+        stub: Any = kinds[method.client_streaming, method.server_streaming](path)
+        try:
+            if method.client_streaming:
+                await self._talk(StreamCall(stub(timeout=HANG_SECONDS)), requests, method)
+            elif method.server_streaming:
+                async for _ in stub(requests[0], timeout=HANG_SECONDS):
+                    pass
+            else:
+                await stub(requests[0], timeout=HANG_SECONDS)
+        except grpc.aio.AioRpcError as error:
+            return error.code(), error.details() or ""
+        return _CODES.OK, ""
+
+    async def _talk(self, call: StreamCall, requests: list[bytes], method: Any) -> None:
+        """Send all and take all."""
+
+        async def write() -> None:
+            for request in requests:
+                await call.write(request)
+            await call.done_writing()
+
+        writing = asyncio.ensure_future(write())
+        if method.server_streaming:
+            while await call.read() is not grpc.aio.EOF:
+                pass
+        else:
+            await call.answer()
+        with contextlib.suppress(grpc.RpcError):
+            await writing
+
+
+async def masks_of(session: VideoSession) -> list[object]:
+    return [frame.objects[1].mask async for frame in session.propagate()]
+
+
+async def keep(session: VideoSession) -> None:
+    """Every call renews a session."""
+    while True:
+        await session.get_state()
+        await asyncio.sleep(5)
+
+
+async def test_whatever_is_sent_is_answered(target: Mesh, request: pytest.FixtureRequest) -> None:
+    count: int = request.config.getoption("cases")
+    services = ("SegmentationService", "EncoderService", "TrackerService")
+    pids = [target.local.pid(name) for name in ("gateway", "encoder", "tracker")]
+    async with contextlib.AsyncExitStack() as stack:
+        client = await stack.enter_async_context(AsyncClient(target.endpoint, timeout=HANG_SECONDS))
+        channels = {
+            name: await stack.enter_async_context(grpc.aio.insecure_channel(target.address(kind)))
+            for name, kind in zip(services, ("gateway", "encoder", "tracker"), strict=True)
+        }
+        bystander = await stack.enter_async_context(client.session())
+        await bystander.append_frames(frames(7))
+        await bystander.add_prompt(0, 1, points=[(30, 24)])
+        before = await masks_of(bystander)
+        fuzzer = Fuzzer(target, client, channels)
+        renewing = asyncio.ensure_future(keep(bystander))
+        await fuzzer.run(range(count))
+        renewing.cancel()
+        print(dict(fuzzer.codes))
+        assert not fuzzer.faults, "\n".join(fuzzer.faults[:50])
+        # Some were fine, and most were not.
+        assert fuzzer.codes["OK"] > count / 50
+        assert fuzzer.codes["INVALID_ARGUMENT"] > count / 5
+        # Nobody has noticed.
+        assert await masks_of(bystander) == before
+    assert pids == [target.local.pid(name) for name in ("gateway", "encoder", "tracker")]
+    for pid in pids:
+        assert Path(f"/proc/{pid}").exists()
