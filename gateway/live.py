@@ -100,6 +100,7 @@ class LiveStream(FrameStream["_Response | Result"]):
                         self._options, after_another=after_another, resumes=range(first) or None
                     )
                 started.next_sequence = self._ring.next_sequence
+                started.resume_token = str(ResumePoint(self._session.session_id, first, 0))
                 yield _Response(started=started)
                 for work in (self._read(requests), self._accept(first), self._send(), self._receive()):
                     self._spawn(work)

@@ -176,8 +176,11 @@ class AsyncClient:
         if ttl is not None:
             config.ttl.FromTimedelta(ttl)
         results = LIVE_RESULTS if skip else WAITING_RESULTS
-        call = StreamCall(self._stub.SegmentStream(metadata=trace_metadata(self._headers)))
-        stream = LiveStream(call, on_rejected, max_results=results)
+
+        def connect() -> StreamCall:
+            return StreamCall(self._stub.SegmentStream(metadata=trace_metadata(self._headers)))
+
+        stream = LiveStream(connect, on_rejected, max_results=results)
         try:
             await stream.open(config)
             yield stream

@@ -17,11 +17,16 @@ from maskmesh.images import ImageLike, as_image
 from maskmesh.masks import BinaryMask, BoolArray
 from maskmesh.streams import StreamCall
 from maskmesh.types import Box, FrameMasks, ModelInfo, Point, Prompt
+from maskmesh.unanswered import Unanswered
 from maskmesh.v1 import segmentation_pb2
 
 logger = logging.getLogger(__name__)
 
 LEFT = "the stream was left"
+
+# How often a stream that broke is begun again without a result meanwhile, and after how long each time.
+RESUMPTIONS = 10
+RESUME_SECONDS = 0.5
 
 OnRejected: TypeAlias = Callable[[int, MaskmeshError], None]
 """Told of a frame that cannot be used: its number, and why."""
@@ -46,11 +51,18 @@ class LiveStream:
 
     Send in one task and iterate in another: either waits for the other end, and what is prompted is answered
     only while results are taken.  Other calls on the session are made through ``AsyncClient.attach``.
-    Where the stream breaks both raise :class:`Unavailable`, or what the server says.
+    Where the connection breaks the stream goes on with a gateway that is there, within a few seconds:
+    what it has not answered is sent again.  Where there is none, both ends raise :class:`Unavailable`, or
+    what the server says.
     """
 
-    def __init__(self, call: StreamCall, on_rejected: OnRejected | None, *, max_results: int) -> None:
-        self._call = call
+    def __init__(
+        self, connect: Callable[[], StreamCall], on_rejected: OnRejected | None, *, max_results: int
+    ) -> None:
+        """``connect`` makes a call of SegmentStream."""
+        self._connect = connect
+        self._call = connect()
+        self._config = segmentation_pb2.StreamConfig()
         self._on_rejected = on_rejected or _log_rejected
         self._max_results = max_results
         self._results: deque[LiveResult] = deque()
@@ -58,8 +70,10 @@ class LiveStream:
         self._has_ended = False
         self._ending: Exception | None = None
         self._asked: dict[str, asyncio.Future[Any]] = {}
+        self._unanswered = Unanswered()
         self._writing = asyncio.Lock()
         self._sending = asyncio.Lock()
+        self._ready = asyncio.Event()
         self._receiver: asyncio.Task[None] | None = None
         self._next_sequence = 0
         self._is_finished = False
@@ -73,17 +87,29 @@ class LiveStream:
         """The largest number of frames that are under way at once."""
 
     async def open(self, config: segmentation_pb2.StreamConfig) -> None:
-        """Begin.  Raises InvalidRequest, SessionNotFound, ResourceExhausted."""
-        await self._write(segmentation_pb2.SegmentStreamRequest(config=config))
+        """Begin.  Raises InvalidRequest, SessionNotFound, ResourceExhausted, Unavailable."""
         with raising_ours():
-            first = await self._call.read()
-            if first is grpc.aio.EOF:
-                raise await self._call.ending()
-        started = first.started
+            started = await self._start(self._call, config)
+        # The same for another call, should this one break.
+        self._config.CopyFrom(config)
+        self._config.resume_token = started.resume_token
         self.session_id, self.ttl = started.session_id, started.ttl.ToTimedelta()
         self.model, self.window = wire.model_info_from_proto(started.model), started.window
         self._next_sequence = started.next_sequence
+        self._ready.set()
         self._receiver = asyncio.ensure_future(self._receive())
+
+    @staticmethod
+    async def _start(
+        call: StreamCall, config: segmentation_pb2.StreamConfig
+    ) -> segmentation_pb2.StreamStarted:
+        """Raises grpc.RpcError."""
+        await call.write(segmentation_pb2.SegmentStreamRequest(config=config))
+        first = await call.read()
+        if first is grpc.aio.EOF:
+            raise await call.ending()
+        started: segmentation_pb2.StreamStarted = first.started
+        return started
 
     @property
     def next_sequence(self) -> int:
@@ -115,6 +141,8 @@ class LiveStream:
         ``sequence`` is the frame, one of the last 8, None for the last that was sent.  The other arguments
         are those of ``VideoSession.add_prompt``.  Raises InvalidPrompt, FrameOutOfMemory.
         """
+        if sequence is None and self._next_sequence:
+            sequence = self._next_sequence - 1  # also where it is said again, later
         said = segmentation_pb2.StreamPrompt(
             request_id=uuid.uuid4().hex,
             sequence=sequence,
@@ -136,9 +164,7 @@ class LiveStream:
 
         To send anything after it raises ValueError.
         """
-        finish = segmentation_pb2.StreamFinish()
-        await self._write(segmentation_pb2.SegmentStreamRequest(finish=finish))
-        await self._call.done_writing()
+        await self._write(segmentation_pb2.SegmentStreamRequest(finish=segmentation_pb2.StreamFinish()))
 
     async def __aiter__(self) -> AsyncIterator[LiveResult]:
         """Results in the order of their frames."""
@@ -167,53 +193,130 @@ class LiveStream:
         try:
             await self._write(request)
             return await future
+        except asyncio.CancelledError:
+            self._unanswered.answered(request_id)  # nobody wants it any more
+            raise
         finally:
             self._asked.pop(request_id, None)
 
     async def _write(self, request: segmentation_pb2.SegmentStreamRequest) -> None:
         async with self._writing:
+            await self._ready.wait()
             if self._is_finished:
                 raise ValueError("nothing can be sent after finish()")
+            if self._has_ended:
+                raise self._ending or Unavailable("the stream has ended")
+            call = self._call
             self._is_finished = request.WhichOneof("content") == "finish"
+            self._unanswered.add(request)
             try:
-                await self._call.write(request)
+                await _send(call, request)
             except grpc.RpcError as error:
-                raise self._ending_of(error) from error
+                # The receiver notices, too, and sends it again.
+                await self._resumed(call)
+                if self._call is call:
+                    raise self._ending or self._ending_of(call, error) from error
+            except BaseException:
+                self._unanswered.remove(request)
+                raise
+
+    async def _resumed(self, call: StreamCall) -> None:
+        """Wait until the stream goes on with another call than ``call``, or has ended."""
+        while self._call is call and not self._has_ended:
+            self._changed.clear()
+            await self._changed.wait()
 
     async def _receive(self) -> None:
         self._ending = Unavailable(LEFT)
+        attempts = RESUMPTIONS
+        resending: asyncio.Task[None] | None = None
         try:
-            while (response := await self._call.read()) is not grpc.aio.EOF:
-                match response.WhichOneof("content"):
-                    case "result":
-                        self._results.append(_result(response.result))
-                        self._changed.set()
-                        while len(self._results) >= self._max_results:
-                            self._changed.clear()
-                            await self._changed.wait()
-                    case "prompted":
-                        self._answer(response.prompted.request_id, response.prompted)
-                    case "removed":
-                        self._answer(response.removed.request_id, response.removed)
-                    case "rejected":
-                        self._reject(response.rejected)
-            self._ending = None
-        except grpc.RpcError as error:
-            self._ending = self._ending_of(error)
+            while True:
+                call, before = self._call, self._config.resume_token
+                try:
+                    await self._take(call)
+                    self._ending = None
+                    return
+                except grpc.RpcError as error:
+                    self._ending = self._ending_of(call, error)
+                if self._config.resume_token != before:
+                    attempts = RESUMPTIONS
+                if resending is not None:
+                    resending.cancel()
+                started = None
+                while started is None:
+                    can_go_on = isinstance(self._ending, Unavailable) and bool(self._config.resume_token)
+                    if not can_go_on or self.was_left or call.was_cancelled or not attempts:
+                        return
+                    attempts -= 1
+                    self._ready.clear()
+                    await asyncio.sleep(RESUME_SECONDS)
+                    started = await self._resume()
+                resending = asyncio.ensure_future(self._send_again(started.next_sequence))
         except Exception as error:  # of the caller's own function, for example
             self._ending = error
         finally:
+            if resending is not None:
+                resending.cancel()
             self._has_ended = True
+            self._ready.set()
             self._changed.set()
             for future in self._asked.values():
                 if not future.done():
                     future.set_exception(self._ending or Unavailable("the stream has ended"))
 
-    def _ending_of(self, error: grpc.RpcError) -> Exception:
+    async def _take(self, call: StreamCall) -> None:
+        """Take what comes until the end.  Raises grpc.RpcError for what ended the call otherwise."""
+        while (response := await call.read()) is not grpc.aio.EOF:
+            match response.WhichOneof("content"):
+                case "result":
+                    self._config.resume_token = response.result.resume_token
+                    self._unanswered.came_to(response.result.sequence)
+                    self._results.append(_result(response.result))
+                    self._changed.set()
+                    while len(self._results) >= self._max_results:
+                        self._changed.clear()
+                        await self._changed.wait()
+                case "prompted":
+                    self._answer(response.prompted.request_id, response.prompted)
+                case "removed":
+                    self._answer(response.removed.request_id, response.removed)
+                case "rejected":
+                    self._reject(response.rejected)
+
+    async def _resume(self) -> segmentation_pb2.StreamStarted | None:
+        """Go on with another call; None, and why, where it cannot be now."""
+        call = self._connect()
+        try:
+            started = await self._start(call, self._config)
+        except grpc.RpcError as error:
+            self._ending = self._ending_of(call, error)
+            return None
+        except BaseException:
+            call.cancel()
+            raise
+        self._ending = Unavailable(LEFT)
+        self._call = call
+        logger.info("the stream of session %s goes on", self.session_id)
+        return started
+
+    async def _send_again(self, next_sequence: int) -> None:
+        """What the server has not answered, in its order; while results are taken."""
+        call = self._call
+        try:
+            for request in self._unanswered.since(next_sequence):
+                await _send(call, request)
+        except grpc.RpcError:
+            return  # the receiver notices
+        self._ready.set()
+        self._changed.set()
+
+    def _ending_of(self, call: StreamCall, error: grpc.RpcError) -> Exception:
         """What to raise where gRPC raises ``error``."""
-        return Unavailable(LEFT) if self._call.was_cancelled else from_rpc_error(error)
+        return Unavailable(LEFT) if call.was_cancelled else from_rpc_error(error)
 
     def _answer(self, request_id: str, answer: Any) -> None:
+        self._unanswered.answered(request_id)
         future = self._asked.get(request_id)
         if future is not None and not future.done():
             if isinstance(answer, BaseException):
@@ -224,9 +327,16 @@ class LiveStream:
     def _reject(self, rejected: segmentation_pb2.StreamRejected) -> None:
         error = from_reason(rejected.reason, rejected.message, rejected.metadata)
         if rejected.HasField("sequence"):
+            self._unanswered.refused(rejected.sequence)
             self._on_rejected(rejected.sequence, error)
         else:
             self._answer(rejected.request_id, error)
+
+
+async def _send(call: StreamCall, request: segmentation_pb2.SegmentStreamRequest) -> None:
+    await call.write(request)
+    if request.WhichOneof("content") == "finish":
+        await call.done_writing()
 
 
 def _result(message: segmentation_pb2.StreamResult) -> LiveResult:

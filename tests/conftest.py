@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-# Its plugin would import it after the last test, when CPython 3.11 may fail to compile it: python/cpython#106905.
+# Its plugin would import it after the last test, when CPython 3.11 may fail (python/cpython#106905).
 import hypothesis.internal.observability  # noqa: F401
 import pytest
 import torch

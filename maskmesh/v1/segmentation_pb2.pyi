@@ -277,18 +277,20 @@ class SegmentStreamRequest(_message.Message):
     def __init__(self, config: _Optional[_Union[StreamConfig, _Mapping]] = ..., frame: _Optional[_Union[StreamFrame, _Mapping]] = ..., prompt: _Optional[_Union[StreamPrompt, _Mapping]] = ..., removal: _Optional[_Union[StreamRemoval, _Mapping]] = ..., finish: _Optional[_Union[StreamFinish, _Mapping]] = ...) -> None: ...
 
 class StreamStarted(_message.Message):
-    __slots__ = ("session_id", "ttl", "model", "next_sequence", "window")
+    __slots__ = ("session_id", "ttl", "model", "next_sequence", "window", "resume_token")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     TTL_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     NEXT_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     WINDOW_FIELD_NUMBER: _ClassVar[int]
+    RESUME_TOKEN_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     ttl: _duration_pb2.Duration
     model: _types_pb2.ModelInfo
     next_sequence: int
     window: int
-    def __init__(self, session_id: _Optional[str] = ..., ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., model: _Optional[_Union[_types_pb2.ModelInfo, _Mapping]] = ..., next_sequence: _Optional[int] = ..., window: _Optional[int] = ...) -> None: ...
+    resume_token: str
+    def __init__(self, session_id: _Optional[str] = ..., ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., model: _Optional[_Union[_types_pb2.ModelInfo, _Mapping]] = ..., next_sequence: _Optional[int] = ..., window: _Optional[int] = ..., resume_token: _Optional[str] = ...) -> None: ...
 
 class StreamResult(_message.Message):
     __slots__ = ("frame", "sequence", "skipped", "resume_token")

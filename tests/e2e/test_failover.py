@@ -193,6 +193,25 @@ async def test_a_live_stream_goes_on_with_another_gateway(replicas: Mesh, clip: 
     assert all(r.frame.objects for r in results[1:])
 
 
+@pytest.mark.parametrize("how", ["SIGKILL", "SIGTERM", "SIGSTOP"])
+async def test_a_live_stream_goes_on_by_itself(replicas: Mesh, clip: Path, how: str) -> None:
+    pictures = list(itertools.islice(read_frames(clip), 16))
+    async with AsyncClient(replicas.address("gateway-2")) as client, client.stream() as stream:
+        whole = [r async for r in _through(stream, pictures)]
+    async with AsyncClient(replicas.endpoint) as client:
+        results = []
+        async with client.stream() as stream:
+            session_id = stream.session_id
+            async for result in _through(stream, pictures):
+                results.append(result)
+                if result.sequence == 6:
+                    replicas.local.kill("gateway", signal.Signals[how])
+            assert stream.session_id == session_id
+    assert [r.sequence for r in results] == list(range(16))
+    assert [r.frame.objects for r in results[1:]] == [r.frame.objects for r in whole[1:]]
+    assert all(r.frame.objects for r in results[1:])
+
+
 async def _through(
     stream: LiveStream, pictures: list[ByteArray], *, is_new: bool = True
 ) -> AsyncIterator[LiveResult]:

@@ -223,13 +223,14 @@ class Fuzzer:
             await call.done_writing()
 
         writing = asyncio.ensure_future(write())
-        if method.server_streaming:
-            while await call.read() is not grpc.aio.EOF:
-                pass
-        else:
-            await call.answer()
-        with contextlib.suppress(grpc.RpcError):
-            await writing
+        try:
+            if method.server_streaming:
+                while await call.read() is not grpc.aio.EOF:
+                    pass
+            else:
+                await call.answer()
+        finally:
+            await asyncio.gather(writing, return_exceptions=True)
 
 
 async def masks_of(session: VideoSession) -> list[object]:
