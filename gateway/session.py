@@ -101,6 +101,8 @@ class GatewaySession:
     """When its lease in the store was, on the monotonic clock."""
     had_stream: bool = False
     """Whether a stream of frames was open before; the tracker may still be at its last step."""
+    closing: MaskmeshError | None = None
+    """Why no stream of frames begins here any more."""
     _reader: FrameReader | None = None
     _stream: OpenStream | None = None
 
@@ -120,6 +122,8 @@ class GatewaySession:
             self._stream.interrupt(SessionBusy("another stream resumed", session_id=self.session_id))
         elif not takes_over:
             await self._wait_for_place()
+        if self.closing is not None:
+            raise self.closing
         self._stream = stream
         self.had_stream = True
         try:
@@ -192,6 +196,7 @@ class GatewaySessions:
         self._limits = limits
         self._max_sessions = max_sessions
         self._sessions: dict[str, GatewaySession] = {}
+        self._closing: MaskmeshError | None = None
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -222,6 +227,7 @@ class GatewaySessions:
         self.check_room(caller)
         frames = FrameRing() if live else FrameStore(session_id, self._folder, self._limits)
         session = GatewaySession(session_id, ttl_seconds, frames, owner, caller, span)
+        session.closing = self._closing
         session.renew()
         self._sessions[session_id] = session
         return session
@@ -240,8 +246,10 @@ class GatewaySessions:
         return session
 
     def interrupt_streams(self, error: MaskmeshError) -> None:
-        """End all streams of frames with an error; their sessions stay."""
+        """End all streams of frames with an error, also those that would begin; their sessions stay."""
+        self._closing = error
         for session in self._sessions.values():
+            session.closing = error
             session.interrupt(error)
 
     async def end(self, session: GatewaySession) -> None:

@@ -259,8 +259,8 @@ def to_status(error: MaskmeshError) -> status_pb2.Status:
 def from_rpc_error(error: grpc.RpcError) -> Exception:
     """The error that a server raised, or ``error`` itself where it is not one of ours.
 
-    A connection that fails on its own becomes :class:`Unavailable`; deadlines and cancellations keep
-    gRPC's own exception.
+    A connection that fails on its own becomes :class:`Unavailable`, and so does a call that the server broke
+    off because it was stopped; deadlines keep gRPC's own exception.
     """
     try:
         status = rpc_status.from_call(error)  # type: ignore[arg-type]
@@ -269,6 +269,8 @@ def from_rpc_error(error: grpc.RpcError) -> Exception:
     if status is None:
         if error.code() is grpc.StatusCode.UNAVAILABLE:
             return Unavailable(f"service out of reach: {error.details()}")
+        if error.code() is grpc.StatusCode.CANCELLED:
+            return Unavailable("the service stopped in the middle of the call")
         return error
     info, retry = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()
     for detail in status.details:

@@ -71,6 +71,7 @@ class LiveStream:
         self._ending: Exception | None = None
         self._asked: dict[str, asyncio.Future[Any]] = {}
         self._unanswered = Unanswered()
+        self._is_new = True  # nothing was answered
         self._writing = asyncio.Lock()
         self._sending = asyncio.Lock()
         self._ready = asyncio.Event()
@@ -245,7 +246,9 @@ class LiveStream:
                     resending.cancel()
                 started = None
                 while started is None:
-                    can_go_on = isinstance(self._ending, Unavailable) and bool(self._config.resume_token)
+                    # A gateway of the version before gives its first token with the first result.
+                    has_place = bool(self._config.resume_token) or self._is_new
+                    can_go_on = isinstance(self._ending, Unavailable) and has_place
                     if not can_go_on or self.was_left or call.was_cancelled or not attempts:
                         return
                     attempts -= 1
@@ -268,6 +271,7 @@ class LiveStream:
     async def _take(self, call: StreamCall) -> None:
         """Take what comes until the end.  Raises grpc.RpcError for what ended the call otherwise."""
         while (response := await call.read()) is not grpc.aio.EOF:
+            self._is_new = False
             match response.WhichOneof("content"):
                 case "result":
                     self._config.resume_token = response.result.resume_token
@@ -297,6 +301,7 @@ class LiveStream:
             raise
         self._ending = Unavailable(LEFT)
         self._call = call
+        self.session_id = started.session_id
         logger.info("the stream of session %s goes on", self.session_id)
         return started
 

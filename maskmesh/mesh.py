@@ -72,6 +72,8 @@ class MeshOptions:
     """Further flags by kind of service: encoder, tracker, gateway."""
     environment: dict[str, str] = field(default_factory=dict)
     """Variables beside those of this process."""
+    code: Path | None = None
+    """Folder whose packages services run, for another version than this one."""
 
     def __post_init__(self) -> None:
         if self.tls is not None and (self.tls.ca is None or self.tls.cert is None):
@@ -145,12 +147,16 @@ class LocalMesh:
         """Send a signal to a service."""
         os.kill(self.pid(name), number)
 
-    async def restart(self, name: str) -> None:
-        """Stop a service, if it has not ended, and start it again on its port; returns when it is ready."""
+    async def restart(self, name: str, *, code: Path | None = None) -> None:
+        """Stop a service, if it has not ended, and start it again on its port; returns when it is ready.
+
+        ``code`` as in :class:`MeshOptions`; None is that of this process.
+        """
         before = self._processes.pop(name)
         await _stop(before)
         before.port_file.unlink(missing_ok=True)
-        await self._spawn(name, before.module, [*before.flags, "--port", str(self.ports[name])])
+        flags = [*before.flags, "--port", str(self.ports[name])]
+        await self._spawn(name, before.module, flags, code)
         await self._port(name)
         await self._until_serving(name)
 
@@ -178,7 +184,8 @@ class LocalMesh:
         ):
             for name in options.names(kind):
                 first = port if name == kind else 0
-                await self._spawn(name, module, [*model, "--device", next(devices), "--port", str(first)])
+                flags = [*model, "--device", next(devices), "--port", str(first)]
+                await self._spawn(name, module, flags, options.code)
         targets = {}
         for kind in ("encoder", "tracker"):
             for name in options.names(kind):
@@ -187,7 +194,7 @@ class LocalMesh:
         backends = ["--encoder", targets["encoder"], "--tracker", targets["tracker"]]
         for name in options.names("gateway"):
             first = options.port if name == "gateway" else 0
-            await self._spawn(name, "gateway", [*backends, "--port", str(first)])
+            await self._spawn(name, "gateway", [*backends, "--port", str(first)], options.code)
         for name in options.names("gateway"):
             self.ports[name] = await self._port(name)
             await self._until_serving(name)
@@ -198,7 +205,7 @@ class LocalMesh:
         addresses = ",".join(f"{self._options.host}:{self.ports[name]}" for name in names)
         return addresses if len(names) == 1 else f"ipv4:{addresses}"
 
-    async def _spawn(self, name: str, module: str, flags: list[str]) -> None:
+    async def _spawn(self, name: str, module: str, flags: list[str], code: Path | None) -> None:
         port_file = Path(self._folder.name) / f"{name}.port"
         process = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -206,6 +213,7 @@ class LocalMesh:
             *_tls_flags(name, self._options.tls),
             *self._options.flags.get(name.split("-")[0], []),
             *flags,
+            cwd=code,  # where Python looks for modules first
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,

@@ -28,13 +28,9 @@ class StreamCall:
         self._status: grpc.aio.AioRpcError | None = None
         self._ended = asyncio.Event()
         self._is_connected = False
-        call.add_done_callback(self._take_down)
-
-    @property
-    def was_cancelled(self) -> bool:
+        self.was_cancelled = False
         """Whether this end cancelled it, as a sender does that is cancelled with a message on its way."""
-        cancelled: bool = self._call.cancelled()
-        return cancelled
+        call.add_done_callback(self._take_down)
 
     async def write(self, message: Any) -> None:
         """Send a message.
@@ -63,7 +59,7 @@ class StreamCall:
 
     def cancel(self) -> None:
         """End the stream, unless it has ended."""
-        self._call.cancel()
+        self.was_cancelled = self._call.cancel() or self.was_cancelled
 
     async def ending(self) -> grpc.aio.AioRpcError:
         """What ended the stream; waits until it has ended."""
@@ -89,9 +85,11 @@ class StreamCall:
         except grpc.RpcError:
             raise await self.ending() from None
         except asyncio.CancelledError:
-            if not self._is_cancelled_alone():
-                raise
-            raise await self.ending() from None
+            task = asyncio.current_task()
+            if self._call.cancelled() and (task is None or not task.cancelling()):
+                raise await self.ending() from None  # the stream was cancelled, and not who uses it
+            self.was_cancelled = True
+            raise
 
     async def _connect(self) -> None:
         """Wait until something can be written: gRPC would wait on for a stream that is cancelled before."""
@@ -119,11 +117,6 @@ class StreamCall:
             if self._status is None or not _is_placeholder(found):
                 self._status = found
         self._ended.set()
-
-    def _is_cancelled_alone(self) -> bool:
-        """Whether it is the stream that was cancelled, and not the task that uses it."""
-        task = asyncio.current_task()
-        return self.was_cancelled and (task is None or not task.cancelling())
 
 
 def _is_placeholder(error: grpc.aio.AioRpcError) -> bool:
