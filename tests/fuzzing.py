@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from random import Random
 from typing import Any
 
+import av
 import numpy as np
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
@@ -162,6 +163,33 @@ PICTURES = (
     _encoded("BMP"),
     _encoded("TIFF"),
 )
+
+
+def _video(form: str, codec: str, **options: str) -> bytes:
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format=form) as container:
+        stream: Any = container.add_stream(codec, rate=25, options=options)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for seed in range(6):
+            pixels = np.random.default_rng(seed).integers(0, 255, (48, 64, 3), np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode())
+    return buffer.getvalue()
+
+
+VIDEOS = (
+    _video("mp4", "libx264"),
+    _video("mp4", "libx264", bf="2", g="3"),
+    _video("matroska", "libx264"),
+    _video("avi", "mpeg4"),
+    _video("webm", "libvpx"),
+)
+
+
+def video(random: Random) -> bytes:
+    """A video file that may be damaged."""
+    whole = random.choice(VIDEOS)
+    return whole if random.random() < 0.05 else damage(whole, random)
 
 
 def picture(random: Random) -> bytes:

@@ -17,6 +17,7 @@ import pytest
 from google.protobuf.message import Message
 
 from maskmesh import AsyncClient, Point, Prompt, VideoSession, wire
+from maskmesh.errors import MaskmeshError
 from maskmesh.internal.v1 import encoder_pb2, tracker_pb2
 from maskmesh.masks import ByteArray
 from maskmesh.mesh import MeshOptions
@@ -96,6 +97,10 @@ class Fuzzer:
 
     async def case(self, number: int) -> None:
         random = Random(f"case {number}")
+        if random.random() < 0.1:
+            code, details = await self._watch(fuzzing.video(random))
+            self._count(number, "video", code, details)
+            return
         service = random.choices(list(KINDS), (6, 1, 3))[0]
         method = random.choice(methods(service))
         session_id = await self._session_id()
@@ -103,9 +108,26 @@ class Fuzzer:
         requests = [self._spoil(seed, random) for seed in seeds]
         path = f"/{method.containing_service.full_name}/{method.name}"
         code, details = await self._call(service, path, requests, method)
+        self._count(number, method.name, code, details)
+
+    def _count(self, number: int, what: str, code: grpc.StatusCode, details: str) -> None:
         self.codes[code.name] += 1
         if code not in ANSWERS:
-            self.faults.append(f"case {number}: {method.name}: {code.name}: {details}")
+            self.faults.append(f"case {number}: {what}: {code.name}: {details}")
+
+    async def _watch(self, video: bytes) -> tuple[grpc.StatusCode, str]:
+        """What comes of a video in a session of its own: it is looked into when its frames are read."""
+        try:
+            async with self._client.session() as session:
+                await session.append_video(video)
+                await session.add_prompt(0, 1, points=[(20, 20)])
+                async for _ in session.propagate(max_frames=4):
+                    pass
+        except MaskmeshError as error:
+            return error.code, error.message
+        except grpc.aio.AioRpcError as error:
+            return error.code(), error.details() or ""
+        return _CODES.OK, ""
 
     def _spoil(self, seed: Message, random: Random) -> bytes:
         kind = random.random()
