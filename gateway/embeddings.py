@@ -8,7 +8,14 @@ from typing import NamedTuple, TypeVar
 from gateway.encoders import Encoded, Encoders, Urgency
 from gateway.session import GatewaySession
 from maskmesh import telemetry
-from maskmesh.errors import EmbeddingNotFound, ImageTooLarge, InvalidImage, InvalidVideo
+from maskmesh.errors import (
+    UNREACHABLE,
+    EmbeddingNotFound,
+    ImageTooLarge,
+    InvalidImage,
+    InvalidVideo,
+    Unavailable,
+)
 from maskmesh.telemetry import StageRecorder, add_seconds
 from maskmesh.types import EmbeddingRef, Image
 from maskmesh.wire import image_key
@@ -95,8 +102,10 @@ async def with_embedding(
         ref = await obtain()
         try:
             return await use(ref)
-        except EmbeddingNotFound:
+        except EmbeddingNotFound as error:
             forget()
+            if attempt == MAX_ATTEMPTS - 1 and UNREACHABLE in error.metadata:
+                raise Unavailable("no tracker reaches the encoder", service="encoder") from error
             if attempt == MAX_ATTEMPTS - 1:
                 raise
     raise AssertionError("unreachable")

@@ -12,7 +12,7 @@ from gateway.backends import TrackerBackend
 from gateway.session import GatewaySession
 from gateway.trackers import Trackers
 from maskmesh import instruments
-from maskmesh.errors import MaskmeshError, SessionLost, SessionNotFound, StaleEpoch, Unavailable
+from maskmesh.errors import UNREACHABLE, MaskmeshError, SessionLost, SessionNotFound, StaleEpoch, Unavailable
 from maskmesh.shared_sessions import Owner, SharedSessions
 from maskmesh.shared_store import StoreDown
 
@@ -126,7 +126,8 @@ class Owners:
             await self._begin_empty(session, owner)
             raise self._lost(session)
         is_draining = "draining" in error.metadata
-        if not is_draining and await self.trackers.load(owner.address) is not None:
+        is_cut_off = UNREACHABLE in error.metadata
+        if not is_draining and not is_cut_off and await self.trackers.load(owner.address) is not None:
             raise Unavailable("only the connection was lost")  # it is there: once more
         address = await self.trackers.choose({owner.address})
         moved = await shared.move(session.session_id, owner, address)

@@ -39,6 +39,9 @@ from grpc_status import rpc_status
 from maskmesh.v1 import error_reason_pb2
 
 DOMAIN = "maskmesh"
+
+# In the metadata of an error: the service that the one that raised it cannot reach.
+UNREACHABLE = "unreachable"
 _PREFIX = "ERROR_REASON_"
 
 

@@ -7,7 +7,13 @@ import grpc
 from cachetools import LRUCache
 
 from maskmesh import telemetry
-from maskmesh.errors import EmbeddingNotFound, ModelMismatch, from_rpc_error
+from maskmesh.errors import (
+    UNREACHABLE,
+    EmbeddingNotFound,
+    ModelMismatch,
+    Unavailable,
+    from_rpc_error,
+)
 from maskmesh.types import EmbeddingRef
 from tracker_svc.fetching import EmbeddingFetcher
 from tracker_svc.tracker import Frame
@@ -39,7 +45,8 @@ class EmbeddingStore:
     async def get(self, ref: EmbeddingRef, *, since_ns: int | None = None) -> Frame:
         """The embedding behind a reference; ``since_ns`` is when it was asked for, by default now.
 
-        Raises ModelMismatch, and EmbeddingNotFound where it is gone or its replica is out of reach.
+        Raises ModelMismatch, and EmbeddingNotFound where it is gone or its replica is out of reach, which
+        the error then says.
         """
         self.check(ref)
         key = (ref.tenant, ref.key)
@@ -81,7 +88,8 @@ class EmbeddingStore:
                 raised = from_rpc_error(error)
                 if isinstance(raised, ModelMismatch):
                     raise raised from error
-                raise EmbeddingNotFound("the embedding cannot be fetched", key=ref.key) from error
+                why = {UNREACHABLE: ref.address} if isinstance(raised, Unavailable) else {}
+                raise EmbeddingNotFound("the embedding cannot be fetched", key=ref.key, **why) from error
         return Frame(features, ref.image_width, ref.image_height)
 
 

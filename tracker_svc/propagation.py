@@ -12,7 +12,7 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanKind
 
 from maskmesh import embedding_wire, instruments, telemetry, wire
-from maskmesh.errors import EmbeddingNotFound, InvalidRequest
+from maskmesh.errors import UNREACHABLE, EmbeddingNotFound, InvalidRequest, Unavailable
 from maskmesh.internal.v1 import embedding_pb2, tracker_pb2
 from maskmesh.masks import MaskOptions
 from maskmesh.types import EmbeddingRef
@@ -285,7 +285,11 @@ class Propagation:
         for attempt in range(MAX_ATTEMPTS):
             try:
                 return await task
-            except EmbeddingNotFound:
+            except EmbeddingNotFound as error:
+                if attempt == MAX_ATTEMPTS - 1 and UNREACHABLE in error.metadata:
+                    # Another tracker may reach it, or this one later.
+                    cut_off = {UNREACHABLE: error.metadata[UNREACHABLE]}
+                    raise Unavailable("an encoder is out of reach", service="encoder", **cut_off) from error
                 if attempt == MAX_ATTEMPTS - 1 or self._is_read:
                     raise
             answer: asyncio.Future[EmbeddingRef] = asyncio.get_running_loop().create_future()

@@ -1,0 +1,69 @@
+"""A network that can be cut: what is called through it is on the other side."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+
+class Proxy:
+    """Passes bytes on between a port of its own and another one, while it is not cut.
+
+    What is cut looks like a network that is gone: nothing arrives, and nobody says so.
+    """
+
+    def __init__(self) -> None:
+        self.port = 0
+        self.target = 0
+        """The port on the other side."""
+        self.passed = 0
+        """Bytes that went through."""
+        self._open = asyncio.Event()
+        self._open.set()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def cut(self) -> None:
+        self._open.clear()
+
+    def heal(self) -> None:
+        self._open.set()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await self._open.wait()
+        try:
+            there, back = await asyncio.open_connection("127.0.0.1", self.target)
+        except OSError:
+            writer.close()
+            return
+        both = [asyncio.ensure_future(self._pump(*ends)) for ends in ((reader, back), (there, writer))]
+        self._tasks.update(both)
+        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        for task in both:
+            task.cancel()
+            self._tasks.discard(task)
+        for end in (writer, back):
+            end.close()
+
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while chunk := await reader.read(2**16):
+                await self._open.wait()
+                self.passed += len(chunk)
+                writer.write(chunk)
+                await writer.drain()
+
+    def stop(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+
+
+@asynccontextmanager
+async def running_proxy() -> AsyncIterator[Proxy]:
+    proxy = Proxy()
+    server = await asyncio.start_server(proxy.serve, "127.0.0.1", 0)
+    proxy.port = server.sockets[0].getsockname()[1]
+    try:
+        yield proxy
+    finally:
+        proxy.stop()
+        server.close()
