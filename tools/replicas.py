@@ -1,0 +1,114 @@
+"""What a second encoder is worth: pictures encoded in a second by two replicas, over those by one.
+
+    python -m tools.replicas
+
+Each replica has one thread on a core of its own.  Weights are random, those of sam2.1-tiny at 1024 x 1024;
+pictures are drawn anew, so that none is in a cache.  Turn about, in one run; nothing else may run beside it.
+"""
+
+import asyncio
+import itertools
+import json
+import os
+import statistics
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import click
+from rich.console import Console
+from rich.table import Table
+from safetensors.torch import save_file
+
+from gateway.embeddings import encode_image
+from gateway.encoders import Encoders, Urgency
+from maskmesh.bench import draw_frames
+from maskmesh.config import enable_ring_hash
+from maskmesh.mesh import LocalMesh, MeshOptions
+from maskmesh.types import EncodedImage
+from tools.bench.transformers_names import to_checkpoint
+from tools.bench.weights import random_model
+
+MODEL = "sam2.1-tiny"
+MAX_MESSAGE_BYTES = 2**26
+
+# Enough that no replica is ever without a picture, wherever the ring puts them.
+AT_ONCE = 16
+
+console = Console(highlight=False, width=100)
+
+
+async def rate(encoders: Encoders, seconds: float, seeds: "itertools.count[int]") -> float:
+    """Pictures that are encoded in a second."""
+    urgency = Urgency(interactive=False)
+    pictures = [EncodedImage(frame) for frame in draw_frames(8, next(seeds))]
+    numbers = itertools.count()
+    done: list[float] = []
+
+    async def worker() -> None:
+        while time.monotonic() < until:
+            # What follows the picture's end makes another content of it, and no other work.
+            picture = pictures[next(numbers) % len(pictures)].data + os.urandom(8)
+            await encode_image(encoders, EncodedImage(picture), urgency)
+            done.append(time.monotonic())
+
+    began = time.monotonic()
+    until = began + seconds
+    await asyncio.gather(*(worker() for _ in range(AT_ONCE)))
+    # Those that were under way at the end count as far as they came: from the first to the last.
+    return (len(done) - 1) / (done[-1] - done[0])
+
+
+async def measure(turns: int, seconds: float, checkpoint: Path) -> dict[str, list[float]]:
+    """Pictures a second in each turn, by the number of replicas."""
+    cores = sorted(os.sched_getaffinity(0))[:2]
+    options = MeshOptions(
+        model=MODEL,
+        checkpoint=checkpoint,
+        encoders=2,
+        threads=1,
+        cores={"encoder": {cores[0]}, "encoder-2": {cores[1]}},
+        environment={"MASKMESH_TRACE_DIR": "", "OTEL_EXPORTER_OTLP_ENDPOINT": ""},
+    )
+    enable_ring_hash()
+    async with LocalMesh(options) as mesh:
+        addresses = [f"127.0.0.1:{mesh.ports[name]}" for name in ("encoder", "encoder-2")]
+        reached = {
+            "one": Encoders(addresses[0], max_message_bytes=MAX_MESSAGE_BYTES),
+            "two": Encoders("ipv4:" + ",".join(addresses), max_message_bytes=MAX_MESSAGE_BYTES),
+        }
+        seeds = itertools.count(time.time_ns())
+        rates: dict[str, list[float]] = {name: [] for name in reached}
+        await rate(reached["two"], seconds / 3, seeds)
+        for _ in range(turns):
+            for name, encoders in reached.items():
+                rates[name].append(await rate(encoders, seconds, seeds))
+                console.print(f"  {name}: {rates[name][-1]:.2f} pictures/s", style="dim")
+        for encoders in reached.values():
+            await encoders.close()
+    return rates
+
+
+@click.command(context_settings={"show_default": True})
+@click.option("--turns", default=3, help="Turns of each.")
+@click.option("--seconds", default=20.0, help="Length of a turn.")
+@click.option("--json", "json_path", type=click.Path(path_type=Path), help="File for the figures.")
+def main(turns: int, seconds: float, json_path: Path | None) -> None:
+    """Encode throughput of two replicas over that of one."""
+    with TemporaryDirectory() as folder:
+        checkpoint = Path(folder) / "model.safetensors"
+        save_file(to_checkpoint(random_model()), checkpoint)
+        rates = asyncio.run(measure(turns, seconds, checkpoint))
+    medians = {name: statistics.median(values) for name, values in rates.items()}
+    table = Table("replicas", "pictures/s")
+    for name, median in medians.items():
+        table.add_row(name, f"{median:.2f}")
+    console.print(table)
+    ratio = medians["two"] / medians["one"]
+    console.print(f"two replicas / one: {ratio:.2f}")
+    if json_path is not None:
+        json_path.write_text(json.dumps({"rates": rates, "ratio": ratio}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
