@@ -17,7 +17,9 @@ from typing import Any, NamedTuple, TypeAlias
 
 import grpc
 from google.protobuf.message import DecodeError
+from opentelemetry import context as otel_context
 from opentelemetry import trace
+from opentelemetry.context import Context
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
 from maskmesh import instruments, telemetry
@@ -162,15 +164,7 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
         received = time.time_ns()
         metadata = {k: v for k, v in context.invocation_metadata() if isinstance(v, str)}
         parent = telemetry.extract(metadata)
-        with telemetry.tracer().start_as_current_span(
-            method.lstrip("/"),
-            context=parent,
-            kind=SpanKind.SERVER,
-            start_time=received,
-            attributes={"rpc.system.name": "grpc", "rpc.method": method.lstrip("/")},
-            record_exception=False,
-            set_status_on_exception=False,
-        ) as span:
+        with _server_span(method, parent, received) as span:
 
             def trailing() -> tuple[tuple[str, str], ...]:
                 times = ((RECEIVED_KEY, str(received)), (SENT_KEY, str(time.time_ns())))
@@ -208,6 +202,32 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
             else:
                 _record(span, method, grpc.StatusCode.OK, received)
                 context.set_trailing_metadata(trailing())
+
+
+@contextlib.contextmanager
+def _server_span(method: str, parent: Context, received_ns: int) -> Iterator[trace.Span]:
+    """The span of a call that is handled within it."""
+    name = method.lstrip("/")
+    span = telemetry.tracer().start_span(
+        name,
+        context=parent,
+        kind=SpanKind.SERVER,
+        start_time=received_ns,
+        attributes={"rpc.system.name": "grpc", "rpc.method": name},
+    )
+    token = otel_context.attach(trace.set_span_in_context(span, parent))
+    is_abandoned = False
+    try:
+        yield span
+    except GeneratorExit:
+        # A stream whose client has left is closed by whoever finds it, in another context than its own.
+        is_abandoned = True
+        _record(span, method, grpc.StatusCode.CANCELLED, received_ns)
+        raise
+    finally:
+        if not is_abandoned:
+            otel_context.detach(token)
+        span.end()
 
 
 def _record(span: trace.Span, method: str, code: grpc.StatusCode, received_ns: int) -> None:
