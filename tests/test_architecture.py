@@ -41,7 +41,7 @@ def test_messages_stay_at_the_edges() -> None:
             f"maskmesh/{m}.py"
             for m in ("wire", "embedding_wire", "session_wire", "chunks", "errors", "serving", "mesh")
         ),
-        *(f"maskmesh/{m}.py" for m in ("client", "video_session", "live_client")),
+        *(f"maskmesh/{m}.py" for m in ("client", "video_session", "live_client", "unanswered")),
         # Between the client and the services the gateway passes messages on.
         *(f"gateway/{m}.py" for m in ("backends", "prompting", "upload", "pipeline", "live", "inbox")),
         *(f"gateway/{m}.py" for m in ("track_call", "frame_trace", "warm_up")),
