@@ -69,7 +69,12 @@ class _Entry:
     embedding: Embedding
     pins: dict[str, float] = field(default_factory=dict)  # owner -> expiry, monotonic seconds
 
+    def has_pins(self, now: float) -> bool:
+        """The same without letting go of anything."""
+        return any(expiry > now for expiry in list(self.pins.values()))
+
     def is_pinned(self, now: float) -> bool:
+        """Whether somebody holds it; who had it for long enough does not any more."""
         for owner in [o for o, expiry in self.pins.items() if expiry <= now]:
             del self.pins[owner]
         return bool(self.pins)
@@ -108,14 +113,15 @@ class EmbeddingCache:
 
     @property
     def num_bytes(self) -> int:
-        """Bytes of the entries."""
-        return sum(len(e.embedding.data) for e in self._entries.values())
+        """Bytes of the entries; may be asked from any thread."""
+        return sum(len(e.embedding.data) for e in list(self._entries.values()))
 
     @property
     def pinned_bytes(self) -> int:
-        """Bytes of the entries that are pinned."""
+        """Bytes of the entries that are pinned; may be asked from any thread."""
         now = time.monotonic()
-        return sum(len(e.embedding.data) for e in self._entries.values() if e.is_pinned(now))
+        entries = list(self._entries.values())
+        return sum(len(e.embedding.data) for e in entries if e.has_pins(now))
 
     def get(self, key: CacheKey) -> Embedding:
         """Read an entry, which makes it the most recently used.  Raises EmbeddingNotFound."""
@@ -202,15 +208,16 @@ class EmbeddingCache:
 
     async def _fill(self, key: CacheKey, size: int, create: Callable[[], Awaitable[Embedding]]) -> Embedding:
         flight = self._flights[key]
-        await self._reserve(size)
         try:
-            embedding = await create()
-            if len(embedding.data) != size:
-                raise AssertionError(f"an embedding has {len(embedding.data)} bytes, not {size}")
-            self._entries[key] = _Entry(embedding, flight.pins)
-        except BaseException:
-            self._used_bytes -= size
-            raise
+            await self._reserve(size)
+            try:
+                embedding = await create()
+                if len(embedding.data) != size:
+                    raise AssertionError(f"an embedding has {len(embedding.data)} bytes, not {size}")
+                self._entries[key] = _Entry(embedding, flight.pins)
+            except BaseException:
+                self._used_bytes -= size
+                raise
         finally:
             self._forget(key, flight)
             async with self._room:

@@ -1,5 +1,6 @@
 """Who calls, and what they may: API keys in a file, of which only digests are kept."""
 
+import asyncio
 import contextlib
 import hashlib
 import hmac
@@ -27,6 +28,9 @@ LOOK_SECONDS = 1.0
 
 # A burst of so many seconds' frames is let through.
 BURST_SECONDS = 1.0
+
+# So many frames of it are for who does not stream.
+CLICKS = 1
 
 
 class _Entry(BaseModel):
@@ -72,9 +76,16 @@ class Caller:
         await self.pace.acquire()
 
     async def keep_pace(self) -> None:
-        """Count a frame of a stream, which waits until it may be worked on."""
-        if self.pace is not None:
-            await self.pace.acquire()
+        """Count a frame of a stream, which waits until it may be worked on.
+
+        Streams leave something for who clicks meanwhile, where there is more than one at a time.
+        """
+        if self.pace is None:
+            return
+        left = CLICKS if self.pace.max_rate > CLICKS else 0
+        while not self.pace.has_capacity(1 + left):
+            await asyncio.sleep(self.pace.time_period / self.pace.max_rate)
+        await self.pace.acquire()
 
 
 ANYBODY = Caller()
@@ -98,7 +109,7 @@ class Keys:
     def __init__(self, path: Path) -> None:
         """Raises OSError where the file cannot be read, ValueError where it is not as it should be."""
         self._path = path
-        self._changed_ns = 0
+        self._seen: tuple[int, ...] = ()
         self._looked = 0.0
         self._callers: dict[bytes, Caller] = {}
         self._read()
@@ -127,16 +138,17 @@ class Keys:
 
     def _read(self) -> None:
         self._looked = time.monotonic()
-        changed_ns = self._path.stat().st_mtime_ns
-        if changed_ns == self._changed_ns:
+        stat = self._path.stat()
+        seen = stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino, stat.st_size
+        if seen == self._seen:
             return
-        self._changed_ns = changed_ns
         try:
             entries = _File.model_validate(tomllib.loads(self._path.read_text())).key
         except (ValidationError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise ValueError(f"{self._path}: {error}") from error
         before = {caller.name: caller for caller in self._callers.values()}
         self._callers = {bytes.fromhex(e.sha256): _caller(e, before.get(e.name)) for e in entries}
+        self._seen = seen
 
 
 def _caller(entry: _Entry, before: Caller | None) -> Caller:

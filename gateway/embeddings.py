@@ -105,7 +105,7 @@ async def with_embedding(
         except EmbeddingNotFound as error:
             forget()
             if attempt == MAX_ATTEMPTS - 1 and UNREACHABLE in error.metadata:
-                raise Unavailable("no tracker reaches the encoder", service="encoder") from error
+                raise Unavailable("the tracker does not reach the encoder", service="encoder") from error
             if attempt == MAX_ATTEMPTS - 1:
                 raise
     raise AssertionError("unreachable")

@@ -79,6 +79,14 @@ class FrameRing(Frames):
         self._kept = dict(sorted(kept.items()))
         self._sequences |= {index: frame.sequence for index, frame in kept.items()}
 
+    def go_on_at(self, frame_index: int, sequence: int) -> None:
+        """Let ``frame_index`` be the next one, and the client's ``sequence``, where they are not already.
+
+        Another ring may have come further than what was known of it.
+        """
+        self.num_frames = max(self.num_frames, frame_index)
+        self.next_sequence = max(self.next_sequence, sequence)
+
     def check_size(self, size: tuple[int, int], *, field: str) -> None:
         """Raises InvalidRequest where a frame has another size (width, height) than the first."""
         if not self.width:

@@ -71,8 +71,13 @@ class Inbox:
         self._reject = reject
         self._waiting: deque[Arrived | Command] = deque()
         self._changed = asyncio.Condition()
-        self._next_sequence = ring.next_sequence
-        self._newest = ring.next_sequence - 1 if ring.num_frames else None
+        self._next_sequence = 0
+        self._newest: int | None = None
+
+    def begin(self) -> None:
+        """Expect what the ring does not have."""
+        self._next_sequence = self._ring.next_sequence
+        self._newest = self._next_sequence - 1 if self._ring.num_frames else None
 
     async def fill(self, requests: AsyncIterator[segmentation_pb2.SegmentStreamRequest]) -> None:
         """Take messages until the client finishes.

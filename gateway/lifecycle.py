@@ -216,6 +216,7 @@ class Lifecycle:
             current_caller(),
             telemetry.span_context(record.notes.get(TRACE_NOTE, "")),
             live=record.notes.get(LIVE_NOTE) == "1",
+            is_new=False,
         )
         try:
             await adopt_frames(self._shared, record, session)

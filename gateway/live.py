@@ -89,11 +89,18 @@ class LiveStream(FrameStream["_Response | Result"]):
         requests: AsyncIterator[segmentation_pb2.SegmentStreamRequest],
         started: segmentation_pb2.StreamStarted,
         resumes: ResumePoint | None,
+        next_sequence: int,
     ) -> AsyncIterator[_Response]:
-        """Answer the messages that follow the configuration; ``started`` is the answer to that."""
+        """Answer the messages that follow the configuration; ``started`` is the answer to that.
+
+        ``next_sequence`` is the first frame that a client which resumes has.
+        """
         after_another = self._session.had_stream
         async with self._session.streaming(self, takes_over=resumes is not None):
             try:
+                if resumes is not None:
+                    self._ring.go_on_at(resumes.next_frame_index, next_sequence)
+                self._inbox.begin()
                 with self.explained():
                     first = self._ring.num_frames if resumes is None else resumes.next_frame_index
                     await self._call.open(

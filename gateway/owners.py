@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 RETURN_SECONDS = 5.0
 PATIENCE_SECONDS = 30.0
 PAUSE_SECONDS = 0.1
+CUT_OFF_PAUSE_SECONDS = 1.0
 
 # What says that a session is elsewhere, or its tracker gone.
 GONE = (Unavailable, StaleEpoch, SessionNotFound)
@@ -90,6 +91,11 @@ class Owners:
                 raise SessionNotFound("the session has ended", session_id=session.session_id)
             if session.owner != owner:
                 return
+            if UNREACHABLE in error.metadata:
+                # The tracker is there and has the session: without a store there is no better one.
+                await patience.wait(error, CUT_OFF_PAUSE_SECONDS)
+                if self._shared is None:
+                    return
             if self._shared is None:
                 await self._recover_alone(session, owner, error, patience)
                 return
@@ -198,8 +204,8 @@ class Patience:
         """It got better."""
         self._began = time.monotonic()
 
-    async def wait(self, error: MaskmeshError) -> None:
+    async def wait(self, error: MaskmeshError, seconds: float = PAUSE_SECONDS) -> None:
         """Wait a little more, or raise ``error``."""
         if self.is_over():
             raise error
-        await asyncio.sleep(PAUSE_SECONDS)
+        await asyncio.sleep(seconds)

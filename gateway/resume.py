@@ -6,6 +6,9 @@ from maskmesh.errors import InvalidRequest
 
 FIELD = "resume_token"
 
+# More than any session has.
+MOST_FRAMES = 2**40
+
 
 @dataclass(frozen=True, slots=True)
 class ResumePoint:
@@ -37,7 +40,10 @@ class ResumePoint:
             propagation_id = rest[4] if len(rest) == 5 else ""
         except ValueError:
             raise InvalidRequest("not a token of this service", field=field) from None
-        if abs(step) != 1:
+        # In reverse the last frame is followed by none.
+        least = 0 if step > 0 else -1
+        is_a_place = least <= next_frame_index < MOST_FRAMES and -1 <= end < MOST_FRAMES
+        if abs(step) != 1 or not is_a_place or not 0 <= start < MOST_FRAMES:
             raise InvalidRequest("not a token of this service", field=field)
         if session_id is not None and owner != session_id:
             raise InvalidRequest("the token belongs to another session", field=field)

@@ -172,7 +172,7 @@ class SegmentationServicer(segmentation_pb2_grpc.SegmentationServiceServicer):
                     request_iterator,
                     self._shared,
                     max_pixels=self._max_pixels,
-                    bytes_left=self._sessions.bytes_left(session.caller),
+                    check_bytes=lambda: self._sessions.check_bytes(session.caller),
                 )
 
         try:
@@ -286,7 +286,7 @@ class SegmentationServicer(segmentation_pb2_grpc.SegmentationServiceServicer):
             window=self._settings.live_window,
         )
         started.ttl.FromNanoseconds(int(session.ttl_seconds * 1e9))
-        answers = stream.run(request_iterator, started, resumes)
+        answers = stream.run(request_iterator, started, resumes, config.next_sequence)
         try:
             async with self._lifecycle.kept_alive(session):
                 async for answer in answers:

@@ -99,6 +99,8 @@ class GatewaySession:
     expires: float = 0.0
     record_renewed: float = 0.0
     """When its lease in the store was, on the monotonic clock."""
+    adding_bytes: int = 0
+    """Of frames that are being added."""
     had_stream: bool = False
     """Whether a stream of frames was open before; the tracker may still be at its last step."""
     closing: MaskmeshError | None = None
@@ -201,13 +203,14 @@ class GatewaySessions:
     def __len__(self) -> int:
         return len(self._sessions)
 
-    def check_room(self, caller: Caller) -> None:
+    def check_room(self, caller: Caller | None) -> None:
         """Raises ResourceExhausted where there are as many sessions as there, or the caller's, may be."""
-        own = sum(session.caller.name == caller.name for session in self._sessions.values())
-        if caller.max_sessions is not None and own >= caller.max_sessions:
-            raise ResourceExhausted(
-                f"{caller.name} has {own} sessions", resource="sessions", retry_seconds=5.0
-            )
+        if caller is not None and caller.max_sessions is not None:
+            own = sum(session.caller.name == caller.name for session in self._sessions.values())
+            if own >= caller.max_sessions:
+                raise ResourceExhausted(
+                    f"{caller.name} has {own} sessions", resource="sessions", retry_seconds=5.0
+                )
         if len(self._sessions) >= self._max_sessions:
             raise ResourceExhausted(
                 f"{self._max_sessions} sessions are open", resource="sessions", retry_seconds=5.0
@@ -222,9 +225,10 @@ class GatewaySessions:
         span: SpanContext,
         *,
         live: bool = False,
+        is_new: bool = True,
     ) -> GatewaySession:
-        """Begin a session.  Raises ResourceExhausted."""
-        self.check_room(caller)
+        """Begin a session, or a copy of one that another gateway began.  Raises ResourceExhausted."""
+        self.check_room(caller if is_new else None)
         frames = FrameRing() if live else FrameStore(session_id, self._folder, self._limits)
         session = GatewaySession(session_id, ttl_seconds, frames, owner, caller, span)
         session.closing = self._closing
@@ -257,12 +261,16 @@ class GatewaySessions:
         if self._sessions.pop(session.session_id, None) is not None:
             await session.close()
 
-    def bytes_left(self, caller: Caller) -> int | None:
-        """How much the frames of a caller's sessions may take besides what they take; None for any."""
+    def check_bytes(self, caller: Caller) -> None:
+        """Raises ResourceExhausted where a caller's frames take too much, with those on their way."""
         if caller.max_bytes is None:
-            return None
-        used = sum(s.frames.num_bytes for s in self._sessions.values() if s.caller.name == caller.name)
-        return max(caller.max_bytes - used, 0)
+            return
+        own = [s for s in self._sessions.values() if s.caller.name == caller.name]
+        used = sum(s.frames.num_bytes + s.adding_bytes for s in own)
+        if used > caller.max_bytes:
+            raise ResourceExhausted(
+                f"the frames of all sessions take more than {caller.max_bytes} bytes", resource="bytes"
+            )
 
     def all(self) -> list[GatewaySession]:
         """Every session that is here."""

@@ -2,13 +2,13 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 from gateway.frame_store import Addition, FrameStore
 from gateway.session import GatewaySession
 from gateway.shared_frames import added, adding
 from maskmesh import wire
-from maskmesh.errors import Conflict, InvalidRequest, ResourceExhausted, SessionNotFound
+from maskmesh.errors import Conflict, InvalidRequest, SessionNotFound
 from maskmesh.shared_sessions import SharedSessions
 from maskmesh.v1 import segmentation_pb2
 
@@ -26,11 +26,11 @@ async def take_in(
     shared: SharedSessions | None,
     *,
     max_pixels: int,
-    bytes_left: int | None,
+    check_bytes: Callable[[], None],
 ) -> segmentation_pb2.AppendFramesResponse:
     """Take in all frames of a call, one upload after the other.  Raises what AppendFrames says.
 
-    ``bytes_left`` is how much they may take, None for any that a session may have.
+    ``check_bytes`` raises where all that the caller adds and has is too much.
 
     With a store they are there, too, when this returns.
     """
@@ -44,7 +44,7 @@ async def take_in(
                 field="config.first_frame_index",
                 num_frames=frames.num_frames,
             )
-        first = await _add_frames(session.session_id, frames, requests, max_pixels, bytes_left)
+        first = await _add_frames(session, frames, requests, max_pixels, check_bytes)
         response = segmentation_pb2.AppendFramesResponse(
             first_frame_index=first,
             num_frames=frames.num_frames,
@@ -58,7 +58,11 @@ async def take_in(
 
 
 async def _add_frames(
-    session_id: str, frames: FrameStore, requests: Requests, max_pixels: int, bytes_left: int | None
+    session: GatewaySession,
+    frames: FrameStore,
+    requests: Requests,
+    max_pixels: int,
+    check_bytes: Callable[[], None],
 ) -> int:
     """Take in all frames of a call or none; returns the index of the first.
 
@@ -68,7 +72,7 @@ async def _add_frames(
     try:
         addition = await frames.on_thread(Addition, frames)
     except FileNotFoundError as error:
-        raise SessionNotFound("the session has ended", session_id=session_id) from error
+        raise SessionNotFound("the session has ended", session_id=session.session_id) from error
     try:
         async for request in requests:
             match request.WhichOneof("content"):
@@ -81,12 +85,11 @@ async def _add_frames(
                     return await frames.on_thread(addition.commit)
                 case _:
                     raise InvalidRequest("after the configuration come frames", field="content")
-            if bytes_left is not None and addition.num_bytes > bytes_left:
-                raise ResourceExhausted(
-                    f"the frames of all sessions take more than {bytes_left} bytes more", resource="bytes"
-                )
+            session.adding_bytes = addition.num_bytes
+            check_bytes()
         raise InvalidRequest("the call ended before its last message", field="content")
     finally:
+        session.adding_bytes = 0
         await frames.on_thread(addition.close)
 
 

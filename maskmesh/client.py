@@ -180,7 +180,7 @@ class AsyncClient:
         def connect() -> StreamCall:
             return StreamCall(self._stub.SegmentStream(metadata=trace_metadata(self._headers)))
 
-        stream = LiveStream(connect, on_rejected, max_results=results)
+        stream = LiveStream(connect, on_rejected, max_results=results, skips=skip)
         try:
             await stream.open(config)
             yield stream

@@ -146,7 +146,9 @@ class DeviceWorker:
             if self._closed:
                 raise RuntimeError("the worker is closed")
             if not continues:
-                self._limits.check((j.ticket for j in self._jobs), job.ticket, self.seconds_each)
+                # Who has left takes no place, until the thread finds that out.
+                waiting = (j.ticket for j in self._jobs if not j.future.done())
+                self._limits.check(waiting, job.ticket, self.seconds_each)
             self._jobs.append(job)
             self._changed.notify()
         try:
@@ -163,8 +165,8 @@ class DeviceWorker:
 
     @property
     def num_waiting(self) -> int:
-        """How much work waits."""
-        return len(self._jobs)
+        """How much work waits; may be asked from any thread."""
+        return sum(not j.future.done() for j in list(self._jobs))
 
     def give_way(self) -> bool:
         """Let go first what is more urgent than the work that runs; returns whether there was any.
@@ -193,7 +195,8 @@ class DeviceWorker:
         while self._wait_for_work():
             if self._cores is not None:
                 self._cores.begin()
-            self._run(self._take())
+            if jobs := self._take():
+                self._run(jobs)
 
     def _wait_for_work(self) -> bool:
         """Whether there is some, and not the end."""
@@ -215,6 +218,7 @@ class DeviceWorker:
         if not self._jobs:
             return []
         with self._changed:
+            self._jobs = [j for j in self._jobs if not j.future.done()]
             waiting = [j for j in self._jobs if before is None or j.ticket.priority < before]
         if not waiting:
             return []

@@ -28,6 +28,11 @@ LEFT = "the stream was left"
 RESUMPTIONS = 10
 RESUME_SECONDS = 0.5
 
+# Frames that are kept until they are answered.  Where some are left out anyway, no more than are shown in a
+# moment; elsewhere a sender waits for the other end long before.
+MAX_SKIPPABLE = 8
+MAX_UNANSWERED = 1024
+
 OnRejected: TypeAlias = Callable[[int, MaskmeshError], None]
 """Told of a frame that cannot be used: its number, and why."""
 
@@ -57,7 +62,12 @@ class LiveStream:
     """
 
     def __init__(
-        self, connect: Callable[[], StreamCall], on_rejected: OnRejected | None, *, max_results: int
+        self,
+        connect: Callable[[], StreamCall],
+        on_rejected: OnRejected | None,
+        *,
+        max_results: int,
+        skips: bool,
     ) -> None:
         """``connect`` makes a call of SegmentStream."""
         self._connect = connect
@@ -70,7 +80,8 @@ class LiveStream:
         self._has_ended = False
         self._ending: Exception | None = None
         self._asked: dict[str, asyncio.Future[Any]] = {}
-        self._unanswered = Unanswered()
+        self._unanswered = Unanswered(MAX_SKIPPABLE if skips else MAX_UNANSWERED)
+        self._refused: set[int] = set()  # which may be sent, and refused, again
         self._is_new = True  # nothing was answered
         self._writing = asyncio.Lock()
         self._sending = asyncio.Lock()
@@ -93,7 +104,7 @@ class LiveStream:
             started = await self._start(self._call, config)
         # The same for another call, should this one break.
         self._config.CopyFrom(config)
-        self._config.resume_token = started.resume_token
+        self._config.resume_token = started.resume_token or config.resume_token
         self.session_id, self.ttl = started.session_id, started.ttl.ToTimedelta()
         self.model, self.window = wire.model_info_from_proto(started.model), started.window
         self._next_sequence = started.next_sequence
@@ -123,7 +134,13 @@ class LiveStream:
         async with self._sending:
             # A frame whose sending was cancelled has no number, or there would be a gap.
             frame.sequence = self._next_sequence
-            await self._write(segmentation_pb2.SegmentStreamRequest(frame=frame))
+            request = segmentation_pb2.SegmentStreamRequest(frame=frame)
+            try:
+                await self._write(request)
+            except BaseException:
+                # While the stream is being resumed it goes out all the same.
+                self._next_sequence += self._unanswered.has(request)
+                raise
             self._next_sequence += 1
         return frame.sequence
 
@@ -216,6 +233,7 @@ class LiveStream:
                 # The receiver notices, too, and sends it again.
                 await self._resumed(call)
                 if self._call is call:
+                    self._unanswered.remove(request)
                     raise self._ending or self._ending_of(call, error) from error
             except BaseException:
                 self._unanswered.remove(request)
@@ -276,6 +294,7 @@ class LiveStream:
                 case "result":
                     self._config.resume_token = response.result.resume_token
                     self._unanswered.came_to(response.result.sequence)
+                    self._refused = {s for s in self._refused if s > response.result.sequence}
                     self._results.append(_result(response.result))
                     self._changed.set()
                     while len(self._results) >= self._max_results:
@@ -291,6 +310,8 @@ class LiveStream:
     async def _resume(self) -> segmentation_pb2.StreamStarted | None:
         """Go on with another call; None, and why, where it cannot be now."""
         call = self._connect()
+        first = self._unanswered.first_frame
+        self._config.next_sequence = self._next_sequence if first is None else first
         try:
             started = await self._start(call, self._config)
         except grpc.RpcError as error:
@@ -332,7 +353,9 @@ class LiveStream:
     def _reject(self, rejected: segmentation_pb2.StreamRejected) -> None:
         error = from_reason(rejected.reason, rejected.message, rejected.metadata)
         if rejected.HasField("sequence"):
-            self._unanswered.refused(rejected.sequence)
+            if rejected.sequence in self._refused:
+                return
+            self._refused.add(rejected.sequence)
             self._on_rejected(rejected.sequence, error)
         else:
             self._answer(rejected.request_id, error)

@@ -9,10 +9,11 @@ class Unanswered:
     """Messages in the order in which they were sent; used on one event loop only.
 
     A frame is answered by a result of its own or of a later one, a prompt or removal by its request's id.
-    How many there are is bounded by what is under way: a sender waits for the other end.
+    At most ``max_frames`` frames are kept, the newest.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, max_frames: int) -> None:
+        self._max_frames = max_frames
         self._requests: list[Request] = []
 
     def __len__(self) -> int:
@@ -21,6 +22,19 @@ class Unanswered:
     def add(self, request: Request) -> None:
         """A message is sent."""
         self._requests.append(request)
+        if _is_frame(request):
+            frames = [r for r in self._requests if _is_frame(r)]
+            for oldest in frames[: max(len(frames) - self._max_frames, 0)]:
+                self.remove(oldest)
+
+    def has(self, request: Request) -> bool:
+        """Whether a message will be sent again."""
+        return any(r is request for r in self._requests)
+
+    @property
+    def first_frame(self) -> int | None:
+        """The number of the oldest frame, None where there is none."""
+        return next((r.frame.sequence for r in self._requests if _is_frame(r)), None)
 
     def remove(self, request: Request) -> None:
         """A message was not sent after all."""
@@ -29,10 +43,6 @@ class Unanswered:
     def came_to(self, sequence: int) -> None:
         """The result of a frame came."""
         self._requests = [r for r in self._requests if not (_is_frame(r) and r.frame.sequence <= sequence)]
-
-    def refused(self, sequence: int) -> None:
-        """A frame cannot be used."""
-        self._requests = [r for r in self._requests if not (_is_frame(r) and r.frame.sequence == sequence)]
 
     def answered(self, request_id: str) -> None:
         """A prompt or a removal was answered."""

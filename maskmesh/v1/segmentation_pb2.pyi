@@ -217,16 +217,18 @@ class PropagateVideoResponse(_message.Message):
     def __init__(self, frame: _Optional[_Union[_types_pb2.FrameMasks, _Mapping]] = ..., resume_token: _Optional[str] = ...) -> None: ...
 
 class StreamConfig(_message.Message):
-    __slots__ = ("mask_options", "overload", "ttl", "resume_token")
+    __slots__ = ("mask_options", "overload", "ttl", "resume_token", "next_sequence")
     MASK_OPTIONS_FIELD_NUMBER: _ClassVar[int]
     OVERLOAD_FIELD_NUMBER: _ClassVar[int]
     TTL_FIELD_NUMBER: _ClassVar[int]
     RESUME_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    NEXT_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     mask_options: _types_pb2.MaskOptions
     overload: OverloadPolicy
     ttl: _duration_pb2.Duration
     resume_token: str
-    def __init__(self, mask_options: _Optional[_Union[_types_pb2.MaskOptions, _Mapping]] = ..., overload: _Optional[_Union[OverloadPolicy, str]] = ..., ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., resume_token: _Optional[str] = ...) -> None: ...
+    next_sequence: int
+    def __init__(self, mask_options: _Optional[_Union[_types_pb2.MaskOptions, _Mapping]] = ..., overload: _Optional[_Union[OverloadPolicy, str]] = ..., ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., resume_token: _Optional[str] = ..., next_sequence: _Optional[int] = ...) -> None: ...
 
 class StreamFrame(_message.Message):
     __slots__ = ("sequence", "image")

@@ -6,7 +6,9 @@ import os
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
+import grpc
 import numpy as np
 import pytest
 
@@ -19,9 +21,12 @@ from maskmesh import (
     ResourceExhausted,
     SessionNotFound,
     Unauthenticated,
+    wire,
 )
+from maskmesh.errors import raising_ours
+from maskmesh.images import as_image
 from maskmesh.mesh import MeshOptions
-from maskmesh.v1 import segmentation_pb2
+from maskmesh.v1 import segmentation_pb2, segmentation_pb2_grpc
 from tests.conftest import Mesh, running_mesh
 
 PICTURE = np.zeros((48, 64, 3), np.uint8)
@@ -42,6 +47,8 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
         + entry("mate", tenant="one")
         + entry("other", max_sessions=1, max_bytes=20_000)
         + entry("slow", frames_per_second=2.0)
+        + entry("brisk", frames_per_second=6.0)
+        + entry("big", max_bytes=45_000)
     )
     return path
 
@@ -128,6 +135,36 @@ async def test_limits_are_each_keys_own(locked: Mesh) -> None:
             assert await free.append_frames([PICTURE] * 4) == 4
 
 
+async def test_several_uploads_at_once_are_counted_together(locked: Mesh) -> None:
+    async with client(locked, "mate") as mate, mate.session() as session:
+        await session.append_frames([PICTURE])  # somebody else's do not count
+    async with client(locked, "big") as big:
+        sessions = [await big.create_session() for _ in range(4)]
+        # Each is 18,432 bytes, two of four fit.
+        uploads = [session.append_frames([PICTURE] * 2) for session in sessions]
+        outcomes = await asyncio.gather(*uploads, return_exceptions=True)
+        assert 1 <= sum(outcome == 2 for outcome in outcomes) <= 2
+        refused = [outcome for outcome in outcomes if isinstance(outcome, ResourceExhausted)]
+        assert len(refused) >= 2
+        for session in sessions:
+            await session.delete()
+
+
+async def test_a_click_finds_its_place_beside_a_stream(locked: Mesh) -> None:
+    async with client(locked, "brisk") as brisk, brisk.session() as session:
+        await session.append_frames([PICTURE] * 20)
+        await session.add_prompt(0, 1, points=[(5, 5)])
+
+        async def track() -> int:
+            return len([frame async for frame in session.propagate()])
+
+        tracking = asyncio.ensure_future(track())
+        await asyncio.sleep(1.0)
+        assert not tracking.done()
+        await brisk.segment_image(PICTURE, {1: Prompt([Point(1, 1)])})
+        assert await tracking == 20
+
+
 async def test_a_pace_is_kept(locked: Mesh) -> None:
     async with client(locked, "slow") as slow, slow.session() as session:
         await session.append_frames([PICTURE] * 6)
@@ -136,11 +173,21 @@ async def test_a_pace_is_kept(locked: Mesh) -> None:
         frames = [f async for f in session.propagate()]
         assert len(frames) == 6
         assert time.monotonic() - start > 1.5
+        # Single pictures are refused with a hint, which the client follows: two at once, two a second.
+        start = time.monotonic()
         calls = [slow.segment_image(PICTURE, {1: Prompt([Point(1, 1)])}) for _ in range(4)]
-        with pytest.raises(ResourceExhausted) as caught:
-            await asyncio.gather(*calls)
+        assert len(await asyncio.gather(*calls)) == 4
+        assert time.monotonic() - start > 0.4
+    options = [("grpc.enable_retries", 0)]
+    async with grpc.aio.insecure_channel(locked.endpoint, options=options) as channel:
+        stub: Any = segmentation_pb2_grpc.SegmentationServiceStub(channel)
+        request = segmentation_pb2.SegmentImageRequest(image=wire.image_to_proto(as_image(PICTURE)))
+        request.prompts.add(obj_id=1, prompt=wire.prompt_to_proto(Prompt([Point(1, 1)])))
+        metadata = (("authorization", "Bearer slowslow"),)
+        with pytest.raises(ResourceExhausted) as caught, raising_ours():
+            await asyncio.gather(*(stub.SegmentImage(request, metadata=metadata) for _ in range(8)))
         assert caught.value.metadata["resource"] == "frames_per_second"
-        assert caught.value.retry_seconds == pytest.approx(0.5)
+        assert 0 < caught.value.retry_seconds <= 1
 
 
 async def test_keys_come_and_go_while_it_runs(locked: Mesh, keys: Path) -> None:

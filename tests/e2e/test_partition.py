@@ -25,8 +25,10 @@ async def network() -> AsyncIterator[Proxy]:
         yield proxy
 
 
-@pytest.fixture(scope="module")
-async def mesh(tmp_path_factory: pytest.TempPathFactory, network: Proxy) -> AsyncIterator[Mesh]:
+@pytest.fixture(scope="module", params=["with a store", "without"])
+async def mesh(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, network: Proxy
+) -> AsyncIterator[Mesh]:
     """Trackers reach the encoder through the proxy alone, the gateway reaches all directly."""
     flags = {
         "encoder": ["--advertise", f"127.0.0.1:{network.port}"],
@@ -35,7 +37,11 @@ async def mesh(tmp_path_factory: pytest.TempPathFactory, network: Proxy) -> Asyn
     options = MeshOptions(trackers=2, flags=flags)
     async with (
         running_redis(tmp_path_factory.mktemp("redis")) as store,
-        running_mesh(tmp_path_factory.mktemp("traces"), options, MASKMESH_SESSION_URL=store.url) as running,
+        running_mesh(
+            tmp_path_factory.mktemp("traces"),
+            options,
+            MASKMESH_SESSION_URL=store.url if request.param == "with a store" else "",
+        ) as running,
     ):
         network.target = running.local.ports["encoder"]
         yield running

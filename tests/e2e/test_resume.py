@@ -83,6 +83,9 @@ async def test_tokens_that_are_wrong(stub: Any, client: AsyncClient, clip: Path)
     for wrong, field in (
         ({"resume_token": "nonsense"}, "resume_token"),
         ({"resume_token": f"{session.session_id}.3.9.2"}, "resume_token"),
+        ({"resume_token": f"{session.session_id}.-1000000000000.9.1.0."}, "resume_token"),
+        ({"resume_token": f"{session.session_id}.3.9.1.-5."}, "resume_token"),
+        ({"resume_token": f"{session.session_id}.3.9000000000000.1"}, "resume_token"),
         ({"resume_token": f"{session.session_id}.3.900.1"}, "resume_token"),
         ({"resume_token": f"{other.session_id}.3.9.1"}, "resume_token"),
         ({"resume_token": token, "max_frames": 3}, "max_frames"),

@@ -56,6 +56,17 @@ async def test_pinned_entries_stay() -> None:
     assert cache.pinned_bytes == 0
 
 
+async def test_what_was_refused_may_be_asked_for_again() -> None:
+    cache = EmbeddingCache(SIZE, wait_seconds=0.01)
+    await put(cache, "a", Pin("session", 60))
+    for _ in range(2):
+        with pytest.raises(ResourceExhausted):
+            await put(cache, "b")
+        assert not cache.is_under_way(key("b"))
+    await cache.unpin("session")
+    assert await put(cache, "b") is Outcome.MISS
+
+
 async def test_where_all_is_pinned_new_work_waits_for_room() -> None:
     cache = EmbeddingCache(SIZE, wait_seconds=5)
     await put(cache, "a", Pin("session", 60))

@@ -36,6 +36,7 @@ class Box:
         self.ring = FrameRing()
         self.slots = asyncio.Semaphore(places)
         self.inbox = Inbox(self.ring, skips=skips, max_pixels=1000, reject=self.reject)
+        self.inbox.begin()
         self.requests: asyncio.Queue[Request | None] = asyncio.Queue()
         self.filling = asyncio.ensure_future(self.inbox.fill(self._messages()))
 

@@ -21,6 +21,8 @@ VARIANTS = (
     "base+mtls+colocated",
     "base+colocated+network-policies",
     "base+gpu+mtls+keys+hpa",
+    "overlays/dev+colocated",
+    "overlays/prod+gpu",
 )
 
 SERVICES = ("gateway", "encoder", "tracker")
@@ -28,23 +30,23 @@ SERVICES = ("gateway", "encoder", "tracker")
 
 @cache
 def render(variant: str, folder: Path) -> tuple[dict[str, Any], ...]:
-    """All objects of a variant; ``folder`` is for a kustomization where there is none yet."""
-    path = K8S / variant
-    if not variant.startswith("overlays/"):
-        base, *components = variant.split("+")
+    """All objects of a variant; ``folder`` is for its kustomization where it adds components."""
+    base, *components = variant.split("+")
+    path = K8S / base
+    if components:
         path = folder / variant
-        path.mkdir()
-        kustomization = {
-            "apiVersion": "kustomize.config.k8s.io/v1beta1",
-            "kind": "Kustomization",
-            "namespace": "test",
-            "resources": [os.path.relpath(K8S / base, path)],
-            "components": [os.path.relpath(K8S / "components" / name, path) for name in components],
-        }
-        (path / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
-    made = subprocess.run(["kubectl", "kustomize", str(path)], capture_output=True, text=True, check=False)
-    assert made.returncode == 0, made.stderr
-    return tuple(yaml.safe_load_all(made.stdout))
+        path.mkdir(parents=True)
+        made = yaml.safe_load((K8S / base / "kustomization.yaml").read_text())
+        for kind in ("resources", "components"):
+            entries = [(K8S / base / entry).resolve() for entry in made.get(kind, [])]
+            made[kind] = [os.path.relpath(entry, path) for entry in entries]
+        made["components"] += [os.path.relpath(K8S / "components" / name, path) for name in components]
+        (path / "kustomization.yaml").write_text(yaml.safe_dump(made))
+    # Files may lie anywhere.
+    command = ["kubectl", "kustomize", "--load-restrictor", "LoadRestrictionsNone", str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return tuple(yaml.safe_load_all(done.stdout))
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ _SCALED_OBJECT = _object(
                     "type": {"const": "prometheus"},
                     "metadata": _object(
                         {"serverAddress": _TEXT, "query": _TEXT, "threshold": _TEXT},
-                        {"activationThreshold": _TEXT},
+                        {"ignoreNullValues": _TEXT},
                     ),
                 }
             )
@@ -40,6 +40,7 @@ _SCALED_OBJECT = _object(
     {
         "pollingInterval": _COUNT,
         "cooldownPeriod": _COUNT,
+        "fallback": _object({"failureThreshold": _COUNT, "replicas": _COUNT}),
         "advanced": _object({"horizontalPodAutoscalerConfig": _object({"behavior": {"type": "object"}})}),
     },
 )
@@ -104,6 +105,31 @@ _BACKEND_TLS = _object(
     }
 )
 
+_BACKEND_TRAFFIC = _object(
+    {
+        "targetRefs": _list(_object({"group": _TEXT, "kind": _TEXT, "name": _TEXT})),
+        "timeout": _object({"http": _object({"requestTimeout": _TEXT})}),
+    }
+)
+_POD_MONITOR = _object(
+    {
+        "selector": _object({"matchLabels": {"type": "object"}}),
+        "podMetricsEndpoints": _list(_object({"port": _TEXT, "interval": _TEXT})),
+    }
+)
+_RULE = {
+    "oneOf": [
+        _object({"record": _TEXT, "expr": _TEXT}),
+        _object(
+            {"alert": _TEXT, "expr": _TEXT, "labels": {"type": "object"}, "annotations": {"type": "object"}},
+            {"for": _TEXT},
+        ),
+    ]
+}
+_PROMETHEUS_RULE = _object(
+    {"groups": _list(_object({"name": _TEXT, "interval": _TEXT, "rules": _list(_RULE)}))}
+)
+
 SPECS = {
     ("keda.sh/v1alpha1", "ScaledObject"): _SCALED_OBJECT,
     ("cert-manager.io/v1", "Certificate"): _CERTIFICATE,
@@ -111,5 +137,8 @@ SPECS = {
     ("gateway.networking.k8s.io/v1", "Gateway"): _INGRESS_GATEWAY,
     ("gateway.networking.k8s.io/v1", "GRPCRoute"): _GRPC_ROUTE,
     ("gateway.networking.k8s.io/v1", "BackendTLSPolicy"): _BACKEND_TLS,
+    ("gateway.envoyproxy.io/v1alpha1", "BackendTrafficPolicy"): _BACKEND_TRAFFIC,
+    ("monitoring.coreos.com/v1", "PodMonitor"): _POD_MONITOR,
+    ("monitoring.coreos.com/v1", "PrometheusRule"): _PROMETHEUS_RULE,
 }
 """The ``spec`` of each kind, as JSON schema."""

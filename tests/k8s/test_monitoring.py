@@ -34,6 +34,11 @@ def rules() -> list[dict[str, str]]:
     return [rule for group in content["groups"] for rule in group["rules"]]
 
 
+def test_the_operator_has_the_same_rules() -> None:
+    resource = yaml.safe_load((FOLDER / "prometheus-rule.yaml").read_text())
+    assert resource["spec"] == yaml.safe_load((FOLDER / "rules.yaml").read_text())
+
+
 def panels() -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = json.loads((FOLDER / "dashboard.json").read_text())["panels"]
     return found

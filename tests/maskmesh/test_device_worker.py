@@ -89,6 +89,25 @@ async def test_a_full_queue_refuses_at_once() -> None:
     worker.close()
 
 
+async def test_who_has_left_takes_no_place() -> None:
+    worker = DeviceWorker("device", limits=QueueLimits(interactive=1))
+    release = threading.Event()
+    blocker = asyncio.ensure_future(worker.run(release.wait))
+    await asyncio.sleep(0.05)
+    done: list[int] = []
+    for number in range(3):
+        waiting = asyncio.ensure_future(worker.run(partial(done.append, number)))
+        await asyncio.sleep(0.01)
+        if number < 2:
+            waiting.cancel()
+            await asyncio.sleep(0)
+    assert worker.num_waiting == 1
+    release.set()
+    await asyncio.gather(blocker, waiting)
+    assert done == [2]
+    worker.close()
+
+
 async def test_waiting_is_recorded_and_errors_come_back() -> None:
     worker = DeviceWorker("device")
     recorder = telemetry.StageRecorder()

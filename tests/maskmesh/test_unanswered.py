@@ -22,7 +22,7 @@ def removal(request_id: str) -> Request:
 
 
 def test_what_was_answered_is_not_sent_again() -> None:
-    unanswered = Unanswered()
+    unanswered = Unanswered(10)
     sent = [frame(0), prompt("a"), frame(1), removal("b"), frame(2), frame(3)]
     for request in sent:
         unanswered.add(request)
@@ -30,17 +30,29 @@ def test_what_was_answered_is_not_sent_again() -> None:
     unanswered.came_to(1)
     assert unanswered.since(0) == [sent[1], sent[3], sent[4], sent[5]]
     unanswered.answered("a")
-    unanswered.refused(2)
-    assert unanswered.since(0) == [sent[3], sent[5]]
+    assert unanswered.first_frame == 2
+    assert unanswered.since(0) == [sent[3], sent[4], sent[5]]
     # What the server has already: only what is said between frames.
     assert unanswered.since(4) == [sent[3]]
     unanswered.answered("b")
     unanswered.came_to(3)
     assert len(unanswered) == 0
+    assert unanswered.first_frame is None
+
+
+def test_only_so_many_frames_are_kept() -> None:
+    unanswered = Unanswered(2)
+    sent = [frame(0), prompt("a"), frame(1), frame(2), frame(3)]
+    for request in sent:
+        unanswered.add(request)
+    assert unanswered.since(0) == [sent[1], sent[3], sent[4]]
+    assert unanswered.first_frame == 2
+    assert unanswered.has(sent[4])
+    assert not unanswered.has(sent[0])
 
 
 def test_equal_messages_are_told_apart() -> None:
-    unanswered = Unanswered()
+    unanswered = Unanswered(10)
     first, second = prompt("a"), prompt("a")
     unanswered.add(first)
     unanswered.add(second)
@@ -50,7 +62,7 @@ def test_equal_messages_are_told_apart() -> None:
 
 
 def test_the_end_stays_until_it_is_there() -> None:
-    unanswered = Unanswered()
+    unanswered = Unanswered(10)
     finish = Request()
     finish.finish.SetInParent()
     unanswered.add(frame(0))
