@@ -9,7 +9,7 @@ from typing import TypeAlias
 from opentelemetry.trace import SpanContext
 
 from gateway.backends import at_epoch
-from gateway.embeddings import encode_frame, frame_ref
+from gateway.embeddings import encode_frame, frame_ref, key_of
 from gateway.encoders import Encoded, Encoders, Urgency
 from gateway.frame_ring import FrameRing
 from gateway.frame_stream import FrameStream
@@ -28,7 +28,6 @@ from maskmesh.masks import MaskOptions
 from maskmesh.telemetry import add_seconds
 from maskmesh.types import EmbeddingRef, Image
 from maskmesh.v1 import error_reason_pb2, segmentation_pb2
-from maskmesh.wire import image_key
 
 # Answers that the client has not taken yet; beyond, nothing more is read.
 MAX_UNTAKEN = 64
@@ -179,7 +178,7 @@ class LiveStream(FrameStream["_Response | Result"]):
         self._ordered.put_nowait((index, task))
 
     async def _encode(self, index: int, image: Image) -> Encoded:
-        key = await asyncio.to_thread(image_key, image)
+        key = await key_of(image)
         return await encode_frame(self._session, self._encoder, index, image, key, self._urgency)
 
     def _trace(self, index: int, start_ns: int) -> FrameTrace:
