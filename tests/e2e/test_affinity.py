@@ -16,6 +16,8 @@ from maskmesh.types import EmbeddingRef, RawImage
 from tests.conftest import Mesh, running_mesh
 
 PICTURES = 60
+MANY = 800
+AT_ONCE = 100
 MAX_MESSAGE_BYTES = 2**24
 
 # Before the first channel of the process.
@@ -40,14 +42,18 @@ async def encoders(mesh: Mesh, names: list[str]) -> AsyncIterator[Encoders]:
         await made.close()
 
 
-def pictures(seed: int) -> list[RawImage]:
+def pictures(seed: int, count: int = PICTURES) -> list[RawImage]:
     random = np.random.default_rng(seed)
-    return [RawImage(random.integers(0, 255, (32, 32, 3), np.uint8)) for _ in range(PICTURES)]
+    return [RawImage(random.integers(0, 255, (32, 32, 3), np.uint8)) for _ in range(count)]
 
 
 async def encode(through: Encoders, images: list[RawImage]) -> list[EmbeddingRef]:
-    urgency = Urgency(interactive=True)
-    return await asyncio.gather(*(encode_image(through, image, urgency) for image in images))
+    urgency = Urgency(interactive=False)  # as frames ahead, of which many may wait
+    found: list[EmbeddingRef] = []
+    for start in range(0, len(images), AT_ONCE):
+        some = images[start : start + AT_ONCE]
+        found += await asyncio.gather(*(encode_image(through, image, urgency) for image in some))
+    return found
 
 
 async def test_the_second_request_goes_where_the_first_went(five: Mesh, tmp_path: Path) -> None:
@@ -61,10 +67,13 @@ async def test_the_second_request_goes_where_the_first_went(five: Mesh, tmp_path
     assert [r.address for r in elsewhere] == [r.address for r in first]
     counts = [sum(r.address == five.address(name) for r in first) for name in names]
     assert min(counts) >= PICTURES // 4 // 3  # nobody is idle
-    async with encoders(five, [*names, "encoder-5"]) as grown:
-        moved = await encode(grown, images)
-    stayed = sum(a.address == b.address for a, b in zip(first, moved, strict=True))
-    assert stayed / PICTURES >= 0.65
+    # gRPC takes places on the ring from the others for the one that joins: 70 of 100 stay, give or take 2.
+    images = pictures(3, MANY)
+    async with encoders(five, names) as four, encoders(five, [*names, "encoder-5"]) as grown:
+        before, after = await encode(four, images), await encode(grown, images)
+    stayed = sum(a.address == b.address for a, b in zip(before, after, strict=True))
+    print(f"\n{stayed} of {MANY} stay where they are when a fifth joins")
+    assert stayed / MANY >= 0.65
 
 
 async def test_while_one_is_away_its_images_go_to_others_and_come_back(five: Mesh) -> None:

@@ -10,7 +10,7 @@ from maskmesh import AsyncClient, FrameMasks, LowResLogits, MaskFormat, MaskOpti
 from maskmesh.mesh import MeshOptions
 from tests.conftest import running_mesh
 from tests.golden import relative_error
-from tools.make_sample import CLICKS
+from tools.make_sample import CLICKS, make_clip
 
 FRAMES = 24
 LOGITS = MaskOptions(MaskFormat.LOW_RES_LOGITS)
@@ -32,14 +32,18 @@ def logits(frame: FrameMasks, obj_id: int) -> torch.Tensor:
 
 
 async def test_sessions_share_batches(
-    client: AsyncClient, tmp_path_factory: pytest.TempPathFactory, fresh_clip: Path
+    client: AsyncClient, tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
 ) -> None:
-    expected = [await track(client, fresh_clip, obj_id) for obj_id in CLICKS]
+    # Pictures of their own: one that several ask for is encoded once.
+    clips = {obj_id: tmp_path / f"{obj_id}.mp4" for obj_id in CLICKS}
+    for obj_id, clip in clips.items():
+        make_clip(clip, FRAMES, seed=1000 + obj_id)
+    expected = [await track(client, clip, obj_id) for obj_id, clip in clips.items()]
     async with (
         running_mesh(tmp_path_factory.mktemp("traces"), MeshOptions(max_batch=4)) as mesh,
         AsyncClient(mesh.endpoint) as other,
     ):
-        found = await asyncio.gather(*(track(other, fresh_clip, obj_id) for obj_id in CLICKS))
+        found = await asyncio.gather(*(track(other, clip, obj_id) for obj_id, clip in clips.items()))
         traces = await mesh.complete_traces(frame.trace_id for frames in found for frame in frames)
     spans = [span for trace in traces.values() for span in trace.spans.values()]
     for stage in (telemetry.IMAGE_ENCODER, telemetry.MEMORY_ATTENTION, telemetry.MEMORY_ENCODER):
