@@ -13,7 +13,7 @@ import pytest
 from maskmesh import ResourceExhausted, device_worker, telemetry
 from maskmesh.device_worker import DeviceWorker, Together
 from maskmesh.shared_cores import SharedCores
-from maskmesh.tickets import MAX_TENANTS, MOST_URGENT, Priority, QueueLimits, Ticket, TicketGate, Turns
+from maskmesh.tickets import MOST_URGENT, Priority, QueueLimits, Ticket
 
 
 async def test_one_thread_of_its_own() -> None:
@@ -151,65 +151,6 @@ async def test_tenants_take_turns_and_nothing_waits_for_ever() -> None:
     order.remove("ahead")
     assert order[:4] == ["much 0", "little 0", "much 1", "little 1"]
     assert order[4:] == [f"much {i}" for i in range(2, 6)]
-
-
-def test_places_are_shared_among_those_who_ask() -> None:
-    limits = QueueLimits(interactive=4, ahead=2)
-    much = [Ticket(tenant="much") for _ in range(4)]
-    with pytest.raises(ResourceExhausted) as caught:
-        limits.check(much, Ticket(tenant="much"), seconds_each=0.5)
-    assert caught.value.metadata == {"resource": "queue"}
-    assert 1.0 <= caught.value.retry_seconds <= 3.0
-    little = [Ticket(tenant="little")]
-    limits.check(much, little[0], seconds_each=0.5)
-    limits.check(much + little, Ticket(tenant="little"), seconds_each=0.5)
-    with pytest.raises(ResourceExhausted):
-        limits.check(much + 2 * little, Ticket(tenant="little"), seconds_each=0.5)
-    # What is done ahead has places of its own.
-    ahead = [Ticket(Priority.AHEAD, "much"), Ticket(Priority.AHEAD, "little")]
-    limits.check(ahead[:1] + much, ahead[1], seconds_each=0.5)
-    with pytest.raises(ResourceExhausted):
-        limits.check(ahead, Ticket(Priority.AHEAD, "third"), seconds_each=0.5)
-
-
-def test_only_so_many_tenants_are_remembered() -> None:
-    turns = Turns()
-    for number in range(3 * MAX_TENANTS):
-        turns.took(Ticket(tenant=str(number)), passed_over=False)
-    first, last = Ticket(tenant="0"), Ticket(tenant=str(3 * MAX_TENANTS - 1))
-    assert turns.place(first) < turns.place(last)
-    assert len(turns._last) == MAX_TENANTS
-
-
-async def test_a_gate_keeps_places_for_clicks() -> None:
-    gate = TicketGate(1, reserved=1, limits=QueueLimits(1, 2))
-    inside: list[str] = []
-    leave = {name: asyncio.Event() for name in ("first", "second", "click", "late click")}
-
-    async def work(name: str, priority: Priority) -> None:
-        async with gate.enter(Ticket(priority)):
-            inside.append(name)
-            await leave[name].wait()
-
-    tasks = [asyncio.ensure_future(work("first", Priority.AHEAD))]
-    tasks.append(asyncio.ensure_future(work("second", Priority.AHEAD)))
-    await asyncio.sleep(0)
-    tasks.append(asyncio.ensure_future(work("click", Priority.INTERACTIVE)))
-    await asyncio.sleep(0.01)
-    assert inside == ["first", "click"]
-    tasks.append(asyncio.ensure_future(work("late click", Priority.INTERACTIVE)))
-    await asyncio.sleep(0.01)
-    with pytest.raises(ResourceExhausted):
-        await work("too many", Priority.INTERACTIVE)
-    leave["click"].set()
-    await asyncio.sleep(0.01)
-    assert inside == ["first", "click", "late click"]
-    tasks[1].cancel()
-    for event in leave.values():
-        event.set()
-    await asyncio.gather(*tasks, return_exceptions=True)
-    async with gate.enter(Ticket(Priority.AHEAD)):
-        pass
 
 
 async def test_long_work_gives_way_to_what_is_more_urgent() -> None:

@@ -1,0 +1,67 @@
+"""Whose turn it is, and who finds no place."""
+
+import asyncio
+
+import pytest
+
+from maskmesh.errors import ResourceExhausted
+from maskmesh.tickets import MAX_TENANTS, Priority, QueueLimits, Ticket, TicketGate, Turns
+
+
+def test_places_are_shared_among_those_who_ask() -> None:
+    limits = QueueLimits(interactive=4, ahead=2)
+    much = [Ticket(tenant="much") for _ in range(4)]
+    with pytest.raises(ResourceExhausted) as caught:
+        limits.check(much, Ticket(tenant="much"), seconds_each=0.5)
+    assert caught.value.metadata == {"resource": "queue"}
+    assert 1.0 <= caught.value.retry_seconds <= 3.0
+    little = [Ticket(tenant="little")]
+    limits.check(much, little[0], seconds_each=0.5)
+    limits.check(much + little, Ticket(tenant="little"), seconds_each=0.5)
+    with pytest.raises(ResourceExhausted):
+        limits.check(much + 2 * little, Ticket(tenant="little"), seconds_each=0.5)
+    # What is done ahead has places of its own.
+    ahead = [Ticket(Priority.AHEAD, "much"), Ticket(Priority.AHEAD, "little")]
+    limits.check(ahead[:1] + much, ahead[1], seconds_each=0.5)
+    with pytest.raises(ResourceExhausted):
+        limits.check(ahead, Ticket(Priority.AHEAD, "third"), seconds_each=0.5)
+
+
+def test_only_so_many_tenants_are_remembered() -> None:
+    turns = Turns()
+    for number in range(3 * MAX_TENANTS):
+        turns.took(Ticket(tenant=str(number)), passed_over=False)
+    first, last = Ticket(tenant="0"), Ticket(tenant=str(3 * MAX_TENANTS - 1))
+    assert turns.place(first) < turns.place(last)
+    assert len(turns._last) == MAX_TENANTS
+
+
+async def test_a_gate_keeps_places_for_clicks() -> None:
+    gate = TicketGate(1, reserved=1, limits=QueueLimits(1, 2))
+    inside: list[str] = []
+    leave = {name: asyncio.Event() for name in ("first", "second", "click", "late click")}
+
+    async def work(name: str, priority: Priority) -> None:
+        async with gate.enter(Ticket(priority)):
+            inside.append(name)
+            await leave[name].wait()
+
+    tasks = [asyncio.ensure_future(work("first", Priority.AHEAD))]
+    tasks.append(asyncio.ensure_future(work("second", Priority.AHEAD)))
+    await asyncio.sleep(0)
+    tasks.append(asyncio.ensure_future(work("click", Priority.INTERACTIVE)))
+    await asyncio.sleep(0.01)
+    assert inside == ["first", "click"]
+    tasks.append(asyncio.ensure_future(work("late click", Priority.INTERACTIVE)))
+    await asyncio.sleep(0.01)
+    with pytest.raises(ResourceExhausted):
+        await work("too many", Priority.INTERACTIVE)
+    leave["click"].set()
+    await asyncio.sleep(0.01)
+    assert inside == ["first", "click", "late click"]
+    tasks[1].cancel()
+    for event in leave.values():
+        event.set()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    async with gate.enter(Ticket(Priority.AHEAD)):
+        pass
