@@ -70,7 +70,7 @@ class _Entry:
     pins: dict[str, float] = field(default_factory=dict)  # owner -> expiry, monotonic seconds
 
     def has_pins(self, now: float) -> bool:
-        """The same without letting go of anything."""
+        """What :meth:`is_pinned` says, and nothing is changed."""
         return any(expiry > now for expiry in list(self.pins.values()))
 
     def is_pinned(self, now: float) -> bool:

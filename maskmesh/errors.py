@@ -16,8 +16,11 @@
     |   +-- ModelMismatch
     |   +-- SessionBusy
     |   +-- FrameOutOfMemory
+    |   +-- StaleEpoch              between the services only
+    +-- SessionLost                 carries the last frame
     +-- Conflict                    somebody else was faster
     +-- ResourceExhausted           carries a hint when to retry
+    +-- Unauthenticated
     +-- Unavailable
     +-- InternalError               the text is in the server's log only
 

@@ -15,7 +15,7 @@ from maskmesh import wire
 from maskmesh.errors import MaskmeshError, Unavailable, from_reason, from_rpc_error, raising_ours
 from maskmesh.images import ImageLike, as_image
 from maskmesh.masks import BinaryMask, BoolArray
-from maskmesh.streams import StreamCall
+from maskmesh.streams import RESUME_SECONDS, RESUMPTIONS, StreamCall
 from maskmesh.types import Box, FrameMasks, ModelInfo, Point, Prompt
 from maskmesh.unanswered import Unanswered
 from maskmesh.v1 import segmentation_pb2
@@ -23,10 +23,6 @@ from maskmesh.v1 import segmentation_pb2
 logger = logging.getLogger(__name__)
 
 LEFT = "the stream was left"
-
-# How often a stream that broke is begun again without a result meanwhile, and after how long each time.
-RESUMPTIONS = 10
-RESUME_SECONDS = 0.5
 
 # Frames that are kept until they are answered.  Where some are left out anyway, no more than are shown in a
 # moment; elsewhere a sender waits for the other end long before.

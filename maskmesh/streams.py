@@ -9,6 +9,10 @@ import grpc
 
 T = TypeVar("T")
 
+# How often a stream that broke is begun again without a result meanwhile, and after how long each time.
+RESUMPTIONS = 10
+RESUME_SECONDS = 0.5
+
 # What gRPC reports where a message did not go out, whatever the server said.
 _PLACEHOLDER = "Internal error from Core"
 _TURNS = 20

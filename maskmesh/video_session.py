@@ -17,7 +17,7 @@ from maskmesh.history import ClearRecord, FrameRange, HistoryEntry, PromptRecord
 from maskmesh.images import ImageLike, as_image
 from maskmesh.interceptors import trace_metadata
 from maskmesh.masks import BinaryMask, BoolArray, LowResLogits, MaskOptions, MaskSpace
-from maskmesh.streams import StreamCall
+from maskmesh.streams import RESUME_SECONDS, RESUMPTIONS, StreamCall
 from maskmesh.types import (
     Box,
     FrameMasks,
@@ -29,10 +29,6 @@ from maskmesh.v1 import segmentation_pb2
 
 CHUNK_BYTES = 2**20
 DEFAULT_MASKS = MaskOptions()
-
-# How often in a row, and how long after a broken stream, a propagation is resumed.
-RESUMPTIONS = 10
-RESUME_SECONDS = 0.5
 
 
 class VideoSession:

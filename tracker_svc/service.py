@@ -29,7 +29,6 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T", bound=Message)
 
-SWEEP_SECONDS = 1.0
 DRAIN_PAUSE_SECONDS = 0.05
 
 # A stream that was ended comes to the end of its step first.
