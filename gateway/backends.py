@@ -115,7 +115,8 @@ class TrackerBackend:
         """All that a session is, in parts."""
         request = tracker_pb2.ExportSessionRequest(session_id=session_id, epoch=epoch)
         with raising_ours():
-            async for part in self._stub.ExportSession(request, timeout=HAND_OVER_SECONDS):
+            export = self._stub.ExportSession(request, timeout=HAND_OVER_SECONDS, metadata=trace_metadata())
+            async for part in export:
                 yield part
 
     async def import_session(

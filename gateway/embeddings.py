@@ -1,11 +1,10 @@
 """From a frame or an image to a reference to its embedding, and again where it is gone."""
 
-import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import NamedTuple, TypeVar
 
-from gateway.encoders import Encoded, Encoders, Urgency
+from gateway.encoders import Encoded, Encoders, Urgency, by_size
 from gateway.session import GatewaySession
 from maskmesh import telemetry
 from maskmesh.errors import (
@@ -17,13 +16,10 @@ from maskmesh.errors import (
     Unavailable,
 )
 from maskmesh.telemetry import StageRecorder, add_seconds
-from maskmesh.types import EmbeddingRef, EncodedImage, Image
+from maskmesh.types import EmbeddingRef, Image
 from maskmesh.wire import image_key
 
 T = TypeVar("T")
-
-# What is digested in a tenth of a millisecond.
-SMALL_BYTES = 2**17
 
 # How often an embedding is encoded again before the call gives up.
 MAX_ATTEMPTS = 3
@@ -32,11 +28,8 @@ _seen: set[str] = set()  # stages that this process has run before
 
 
 async def key_of(image: Image) -> str:
-    """The digest of an image; on a thread where that takes longer than the way to one."""
-    data = image.data if isinstance(image, EncodedImage) else image.pixels.data
-    if memoryview(data).nbytes <= SMALL_BYTES:
-        return image_key(image)
-    return await asyncio.to_thread(image_key, image)
+    """The digest of an image."""
+    return await by_size(image, image_key, image)
 
 
 async def encode_image(encoder: Encoders, image: Image, urgency: Urgency) -> EmbeddingRef:

@@ -41,15 +41,17 @@ class Trackers:
         self._target = target
         self._open = partial(open_channel, max_message_bytes=max_message_bytes, notices_hangs=True, tls=tls)
         self._channels: dict[str, grpc.aio.Channel] = {}
+        self._backends: dict[str, TrackerBackend] = {}
         self._known: Sequence[str] = ()
         self._looked_up = 0.0
         self._turn = 0
 
     def backend(self, address: str) -> TrackerBackend:
         """The tracker at an address."""
-        if address not in self._channels:
+        if address not in self._backends:
             self._channels[address] = self._open(address)
-        return TrackerBackend(self._channels[address])
+            self._backends[address] = TrackerBackend(self._channels[address])
+        return self._backends[address]
 
     async def addresses(self) -> Sequence[str]:
         """The addresses of all; those known before where the name cannot be looked up now."""

@@ -1,12 +1,11 @@
 """Connections between services, and from clients."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 import grpc
 
-from maskmesh.interceptors import CLIENT_INTERCEPTORS
 from maskmesh.renewed_channel import RenewedChannel
 from maskmesh.tls import PemFiles, Tls
 
@@ -75,10 +74,10 @@ def open_channel(
     notices_hangs: bool = False,
     hash_by: str = "",
     serves: str = "",
-    headers: Mapping[str, str] | None = None,
+    interceptors: Sequence[grpc.aio.ClientInterceptor] = (),
     tls: Tls | None = None,
 ) -> grpc.aio.Channel:
-    """A traced channel to a service; connects when it is first used, and again after a loss.
+    """A channel to a service; connects when it is first used, and again after a loss.
 
     With ``retries`` a call that finds the service out of reach is made again, up to five times in a second or
     two, and one that finds it full as often when it says.  With ``notices_hangs`` calls to a service that is
@@ -105,7 +104,6 @@ def open_channel(
         config["healthCheckConfig"] = {"serviceName": serves}
     if config:
         options.append(("grpc.service_config", json.dumps(config)))
-    interceptors = [interceptor(headers) for interceptor in CLIENT_INTERCEPTORS]
     if tls is None:
         return grpc.aio.insecure_channel(address, options=options, interceptors=interceptors)
     if tls.server_name:

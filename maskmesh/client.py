@@ -20,7 +20,7 @@ from maskmesh import wire
 from maskmesh.channels import open_channel
 from maskmesh.errors import SessionNotFound, raising_ours
 from maskmesh.images import ImageLike, as_image
-from maskmesh.interceptors import TRACE_ID_KEY, trace_metadata
+from maskmesh.interceptors import TRACE_ID_KEY, trace_metadata, tracing
 from maskmesh.live_client import LiveStream, OnRejected
 from maskmesh.masks import MaskOptions
 from maskmesh.streams import StreamCall
@@ -67,7 +67,7 @@ class AsyncClient:
             max_message_bytes=MAX_MESSAGE_BYTES,
             retries=True,
             notices_hangs=True,
-            headers=self._headers,
+            interceptors=tracing(self._headers),
             tls=tls,
         )
         self._stub = segmentation_pb2_grpc.SegmentationServiceStub(self._channel)

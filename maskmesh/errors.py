@@ -30,6 +30,7 @@ class again.  Source of the form: google.rpc error details (AIP-193).
 """
 
 import contextlib
+import functools
 import math
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
@@ -233,6 +234,7 @@ def all_errors(root: type[MaskmeshError] = MaskmeshError) -> list[type[MaskmeshE
     return [root] + [leaf for child in root.__subclasses__() for leaf in all_errors(child)]
 
 
+@functools.cache
 def _by_reason() -> dict[str, type[MaskmeshError]]:
     classes = {c.reason: c for c in all_errors() if "reason" in vars(c) and c is not MaskmeshError}
     classes[InternalError.reason] = InternalError

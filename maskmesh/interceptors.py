@@ -120,17 +120,24 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
         """``admit`` is asked about every call."""
         self._gate = gate
         self._admit = admit
+        self._wrapped: dict[str, Any] = {}
 
     async def intercept_service(
         self,
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Any:
-        """Wrap the handler, whichever of the four kinds it is."""
-        handler = await continuation(handler_call_details)
+        """The wrapped handler of a method."""
         method = handler_call_details.method
-        if handler is None or not method.startswith("/maskmesh."):
-            return handler
+        if method not in self._wrapped:
+            handler = await continuation(handler_call_details)
+            if handler is None or not method.startswith("/maskmesh."):
+                return handler
+            self._wrapped[method] = self._wrap(handler, method)
+        return self._wrapped[method]
+
+    def _wrap(self, handler: Any, method: str) -> Any:
+        """Whichever of the four kinds it is."""
         behaviour: Any = (
             handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
         )
@@ -268,14 +275,16 @@ class TracingUnaryStream(grpc.aio.UnaryStreamClientInterceptor):
         return await continuation(with_trace(client_call_details, self._headers), request)
 
 
-CLIENT_INTERCEPTORS = (TracingUnaryUnary, TracingUnaryStream)
+def tracing(headers: Mapping[str, str] | None = None) -> list[grpc.aio.ClientInterceptor]:
+    """Interceptors that pass the current trace on in every call but those that stream requests."""
+    return [TracingUnaryUnary(headers), TracingUnaryStream(headers)]
 
 
 def trace_metadata(headers: Mapping[str, str] | None = None) -> grpc.aio.Metadata:
-    """Passes the current trace on in a call that streams requests, and other headers.
+    """Passes the current trace on in a call that has no interceptor, and other headers.
 
-    Not an interceptor: gRPC puts a queue and a task of its own between an intercepted stream and its writer,
-    and the task outlives a call that is cancelled.
+    An intercepted call costs gRPC a task of its own; between an intercepted stream and its writer there is a
+    queue as well, and the task outlives a call that is cancelled.
     """
     return grpc.aio.Metadata(*telemetry.inject().items(), *(headers or {}).items())
 
@@ -292,7 +301,9 @@ async def traced_call(stub: Any, method: str, request: Any, **options: Any) -> A
     return (await timed_call(stub, method, request, **options)).message
 
 
-async def timed_call(stub: Any, method: str, request: Any, **options: Any) -> Answer:
+async def timed_call(
+    stub: Any, method: str, request: Any, *, headers: Mapping[str, str] | None = None, **options: Any
+) -> Answer:
     """Make a unary call with a client span, and the time on the wire as ``transfer`` spans.
 
     ``method`` is its name in the stub.  Not an interceptor: between an interceptor and its caller lies a
@@ -301,7 +312,7 @@ async def timed_call(stub: Any, method: str, request: Any, **options: Any) -> An
     name = f"{type(stub).__name__.removesuffix('Stub')}/{method}"
     with client_span(name):
         start = time.time_ns()
-        call = getattr(stub, method)(request, **options)
+        call = getattr(stub, method)(request, metadata=trace_metadata(headers), **options)
         try:
             message = await call
             received = time.time_ns()

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -93,6 +94,9 @@ async def serve(service: Service, settings: ServerSettings) -> None:
         await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if starting.done():
             _check_started(service, starting)
+            # What is there now stays: to look through it again and again costs time in the middle of calls.
+            gc.collect()
+            gc.freeze()
             gate.closed_because = ""
             for name in ("", service.full_name):
                 await checks.set(name, health_pb2.HealthCheckResponse.SERVING)

@@ -7,6 +7,7 @@ launch.
 """
 
 import asyncio
+import functools
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -80,7 +81,13 @@ TRACKED: Final = "tracked"
 
 def tracer() -> trace.Tracer:
     """The tracer of every span of maskmesh."""
-    return trace.get_tracer("maskmesh")
+    return _tracer_of(trace.get_tracer_provider())
+
+
+@functools.lru_cache(maxsize=1)
+def _tracer_of(provider: trace.TracerProvider) -> trace.Tracer:
+    """Remembered: a provider makes another one whenever it is asked, which takes longer than a span."""
+    return provider.get_tracer("maskmesh")
 
 
 @dataclass(slots=True)

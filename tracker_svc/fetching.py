@@ -16,7 +16,7 @@ from opentelemetry import trace
 from maskmesh import chunks, embedding_wire, telemetry
 from maskmesh.channels import open_channel
 from maskmesh.errors import EmbeddingNotFound
-from maskmesh.interceptors import client_span
+from maskmesh.interceptors import client_span, trace_metadata
 from maskmesh.internal.v1 import encoder_pb2
 from maskmesh.masks import ByteArray
 from maskmesh.shared_memory import (
@@ -147,7 +147,7 @@ class EmbeddingFetcher:
         header = encoder_pb2.FetchHeader()
         data, filled = None, 0
         with client_span(_FETCH):
-            async for message in fetch(request, timeout=FETCH_SECONDS):
+            async for message in fetch(request, timeout=FETCH_SECONDS, metadata=trace_metadata()):
                 if isinstance(message, encoder_pb2.FetchResponse):
                     header = message.header
                     if not header.HasField("shared_block"):
