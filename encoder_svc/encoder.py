@@ -64,10 +64,11 @@ class Encoder:
         self.max_batch = choose_batch(
             settings.max_batch, device=loaded.info.device, image_size=loaded.info.image_size
         )
+        # Decoded pictures are large: those of one batch, and those that the next is made of meanwhile.
         self._decoded = TicketGate(
-            settings.decode_threads + self.max_batch + 1,
+            self.max_batch + max(self.max_batch, settings.decode_threads + 1),
             reserved=settings.decode_threads,
-            limits=QueueLimits(settings.max_interactive_queue, settings.max_queue),
+            limits=QueueLimits(self.max_batch + settings.max_interactive_queue, settings.max_queue),
             seconds_each=lambda: self._worker.seconds_each,
         )
         self._images = Together(self._encode, most=self.max_batch)
@@ -143,7 +144,6 @@ class Encoder:
             recorder.add(telemetry.QUEUE, submitted_ns, time.time_ns(), dict(waited))
             return self._decode(image, key, recorder)
 
-        # Decoded pictures are large: only so many wait for the device at once.
         async with self._decoded.enter(ticket):
             pixels = await asyncio.get_running_loop().run_in_executor(self._decoders, decode)
             decoded_ns = recorder.records[-1].end_ns

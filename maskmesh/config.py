@@ -140,8 +140,8 @@ class ModelSettings(ServerSettings):
     max_queue: int = Field(256, ge=1)
     """Largest amount of work that waits for the device, of frames in propagations and live streams."""
     max_interactive_queue: int = Field(4, ge=1)
-    """Largest number of clicks and single images that wait for the device: what waits longer than a person
-    does is better refused."""
+    """Largest number of clicks and single images that wait for the device, decoded or not: what waits longer
+    than a person does is better refused."""
     shared_memory_dir: Path | None = DEFAULT_SHARED_MEMORY_DIR
     """Folder in memory by which embeddings go from encoder to tracker where both can open it; empty means
     that they always go through gRPC."""

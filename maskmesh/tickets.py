@@ -81,7 +81,7 @@ class Turns:
 
 @dataclass(frozen=True, slots=True)
 class QueueLimits:
-    """How much may wait, for each priority."""
+    """How much there may be at once, for each priority."""
 
     interactive: int = 256
     ahead: int = 256
@@ -112,9 +112,10 @@ class QueueLimits:
 class TicketGate:
     """Lets so many pieces of work in at once, in the order of their tickets.
 
-    ``slots`` are for all; where others have them, ``reserved`` more are for work that a person waits for.  As
-    many as ``limits`` say wait outside; others are refused, and told when to come again by what
-    ``seconds_each`` returns.  Used on one event loop only.
+    ``slots`` are for all; where others have them, ``reserved`` more are for work that a person waits for.  Of
+    that there is never more than ``limits`` say, inside and outside together, since all of it is in the way
+    of who comes next; of what is done ahead so much waits outside.  Others are refused, and told when to come
+    again by what ``seconds_each`` returns.  Used on one event loop only.
     """
 
     def __init__(
@@ -130,7 +131,7 @@ class TicketGate:
         self._limits = limits
         self._seconds_each = seconds_each
         self._turns = Turns()
-        self._inside = 0
+        self._inside: list[Ticket] = []
         self._urgent_inside = 0
         self._waiting: list[tuple[Ticket, asyncio.Future[Priority]]] = []
 
@@ -140,13 +141,16 @@ class TicketGate:
         return len(self._waiting)
 
     def check(self, ticket: Ticket) -> None:
-        """Raises ResourceExhausted where too many of its kind wait for it to enter now."""
-        if self._waiting or not self._has_room(ticket):
-            self._limits.check((t for t, _ in self._waiting), ticket, self._seconds_each())
+        """Raises ResourceExhausted where there is too much of its kind for it to enter now."""
+        waiting = [t for t, _ in self._waiting]
+        if ticket.priority is Priority.INTERACTIVE:
+            self._limits.check([*self._inside, *waiting], ticket, self._seconds_each())
+        elif waiting or not self._has_room(ticket):
+            self._limits.check(waiting, ticket, self._seconds_each())
 
     @contextlib.asynccontextmanager
     async def enter(self, ticket: Ticket) -> AsyncIterator[None]:
-        """Hold a slot.  Raises ResourceExhausted where too many of its kind wait."""
+        """Hold a slot.  Raises ResourceExhausted where there is too much of its kind."""
         self.check(ticket)
         if self._waiting or not self._has_room(ticket):
             turn: asyncio.Future[Priority] = asyncio.get_running_loop().create_future()
@@ -156,7 +160,7 @@ class TicketGate:
                 entered = await turn
             except asyncio.CancelledError:
                 if turn.done() and not turn.cancelled():
-                    self._leave(turn.result())
+                    self._leave(ticket, turn.result())
                 elif (ticket, turn) in self._waiting:  # else it was passed over already
                     self._waiting.remove((ticket, turn))
                 raise
@@ -165,10 +169,10 @@ class TicketGate:
         try:
             yield
         finally:
-            self._leave(entered)
+            self._leave(ticket, entered)
 
     def _has_room(self, ticket: Ticket) -> bool:
-        if self._inside < self._slots:
+        if len(self._inside) < self._slots:
             return True
         return ticket.priority is Priority.INTERACTIVE and self._urgent_inside < self._reserved
 
@@ -176,12 +180,12 @@ class TicketGate:
         """Returns the priority with which it came in: it may be taken forward inside."""
         passed_over = any(other.priority > ticket.priority for other, _ in self._waiting)
         self._turns.took(ticket, passed_over=passed_over)
-        self._inside += 1
+        self._inside.append(ticket)
         self._urgent_inside += ticket.priority is Priority.INTERACTIVE
         return ticket.priority
 
-    def _leave(self, entered: Priority) -> None:
-        self._inside -= 1
+    def _leave(self, ticket: Ticket, entered: Priority) -> None:
+        self._inside.remove(ticket)
         self._urgent_inside -= entered is Priority.INTERACTIVE
         self._admit()
 

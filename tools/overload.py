@@ -14,6 +14,7 @@ import asyncio
 import io
 import itertools
 import json
+import os
 import random
 import statistics
 import time
@@ -63,6 +64,8 @@ class Phase:
     early_memory: dict[str, int] = field(default_factory=dict)
     """Largest in the first sixth of the time."""
     took: float = 0.0
+    stolen: float = 0.0
+    """Share of the processors' time that a host gave to others; with much of it other figures say little."""
 
     @property
     def p99(self) -> float:
@@ -85,6 +88,7 @@ class Phase:
             else None,
             "memory_bytes": self.memory,
             "early_memory_bytes": self.early_memory,
+            "stolen": self.stolen,
         }
 
 
@@ -134,6 +138,7 @@ class Generator:
         sent: set[asyncio.Task[None]] = set()
         random.seed(0)
         began = at = time.monotonic()
+        stolen = stolen_seconds()
         while at < began + seconds:
             at += random.expovariate(rate)
             await asyncio.sleep(max(at - time.monotonic(), 0))
@@ -142,6 +147,7 @@ class Generator:
             task.add_done_callback(sent.discard)
         await asyncio.gather(*sent)
         phase.took = time.monotonic() - began
+        phase.stolen = (stolen_seconds() - stolen) / phase.took / (os.cpu_count() or 1)
         watching.cancel()
         return phase
 
@@ -167,6 +173,11 @@ class Generator:
             if time.monotonic() - began < early_seconds:
                 phase.early_memory = dict(phase.memory)
             await asyncio.sleep(0.5)
+
+
+def stolen_seconds() -> float:
+    """Time of all processors that the host of a virtual machine has had for others since the start."""
+    return int(Path("/proc/stat").read_text().split()[8]) / os.sysconf("SC_CLK_TCK")
 
 
 async def measure(seconds: float) -> tuple[float, list[Phase]]:
@@ -211,7 +222,7 @@ def growth_of(usual: Phase, over: Phase) -> float:
 def main(seconds: float, json_path: Path | None) -> None:
     """Latency of accepted requests at 0.8 of what a mesh can carry, and at three times of it."""
     capacity, phases = asyncio.run(measure(seconds))
-    table = Table("load", "requests/s", "accepted", "refused", "median", "p99", *SERVICES)
+    table = Table("load", "requests/s", "accepted", "refused", "median", "p99", "stolen", *SERVICES)
     for phase in phases:
         table.add_row(
             f"{phase.load:.1f}",
@@ -220,6 +231,7 @@ def main(seconds: float, json_path: Path | None) -> None:
             str(phase.refused),
             f"{statistics.median(phase.seconds) * 1e3:.0f} ms",
             f"{phase.p99 * 1e3:.0f} ms",
+            f"{phase.stolen:.1%}",
             *(f"{phase.memory[name] / 2**20:.0f} MiB" for name in SERVICES),
         )
     console.print(table)

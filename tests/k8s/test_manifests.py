@@ -230,6 +230,17 @@ def test_what_is_scaled_has_no_number_of_its_own(objects: Objects) -> None:
         assert ("replicas" in workload["spec"]) == (workload["metadata"]["name"] not in targets)
 
 
+def test_enough_can_wait_for_another_replica(objects: Objects, services: list[Deployed]) -> None:
+    (encoder,) = (service for service in services if service.name == "encoder")
+    places = encoder.environment.get(
+        "MASKMESH_ENCODER_MAX_INTERACTIVE_QUEUE", EncoderSettings().max_interactive_queue
+    )
+    for made in of_kind(objects, "ScaledObject"):
+        (trigger,) = made["spec"]["triggers"]
+        # A tenth more or less is nothing to Kubernetes.
+        assert float(trigger["metadata"]["threshold"]) * 1.1 < int(places)
+
+
 def test_what_sessions_may_hold_fits_the_disk(services: list[Deployed]) -> None:
     for service in services:
         if service.name == "encoder":

@@ -36,8 +36,29 @@ def test_only_so_many_tenants_are_remembered() -> None:
     assert len(turns._last) == MAX_TENANTS
 
 
+async def test_who_comes_next_waits_for_all_that_is_inside_and_outside() -> None:
+    gate = TicketGate(2, reserved=1, limits=QueueLimits(interactive=3, ahead=1))
+    leave = asyncio.Event()
+
+    async def work() -> None:
+        async with gate.enter(Ticket()):
+            await leave.wait()
+
+    tasks = [asyncio.ensure_future(work()) for _ in range(3)]
+    await asyncio.sleep(0)
+    assert gate.num_waiting == 1
+    with pytest.raises(ResourceExhausted):
+        gate.check(Ticket())
+    tasks[0].cancel()
+    await asyncio.gather(tasks[0], return_exceptions=True)
+    gate.check(Ticket())
+    leave.set()
+    await asyncio.gather(*tasks[1:])
+    assert gate.num_waiting == 0
+
+
 async def test_a_gate_keeps_places_for_clicks() -> None:
-    gate = TicketGate(1, reserved=1, limits=QueueLimits(1, 2))
+    gate = TicketGate(1, reserved=1, limits=QueueLimits(2, 2))
     inside: list[str] = []
     leave = {name: asyncio.Event() for name in ("first", "second", "click", "late click")}
 
