@@ -64,13 +64,14 @@ class Encoder:
         self.max_batch = choose_batch(
             settings.max_batch, device=loaded.info.device, image_size=loaded.info.image_size
         )
-        # Decoded pictures are large: those of one batch, and those that the next is made of meanwhile.
+        # Decoded pictures are large: only so many wait for the device at once.
         self._decoded = TicketGate(
-            self.max_batch + max(self.max_batch, settings.decode_threads + 1),
+            settings.decode_threads + self.max_batch + 1,
             reserved=settings.decode_threads,
             limits=QueueLimits(self.max_batch + settings.max_interactive_queue, settings.max_queue),
             seconds_each=lambda: self._worker.seconds_each,
         )
+        self._undecoded: set[telemetry.StageRecorder] = set()
         self._images = Together(self._encode, most=self.max_batch)
         self._seen: set[str] = set()
         self._synchronize: Callable[[], None] | None = None
@@ -92,8 +93,8 @@ class Encoder:
 
     @property
     def num_undecoded(self) -> int:
-        """How many images wait to be decoded."""
-        return self._decoded.num_waiting
+        """How many images are not decoded yet."""
+        return len(self._undecoded)
 
     def check_room(self, ticket: Ticket) -> None:
         """Raises ResourceExhausted where an image would be refused now."""
@@ -144,16 +145,21 @@ class Encoder:
             recorder.add(telemetry.QUEUE, submitted_ns, time.time_ns(), dict(waited))
             return self._decode(image, key, recorder)
 
-        async with self._decoded.enter(ticket):
-            pixels = await asyncio.get_running_loop().run_in_executor(self._decoders, decode)
-            decoded_ns = recorder.records[-1].end_ns
-            return await self._worker.run_together(
-                self._images,
-                _Decoded(pixels, recorder),
-                recorder=recorder,
-                ticket=ticket,
-                since_ns=decoded_ns,
-            )
+        self._undecoded.add(recorder)
+        try:
+            async with self._decoded.enter(ticket):
+                pixels = await asyncio.get_running_loop().run_in_executor(self._decoders, decode)
+                self._undecoded.remove(recorder)
+                decoded_ns = recorder.records[-1].end_ns
+                return await self._worker.run_together(
+                    self._images,
+                    _Decoded(pixels, recorder),
+                    recorder=recorder,
+                    ticket=ticket,
+                    since_ns=decoded_ns,
+                )
+        finally:
+            self._undecoded.discard(recorder)
 
     def adopt(
         self, specs: Sequence[TensorSpec], data: bytes, image_width: int, image_height: int

@@ -113,8 +113,8 @@ class TicketGate:
     """Lets so many pieces of work in at once, in the order of their tickets.
 
     ``slots`` are for all; where others have them, ``reserved`` more are for work that a person waits for.  Of
-    that there is never more than ``limits`` say, inside and outside together, since all of it is in the way
-    of who comes next; of what is done ahead so much waits outside.  Others are refused, and told when to come
+    that there is no more than ``limits`` say, inside and outside together, since all of it is in the way of
+    who comes next; of what is done ahead so much waits outside.  Others are refused, and told when to come
     again by what ``seconds_each`` returns.  Used on one event loop only.
     """
 

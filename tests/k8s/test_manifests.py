@@ -237,8 +237,7 @@ def test_enough_can_wait_for_another_replica(objects: Objects, services: list[De
     )
     for made in of_kind(objects, "ScaledObject"):
         (trigger,) = made["spec"]["triggers"]
-        # A tenth more or less is nothing to Kubernetes.
-        assert float(trigger["metadata"]["threshold"]) * 1.1 < int(places)
+        assert float(trigger["metadata"]["threshold"]) <= int(places) / 2
 
 
 def test_what_sessions_may_hold_fits_the_disk(services: list[Deployed]) -> None:
