@@ -137,7 +137,7 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
         return self._wrapped[method]
 
     def _wrap(self, handler: Any, method: str) -> Any:
-        """Whichever of the four kinds it is."""
+        """A handler of the same kind, whichever of the four, that does what every call needs."""
         behaviour: Any = (
             handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
         )

@@ -12,6 +12,7 @@ import grpc
 import numpy as np
 import pytest
 
+from encoder_svc.config import EncoderSettings
 from maskmesh import AsyncClient, Point, Prompt, ResourceExhausted, telemetry, wire
 from maskmesh.errors import from_rpc_error
 from maskmesh.images import as_image
@@ -69,7 +70,7 @@ async def flood(mesh: Mesh, numbers: range, *, timeout: float = 60.0) -> list[Ex
 async def test_what_is_too_much_is_refused_at_once_with_a_hint(busy: Mesh) -> None:
     outcomes = await flood(busy, range(100))
     refused = [error for error in outcomes if error is not None]
-    assert outcomes.count(None) >= 8
+    assert outcomes.count(None) >= 1 + EncoderSettings().max_interactive_queue
     assert refused
     for error in refused:
         assert isinstance(error, ResourceExhausted)
