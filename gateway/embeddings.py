@@ -4,7 +4,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import NamedTuple, TypeVar
 
-from gateway.encoders import Encoded, Encoders, Urgency, by_size
+from gateway.encoders import Encoded, Encoders, Urgency, on_thread_if_large
 from gateway.session import GatewaySession
 from maskmesh import telemetry
 from maskmesh.errors import (
@@ -28,8 +28,8 @@ _seen: set[str] = set()  # stages that this process has run before
 
 
 async def key_of(image: Image) -> str:
-    """The digest of an image."""
-    return await by_size(image, image_key, image)
+    """The digest of an image, as :func:`maskmesh.wire.image_key` has it; not long on the event loop."""
+    return await on_thread_if_large(image, image_key, image)
 
 
 async def encode_image(encoder: Encoders, image: Image, urgency: Urgency) -> EmbeddingRef:

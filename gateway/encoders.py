@@ -83,7 +83,7 @@ class Encoders:
             return found
         recorder = telemetry.StageRecorder()
         with recorder.stage(telemetry.TRANSFER, direction="request"):
-            request = await by_size(image, _encode_request, key, image)
+            request = await on_thread_if_large(image, _encode_request, key, image)
         telemetry.emit(recorder.records, None)
         encoded = await self._call(request, urgency)
         assert encoded is not None, "an encoder that has the image has its embedding"
@@ -143,8 +143,8 @@ class Encoders:
         )
 
 
-async def by_size(image: Image, work: Callable[..., T], *arguments: Any) -> T:
-    """Do what takes longer for a larger image; on a thread where that takes longer than the way to one."""
+async def on_thread_if_large(image: Image, work: Callable[..., T], *arguments: Any) -> T:
+    """Do what takes longer for a larger image; on a thread where the image is larger than ``SMALL_BYTES``."""
     data = image.data if isinstance(image, EncodedImage) else image.pixels.data
     if memoryview(data).nbytes <= SMALL_BYTES:
         return work(*arguments)

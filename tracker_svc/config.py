@@ -16,7 +16,8 @@ class TrackerSettings(ModelSettings):
     port: int = Field(50052, ge=0, le=65535)
     """Port to listen on; 0 chooses a free one."""
     max_interactive_queue: int = Field(8, ge=1)
-    """As an encoder's, and some more: encoders hand over what they have computed at once."""
+    """Largest number of clicks and single images that wait for the device; more than an encoder's, because
+    encoders hand over what they have computed at once."""
     max_sessions: int = Field(64, ge=1)
     """Largest number of sessions."""
     max_objects: int = Field(64, ge=1)

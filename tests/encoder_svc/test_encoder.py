@@ -1,6 +1,7 @@
 """The encoder's own loop: batches, and giving way."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from encoder_svc.config import EncoderSettings
 from encoder_svc.encoder import Encoder
 from encoder_svc.loading import load_model
 from maskmesh import telemetry
+from maskmesh.errors import ResourceExhausted
 from maskmesh.shared_memory import SharedArena
 from maskmesh.tickets import Priority, Ticket
 from maskmesh.types import RawImage
@@ -36,8 +38,13 @@ def image(seed: int) -> RawImage:
     return RawImage(np.random.default_rng(seed).integers(0, 256, (96, 128, 3), np.uint8))
 
 
-async def encode(encoder: Encoder, seed: int, recorder: telemetry.StageRecorder) -> Embedding:
-    ticket = Ticket(Priority.AHEAD)
+async def encode(
+    encoder: Encoder,
+    seed: int,
+    recorder: telemetry.StageRecorder,
+    priority: Priority = Priority.AHEAD,
+) -> Embedding:
+    ticket = Ticket(priority)
     return await encoder.encode(image(seed), key=image_key(image(seed)), ticket=ticket, recorder=recorder)
 
 
@@ -69,6 +76,35 @@ async def test_giving_way_changes_nothing_but_the_record(
     [stage] = [r for r in recorder.records if r.name == telemetry.IMAGE_ENCODER]
     # Once for each block of the preset.
     assert [wait.name for wait in stage.children] == [telemetry.QUEUE] * 5
+
+
+async def test_all_that_waits_is_counted_and_bounded_decoded_or_not(encoder: Encoder) -> None:
+    places = encoder.max_batch + settings(4).max_interactive_queue
+    is_held, let_go = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        is_held.set()
+        let_go.wait()
+
+    holding = asyncio.ensure_future(encoder._worker.run(hold))
+    await asyncio.to_thread(is_held.wait)
+
+    def click(seed: int) -> "asyncio.Future[Embedding]":
+        return asyncio.ensure_future(encode(encoder, seed, encoder.recorder(), Priority.INTERACTIVE))
+
+    clicks = [click(seed) for seed in range(places)]
+    while encoder.num_waiting < encoder.max_batch:
+        await asyncio.sleep(0.01)
+    assert encoder.num_undecoded > 0
+    assert encoder.num_undecoded + encoder.num_waiting == places
+    with pytest.raises(ResourceExhausted):
+        await click(places)
+    clicks[-1].cancel()
+    await asyncio.gather(clicks[-1], return_exceptions=True)
+    assert encoder.num_undecoded + encoder.num_waiting == places - 1
+    let_go.set()
+    await asyncio.gather(holding, *clicks[:-1])
+    assert encoder.num_undecoded == encoder.num_waiting == 0
 
 
 async def test_embeddings_lie_in_shared_memory_while_it_has_room(encoder: Encoder, tmp_path: Path) -> None:
