@@ -1,9 +1,9 @@
-"""Generate the Python stubs from the protos beside this file.
+"""Generate the Python stubs from the protos in this folder.
 
     python protos/generate.py [OUT]
 
-OUT is the folder that holds the ``maskmesh`` package, by default the project's root.  The proto package is
-the Python import path, so what protoc writes is used as it is.
+OUT is the folder that contains the ``maskmesh`` package, by default the root of the project.  The proto
+package equals the Python import path, so the generated files need no changes.
 """
 
 import sys

@@ -28,21 +28,21 @@ if _version_not_supported:
 class SegmentationServiceStub:
     """SegmentationService segments images and tracks objects through videos.
 
-    Every call returns the id of its trace in the trailing metadata "maskmesh-trace-id".  Deadlines and
-    cancellation reach all services.  Reasons of errors are those of ErrorReason; any call can fail with
-    RESOURCE_EXHAUSTED, UNAVAILABLE or INTERNAL besides the reasons it lists.  A call that fails with a reason
-    leaves the session as it was, but for frames that a propagation has tracked; after a deadline or a
-    cancellation it may have been carried out all the same, and a repetition with its key says so.
+    Every call returns its trace id in the trailing metadata "maskmesh-trace-id".  Deadlines and cancellation
+    propagate to all services.  The listed reasons are values of ErrorReason.  Any call can also fail with
+    RESOURCE_EXHAUSTED, UNAVAILABLE, UNAUTHENTICATED or INTERNAL, and a call on a session with SESSION_LOST.
+    A call that fails with a reason does not change the session, except that frames tracked by a propagation
+    stay tracked.  A call that ends with a deadline or a cancellation may still take effect; the client can
+    retry it with the same idempotency_key to get its result.
 
-    Calls that change something take an idempotency_key, any text of at most 128 characters that the client
-    chooses anew for every change: a call that is repeated with the same key does nothing and is answered as
-    the first one was, for as long as the session lives (its last 64 keys; of CreateSession and DeleteSession
-    the gateway's last 1024).  A key that comes again with another request is refused: CONFLICT.  Of
-    AppendFrames the configuration is compared, not the frames.
+    Calls that change a session accept an idempotency_key, a string of at most 128 characters that the client
+    chooses for each change.  A call with a key that was used before changes nothing and returns the response
+    of the first call.  A session stores its last 64 keys; the gateway stores the last 1024 keys of
+    CreateSession and DeleteSession.  A key that was used for another request fails with CONFLICT.  For
+    AppendFrames, the configuration is compared, but not the frames.
 
-    Changes of one session happen one after the other.  A client that must not change what another one has
-    changed meanwhile sends the revision that it knows as expected_revision: CONFLICT where it is another by
-    now.
+    Changes of one session are applied one at a time.  A client can send the last known revision of the
+    session as expected_revision; the call fails with CONFLICT if the session has another revision.
     """
 
     def __init__(self, channel):
@@ -111,21 +111,21 @@ class SegmentationServiceStub:
 class SegmentationServiceServicer:
     """SegmentationService segments images and tracks objects through videos.
 
-    Every call returns the id of its trace in the trailing metadata "maskmesh-trace-id".  Deadlines and
-    cancellation reach all services.  Reasons of errors are those of ErrorReason; any call can fail with
-    RESOURCE_EXHAUSTED, UNAVAILABLE or INTERNAL besides the reasons it lists.  A call that fails with a reason
-    leaves the session as it was, but for frames that a propagation has tracked; after a deadline or a
-    cancellation it may have been carried out all the same, and a repetition with its key says so.
+    Every call returns its trace id in the trailing metadata "maskmesh-trace-id".  Deadlines and cancellation
+    propagate to all services.  The listed reasons are values of ErrorReason.  Any call can also fail with
+    RESOURCE_EXHAUSTED, UNAVAILABLE, UNAUTHENTICATED or INTERNAL, and a call on a session with SESSION_LOST.
+    A call that fails with a reason does not change the session, except that frames tracked by a propagation
+    stay tracked.  A call that ends with a deadline or a cancellation may still take effect; the client can
+    retry it with the same idempotency_key to get its result.
 
-    Calls that change something take an idempotency_key, any text of at most 128 characters that the client
-    chooses anew for every change: a call that is repeated with the same key does nothing and is answered as
-    the first one was, for as long as the session lives (its last 64 keys; of CreateSession and DeleteSession
-    the gateway's last 1024).  A key that comes again with another request is refused: CONFLICT.  Of
-    AppendFrames the configuration is compared, not the frames.
+    Calls that change a session accept an idempotency_key, a string of at most 128 characters that the client
+    chooses for each change.  A call with a key that was used before changes nothing and returns the response
+    of the first call.  A session stores its last 64 keys; the gateway stores the last 1024 keys of
+    CreateSession and DeleteSession.  A key that was used for another request fails with CONFLICT.  For
+    AppendFrames, the configuration is compared, but not the frames.
 
-    Changes of one session happen one after the other.  A client that must not change what another one has
-    changed meanwhile sends the revision that it knows as expected_revision: CONFLICT where it is another by
-    now.
+    Changes of one session are applied one at a time.  A client can send the last known revision of the
+    session as expected_revision; the call fails with CONFLICT if the session has another revision.
     """
 
     def SegmentImage(self, request, context):
@@ -137,7 +137,7 @@ class SegmentationServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CreateSession(self, request, context):
-        """CreateSession begins a session: a lease that every call renews and that ends after its TTL.
+        """CreateSession creates a session, which expires if no call uses it within its TTL.
         Reasons: INVALID_REQUEST, CONFLICT.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -145,8 +145,8 @@ class SegmentationServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetSession(self, request, context):
-        """GetSession reads what a session holds, and all that was said in it: who has its frames can say the same
-        again in another session, which then holds the same masks.  It renews the lease.
+        """GetSession returns the objects and the history of a session, and renews its lease.  Replaying the
+        history on the same frames in another session gives the same masks.
         Reasons: SESSION_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -154,8 +154,8 @@ class SegmentationServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def AppendFrames(self, request_iterator, context):
-        """AppendFrames adds frames to a session: images one by one, or the bytes of one video file.  Nothing is
-        added unless the whole call succeeds.  Frames are kept as they came.
+        """AppendFrames adds frames to a session: single images, or the bytes of one video file.  If the call
+        fails, no frame is added.  Images and videos are stored without re-encoding.
         Reasons: INVALID_REQUEST, SESSION_NOT_FOUND, INVALID_IMAGE, IMAGE_TOO_LARGE, INVALID_VIDEO, CONFLICT.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -163,18 +163,18 @@ class SegmentationServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def AddPrompt(self, request, context):
-        """AddPrompt prompts one object on one frame and returns its mask there.  Prompts of one object on one
-        frame add up.  A frame that was encoded before is not encoded again.
+        """AddPrompt prompts one object on one frame and returns its mask on that frame.  Prompts of one object on
+        one frame accumulate.  Encoding is skipped if the embedding of the frame is in the cache.
         Reasons: INVALID_REQUEST, SESSION_NOT_FOUND, INVALID_PROMPT, FRAME_OUT_OF_MEMORY, CONFLICT, and
-        INVALID_IMAGE or INVALID_VIDEO for a frame that turns out to be broken.
+        INVALID_IMAGE or INVALID_VIDEO if the frame cannot be decoded.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ClearPrompts(self, request, context):
-        """ClearPrompts forgets what was said of one object on one frame.  An object of which nothing is said any
-        more is removed.  Frames that were tracked from it keep their masks until they are tracked again.
+        """ClearPrompts removes the prompts of one object on one frame.  An object without prompts is removed.
+        Frames that were tracked with the removed prompts keep their masks until they are tracked again.
         Reasons: INVALID_REQUEST, SESSION_NOT_FOUND, OBJECT_NOT_FOUND, PROMPT_NOT_FOUND, CONFLICT.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -183,8 +183,8 @@ class SegmentationServiceServicer:
 
     def PropagateVideo(self, request, context):
         """PropagateVideo tracks all objects of the session, frame by frame, forward or in reverse, and streams
-        their masks in order.  A slow reader slows it down; a cancelled call stops it.  Frames tracked so far
-        stay tracked.
+        their masks in order.  Tracking pauses while the client does not read, and stops if the call is
+        cancelled.  Frames that were tracked before stay tracked.
         Reasons: INVALID_REQUEST, SESSION_NOT_FOUND, NOTHING_PROMPTED, SESSION_BUSY, INVALID_IMAGE,
         INVALID_VIDEO, FRAME_OUT_OF_MEMORY.
         """
@@ -193,10 +193,11 @@ class SegmentationServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SegmentStream(self, request_iterator, context):
-        """SegmentStream tracks objects through live video: frames, prompts and removals come in any order while
-        masks go back in the order of the frames.  What is wrong with one message is answered by a rejection,
-        and the stream goes on.  A stream that breaks leaves its session, and a new one resumes it.
-        Reasons: INVALID_REQUEST, SESSION_NOT_FOUND, and SESSION_BUSY where another stream resumed this one.
+        """SegmentStream tracks objects in live video.  The client sends frames, prompts and removals in any
+        order; the server returns masks in the order of the frames.  An invalid message is rejected with
+        StreamRejected, and the stream continues.  If the stream breaks, the session stays, and a new stream
+        can resume it.
+        Reasons: INVALID_REQUEST, SESSION_NOT_FOUND, and SESSION_BUSY if another stream resumed the session.
         Reasons of rejections: INVALID_REQUEST, INVALID_IMAGE, IMAGE_TOO_LARGE, INVALID_PROMPT,
         OBJECT_NOT_FOUND, FRAME_OUT_OF_MEMORY, CONFLICT, RESOURCE_EXHAUSTED.
         """
@@ -205,7 +206,7 @@ class SegmentationServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RemoveObject(self, request, context):
-        """RemoveObject forgets one object; the others go on, also in a propagation that is under way.
+        """RemoveObject removes one object.  A propagation in progress continues with the other objects.
         Reasons: SESSION_NOT_FOUND, OBJECT_NOT_FOUND, INVALID_REQUEST, CONFLICT.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -213,7 +214,7 @@ class SegmentationServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ResetSession(self, request, context):
-        """ResetSession forgets all objects; the frames stay.  A propagation that is under way ends with
+        """ResetSession removes all objects and keeps the frames.  A propagation in progress fails with
         NOTHING_PROMPTED.
         Reasons: SESSION_NOT_FOUND, INVALID_REQUEST, CONFLICT.
         """
@@ -222,7 +223,7 @@ class SegmentationServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteSession(self, request, context):
-        """DeleteSession ends a session and frees everything that it holds.
+        """DeleteSession deletes a session and frees its resources.
         Reasons: SESSION_NOT_FOUND, INVALID_REQUEST, CONFLICT.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -298,21 +299,21 @@ def add_SegmentationServiceServicer_to_server(servicer, server):
 class SegmentationService:
     """SegmentationService segments images and tracks objects through videos.
 
-    Every call returns the id of its trace in the trailing metadata "maskmesh-trace-id".  Deadlines and
-    cancellation reach all services.  Reasons of errors are those of ErrorReason; any call can fail with
-    RESOURCE_EXHAUSTED, UNAVAILABLE or INTERNAL besides the reasons it lists.  A call that fails with a reason
-    leaves the session as it was, but for frames that a propagation has tracked; after a deadline or a
-    cancellation it may have been carried out all the same, and a repetition with its key says so.
+    Every call returns its trace id in the trailing metadata "maskmesh-trace-id".  Deadlines and cancellation
+    propagate to all services.  The listed reasons are values of ErrorReason.  Any call can also fail with
+    RESOURCE_EXHAUSTED, UNAVAILABLE, UNAUTHENTICATED or INTERNAL, and a call on a session with SESSION_LOST.
+    A call that fails with a reason does not change the session, except that frames tracked by a propagation
+    stay tracked.  A call that ends with a deadline or a cancellation may still take effect; the client can
+    retry it with the same idempotency_key to get its result.
 
-    Calls that change something take an idempotency_key, any text of at most 128 characters that the client
-    chooses anew for every change: a call that is repeated with the same key does nothing and is answered as
-    the first one was, for as long as the session lives (its last 64 keys; of CreateSession and DeleteSession
-    the gateway's last 1024).  A key that comes again with another request is refused: CONFLICT.  Of
-    AppendFrames the configuration is compared, not the frames.
+    Calls that change a session accept an idempotency_key, a string of at most 128 characters that the client
+    chooses for each change.  A call with a key that was used before changes nothing and returns the response
+    of the first call.  A session stores its last 64 keys; the gateway stores the last 1024 keys of
+    CreateSession and DeleteSession.  A key that was used for another request fails with CONFLICT.  For
+    AppendFrames, the configuration is compared, but not the frames.
 
-    Changes of one session happen one after the other.  A client that must not change what another one has
-    changed meanwhile sends the revision that it knows as expected_revision: CONFLICT where it is another by
-    now.
+    Changes of one session are applied one at a time.  A client can send the last known revision of the
+    session as expected_revision; the call fails with CONFLICT if the session has another revision.
     """
 
     @staticmethod

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class EncoderServiceStub:
-    """EncoderService computes image embeddings and keeps them in its cache.
+    """EncoderService computes image embeddings and stores them in its cache.
     """
 
     def __init__(self, channel):
@@ -63,13 +63,13 @@ class EncoderServiceStub:
 
 
 class EncoderServiceServicer:
-    """EncoderService computes image embeddings and keeps them in its cache.
+    """EncoderService computes image embeddings and stores them in its cache.
     """
 
     def Encode(self, request, context):
-        """Encode makes sure that the embedding of an image is in the cache, and returns where it is.  Without
-        the image it answers from the cache only; the caller then sends the image where it was missing.
-        Concurrent calls for one image encode it once.
+        """Encode returns a reference to the embedding of an image, and computes the embedding on a cache miss.  A
+        request without the image only looks up the cache; on a miss, the caller repeats the request with the
+        image.  Concurrent calls for one image encode it once.
         Reasons: INVALID_REQUEST, INVALID_IMAGE, IMAGE_TOO_LARGE, RESOURCE_EXHAUSTED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -77,9 +77,9 @@ class EncoderServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Fetch(self, request, context):
-        """Fetch streams an embedding: a header, then its tensors one after the other in chunks of about 1 MiB.
-        To a caller that proves that it can read this replica's shared memory, the header says where they are,
-        and no chunks follow.
+        """Fetch streams an embedding: a header, then its tensors in chunks of about 1 MiB.  If the caller has
+        proved with shared_memory_nonce that it can read this replica's shared memory, the header contains the
+        location of the embedding in shared memory, and no chunks follow.
         Reasons: EMBEDDING_NOT_FOUND, MODEL_MISMATCH.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -87,21 +87,21 @@ class EncoderServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Unpin(self, request, context):
-        """Unpin releases pins before they expire.  Pins that do not exist are ignored.
+        """Unpin releases pins before they expire.  Nonexistent pins are ignored.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetModel(self, request, context):
-        """GetModel describes the model that the service runs.
+        """GetModel returns a description of the service's model.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetCacheStatistics(self, request, context):
-        """GetCacheStatistics reads the counters of the cache.
+        """GetCacheStatistics returns the counters of the cache.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -144,7 +144,7 @@ def add_EncoderServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class EncoderService:
-    """EncoderService computes image embeddings and keeps them in its cache.
+    """EncoderService computes image embeddings and stores them in its cache.
     """
 
     @staticmethod

@@ -27,12 +27,12 @@ if _version_not_supported:
 
 class TrackerServiceStub:
     """TrackerService owns video sessions: their objects, prompts and memory banks.  Calls of one session are
-    worked off in order.
+    processed in order.
 
-    A session has one owner at a time.  Each change of owner raises its epoch, which every call carries: a
-    tracker that is behind the caller takes the session from the session store anew, and one whose caller is
-    behind answers with STALE_EPOCH, as does one that finds in the store that it is no longer the owner.  0 is
-    the epoch of sessions that nobody moves.
+    A session has one owner at a time.  Each change of owner increments the ownership epoch, which every call
+    contains.  If the epoch of the call is newer than the tracker's, the tracker loads the session from the
+    session store again.  If it is older, or if the session store names another owner, the call fails with
+    STALE_EPOCH.  Sessions that are not moved have epoch 0.
     """
 
     def __init__(self, channel):
@@ -115,12 +115,12 @@ class TrackerServiceStub:
 
 class TrackerServiceServicer:
     """TrackerService owns video sessions: their objects, prompts and memory banks.  Calls of one session are
-    worked off in order.
+    processed in order.
 
-    A session has one owner at a time.  Each change of owner raises its epoch, which every call carries: a
-    tracker that is behind the caller takes the session from the session store anew, and one whose caller is
-    behind answers with STALE_EPOCH, as does one that finds in the store that it is no longer the owner.  0 is
-    the epoch of sessions that nobody moves.
+    A session has one owner at a time.  Each change of owner increments the ownership epoch, which every call
+    contains.  If the epoch of the call is newer than the tracker's, the tracker loads the session from the
+    session store again.  If it is older, or if the session store names another owner, the call fails with
+    STALE_EPOCH.  Sessions that are not moved have epoch 0.
     """
 
     def SegmentImage(self, request, context):
@@ -132,7 +132,7 @@ class TrackerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CreateSession(self, request, context):
-        """CreateSession begins a session.
+        """CreateSession creates a session.
         Reasons: INVALID_REQUEST, RESOURCE_EXHAUSTED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -140,7 +140,7 @@ class TrackerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def AddPrompt(self, request, context):
-        """AddPrompt prompts one object on one frame and returns its mask there.
+        """AddPrompt prompts one object on one frame and returns its mask on that frame.
         Reasons: INVALID_PROMPT, SESSION_NOT_FOUND, MODEL_MISMATCH, EMBEDDING_NOT_FOUND, FRAME_OUT_OF_MEMORY,
         CONFLICT.
         """
@@ -149,9 +149,9 @@ class TrackerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Track(self, request_iterator, context):
-        """Track tracks all objects over frames that the caller sends in order: a configuration, then one message
-        for each frame, ahead of time; the results come in the same order.  Where the tracker needs an
-        embedding that it cannot fetch, it asks for it (embedding_needed) and waits.
+        """Track tracks all objects over frames.  The caller sends a configuration, then one message for each
+        frame, ahead of the results; results are returned in the same order.  If the tracker cannot fetch an
+        embedding, it sends embedding_needed and waits for the embedding.
         Reasons: INVALID_REQUEST, SESSION_NOT_FOUND, NOTHING_PROMPTED, SESSION_BUSY, MODEL_MISMATCH,
         FRAME_OUT_OF_MEMORY.
         """
@@ -160,7 +160,7 @@ class TrackerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ClearPrompts(self, request, context):
-        """ClearPrompts forgets what was said of one object on one frame.
+        """ClearPrompts removes the prompts of one object on one frame.
         Reasons: SESSION_NOT_FOUND, OBJECT_NOT_FOUND, PROMPT_NOT_FOUND, CONFLICT.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -168,7 +168,7 @@ class TrackerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetSession(self, request, context):
-        """GetSession reads objects and history.
+        """GetSession returns the objects and the history of a session.
         Reasons: SESSION_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -176,7 +176,7 @@ class TrackerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RemoveObject(self, request, context):
-        """RemoveObject forgets one object.
+        """RemoveObject removes one object.
         Reasons: SESSION_NOT_FOUND, OBJECT_NOT_FOUND, CONFLICT.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -184,7 +184,7 @@ class TrackerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ResetSession(self, request, context):
-        """ResetSession forgets all objects.
+        """ResetSession removes all objects.
         Reasons: SESSION_NOT_FOUND, CONFLICT.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -192,7 +192,7 @@ class TrackerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RenewSession(self, request, context):
-        """RenewSession renews the lease without doing anything else.
+        """RenewSession renews the lease of a session.
         Reasons: SESSION_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -200,7 +200,7 @@ class TrackerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteSession(self, request, context):
-        """DeleteSession ends a session.
+        """DeleteSession deletes a session.
         Reasons: SESSION_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -208,8 +208,8 @@ class TrackerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ExportSession(self, request, context):
-        """ExportSession reads all that a session is: first what it is as a whole, then its states one by one, those
-        that were tracked longest ago first.  Also while the tracker drains; the session then takes no more calls.
+        """ExportSession streams the state of a session: its snapshot, then its frame states, the least recently
+        tracked first.  It is available while the tracker drains; the session then accepts no more calls.
         Reasons: SESSION_NOT_FOUND, STALE_EPOCH.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -217,7 +217,7 @@ class TrackerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ImportSession(self, request_iterator, context):
-        """ImportSession begins a session as another one was, in the order of ExportSession.
+        """ImportSession creates a session from an exported state, in the order of ExportSession.
         Reasons: INVALID_REQUEST, MODEL_MISMATCH, RESOURCE_EXHAUSTED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -225,14 +225,14 @@ class TrackerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetTrackerModel(self, request, context):
-        """GetTrackerModel describes the model that the service runs.
+        """GetTrackerModel returns a description of the service's model.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetLoad(self, request, context):
-        """GetLoad says how much the tracker has to do.
+        """GetLoad returns the current load of the tracker.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -321,12 +321,12 @@ def add_TrackerServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class TrackerService:
     """TrackerService owns video sessions: their objects, prompts and memory banks.  Calls of one session are
-    worked off in order.
+    processed in order.
 
-    A session has one owner at a time.  Each change of owner raises its epoch, which every call carries: a
-    tracker that is behind the caller takes the session from the session store anew, and one whose caller is
-    behind answers with STALE_EPOCH, as does one that finds in the store that it is no longer the owner.  0 is
-    the epoch of sessions that nobody moves.
+    A session has one owner at a time.  Each change of owner increments the ownership epoch, which every call
+    contains.  If the epoch of the call is newer than the tracker's, the tracker loads the session from the
+    session store again.  If it is older, or if the session store names another owner, the call fails with
+    STALE_EPOCH.  Sessions that are not moved have epoch 0.
     """
 
     @staticmethod
