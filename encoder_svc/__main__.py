@@ -3,7 +3,7 @@
 from encoder_svc.config import EncoderSettings
 from encoder_svc.service import make_service
 from maskmesh.config import load
-from maskmesh.serving import run
+from maskmesh.rpc.server import run
 
 
 def main() -> None:

@@ -11,8 +11,8 @@ from typing import NamedTuple
 from opentelemetry.trace import SpanContext
 
 from maskmesh.errors import EmbeddingNotFound, ResourceExhausted
-from maskmesh.shared_memory import Block
-from maskmesh.tickets import Ticket
+from maskmesh.scheduling.admission import Ticket
+from maskmesh.storage.shared_memory import Block
 from maskmesh.types import TensorSpec
 
 

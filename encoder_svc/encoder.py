@@ -15,20 +15,20 @@ from torch import Tensor
 
 from encoder_svc.cache import Embedding
 from encoder_svc.config import EncoderSettings
-from encoder_svc.images import decode_image
+from encoder_svc.image_decoding import decode_image
 from encoder_svc.loading import LoadedModel
 from encoder_svc.model.preprocess import preprocess
 from maskmesh import telemetry
-from maskmesh.batching import choose_batch
-from maskmesh.cores import share_cores
-from maskmesh.device_worker import DeviceWorker, Together
 from maskmesh.errors import InvalidRequest
+from maskmesh.images import image_digest
+from maskmesh.malloc import give_back
 from maskmesh.masks import ByteArray
-from maskmesh.memory import give_back
-from maskmesh.shared_memory import Block, SharedArena
-from maskmesh.tickets import QueueLimits, Ticket, TicketGate
+from maskmesh.scheduling.admission import QueueLimits, Ticket, TicketGate
+from maskmesh.scheduling.batching import choose_batch
+from maskmesh.scheduling.cores import share_cores
+from maskmesh.scheduling.device_worker import DeviceWorker, Together
+from maskmesh.storage.shared_memory import Block, SharedArena
 from maskmesh.types import Image, TensorSpec
-from maskmesh.wire import image_key
 
 logger = logging.getLogger(__name__)
 
@@ -176,7 +176,7 @@ class Encoder:
 
     def _decode(self, image: Image, key: str, recorder: telemetry.StageRecorder) -> ByteArray:
         with recorder.stage(telemetry.DECODE_IMAGE):
-            if image_key(image) != key:
+            if image_digest(image) != key:
                 raise InvalidRequest("the image does not have the digest of the request", field="key")
             return decode_image(image, max_pixels=self._max_pixels)
 

@@ -11,10 +11,10 @@ from encoder_svc.model import weights
 from encoder_svc.model.config import PRESETS
 from encoder_svc.model.image_encoder import ImageEncoder
 from encoder_svc.model.preprocess import PREPROCESS_VERSION
-from maskmesh import amx
-from maskmesh.checkpoint import CheckpointError, bundled_weights, check_keys
-from maskmesh.cores import Layout, choose_layout
-from maskmesh.dtype import choose_dtype
+from maskmesh.nn import amx
+from maskmesh.nn.checkpoint import CheckpointError, bundled_weights, check_keys
+from maskmesh.nn.dtype import choose_dtype
+from maskmesh.scheduling.cores import Layout, choose_layout
 from maskmesh.types import ModelId, ModelInfo
 
 logger = logging.getLogger(__name__)

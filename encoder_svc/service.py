@@ -16,18 +16,19 @@ from encoder_svc.cache import CacheKey, Embedding, EmbeddingCache, Outcome, Pin
 from encoder_svc.config import EncoderSettings
 from encoder_svc.encoder import Encoder
 from encoder_svc.loading import load_model
-from encoder_svc.observing import observe_encoder
-from encoder_svc.shared_cache import SharedCache
-from maskmesh import chunks, embedding_wire, telemetry, wire
+from encoder_svc.metrics import observe_encoder
+from encoder_svc.redis_embedding_cache import SharedCache
+from maskmesh import telemetry, wire
 from maskmesh.errors import EmbeddingNotFound, InvalidRequest, ModelMismatch
 from maskmesh.internal.v1 import encoder_pb2, encoder_pb2_grpc
-from maskmesh.memory import keep_memory
-from maskmesh.scratch import ScratchFolder
-from maskmesh.serving import Service, reachable_address
-from maskmesh.shared_memory import SHARED_MEMORY_FILE, SHARED_MEMORY_PREFIX, SharedArena
-from maskmesh.shared_store import SharedStore
-from maskmesh.tickets import Priority, Ticket
+from maskmesh.malloc import keep_memory
+from maskmesh.rpc.server import Service, reachable_address
+from maskmesh.scheduling.admission import Priority, Ticket
+from maskmesh.storage.redis_store import SharedStore
+from maskmesh.storage.scratch import ScratchFolder
+from maskmesh.storage.shared_memory import SHARED_MEMORY_FILE, SHARED_MEMORY_PREFIX, SharedArena
 from maskmesh.types import EmbeddingRef, SharedBlock
+from maskmesh.wire import fetch_codec
 
 logger = logging.getLogger(__name__)
 
@@ -134,7 +135,7 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
         if outcome is not Outcome.MISS and embedding.filled_by and embedding.filled_by.is_valid:
             span.add_link(embedding.filled_by)
         return encoder_pb2.EncodeResponse(
-            ref=embedding_wire.ref_to_proto(self._ref(key, embedding)),
+            ref=wire.embedding_ref_to_proto(self._ref(key, embedding)),
             cache_outcome=_OUTCOMES[outcome],
             stage_times=wire.stage_times_to_proto(stage_seconds),
         )
@@ -216,7 +217,7 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
             )
         embedding = self.cache.get(self._cache_key(request.tenant, request.key))
         header = encoder_pb2.FetchHeader(
-            tensors=[embedding_wire.tensor_spec_to_proto(spec) for spec in embedding.tensors],
+            tensors=[wire.tensor_spec_to_proto(spec) for spec in embedding.tensors],
             num_bytes=len(embedding.data),
         )
         arena = self.encoder.arena
@@ -224,7 +225,7 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
             header.shared_memory = self._memory.path.name
             can_read = hmac.compare_digest(request.shared_memory_nonce, arena.nonce)
             if can_read and (shared := self._shared_block(embedding)) is not None:
-                header.shared_block.CopyFrom(embedding_wire.shared_block_to_proto(shared))
+                header.shared_block.CopyFrom(wire.shared_block_to_proto(shared))
         is_shared = header.HasField("shared_block")
         span = trace.get_current_span()
         span.set_attribute(telemetry.BYTES, len(embedding.data))
@@ -263,7 +264,7 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
         )
 
     def _cache_key(self, tenant: str, key: str) -> CacheKey:
-        return CacheKey(tenant or wire.DEFAULT_TENANT, self.encoder.info.model_id, key)
+        return CacheKey(tenant or DEFAULT_TENANT, self.encoder.info.model_id, key)
 
     def _ref(self, key: CacheKey, embedding: Embedding) -> EmbeddingRef:
         return EmbeddingRef(
@@ -298,7 +299,7 @@ def make_service(settings: EncoderSettings) -> Service:
     def register(server: grpc.aio.Server) -> None:
         encoder_pb2_grpc.add_EncoderServiceServicer_to_server(servicer, server)
         fetch = grpc.unary_stream_rpc_method_handler(
-            servicer.Fetch, encoder_pb2.FetchRequest.FromString, chunks.serialize
+            servicer.Fetch, encoder_pb2.FetchRequest.FromString, fetch_codec.serialize
         )
         # In place of the one that was added just now.
         server.add_registered_method_handlers(full_name, {"Fetch": fetch})

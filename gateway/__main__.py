@@ -3,7 +3,7 @@
 from gateway.config import GatewaySettings
 from gateway.service import make_service
 from maskmesh.config import load
-from maskmesh.serving import run
+from maskmesh.rpc.server import run
 
 
 def main() -> None:

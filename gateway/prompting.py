@@ -3,14 +3,14 @@
 import uuid
 from functools import partial
 
-from gateway.backends import at_epoch
-from gateway.embeddings import frame_ref, with_embedding
-from gateway.encoders import Encoders, Urgency
-from gateway.owners import Owners
-from gateway.session import GatewaySession
-from maskmesh import embedding_wire, wire
-from maskmesh.interceptors import current_trace_id
+from gateway.backends.embeddings import frame_ref, with_embedding
+from gateway.backends.encoders import Encoders, Urgency
+from gateway.backends.tracker_backend import at_epoch
+from gateway.sessions.session import GatewaySession
+from gateway.sessions.session_router import Owners
+from maskmesh import wire
 from maskmesh.internal.v1 import tracker_pb2
+from maskmesh.rpc.interceptors import current_trace_id
 from maskmesh.telemetry import add_seconds
 from maskmesh.types import EmbeddingRef
 from maskmesh.v1 import segmentation_pb2, types_pb2
@@ -58,7 +58,7 @@ class Prompter:
                 prompt=request.prompt,
                 clear_previous=request.clear_previous,
                 mask_options=request.mask_options,
-                embedding=embedding_wire.ref_to_proto(ref),
+                embedding=wire.embedding_ref_to_proto(ref),
                 # With a key of its own where the client gave none: it may be said to a second tracker.
                 idempotency_key=request.idempotency_key or own_key,
             )

@@ -11,34 +11,34 @@ from typing import Any
 import grpc
 from opentelemetry import trace
 
-from gateway.access import Keys, current_caller
-from gateway.backends import at_epoch
+from gateway.api_keys import Keys, current_caller
+from gateway.backends.encoders import Encoders, Urgency
+from gateway.backends.tracker_backend import at_epoch
+from gateway.backends.trackers import Trackers
 from gateway.config import GatewaySettings
-from gateway.encoders import Encoders, Urgency
-from gateway.frame_ring import FrameRing
-from gateway.frame_store import FrameLimits
-from gateway.image import segment_image
-from gateway.lifecycle import Lifecycle
-from gateway.live import LiveStream
-from gateway.owners import Owners
-from gateway.pipeline import Extent, Propagation
+from gateway.frames.frame_ring import FrameRing
+from gateway.frames.frame_store import FrameLimits
+from gateway.frames.upload import read_out, take_in
 from gateway.prompting import Prompter
-from gateway.resume import ResumePoint
-from gateway.session import GatewaySession, GatewaySessions
-from gateway.trackers import Trackers
-from gateway.upload import read_out, take_in
+from gateway.segment_image import segment_image
+from gateway.sessions.lifecycle import Lifecycle
+from gateway.sessions.resume_point import ResumePoint
+from gateway.sessions.session import GatewaySession, GatewaySessions
+from gateway.sessions.session_router import Owners
+from gateway.streams.live import LiveStream
+from gateway.streams.propagation import Extent, Propagation
 from gateway.warm_up import warm_up
-from maskmesh import session_wire, wire
+from maskmesh import wire
 from maskmesh.config import enable_ring_hash
 from maskmesh.errors import InvalidRequest, MaskmeshError, SessionNotFound
-from maskmesh.idempotency import Answers
-from maskmesh.instruments import observe, observe_store
 from maskmesh.internal.v1 import tracker_pb2
-from maskmesh.memory import keep_frames
-from maskmesh.scratch import ScratchFolder
-from maskmesh.serving import Service
-from maskmesh.shared_sessions import SharedSessions
-from maskmesh.shared_store import SharedStore
+from maskmesh.malloc import keep_frames
+from maskmesh.rpc.idempotency import Answers
+from maskmesh.rpc.server import Service
+from maskmesh.storage.redis_store import SharedStore
+from maskmesh.storage.scratch import ScratchFolder
+from maskmesh.storage.session_store import SharedSessions
+from maskmesh.telemetry.metrics import observe, observe_store
 from maskmesh.types import ModelInfo
 from maskmesh.v1 import segmentation_pb2, segmentation_pb2_grpc
 
@@ -353,7 +353,7 @@ def _extent(
     request: segmentation_pb2.PropagateVideoRequest, session: GatewaySession
 ) -> tuple[Extent, ResumePoint | None]:
     """Which frames a propagation is about, and where it goes on if it broke.  Raises InvalidRequest."""
-    reverse = session_wire.reverse_from_proto(request.direction)
+    reverse = wire.reverse_from_proto(request.direction)
     start = request.start_frame_index if request.HasField("start_frame_index") else None
     if request.resume_token:
         for field in ("start_frame_index", "max_frames", "direction"):

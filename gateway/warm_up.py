@@ -14,19 +14,19 @@ import grpc
 import numpy as np
 from opentelemetry.trace import INVALID_SPAN_CONTEXT
 
-from gateway.access import ANYBODY
-from gateway.embeddings import encode_image
-from gateway.encoders import Encoders, Urgency
-from gateway.frame_store import Addition, FrameLimits, FrameStore
-from gateway.owners import Owners
-from gateway.pins import unpin
-from gateway.session import GatewaySession
-from gateway.track_call import TrackCall
-from maskmesh import embedding_wire, telemetry, wire
+from gateway.api_keys import ANYBODY
+from gateway.backends.embeddings import encode_image
+from gateway.backends.encoders import Encoders, Urgency
+from gateway.backends.pins import unpin
+from gateway.backends.track_call import TrackCall
+from gateway.frames.frame_store import Addition, FrameLimits, FrameStore
+from gateway.sessions.session import GatewaySession
+from gateway.sessions.session_router import Owners
+from maskmesh import telemetry, wire
+from maskmesh.cli.media import video_writer
 from maskmesh.errors import MaskmeshError
 from maskmesh.internal.v1 import tracker_pb2
 from maskmesh.masks import MaskOptions
-from maskmesh.media import video_writer
 from maskmesh.types import EmbeddingRef, Image, Point, Prompt
 
 logger = logging.getLogger(__name__)
@@ -98,7 +98,7 @@ async def _track(
     click = tracker_pb2.AddPromptRequest(
         session_id=session.session_id, prompt=prompt, epoch=session.owner.epoch
     )
-    click.embedding.CopyFrom(embedding_wire.ref_to_proto(refs[0]))
+    click.embedding.CopyFrom(wire.embedding_ref_to_proto(refs[0]))
     await owners.backend(session.owner).add_prompt(click, SECONDS)
 
     async def encode(frame_index: int, is_gone: bool) -> EmbeddingRef:

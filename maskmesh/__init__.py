@@ -1,6 +1,9 @@
 """maskmesh: promptable image and video segmentation as a mesh of gRPC services."""
 
-from maskmesh.client import AsyncClient
+from maskmesh.client.async_client import AsyncClient
+from maskmesh.client.live import LiveResult, LiveStream
+from maskmesh.client.session import VideoSession
+from maskmesh.client.sync_client import Client, SyncLiveStream, SyncVideoSession
 from maskmesh.errors import (
     Conflict,
     EmbeddingNotFound,
@@ -27,7 +30,6 @@ from maskmesh.errors import (
     Unavailable,
 )
 from maskmesh.history import ClearRecord, FrameRange, HistoryEntry, PromptRecord, SessionObject, SessionState
-from maskmesh.live_client import LiveResult, LiveStream
 from maskmesh.masks import (
     LowResLogits,
     MaskFormat,
@@ -37,11 +39,9 @@ from maskmesh.masks import (
     PngMask,
     RleMask,
 )
-from maskmesh.sync_client import Client, SyncLiveStream, SyncVideoSession
-from maskmesh.tls import Tls
+from maskmesh.rpc.tls import Tls
 from maskmesh.types import Box, FrameMasks, ImageMasks, ModelInfo, ObjectMask, Point, Prompt
 from maskmesh.version import __version__
-from maskmesh.video_session import VideoSession
 
 __all__ = [
     "AsyncClient",

@@ -12,8 +12,8 @@ from typing import Self, TypeVar
 from pydantic import AliasChoices, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, CliApp, SettingsConfigDict, SettingsError
 
-from maskmesh.dtype import DTypeSetting
-from maskmesh.tls import Tls
+from maskmesh.nn.dtype import DTypeSetting
+from maskmesh.rpc.tls import Tls
 
 S = TypeVar("S", bound=BaseSettings)
 

@@ -24,7 +24,7 @@
     +-- Unavailable
     +-- InternalError               the text is in the server's log only
 
-Servers raise these; :mod:`maskmesh.interceptors` turns them into a status whose details name the reason
+Servers raise these; :mod:`maskmesh.rpc.interceptors` turns them into a status whose details name the reason
 (``google.rpc.ErrorInfo``), the field (``BadRequest``) and the delay (``RetryInfo``); clients raise the same
 class again.  Source of the form: google.rpc error details (AIP-193).
 """

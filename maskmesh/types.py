@@ -7,7 +7,9 @@ from typing import ClassVar, TypeAlias
 import numpy as np
 
 from maskmesh.masks import BinaryMask, BoolArray, ByteArray, FloatArray, LowResLogits, RleMask
-from maskmesh.shared_memory import Block
+from maskmesh.storage.shared_memory import Block
+
+DEFAULT_TENANT = "default"
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +190,7 @@ class EmbeddingRef:
     num_bytes: int
     image_width: int
     image_height: int
-    tenant: str = "default"
+    tenant: str = DEFAULT_TENANT
     shared: SharedBlock | None = None
     """For who can read it there, and knows by an earlier fetch that it is the replica's."""
 

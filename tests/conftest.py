@@ -17,9 +17,9 @@ import pytest
 import torch
 
 from maskmesh import AsyncClient, telemetry
-from maskmesh.dtype import DTypeSetting
-from maskmesh.mesh import LocalMesh, MeshOptions
-from maskmesh.spans import KIND_CLIENT, KIND_SERVER, Trace, group_traces, read_spans
+from maskmesh.cli.local_mesh import LocalMesh, MeshOptions
+from maskmesh.nn.dtype import DTypeSetting
+from maskmesh.trace_report.trace_files import KIND_CLIENT, KIND_SERVER, Trace, group_traces, read_spans
 from tools.make_sample import make_clip
 
 CLIP_FRAMES = 60

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from encoder_svc.model.config import PRESETS
-from maskmesh.checkpoint import CheckpointError, check_keys, expected_keys
+from maskmesh.nn.checkpoint import CheckpointError, check_keys, expected_keys
 from tests.golden import DATA, needs_data
 from tools.write_checkpoint_keys import OUT, checkpoint_keys, write
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
+from maskmesh.cli.media import video_writer
 from maskmesh.masks import BoolArray, ByteArray, FloatArray, RleMask
-from maskmesh.media import video_writer
 
 FOLDER = Path(__file__).parent / "sample"
 

@@ -31,9 +31,9 @@ from rich.console import Console
 from rich.table import Table
 
 from maskmesh import Point, Prompt, wire
-from maskmesh.channels import open_channel
+from maskmesh.cli.local_mesh import LocalMesh, MeshOptions
 from maskmesh.errors import ResourceExhausted, from_rpc_error
-from maskmesh.mesh import LocalMesh, MeshOptions
+from maskmesh.rpc.channel import open_channel
 from maskmesh.v1 import segmentation_pb2, segmentation_pb2_grpc
 from tools.soak import CACHES, SERVICES, resident_bytes
 

@@ -20,11 +20,11 @@ from rich.console import Console
 from rich.table import Table
 from safetensors.torch import save_file
 
-from gateway.embeddings import encode_image
-from gateway.encoders import Encoders, Urgency
-from maskmesh.bench import draw_frames
+from gateway.backends.embeddings import encode_image
+from gateway.backends.encoders import Encoders, Urgency
+from maskmesh.cli.bench import draw_frames
+from maskmesh.cli.local_mesh import LocalMesh, MeshOptions
 from maskmesh.config import enable_ring_hash
-from maskmesh.mesh import LocalMesh, MeshOptions
 from maskmesh.types import EncodedImage
 from tools.bench.transformers_names import to_checkpoint
 from tools.bench.weights import random_model

@@ -1,7 +1,7 @@
 """Run the tracker service: ``maskmesh-tracker``, or ``python -m tracker_svc``."""
 
 from maskmesh.config import load
-from maskmesh.serving import run
+from maskmesh.rpc.server import run
 from tracker_svc.config import TrackerSettings
 from tracker_svc.service import make_service
 

@@ -4,18 +4,18 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from maskmesh import embedding_wire, telemetry, wire
+from maskmesh import telemetry, wire
 from maskmesh.errors import InvalidRequest
 from maskmesh.history import PromptRecord
 from maskmesh.internal.v1 import tracker_pb2
-from maskmesh.tickets import Ticket
+from maskmesh.scheduling.admission import Ticket
 from maskmesh.types import ObjectMask
-from tracker_svc.engine import Engine
-from tracker_svc.frame_state import FrameState
-from tracker_svc.objects import check_logits_size, check_mask_size, combine
-from tracker_svc.output import object_masks
-from tracker_svc.reach import check_promptable
-from tracker_svc.session import Session
+from tracker_svc.components import Engine
+from tracker_svc.compute.output import object_masks
+from tracker_svc.memory.frame_state import FrameState
+from tracker_svc.memory.memory_horizon import check_promptable
+from tracker_svc.sessions.objects import check_logits_size, check_mask_size, combine
+from tracker_svc.sessions.session import Session
 
 Changed = Callable[[tracker_pb2.AddPromptResponse], None]
 """Told, while the session is locked, that a prompt was taken in, and what will be answered."""
@@ -25,7 +25,7 @@ async def segment_image(
     engine: Engine, request: tracker_pb2.SegmentImageRequest
 ) -> tracker_pb2.SegmentImageResponse:
     """See the proto of SegmentImage."""
-    ref = embedding_wire.ref_from_proto(request.embedding)
+    ref = wire.embedding_ref_from_proto(request.embedding)
     options = wire.mask_options_from_proto(request.mask_options)
     prompts = [
         wire.prompt_from_proto(
@@ -67,7 +67,7 @@ async def add_prompt(
     engine: Engine, session: Session, request: tracker_pb2.AddPromptRequest, changed: Changed
 ) -> tracker_pb2.AddPromptResponse:
     """See the proto of AddPrompt."""
-    ref = embedding_wire.ref_from_proto(request.embedding)
+    ref = wire.embedding_ref_from_proto(request.embedding)
     options = wire.mask_options_from_proto(request.mask_options)
     if request.frame_index < 0:
         raise InvalidRequest("frames count from 0", field="frame_index")

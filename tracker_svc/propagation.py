@@ -11,18 +11,19 @@ from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanKind
 
-from maskmesh import embedding_wire, instruments, telemetry, wire
+from maskmesh import telemetry, wire
 from maskmesh.errors import UNREACHABLE, EmbeddingNotFound, InvalidRequest, Unavailable
 from maskmesh.internal.v1 import embedding_pb2, tracker_pb2
 from maskmesh.masks import MaskOptions
+from maskmesh.telemetry import metrics
 from maskmesh.types import EmbeddingRef
 from maskmesh.v1 import types_pb2
-from tracker_svc.embeddings import EmbeddingStore
-from tracker_svc.ownership import Ownership
-from tracker_svc.reach import check_remembered
-from tracker_svc.session import Position, Session
-from tracker_svc.stepping import Stepper, Tracked
-from tracker_svc.tracker import Frame, Step
+from tracker_svc.compute.stepping import Stepper, Tracked
+from tracker_svc.compute.tracker import Frame, Step
+from tracker_svc.embeddings.embedding_store import EmbeddingStore
+from tracker_svc.memory.memory_horizon import check_remembered
+from tracker_svc.sessions.session import Position, Session
+from tracker_svc.sessions.session_registry import Ownership
 
 # How often an embedding is asked for again before the propagation gives up.
 MAX_ATTEMPTS = 3
@@ -137,7 +138,7 @@ class Propagation:
                     case "embedding":
                         answer = self._answers.get(request.embedding.frame_index)
                         if answer is not None and not answer.done():
-                            answer.set_result(embedding_wire.ref_from_proto(request.embedding.embedding))
+                            answer.set_result(wire.embedding_ref_from_proto(request.embedding.embedding))
                     case _:
                         raise InvalidRequest("the configuration comes once, first", field="config")
         finally:
@@ -150,7 +151,7 @@ class Propagation:
     def _receive(self, message: tracker_pb2.TrackFrame) -> None:
         """Begin to fetch the embedding of a frame that will be tracked."""
         received = time.time_ns()
-        ref = embedding_wire.ref_from_proto(message.embedding)
+        ref = wire.embedding_ref_from_proto(message.embedding)
         self._embeddings.check(ref)
         if message.frame_index < 0:
             raise InvalidRequest("frames count from 0", field="frame.frame_index")
@@ -269,7 +270,7 @@ class Propagation:
         )
         sent_ns = recorder.records[-1].end_ns
         self._finish(item, recorder, tracked, sent_ns)
-        instruments.count_frame("tracked")
+        metrics.count_frame("tracked")
         handling = embedding_pb2.Handling(received_unix_nanos=item.received_ns, sent_unix_nanos=sent_ns)
         result = tracker_pb2.TrackResult(frame=masks, handling=handling)
         self._outgoing.put_nowait(tracker_pb2.TrackResponse(result=result))

@@ -11,19 +11,19 @@ import grpc
 from google.protobuf.message import Message
 from opentelemetry import trace
 
-from maskmesh import session_wire, telemetry, wire
+from maskmesh import telemetry, wire
 from maskmesh.errors import InvalidRequest, SessionBusy, StaleEpoch, Unavailable
 from maskmesh.history import SessionObject
-from maskmesh.idempotency import KeyedAnswer, request_digest
 from maskmesh.internal.v1 import snapshot_pb2, tracker_pb2, tracker_pb2_grpc
-from maskmesh.memory import keep_memory
-from maskmesh.serving import Service
+from maskmesh.malloc import keep_memory
+from maskmesh.rpc.idempotency import KeyedAnswer, request_digest
+from maskmesh.rpc.server import Service
 from tracker_svc import prompting
+from tracker_svc.components import Engine
 from tracker_svc.config import TrackerSettings
-from tracker_svc.engine import Engine
-from tracker_svc.observing import observe_tracker
+from tracker_svc.metrics import observe_tracker
 from tracker_svc.propagation import Propagation
-from tracker_svc.session import Session
+from tracker_svc.sessions.session import Session
 
 logger = logging.getLogger(__name__)
 
@@ -113,8 +113,8 @@ class TrackerServicer(tracker_pb2_grpc.TrackerServiceServicer):
             objects = [SessionObject(o.obj_id, sorted(o.prompts)) for o in session.objects.values()]
             return tracker_pb2.GetSessionResponse(
                 revision=session.revision,
-                objects=session_wire.objects_to_proto(objects),
-                history=session_wire.history_to_proto(session.history.entries),
+                objects=wire.session_objects_to_proto(objects),
+                history=wire.history_to_proto(session.history.entries),
             )
 
     async def Track(
@@ -125,7 +125,7 @@ class TrackerServicer(tracker_pb2_grpc.TrackerServiceServicer):
         if first is None or first.WhichOneof("content") != "config":
             raise InvalidRequest("the configuration comes first", field="config")
         options = wire.mask_options_from_proto(first.config.mask_options, field="config.mask_options")
-        reverse = session_wire.reverse_from_proto(first.config.direction)
+        reverse = wire.reverse_from_proto(first.config.direction)
         session = await self._session(first.config)
         await self._take_over(session, first.config.propagation_id)
         with session.propagating():

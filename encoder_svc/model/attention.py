@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from maskmesh.amx import kernel
+from maskmesh.nn.amx import kernel
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:

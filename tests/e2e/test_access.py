@@ -12,7 +12,7 @@ import grpc
 import numpy as np
 import pytest
 
-from gateway.access import Keys
+from gateway.api_keys import Keys
 from maskmesh import (
     AsyncClient,
     Client,
@@ -23,9 +23,9 @@ from maskmesh import (
     Unauthenticated,
     wire,
 )
+from maskmesh.cli.local_mesh import MeshOptions
 from maskmesh.errors import raising_ours
 from maskmesh.images import as_image
-from maskmesh.mesh import MeshOptions
 from maskmesh.v1 import segmentation_pb2, segmentation_pb2_grpc
 from tests.conftest import Mesh, running_mesh
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gateway.embeddings import encode_image
-from gateway.encoders import Encoders, Urgency
+from gateway.backends.embeddings import encode_image
+from gateway.backends.encoders import Encoders, Urgency
+from maskmesh.cli.local_mesh import MeshOptions
 from maskmesh.config import enable_ring_hash
-from maskmesh.mesh import MeshOptions
 from maskmesh.types import EmbeddingRef, RawImage
 from tests.conftest import Mesh, running_mesh
 

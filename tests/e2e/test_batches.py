@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from maskmesh import AsyncClient, FrameMasks, LowResLogits, MaskFormat, MaskOptions, telemetry
-from maskmesh.mesh import MeshOptions
+from maskmesh.cli.local_mesh import MeshOptions
 from tests.conftest import running_mesh
 from tests.golden import relative_error
 from tools.make_sample import CLICKS, make_clip

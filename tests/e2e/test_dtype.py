@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from maskmesh import AsyncClient, FrameMasks, LowResLogits
+from maskmesh.cli.local_mesh import MeshOptions
 from maskmesh.masks import BoolArray
-from maskmesh.mesh import MeshOptions
 from tests.conftest import running_mesh
 from tools.make_sample import CLICKS
 

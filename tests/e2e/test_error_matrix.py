@@ -13,8 +13,8 @@ import grpc
 import pytest
 
 from maskmesh import AsyncClient, PromptRecord
+from maskmesh.cli.local_mesh import MeshOptions
 from maskmesh.errors import InvalidRequest, raising_ours
-from maskmesh.mesh import MeshOptions
 from maskmesh.v1 import segmentation_pb2, segmentation_pb2_grpc, types_pb2
 from tests.conftest import Mesh, running_mesh
 from tests.e2e.bad_inputs import CLICK, CUT_OFF, encoded, overwritten, plain, video

@@ -30,7 +30,7 @@ from maskmesh import (
 from maskmesh.errors import raising_ours
 from maskmesh.internal.v1 import encoder_pb2, encoder_pb2_grpc, tracker_pb2, tracker_pb2_grpc
 from maskmesh.types import RawImage
-from maskmesh.wire import image_key, image_to_proto, prompt_to_proto
+from maskmesh.wire import image_digest, image_to_proto, prompt_to_proto
 from tests.conftest import Mesh
 
 CLICK = {1: Prompt.of(points=[(5, 5)])}
@@ -248,7 +248,7 @@ async def test_a_foreign_models_embedding_is_refused(mesh: Mesh) -> None:
         encoder = encoder_pb2_grpc.EncoderServiceStub(encoder_channel)
         tracker = tracker_pb2_grpc.TrackerServiceStub(tracker_channel)
         encoded = await encoder.Encode(
-            encoder_pb2.EncodeRequest(key=image_key(image), image=image_to_proto(image))
+            encoder_pb2.EncodeRequest(key=image_digest(image), image=image_to_proto(image))
         )
         session_id = "foreign"
         await tracker.CreateSession(tracker_pb2.CreateSessionRequest(session_id=session_id))

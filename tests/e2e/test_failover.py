@@ -22,11 +22,11 @@ from maskmesh import (
     Unavailable,
     VideoSession,
 )
+from maskmesh.cli.local_mesh import MeshOptions
+from maskmesh.cli.media import read_frames
 from maskmesh.errors import raising_ours
 from maskmesh.internal.v1 import tracker_pb2, tracker_pb2_grpc
 from maskmesh.masks import ByteArray
-from maskmesh.media import read_frames
-from maskmesh.mesh import MeshOptions
 from maskmesh.v1 import segmentation_pb2
 from tests.conftest import Mesh, running_mesh
 from tests.redis_server import RedisServer, needs_redis, owner_of, running_redis

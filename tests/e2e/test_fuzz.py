@@ -17,11 +17,11 @@ import pytest
 from google.protobuf.message import Message
 
 from maskmesh import AsyncClient, Point, Prompt, VideoSession, wire
+from maskmesh.cli.local_mesh import MeshOptions
 from maskmesh.errors import MaskmeshError
 from maskmesh.internal.v1 import encoder_pb2, tracker_pb2
 from maskmesh.masks import ByteArray
-from maskmesh.mesh import MeshOptions
-from maskmesh.streams import StreamCall
+from maskmesh.rpc.stream_call import StreamCall
 from maskmesh.v1 import segmentation_pb2, types_pb2
 from tests import fuzzing
 from tests.conftest import Mesh, running_mesh

@@ -26,10 +26,10 @@ from maskmesh import (
     Unavailable,
     telemetry,
 )
-from maskmesh.attribution import UNNAMED, attribute_frames
+from maskmesh.cli.media import read_frames
 from maskmesh.errors import raising_ours
 from maskmesh.masks import ByteArray
-from maskmesh.media import read_frames
+from maskmesh.trace_report.attribution import UNNAMED, attribute_frames
 from maskmesh.v1 import segmentation_pb2, segmentation_pb2_grpc
 from tests.conftest import Mesh
 

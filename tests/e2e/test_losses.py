@@ -10,9 +10,9 @@ import grpc
 import pytest
 
 from maskmesh import AsyncClient, FrameMasks, InvalidRequest, SessionLost, SessionNotFound, VideoSession
+from maskmesh.cli.local_mesh import MeshOptions
 from maskmesh.errors import raising_ours
 from maskmesh.internal.v1 import tracker_pb2, tracker_pb2_grpc
-from maskmesh.mesh import MeshOptions
 from maskmesh.v1 import segmentation_pb2, segmentation_pb2_grpc
 from tests.conftest import Mesh, running_mesh
 

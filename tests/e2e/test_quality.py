@@ -13,11 +13,11 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from maskmesh import AsyncClient, FrameMasks
-from maskmesh.checkpoint import bundled_weights
-from maskmesh.cli import main
-from maskmesh.evaluation import evaluate_clip, evaluate_images
-from maskmesh.media import read_frames
-from maskmesh.truth import fit, read_truth
+from maskmesh.cli.main import main
+from maskmesh.cli.media import read_frames
+from maskmesh.cli.truth import fit, read_truth
+from maskmesh.evaluation.clips import evaluate_clip, evaluate_images
+from maskmesh.nn.checkpoint import bundled_weights
 from tests.conftest import Mesh
 from tests.golden import DATA, needs_data
 from tools.make_sample import CLICKS, FOLDER

@@ -20,9 +20,9 @@ from maskmesh import (
     SessionBusy,
     VideoSession,
 )
+from maskmesh.cli.local_mesh import MeshOptions
 from maskmesh.errors import raising_ours
 from maskmesh.internal.v1 import encoder_pb2, encoder_pb2_grpc
-from maskmesh.mesh import MeshOptions
 from maskmesh.v1 import segmentation_pb2, segmentation_pb2_grpc
 from maskmesh.wire import frame_masks_from_proto, mask_options_to_proto
 from tests.conftest import Mesh, running_mesh

@@ -15,9 +15,9 @@ from typing import Self
 import pytest
 
 from maskmesh import AsyncClient, FrameMasks, Point, Prompt
+from maskmesh.cli.local_mesh import MeshOptions
+from maskmesh.cli.media import read_frames
 from maskmesh.masks import ByteArray
-from maskmesh.media import read_frames
-from maskmesh.mesh import MeshOptions
 from tests.conftest import running_mesh
 from tests.redis_server import RedisServer, needs_redis, running_redis
 from tools.make_sample import make_clip

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from maskmesh import AsyncClient, FrameMasks, telemetry
-from maskmesh.mesh import MeshOptions
-from maskmesh.shared_memory import SHARED_MEMORY_PREFIX
-from maskmesh.spans import KIND_SERVER
+from maskmesh.cli.local_mesh import MeshOptions
+from maskmesh.storage.shared_memory import SHARED_MEMORY_PREFIX
+from maskmesh.trace_report.trace_files import KIND_SERVER
 from tests.conftest import Mesh, running_mesh
 
 FRAMES = 12

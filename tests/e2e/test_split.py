@@ -14,17 +14,17 @@ from encoder_svc.model import config as encoder_config
 from encoder_svc.model import weights as encoder_weights
 from encoder_svc.model.preprocess import preprocess
 from maskmesh import AsyncClient, LowResLogits, MaskFormat, MaskOptions, Point, Prompt
-from maskmesh.checkpoint import bundled_weights
-from maskmesh.media import read_frames
-from maskmesh.mesh import MeshOptions
+from maskmesh.cli.local_mesh import MeshOptions
+from maskmesh.cli.media import read_frames
+from maskmesh.nn.checkpoint import bundled_weights
 from maskmesh.telemetry import StageRecorder
 from tests.conftest import running_mesh
 from tests.golden import GOLDEN, IMAGE_SIZE, needs_data, tiny_state
+from tracker_svc.compute.tracker import Frame, Step, Tracker
 from tracker_svc.model import config as tracker_config
 from tracker_svc.model import weights as tracker_weights
 from tracker_svc.model.tracking_model import ImageFeatures
-from tracker_svc.objects import TrackedObject
-from tracker_svc.tracker import Frame, Step, Tracker
+from tracker_svc.sessions.objects import TrackedObject
 
 FRAMES = 8
 PROMPTS = {

@@ -19,7 +19,7 @@ from maskmesh import (
     SyncVideoSession,
     VideoSession,
 )
-from maskmesh.media import read_frames
+from maskmesh.cli.media import read_frames
 from tests.conftest import Mesh
 
 PROJECT = Path(__file__).parent.parent.parent

@@ -18,10 +18,10 @@ import trustme
 from cryptography import x509
 
 from maskmesh import AsyncClient, Client, Point, Prompt, Tls, Unavailable
-from maskmesh.channels import open_channel
+from maskmesh.cli.local_mesh import MeshOptions
 from maskmesh.internal.v1 import encoder_pb2, encoder_pb2_grpc
-from maskmesh.mesh import MeshOptions
-from maskmesh.tls import LOOK_SECONDS, PemFiles
+from maskmesh.rpc.channel import open_channel
+from maskmesh.rpc.tls import LOOK_SECONDS, PemFiles
 from tests.conftest import Mesh, running_mesh
 
 PICTURE = np.zeros((48, 64, 3), np.uint8)

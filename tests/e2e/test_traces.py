@@ -4,8 +4,8 @@ from collections import Counter
 from pathlib import Path
 
 from maskmesh import AsyncClient, telemetry
-from maskmesh.attribution import UNNAMED, attribute_calls, attribute_frames, unnamed_share
-from maskmesh.spans import KIND_SERVER, Trace
+from maskmesh.trace_report.attribution import UNNAMED, attribute_calls, attribute_frames, unnamed_share
+from maskmesh.trace_report.trace_files import KIND_SERVER, Trace
 from tests.conftest import Mesh
 
 MAX_UNNAMED = 0.05

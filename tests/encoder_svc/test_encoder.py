@@ -14,10 +14,10 @@ from encoder_svc.encoder import Encoder
 from encoder_svc.loading import load_model
 from maskmesh import telemetry
 from maskmesh.errors import ResourceExhausted
-from maskmesh.shared_memory import SharedArena
-from maskmesh.tickets import Priority, Ticket
+from maskmesh.images import image_digest
+from maskmesh.scheduling.admission import Priority, Ticket
+from maskmesh.storage.shared_memory import SharedArena
 from maskmesh.types import RawImage
-from maskmesh.wire import image_key
 
 TOLERANCE = 1e-4
 
@@ -45,7 +45,7 @@ async def encode(
     priority: Priority = Priority.AHEAD,
 ) -> Embedding:
     ticket = Ticket(priority)
-    return await encoder.encode(image(seed), key=image_key(image(seed)), ticket=ticket, recorder=recorder)
+    return await encoder.encode(image(seed), key=image_digest(image(seed)), ticket=ticket, recorder=recorder)
 
 
 def values(embedding: Embedding) -> np.ndarray:

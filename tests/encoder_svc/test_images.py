@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from encoder_svc.images import decode_image
+from encoder_svc.image_decoding import decode_image
 from maskmesh import ImageTooLarge, InvalidImage
 from maskmesh.types import EncodedImage, RawImage
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from encoder_svc.cache import CacheKey, Embedding
-from encoder_svc.shared_cache import PREFIX, TRY_AGAIN, SharedCache
-from maskmesh.shared_store import SharedStore
+from encoder_svc.redis_embedding_cache import PREFIX, TRY_AGAIN, SharedCache
+from maskmesh.storage.redis_store import SharedStore
 from maskmesh.types import TensorSpec
 from tests.redis_server import RedisServer, needs_redis, running_redis
 

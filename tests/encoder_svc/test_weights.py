@@ -9,9 +9,9 @@ from encoder_svc.loading import load_model
 from encoder_svc.model import weights as encoder_weights
 from encoder_svc.model.config import PRESETS
 from encoder_svc.model.weights import read_checkpoint, weights_digest
-from maskmesh.checkpoint import CheckpointError
+from maskmesh.nn.checkpoint import CheckpointError
+from tracker_svc.compute.loading import load_model as load_tracker
 from tracker_svc.config import TrackerSettings
-from tracker_svc.loading import load_model as load_tracker
 from tracker_svc.model import weights as tracker_weights
 from tracker_svc.model.config import PRESETS as TRACKER_PRESETS
 
@@ -108,6 +108,6 @@ def test_the_test_preset_is_small(state: dict[str, torch.Tensor]) -> None:
 
 def test_both_services_mean_the_same_preprocessing() -> None:
     from encoder_svc.model.preprocess import PREPROCESS_VERSION
-    from tracker_svc.loading import PREPROCESS_VERSION as EXPECTED
+    from tracker_svc.compute.loading import PREPROCESS_VERSION as EXPECTED
 
     assert PREPROCESS_VERSION == EXPECTED

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gateway.frame_store import Addition, FrameLimits, FrameStore, image_size
+from gateway.frames.frame_store import Addition, FrameLimits, FrameStore, image_size
 from maskmesh import InvalidRequest, ResourceExhausted, SessionNotFound
 from maskmesh.types import EncodedImage, RawImage
 

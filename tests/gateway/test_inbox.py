@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 import numpy as np
 import pytest
 
-from gateway.frame_ring import FrameRing
-from gateway.inbox import Arrived, Inbox, Prompted, Removed
+from gateway.frames.frame_ring import FrameRing
+from gateway.streams.inbox import Arrived, Inbox, Prompted, Removed
 from maskmesh import InvalidRequest, MaskmeshError
 from maskmesh.types import RawImage
 from maskmesh.v1 import segmentation_pb2

@@ -5,13 +5,13 @@ import asyncio
 import pytest
 from opentelemetry.trace import INVALID_SPAN_CONTEXT
 
-import gateway.session
-from gateway.access import ANYBODY
-from gateway.frame_ring import FrameRing
-from gateway.session import GatewaySession, OpenStream
+import gateway.sessions.session
+from gateway.api_keys import ANYBODY
+from gateway.frames.frame_ring import FrameRing
+from gateway.sessions.session import GatewaySession, OpenStream
 from maskmesh import SessionBusy
 from maskmesh.errors import MaskmeshError
-from maskmesh.shared_sessions import Owner
+from maskmesh.storage.session_store import Owner
 
 
 class Stream(OpenStream):

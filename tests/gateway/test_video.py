@@ -8,10 +8,10 @@ import av
 import numpy as np
 import pytest
 
-import gateway.video
-from gateway.video import ReverseVideoReader, VideoReader, index_video
+import gateway.frames.video
+from gateway.frames.video import ReverseVideoReader, VideoReader, index_video
 from maskmesh import ImageTooLarge, InvalidVideo
-from maskmesh.media import read_frames
+from maskmesh.cli.media import read_frames
 from tests.golden import DATA, needs_data
 
 LIMIT = 10_000_000
@@ -83,7 +83,7 @@ def test_reverse_decodes_stretches(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     path = write_video(tmp_path / "one-key-frame.mp4", 40, options={"g": "500"})
     index = index_video(path, max_pixels=LIMIT, max_frames=1000)
     decoded = 0
-    whole = gateway.video._pixels
+    whole = gateway.frames.video._pixels
 
     def count(frame: Any) -> np.ndarray:
         nonlocal decoded

@@ -14,7 +14,7 @@ import maskmesh
 from encoder_svc.config import EncoderSettings
 from gateway.config import GatewaySettings
 from maskmesh.config import ServerSettings, TelemetrySettings
-from maskmesh.serving import LIVE
+from maskmesh.rpc.server import LIVE
 from tests.k8s.manifests import SERVICES, VARIANTS, Deployed, deployed, render, workloads
 from tests.k8s.schemas import SPECS
 from tracker_svc.config import TrackerSettings

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from maskmesh import instruments
+from maskmesh.telemetry import metrics
 from tests.k8s.manifests import K8S
 
 FOLDER = K8S / "components" / "monitoring"
@@ -53,7 +53,7 @@ def test_every_alert_is_tested() -> None:
 def declared() -> set[str]:
     """Names of metrics in the code, as Prometheus has them without unit and kind."""
     constants = {v for k, v in vars(instruments).items() if k.isupper() and isinstance(v, str)}
-    root = Path(instruments.__file__).parents[1]
+    root = Path(metrics.__file__).parents[1]
     for path in (*root.glob("*_svc/*.py"), *root.glob("gateway/*.py")):
         constants |= set(re.findall(r'"(maskmesh\.[a-z_.]+)"', path.read_text()))
     return {name.replace(".", "_") for name in constants}

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from maskmesh import amx
+from maskmesh.nn import amx
 from tracker_svc.model.attention import attend_in_blocks
 from tracker_svc.model.rope import axial_rotation, turned_grids
 

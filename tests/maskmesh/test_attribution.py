@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from maskmesh import telemetry
-from maskmesh.attribution import UNNAMED, attribute, attribute_frames, unnamed_share
-from maskmesh.interceptors import transfers
-from maskmesh.report import FIRST_CALL, choose_frame, make_report, stage_rows
-from maskmesh.spans import KIND_CLIENT, KIND_SERVER, Span, Trace, group_traces, read_spans
+from maskmesh.rpc.interceptors import transfers
+from maskmesh.trace_report.attribution import UNNAMED, attribute, attribute_frames, unnamed_share
+from maskmesh.trace_report.report import FIRST_CALL, choose_frame, make_report, stage_rows
+from maskmesh.trace_report.trace_files import KIND_CLIENT, KIND_SERVER, Span, Trace, group_traces, read_spans
 
 
 def span(

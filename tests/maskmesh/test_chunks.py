@@ -2,22 +2,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maskmesh import chunks
 from maskmesh.internal.v1 import encoder_pb2
+from maskmesh.wire import fetch_codec
 
 
 @pytest.mark.parametrize("length", [0, 1, 127, 128, 2**14 - 1, 2**14, 2**20, 2**21])
 def test_a_chunk_is_what_the_message_is(length: int) -> None:
     data = bytes(i % 251 for i in range(length))
     message = encoder_pb2.FetchResponse(chunk=data)
-    assert chunks.serialize(memoryview(data)) == message.SerializeToString()
-    assert chunks.parse(message.SerializeToString()) == data
+    assert fetch_codec.serialize(memoryview(data)) == message.SerializeToString()
+    assert fetch_codec.parse(message.SerializeToString()) == data
 
 
 def test_other_messages_are_messages() -> None:
     header = encoder_pb2.FetchResponse(header=encoder_pb2.FetchHeader(num_bytes=5, shared_memory="here"))
-    assert chunks.parse(chunks.serialize(header)) == header
-    assert chunks.parse(b"") == encoder_pb2.FetchResponse()
+    assert fetch_codec.parse(fetch_codec.serialize(header)) == header
+    assert fetch_codec.parse(b"") == encoder_pb2.FetchResponse()
 
 
 @given(st.binary(max_size=300), st.binary(max_size=40))
@@ -28,7 +28,7 @@ def test_whatever_comes_is_read_as_the_message_is(chunk: bytes, rest: bytes) -> 
         expected = encoder_pb2.FetchResponse.FromString(data)
     except Exception as error:
         with pytest.raises(type(error)):
-            chunks.parse(data)
+            fetch_codec.parse(data)
         return
-    parsed = chunks.parse(data)
+    parsed = fetch_codec.parse(data)
     assert (parsed.chunk if isinstance(parsed, encoder_pb2.FetchResponse) else parsed) == expected.chunk

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from maskmesh import ResourceExhausted, device_worker, telemetry
-from maskmesh.device_worker import DeviceWorker, Together
-from maskmesh.shared_cores import SharedCores
-from maskmesh.tickets import MOST_URGENT, Priority, QueueLimits, Ticket
+from maskmesh import ResourceExhausted, telemetry
+from maskmesh.scheduling import device_worker
+from maskmesh.scheduling.admission import MOST_URGENT, Priority, QueueLimits, Ticket
+from maskmesh.scheduling.cpu_sharing import SharedCores
+from maskmesh.scheduling.device_worker import DeviceWorker, Together
 
 
 async def test_one_thread_of_its_own() -> None:

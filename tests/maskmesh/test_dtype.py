@@ -1,6 +1,6 @@
 import pytest
 
-from maskmesh.dtype import DTypeSetting, choose_dtype
+from maskmesh.nn.dtype import DTypeSetting, choose_dtype
 
 
 @pytest.mark.parametrize(

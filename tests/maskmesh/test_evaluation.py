@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from maskmesh import ObjectMask, RleMask
-from maskmesh.evaluation import ImageScores, ObjectScores, read_folder, read_labels, score_object
-from maskmesh.evaluation_table import clips_row, images_row, make_table
+from maskmesh.cli.evaluation_table import clips_row, images_row, make_table
+from maskmesh.evaluation.clips import ImageScores, ObjectScores, read_folder, read_labels, score_object
 from maskmesh.masks import BoolArray
 
 

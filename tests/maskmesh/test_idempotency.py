@@ -3,7 +3,7 @@ import asyncio
 import pytest
 
 from maskmesh import Conflict, InvalidRequest, ObjectNotFound
-from maskmesh.idempotency import Answers, KeyedAnswer, request_digest
+from maskmesh.rpc.idempotency import Answers, KeyedAnswer, request_digest
 from maskmesh.v1 import segmentation_pb2
 
 REQUEST = segmentation_pb2.RemoveObjectRequest(session_id="s", obj_id=1)

@@ -4,8 +4,13 @@ import numpy as np
 import pytest
 
 from maskmesh import Box, Point
+from maskmesh.evaluation.mask_metrics import (
+    bounding_box,
+    contour_accuracy,
+    innermost_point,
+    region_similarity,
+)
 from maskmesh.masks import BoolArray
-from maskmesh.metrics import bounding_box, contour_accuracy, innermost_point, region_similarity
 
 
 def square(top: int, left: int, side: int = 20, size: int = 100) -> BoolArray:

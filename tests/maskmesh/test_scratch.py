@@ -4,7 +4,7 @@ import sys
 import time
 from pathlib import Path
 
-from maskmesh.scratch import ScratchFolder
+from maskmesh.storage.scratch import ScratchFolder
 
 
 def test_a_folder_goes_when_it_is_closed(tmp_path: Path) -> None:

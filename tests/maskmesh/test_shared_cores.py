@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from maskmesh.cores import choose_layout
-from maskmesh.shared_cores import SharedCores
+from maskmesh.scheduling.cores import choose_layout
+from maskmesh.scheduling.cpu_sharing import SharedCores
 
 
 class Service:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from maskmesh.masks import ByteArray
-from maskmesh.shared_memory import PAGE, Block, SharedArena, SharedView
+from maskmesh.storage.shared_memory import PAGE, Block, SharedArena, SharedView
 
 SIZE = PAGE + 100  # not a whole number of pages
 

@@ -7,7 +7,7 @@ from typing import Any
 import grpc
 import pytest
 
-from maskmesh.streams import StreamCall
+from maskmesh.rpc.stream_call import StreamCall
 
 ROUNDS = 60
 

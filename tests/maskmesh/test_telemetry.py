@@ -1,8 +1,8 @@
 from pathlib import Path
 
 from maskmesh import telemetry
-from maskmesh.exporting import BoundedFile
 from maskmesh.telemetry import StageRecorder
+from maskmesh.telemetry.otel_sdk import BoundedFile
 
 
 def test_the_local_file_is_bounded_and_keeps_the_newest(tmp_path: Path) -> None:

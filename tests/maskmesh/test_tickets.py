@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from maskmesh.errors import ResourceExhausted
-from maskmesh.tickets import MAX_TENANTS, Priority, QueueLimits, Ticket, TicketGate, Turns
+from maskmesh.scheduling.admission import MAX_TENANTS, Priority, QueueLimits, Ticket, TicketGate, Turns
 
 
 def test_places_are_shared_among_those_who_ask() -> None:

@@ -1,6 +1,6 @@
 """What is sent again when a live stream goes on."""
 
-from maskmesh.unanswered import Request, Unanswered
+from maskmesh.client.resend_buffer import Request, Unanswered
 
 
 def frame(sequence: int) -> Request:

@@ -20,12 +20,11 @@ from maskmesh import (
     Point,
     Prompt,
     RleMask,
-    embedding_wire,
     wire,
 )
 from maskmesh.internal.v1 import embedding_pb2
 from maskmesh.masks import BINARY_FORMS
-from maskmesh.shared_memory import Block
+from maskmesh.storage.shared_memory import Block
 from maskmesh.types import EmbeddingRef, EncodedImage, ModelInfo, RawImage, SharedBlock, TensorSpec
 from maskmesh.v1 import types_pb2
 
@@ -118,17 +117,17 @@ def test_raw_images() -> None:
 def test_keys_are_of_content_and_shape() -> None:
     pixels = np.arange(24, dtype=np.uint8)
     wide, tall = RawImage(pixels.reshape(2, 4, 3)), RawImage(pixels.reshape(4, 2, 3))
-    assert wire.image_key(wide) != wire.image_key(tall)
-    assert wire.image_key(wide) == wire.image_key(RawImage(wide.pixels.copy()))
-    assert wire.image_key(EncodedImage(b"x")).startswith("sha256:")
+    assert images.image_digest(wide) != images.image_digest(tall)
+    assert images.image_digest(wide) == images.image_digest(RawImage(wide.pixels.copy()))
+    assert images.image_digest(EncodedImage(b"x")).startswith("sha256:")
 
 
 def test_the_rest_survives_the_round_trip() -> None:
     ref = EmbeddingRef("sha256:1", "model", "host:1", 8, 640, 480, "tenant")
     for known in (ref, replace(ref, shared=SharedBlock("folder", Block(3, 2**40)))):
-        assert embedding_wire.ref_from_proto(embedding_wire.ref_to_proto(known)) == known
+        assert wire.embedding_ref_from_proto(wire.embedding_ref_to_proto(known)) == known
     with pytest.raises(InvalidRequest) as caught:
-        embedding_wire.ref_from_proto(embedding_pb2.EmbeddingRef(key="k"))
+        wire.embedding_ref_from_proto(embedding_pb2.EmbeddingRef(key="k"))
     assert caught.value.field == "embedding.model_id"
     mask = ObjectMask(-3, RleMask.encode(np.ones((2, 2), bool)), 0.5, -2.0)
     assert wire.object_mask_from_proto(wire.object_mask_to_proto(mask)) == mask
@@ -139,7 +138,7 @@ def test_the_rest_survives_the_round_trip() -> None:
     assert wire.model_info_from_proto(wire.model_info_to_proto(info)) == info
     spec = TensorSpec("image_embedding", "bfloat16", (256, 64, 64))
     assert spec.num_bytes == 2 * 2**20
-    assert embedding_wire.tensor_specs_from_proto([embedding_wire.tensor_spec_to_proto(spec)]) == [spec]
+    assert wire.tensor_specs_from_proto([wire.tensor_spec_to_proto(spec)]) == [spec]
 
 
 def test_mask_options() -> None:

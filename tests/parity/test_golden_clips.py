@@ -14,9 +14,9 @@ from maskmesh.masks import RleMask
 from maskmesh.telemetry import StageRecorder
 from maskmesh.types import Box, Point, Prompt
 from tests.golden import FRAMES, IMAGE_SIZE, arrays, frame_features, needs_data, tiny_tracker
-from tracker_svc.frame_state import FrameState
-from tracker_svc.objects import TrackedObject, combine
-from tracker_svc.tracker import Frame, Step, Tracker
+from tracker_svc.compute.tracker import Frame, Step, Tracker
+from tracker_svc.memory.frame_state import FrameState
+from tracker_svc.sessions.objects import TrackedObject, combine
 
 pytestmark = needs_data
 

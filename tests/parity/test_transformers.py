@@ -15,7 +15,7 @@ from transformers import Sam2VideoConfig, Sam2VideoModel
 from encoder_svc.model import config as encoder_config
 from encoder_svc.model import weights as encoder_weights
 from encoder_svc.model.image_encoder import ImageEncoder
-from maskmesh.checkpoint import check_keys
+from maskmesh.nn.checkpoint import check_keys
 from tests.golden import relative_error
 from tools.bench.transformers_names import to_checkpoint
 from tracker_svc.model import config as tracker_config

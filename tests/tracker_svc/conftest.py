@@ -2,9 +2,9 @@
 
 import pytest
 
+from tracker_svc.compute.tracker import Tracker
 from tracker_svc.model import weights
 from tracker_svc.model.config import PRESETS
-from tracker_svc.tracker import Tracker
 
 
 @pytest.fixture

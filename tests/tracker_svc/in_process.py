@@ -10,23 +10,13 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
-from maskmesh import (
-    ClearRecord,
-    FrameRange,
-    LowResLogits,
-    MaskFormat,
-    MaskOptions,
-    PromptRecord,
-    embedding_wire,
-    session_wire,
-    wire,
-)
+from maskmesh import ClearRecord, FrameRange, LowResLogits, MaskFormat, MaskOptions, PromptRecord, wire
 from maskmesh.internal.v1 import tracker_pb2
 from maskmesh.types import EmbeddingRef
+from tracker_svc.compute.tracker import Frame
 from tracker_svc.config import TrackerSettings
 from tracker_svc.model.tracking_model import ImageFeatures
 from tracker_svc.service import TrackerServicer
-from tracker_svc.tracker import Frame
 
 T = TypeVar("T")
 
@@ -102,7 +92,7 @@ class InProcess:
             prompt=wire.prompt_to_proto(said.prompt),
             clear_previous=said.clear_previous,
             mask_options=LOGITS,
-            embedding=embedding_wire.ref_to_proto(ref(said.frame_index)),
+            embedding=wire.embedding_ref_to_proto(ref(said.frame_index)),
         )
         return logits(self.run(self.servicer.AddPrompt(request, None)).mask)
 
@@ -135,12 +125,12 @@ class InProcess:
                 epoch=self._epoch(session_id),
                 session_id=session_id,
                 mask_options=LOGITS,
-                direction=session_wire.direction_to_proto(reverse=reverse),
+                direction=wire.direction_to_proto(reverse=reverse),
             )
             yield tracker_pb2.TrackRequest(config=config)
             for index in frames:
                 frame = tracker_pb2.TrackFrame(
-                    frame_index=index, embedding=embedding_wire.ref_to_proto(ref(index))
+                    frame_index=index, embedding=wire.embedding_ref_to_proto(ref(index))
                 )
                 yield tracker_pb2.TrackRequest(frame=frame)
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from maskmesh import SessionNotFound
-from tracker_svc.archive import SessionArchive
-from tracker_svc.frame_state import FrameState, Held
-from tracker_svc.tracked_frames import TrackedFrames
+from tracker_svc.memory.archive import SessionArchive
+from tracker_svc.memory.frame_state import FrameState, Held
+from tracker_svc.memory.tracked_frames import TrackedFrames
 
 
 def new_archive(path: Path, *, max_bytes: int = 2**20) -> SessionArchive:

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from maskmesh.errors import EmbeddingNotFound
-from maskmesh.shared_memory import SHARED_MEMORY_FILE, SHARED_MEMORY_PREFIX, SharedArena
+from maskmesh.storage.shared_memory import SHARED_MEMORY_FILE, SHARED_MEMORY_PREFIX, SharedArena
 from maskmesh.types import EmbeddingRef, SharedBlock, TensorSpec
-from tracker_svc.fetching import EmbeddingFetcher, _Answer
+from tracker_svc.embeddings.fetcher import EmbeddingFetcher, _Answer
 
 SPECS = [
     TensorSpec("image_embedding", "float32", (2, 2, 2)),

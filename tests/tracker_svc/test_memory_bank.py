@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import torch
 
-from tracker_svc.frame_state import FrameState
-from tracker_svc.memory_bank import MIN_RECENT_FRAMES, MemoryBank, VisitedFrames
+from tracker_svc.memory.frame_state import FrameState
+from tracker_svc.memory.memory_bank import MIN_RECENT_FRAMES, MemoryBank, VisitedFrames
 
 FEATURES = torch.zeros(1)
 

@@ -1,7 +1,7 @@
 import pytest
 
 from maskmesh import Box, InvalidPrompt, LowResLogits, Point, Prompt, RleMask
-from tracker_svc.objects import as_points, combine
+from tracker_svc.sessions.objects import as_points, combine
 
 CLICK, MORE = Prompt([Point(1, 2)]), Prompt([Point(3, 4, False)])
 BOX = Prompt(box=Box(0, 0, 5, 5))

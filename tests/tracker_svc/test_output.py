@@ -14,9 +14,9 @@ from maskmesh import (
     Prompt,
 )
 from tests.tracker_svc.video import Video
-from tracker_svc.frame_state import FrameState
-from tracker_svc.output import object_masks
-from tracker_svc.tracker import Tracker
+from tracker_svc.compute.output import object_masks
+from tracker_svc.compute.tracker import Tracker
+from tracker_svc.memory.frame_state import FrameState
 
 
 def test_masks_that_must_not_overlap() -> None:

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from maskmesh import Box, Point, Prompt, PromptRecord, session_wire
+from maskmesh import Box, Point, Prompt, PromptRecord, wire
 from maskmesh.errors import MaskmeshError
 from maskmesh.internal.v1 import tracker_pb2
 from tests.tracker_svc.in_process import FRAMES, HEIGHT, WIDTH, InProcess
@@ -122,7 +122,7 @@ class SessionMachine(RuleBasedStateMachine):
 
     def _compare_with_a_fresh_session(self, state: tracker_pb2.GetSessionResponse) -> None:
         fresh = self.tracker.create()
-        self.tracker.replay(fresh, session_wire.history_from_proto(state.history))
+        self.tracker.replay(fresh, wire.history_from_proto(state.history))
         again = self.tracker.state(fresh)
         assert again.objects == state.objects
         assert again.history == state.history

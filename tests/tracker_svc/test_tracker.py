@@ -20,17 +20,17 @@ from maskmesh import (
 from maskmesh.telemetry import StageRecorder, stage_seconds
 from tests.golden import relative_error
 from tests.tracker_svc.video import TOLERANCE, Video, frame
-from tracker_svc.archive import SessionArchive
-from tracker_svc.frame_state import FrameState
-from tracker_svc.memory_bank import MemoryBank
+from tracker_svc.compute.output import object_masks
+from tracker_svc.compute.tracker import Step, Tracker
+from tracker_svc.memory.archive import SessionArchive
+from tracker_svc.memory.frame_state import FrameState
+from tracker_svc.memory.memory_bank import MemoryBank
+from tracker_svc.memory.memory_horizon import check_promptable, check_remembered
 from tracker_svc.model import weights
 from tracker_svc.model.config import PRESETS
 from tracker_svc.model.mask_decoder import stability_score, stable_mask
 from tracker_svc.model.tracking_model import NO_OBJECT_LOGIT
-from tracker_svc.objects import TrackedObject
-from tracker_svc.output import object_masks
-from tracker_svc.reach import check_promptable, check_remembered
-from tracker_svc.tracker import Step, Tracker
+from tracker_svc.sessions.objects import TrackedObject
 
 
 def test_objects_in_a_batch_equal_objects_alone(tracker: Tracker) -> None:

@@ -9,12 +9,12 @@ from maskmesh import (
     Prompt,
 )
 from maskmesh.telemetry import StageRecorder
-from tracker_svc.archive import SessionArchive
-from tracker_svc.frame_state import FrameState
-from tracker_svc.memory_bank import MemoryBank
+from tracker_svc.compute.tracker import Frame, Step, Tracker
+from tracker_svc.memory.archive import SessionArchive
+from tracker_svc.memory.frame_state import FrameState
+from tracker_svc.memory.memory_bank import MemoryBank
 from tracker_svc.model.tracking_model import ImageFeatures
-from tracker_svc.objects import TrackedObject, combine
-from tracker_svc.tracker import Frame, Step, Tracker
+from tracker_svc.sessions.objects import TrackedObject, combine
 
 SIDE = 16
 TOLERANCE = 1e-4

@@ -12,9 +12,9 @@ from maskmesh.telemetry import StageRecorder
 from tools.train_micro.images import Points, box, click, decode, fed_back
 from tools.train_micro.micro import Micro
 from tools.train_micro.rollout import Rollout
+from tracker_svc.compute.tracker import Frame, Step, Tracker
 from tracker_svc.model.tracking_model import ImageFeatures
-from tracker_svc.objects import TrackedObject, combine
-from tracker_svc.tracker import Frame, Step, Tracker
+from tracker_svc.sessions.objects import TrackedObject, combine
 
 SIZE = 256
 FRAMES = 22  # more than there are slots of memories, and pointers

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from encoder_svc.model import weights as encoder_weights
-from maskmesh.checkpoint import check_keys
+from maskmesh.nn.checkpoint import check_keys
 from tests.train_micro.sources import drawn_sources
 from tools.train_micro.clips import (
     FIRST_PROMPTS,

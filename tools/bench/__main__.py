@@ -25,8 +25,8 @@ from rich.table import Table
 from safetensors.torch import save_file
 
 from maskmesh import ModelInfo
-from maskmesh.memory import keep_memory
-from maskmesh.mesh import MeshOptions
+from maskmesh.cli.local_mesh import MeshOptions
+from maskmesh.malloc import keep_memory
 from tools.bench.clicks import run_clicks
 from tools.bench.contenders import Click, Contender, Logits, MeshContender, ProcessContender
 from tools.bench.figures import Run, ratios

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from maskmesh import AsyncClient
-from maskmesh.bench import disc, draw_frames
-from maskmesh.mesh import LocalMesh, MeshOptions
-from maskmesh.video_session import VideoSession
+from maskmesh.cli.bench import disc, draw_frames
+from maskmesh.cli.local_mesh import LocalMesh, MeshOptions
+from maskmesh.client.session import VideoSession
 from tools.bench.contenders import Click
 
 # Frames that are clicked on, one after the other.

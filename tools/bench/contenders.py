@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskmesh import AsyncClient, FrameMasks, LowResLogits, MaskFormat, MaskOptions, ModelInfo
-from maskmesh.mesh import LocalMesh, MeshOptions
-from maskmesh.video_session import VideoSession
+from maskmesh.cli.local_mesh import LocalMesh, MeshOptions
+from maskmesh.client.session import VideoSession
 
 Click = tuple[float, float]
 Logits = NDArray[np.float32]

@@ -17,15 +17,15 @@ import numpy as np
 import torch
 
 from encoder_svc.service import CHUNK_BYTES
-from maskmesh import embedding_wire
-from maskmesh.bench import draw_frames
-from maskmesh.channels import channel_options, open_channel
+from maskmesh import wire
+from maskmesh.cli.bench import draw_frames
+from maskmesh.cli.local_mesh import LocalMesh, MeshOptions
 from maskmesh.config import DEFAULT_SHARED_MEMORY_DIR
 from maskmesh.internal.v1 import encoder_pb2, encoder_pb2_grpc
-from maskmesh.mesh import LocalMesh, MeshOptions
+from maskmesh.rpc.channel import channel_options, open_channel
 from maskmesh.types import EmbeddingRef, EncodedImage
-from maskmesh.wire import image_key, image_to_proto
-from tracker_svc.fetching import EmbeddingFetcher
+from maskmesh.wire import image_digest, image_to_proto
+from tracker_svc.embeddings.fetcher import EmbeddingFetcher
 
 MAX_MESSAGE_BYTES = 64 * 2**20
 REPEATS = 40
@@ -70,9 +70,9 @@ async def run_handoff(options: MeshOptions) -> HandOff:
         channel = open_channel(address, max_message_bytes=MAX_MESSAGE_BYTES)
         stub = encoder_pb2_grpc.EncoderServiceStub(channel)
         image = EncodedImage(draw_frames(1, time.time_ns())[0])
-        key = image_key(image)
+        key = image_digest(image)
         made = await stub.Encode(encoder_pb2.EncodeRequest(key=key, image=image_to_proto(image)))
-        ref = embedding_wire.ref_from_proto(made.ref)
+        ref = wire.embedding_ref_from_proto(made.ref)
         hit = encoder_pb2.EncodeRequest(key=key)
         (encode_hit,) = await _medians([lambda: stub.Encode(hit)], HITS)
         await channel.close()

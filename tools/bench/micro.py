@@ -9,10 +9,10 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from maskmesh import AsyncClient, telemetry
-from maskmesh.attribution import Attribution
-from maskmesh.media import read_frames
-from maskmesh.mesh import LocalMesh, MeshOptions
-from maskmesh.report import make_report
+from maskmesh.cli.local_mesh import LocalMesh, MeshOptions
+from maskmesh.cli.media import read_frames
+from maskmesh.trace_report.attribution import Attribution
+from maskmesh.trace_report.report import make_report
 from tools.bench.contenders import Click
 
 WARM_UP_FRAMES = 16

@@ -8,18 +8,18 @@ import torch
 from encoder_svc.config import EncoderSettings
 from encoder_svc.loading import load_model as load_encoder
 from encoder_svc.model.preprocess import preprocess
-from maskmesh.dtype import DTypeSetting
+from maskmesh.cli.media import read_frames
+from maskmesh.malloc import keep_memory
 from maskmesh.masks import MaskOptions
-from maskmesh.media import read_frames
-from maskmesh.memory import keep_memory
+from maskmesh.nn.dtype import DTypeSetting
 from maskmesh.types import Point, Prompt
 from tools.bench.contenders import Click, Logits
+from tracker_svc.compute.loading import load_model as load_tracker
+from tracker_svc.compute.output import object_masks
+from tracker_svc.compute.tracker import Frame, Step, Tracker
 from tracker_svc.config import TrackerSettings
-from tracker_svc.loading import load_model as load_tracker
 from tracker_svc.model.tracking_model import ImageFeatures
-from tracker_svc.objects import TrackedObject
-from tracker_svc.output import object_masks
-from tracker_svc.tracker import Frame, Step, Tracker
+from tracker_svc.sessions.objects import TrackedObject
 
 
 class StagesTracker:

@@ -17,7 +17,7 @@ import cv2
 import torch
 from rich.console import Console
 
-from maskmesh.evaluation_table import LEGEND, make_table
+from maskmesh.cli.evaluation_table import LEGEND, make_table
 from tools.train_micro.clips import ClipPlan, Clips, ClipsAndStills, clips_and_stills_loss, clips_loss
 from tools.train_micro.compose import Composer
 from tools.train_micro.evaluate import evaluate_all

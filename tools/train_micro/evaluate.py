@@ -6,10 +6,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import Progress
 
-from maskmesh.client import AsyncClient
-from maskmesh.evaluation import TrueFrame, evaluate_clip, evaluate_images, read_labels
-from maskmesh.evaluation_table import Row, clips_row, images_row
-from maskmesh.mesh import LocalMesh, MeshOptions
+from maskmesh.cli.evaluation_table import Row, clips_row, images_row
+from maskmesh.cli.local_mesh import LocalMesh, MeshOptions
+from maskmesh.client.async_client import AsyncClient
+from maskmesh.evaluation.clips import TrueFrame, evaluate_clip, evaluate_images, read_labels
 from tools.train_micro.micro import PRESET
 from tools.train_micro.sources import VALIDATION_NAMES, load_sources
 from tools.train_micro.suites import SUITES, Suites

@@ -13,10 +13,10 @@ from tools.train_micro.losses import decoder_loss
 from tools.train_micro.micro import Micro
 from tools.train_micro.prompts import correcting_clicks, sample_box, sample_click
 from tools.train_micro.rollout import chosen
+from tracker_svc.compute.tracker import PREVIOUS_LOGIT_LIMIT
 from tracker_svc.model.mask_decoder import DecodedMasks
 from tracker_svc.model.prompt_encoder import PointLabel
 from tracker_svc.model.tracking_model import ImageFeatures
-from tracker_svc.tracker import PREVIOUS_LOGIT_LIMIT
 
 CORRECTION_WEIGHT = 0.5
 

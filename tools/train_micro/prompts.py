@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from maskmesh.evaluation.mask_metrics import bounding_box
 from maskmesh.masks import BoolArray
-from maskmesh.metrics import bounding_box
 from tracker_svc.model.prompt_encoder import PointLabel
 
 

@@ -1,6 +1,6 @@
 """Following B objects frame by frame, with gradients; each on its own clip, all in step.
 
-What is remembered of a frame, and which memories a frame sees, follows ``tracker_svc.memory_bank``: all
+What is remembered of a frame, and which memories a frame sees, follows ``tracker_svc.memory.memory_bank``: all
 prompted frames, the 6 frames before, and the pointers of 16.
 """
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tracker_svc.memory_bank import CLEARED_AROUND_PROMPT, RECENT_POINTERS
+from tracker_svc.memory.memory_bank import CLEARED_AROUND_PROMPT, RECENT_POINTERS
 from tracker_svc.model.mask_decoder import DecodedMasks, stable_mask
 from tracker_svc.model.tracking_model import (
     MEMORY_SLOTS,

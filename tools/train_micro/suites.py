@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
-from maskmesh.evaluation import TrueFrame
+from maskmesh.evaluation.clips import TrueFrame
 from maskmesh.masks import ByteArray
 from tools.train_micro.compose import cut_out, still
 from tools.train_micro.scenes import Layer, Motion, Pose, render

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from maskmesh.metrics import bounding_box, innermost_point
+from maskmesh.evaluation.mask_metrics import bounding_box, innermost_point
 from maskmesh.types import Box, Point
 from tools.train_micro.clips import MIN_SIGHT
 from tools.train_micro.images import Points, box, click, decode

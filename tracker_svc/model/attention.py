@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from maskmesh.amx import kernel
+from maskmesh.nn.amx import kernel
 from tracker_svc.model.rope import Rotation, turned_grids
 
 # Rows of attention weights that are computed at once: so many stay in the cache of a core.

@@ -2,7 +2,7 @@
 
 Source: Ravi et al., "SAM 2: Segment Anything in Images and Videos" (2024).  Attributes carry the names of
 the official checkpoints.  Every stage is a method with a named result; which memories a stage sees is
-decided elsewhere (``tracker_svc.memory_bank``), from plain numbers.
+decided elsewhere (``tracker_svc.memory.memory_bank``), from plain numbers.
 """
 
 from collections.abc import Sequence

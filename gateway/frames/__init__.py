@@ -1,0 +1,1 @@
+"""Frames of a session: uploads, video files, live frames, and their copies for other gateways."""

@@ -1,0 +1,207 @@
+"""The frames of a session, on disk as they came."""
+
+import asyncio
+import io
+import shutil
+import tempfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from PIL import Image as PillowImage
+from PIL import UnidentifiedImageError
+
+from gateway.frames.frames import FrameReader, Frames, ThreadedReader
+from gateway.frames.video import ReverseVideoReader, VideoIndex, VideoReader, index_video
+from maskmesh.errors import (
+    ImageTooLarge,
+    InvalidImage,
+    InvalidRequest,
+    ResourceExhausted,
+    SessionNotFound,
+)
+from maskmesh.images import check_pixels, check_still
+from maskmesh.types import EncodedImage, Image, RawImage
+
+T = TypeVar("T")
+
+FIELD = "frame"
+_FORMATS = ("JPEG", "PNG")
+
+
+@dataclass(frozen=True, slots=True)
+class FrameLimits:
+    """What one session may hold."""
+
+    max_bytes: int
+    max_frames: int
+    max_pixels: int
+
+
+class FrameStore(Frames):
+    """Frames of one session: images in the order in which they came, or one video.
+
+    All have one size.  Additions go through :class:`Addition` and happen as a whole or not at all.
+    """
+
+    def __init__(self, session_id: str, parent: Path | None, limits: FrameLimits) -> None:
+        self.limits = limits
+        self._session_id = session_id
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="add-frames")
+        self.folder = Path(tempfile.mkdtemp(prefix="maskmesh-session-", dir=parent))
+        self.num_bytes = 0
+        self.video: VideoIndex | None = None
+
+    @property
+    def frames_per_second(self) -> float:
+        """Mean rate of a video, 0 for images."""
+        return self.video.frames_per_second if self.video else 0.0
+
+    def open_reader(self, *, reverse: bool = False) -> FrameReader:
+        """See Frames."""
+        if self.video is None:
+            return ThreadedReader(self._read_image, lambda: None, self._session_id)
+        kind = ReverseVideoReader if reverse else VideoReader
+        reader = kind(self.folder / "video", self.video)
+        return ThreadedReader(
+            lambda i: RawImage(reader.read(i)), reader.close, self._session_id, prepare=reader.prepare
+        )
+
+    def _read_image(self, frame_index: int) -> Image:
+        """One image as it came."""
+        raw = self.folder / f"{frame_index}.rgb"
+        if not raw.exists():
+            return EncodedImage((self.folder / f"{frame_index}.image").read_bytes())
+        pixels = np.frombuffer(raw.read_bytes(), dtype=np.uint8)
+        return RawImage(pixels.reshape(self.height, self.width, 3))
+
+    async def on_thread(self, function: Callable[..., T], *arguments: Any) -> T:
+        """Run a step of an addition: one after the other, and not on the event loop.
+
+        Raises SessionNotFound where the session has ended.
+        """
+        try:
+            future = self._thread.submit(function, *arguments)
+        except RuntimeError as error:  # the thread has been shut down
+            raise SessionNotFound("the session has ended", session_id=self._session_id) from error
+        return await asyncio.wrap_future(future)
+
+    async def close(self) -> None:
+        """Delete everything."""
+        await self.on_thread(shutil.rmtree, self.folder, True)
+        self._thread.shutdown(wait=False)
+
+
+class Addition:
+    """Frames that are being added.  :meth:`commit` takes them in; without it they are dropped.
+
+    Blocking; used by one thread at a time.
+    """
+
+    def __init__(self, store: FrameStore) -> None:
+        self._store = store
+        self._folder = Path(tempfile.mkdtemp(prefix="addition-", dir=store.folder))
+        self._bytes = 0
+        self._count = 0
+        self._size: tuple[int, int] | None = (store.width, store.height) if store.width else None
+        self._has_video = False
+
+    @property
+    def num_bytes(self) -> int:
+        """What was added so far."""
+        return self._bytes
+
+    def add_frame(self, image: Image) -> None:
+        """Add one image.
+
+        Raises InvalidImage or ImageTooLarge where it cannot be opened, InvalidRequest where its size is
+        not that of the other frames, or there is a video already.
+        """
+        if self._has_video or self._store.video is not None:
+            raise InvalidRequest("a session has one video or images, not both", field=FIELD)
+        if isinstance(image, RawImage):
+            data, suffix = image.pixels.tobytes(), "rgb"
+        else:
+            data, suffix = image.data, "image"
+        size = image_size(image, max_pixels=self._store.limits.max_pixels)
+        self._count_bytes(len(data))
+        if self._size not in (None, size):
+            raise InvalidRequest(
+                f"the frame is {size[0]} x {size[1]}, the others {self._size[0]} x {self._size[1]}",
+                field=FIELD,
+            )
+        limit = self._store.limits.max_frames
+        if self._store.num_frames + self._count >= limit:
+            raise ResourceExhausted(f"a session takes at most {limit} frames", resource="frames")
+        self._size = size
+        index = self._store.num_frames + self._count
+        (self._folder / f"{index}.{suffix}").write_bytes(data)
+        self._count += 1
+
+    def add_video_chunk(self, chunk: bytes) -> None:
+        """Add the next part of the video.  Raises InvalidRequest where there are frames already."""
+        if self._count or self._store.num_frames:
+            raise InvalidRequest("a session has one video or images, not both", field="video_chunk")
+        self._has_video = True
+        self._count_bytes(len(chunk))
+        with (self._folder / "video").open("ab") as file:
+            file.write(chunk)
+
+    def commit(self) -> int:
+        """Take everything in; returns the index of the first new frame.
+
+        Raises InvalidVideo where the video cannot be read, InvalidRequest where nothing was added.
+        """
+        store, first, index = self._store, self._store.num_frames, None
+        if self._has_video:
+            limits = store.limits
+            index = index_video(
+                self._folder / "video", max_pixels=limits.max_pixels, max_frames=limits.max_frames
+            )
+            self._count, self._size = index.num_frames, (index.width, index.height)
+        if not self._count or self._size is None:
+            raise InvalidRequest("no frames were sent", field="content")
+        for path in self._folder.iterdir():
+            path.rename(store.folder / path.name)
+        store.video = index
+        store.num_frames += self._count
+        store.num_bytes += self._bytes
+        store.width, store.height = self._size
+        self.close()
+        return first
+
+    def close(self) -> None:
+        """Drop what was not committed."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _count_bytes(self, number: int) -> None:
+        self._bytes += number
+        if self._store.num_bytes + self._bytes > self._store.limits.max_bytes:
+            raise ResourceExhausted(
+                f"a session takes at most {self._store.limits.max_bytes} bytes", resource="bytes"
+            )
+
+
+def image_size(image: Image, *, max_pixels: int, field: str = FIELD) -> tuple[int, int]:
+    """Width and height after EXIF rotation, from the header alone.
+
+    Raises InvalidImage or ImageTooLarge.
+    """
+    if isinstance(image, RawImage):
+        return image.pixels.shape[1], image.pixels.shape[0]
+    try:
+        with PillowImage.open(io.BytesIO(image.data), formats=_FORMATS) as opened:
+            check_pixels(opened.width, opened.height, field=field, max_pixels=max_pixels)
+            check_still(opened, field=field)
+            # Orientations 5 to 8 lie on their side.
+            turned = opened.getexif().get(0x0112) in (5, 6, 7, 8)
+            return (opened.height, opened.width) if turned else (opened.width, opened.height)
+    except (PillowImage.DecompressionBombError, PillowImage.DecompressionBombWarning) as error:
+        raise ImageTooLarge(str(error), field=field, limit=max_pixels) from error
+    except UnidentifiedImageError as error:
+        raise InvalidImage("the frame is neither JPEG nor PNG", field=field) from error
+    except (OSError, SyntaxError, ValueError) as error:
+        raise InvalidImage(f"the frame cannot be read: {error}", field=field) from error

@@ -1,0 +1,1 @@
+"""Sessions of the gateway: leases, resume points, and the tracker that each session is on."""

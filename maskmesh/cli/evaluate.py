@@ -1,0 +1,49 @@
+"""What ``maskmesh evaluate`` does, once there is a gateway."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import Progress
+
+from maskmesh.cli.evaluation_table import LEGEND, clips_row, images_row, make_table
+from maskmesh.client.async_client import AsyncClient
+from maskmesh.evaluation.clips import ImageScores, ObjectScores, evaluate_clip, evaluate_images, read_folder
+
+_TABLE_WIDTH = 100  # what the table needs, also where the output is a file
+
+
+async def evaluate_folder(
+    client: AsyncClient, images: Path, masks: Path, *, video: bool, json_path: Path | None
+) -> None:
+    """Evaluate a folder and print the table.
+
+    Raises ValueError where the folders do not fit one another.
+    """
+    frames = read_folder(images, masks)
+    name = images.resolve().name
+    console = Console(highlight=False)
+    scores: list[ImageScores] | list[ObjectScores]
+    async with client.session() as session:
+        model_id = session.model.model_id
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("evaluating", total=len(frames))
+
+        def show(done: int) -> None:
+            progress.update(task, completed=done)
+
+        if video:
+            clip = await evaluate_clip(client, name, frames, show)
+            row, scores = clips_row(name, clip), clip
+        else:
+            stills = await evaluate_images(client, frames, show)
+            row, scores = images_row(name, stills), stills
+    output = Console(highlight=False, width=max(console.width, _TABLE_WIDTH))
+    output.print(make_table([row], model_id))
+    if video:
+        output.print(LEGEND)
+    if json_path is not None:
+        content = {"model_id": model_id, **row.to_json(), "scores": [asdict(score) for score in scores]}
+        json_path.write_text(json.dumps(content, indent=2) + "\n")
+        output.print(f"figures: {json_path}")

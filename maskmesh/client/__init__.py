@@ -1,0 +1,1 @@
+"""The Python client: asynchronous, and a blocking form of the same calls."""

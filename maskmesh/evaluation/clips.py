@@ -1,0 +1,191 @@
+"""Masks from a mesh against true masks: single images from a click and a box, clips from a click.
+
+Everything goes through the client, so any model that a mesh serves can be measured on any folder.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+
+import numpy as np
+from PIL import Image as PillowImage
+
+from maskmesh.cli.media import is_image, read_image
+from maskmesh.client.async_client import AsyncClient
+from maskmesh.evaluation.mask_metrics import (
+    bounding_box,
+    contour_accuracy,
+    innermost_point,
+    region_similarity,
+)
+from maskmesh.images import ImageLike
+from maskmesh.masks import BoolArray, ByteArray, RleMask
+from maskmesh.types import ObjectMask, Prompt
+
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class ImageScores:
+    """IoU of one image's object."""
+
+    name: str
+    click: float
+    box: float
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectScores:
+    """One object over a clip, without the frame of the prompt and the last one, as DAVIS counts.
+
+    ``j`` and ``f`` are means over all of these frames (1 for an empty mask where there is no object).
+    ``j_in_sight`` is the mean of those frames that show it, ``late_j`` of the last five that do; both are
+    None where none does.  ``sight`` is the share of frames on which the sign of the object score says
+    rightly whether they show it.
+    """
+
+    name: str
+    obj_id: int
+    j: float
+    f: float
+    j_in_sight: float | None
+    late_j: float | None
+    sight: float
+
+
+LATE_FRAMES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class TrueFrame:
+    """One image, and for each of its pixels the ``obj_id`` of what is there, 0 for none: [H, W], uint8."""
+
+    name: str
+    image: ImageLike
+    labels: ByteArray
+
+    def objects(self) -> list[int]:
+        """Those that it shows."""
+        return [int(obj_id) for obj_id in np.unique(self.labels) if obj_id]
+
+    def mask(self, obj_id: int) -> BoolArray:
+        """One object: [H, W]."""
+        mask: BoolArray = self.labels == obj_id
+        return mask
+
+
+def read_folder(images: Path, masks: Path) -> list[TrueFrame]:
+    """Images and masks of equal names, in order of their names.
+
+    A mask with a palette has the number of an object in each pixel, 0 for none, as DAVIS does; any other
+    counts as one object where it is brighter than half.  Images without a mask are left out.
+    Raises ValueError where nothing fits, where sizes differ, or where two masks have one name.
+    """
+    found: dict[str, Path] = {}
+    for path in sorted(masks.iterdir()):
+        if is_image(path) and found.setdefault(path.stem, path) != path:
+            raise ValueError(f"{found[path.stem].name} and {path.name} have one name")
+    frames = []
+    for path in sorted(p for p in images.iterdir() if is_image(p)):
+        if path.stem not in found:
+            continue
+        labels = read_labels(found[path.stem])
+        if labels.shape != read_image(path).shape[:2]:
+            raise ValueError(f"{found[path.stem].name} and {path.name} differ in size")
+        frames.append(TrueFrame(path.stem, path, labels))
+    if not frames:
+        raise ValueError(f"no image in {images} has a mask of its name in {masks}")
+    return frames
+
+
+def read_labels(path: Path) -> ByteArray:
+    """The objects in a mask's file: [H, W]; see :func:`read_folder`.
+
+    Raises ValueError for one without a palette that has dark values only: numbers, most likely.
+    """
+    with PillowImage.open(path) as opened:
+        if opened.mode == "P":
+            return np.asarray(opened)
+        grey = np.asarray(opened.convert("L"))
+    if 0 < int(grey.max()) < 128:
+        raise ValueError(f"{path.name} is dark all over: masks are white on black, or have a palette")
+    return (grey > 127).astype(np.uint8)
+
+
+async def evaluate_images(
+    client: AsyncClient, frames: Sequence[TrueFrame], progress: Progress = lambda done: None
+) -> list[ImageScores]:
+    """Every object of every image, from one click at its innermost point and from its box.
+
+    A click is ambiguous: the most confident of three masks counts.  A box is not.
+    Raises ValueError where no mask shows an object.
+    """
+    scores = []
+    for done, frame in enumerate(frames, start=1):
+        objects = frame.objects()
+        for obj_id in objects:
+            true = frame.mask(obj_id)
+            click = {obj_id: Prompt(points=[innermost_point(true)])}
+            box = {obj_id: Prompt(box=bounding_box(true))}
+            clicked = await client.segment_image(frame.image, click, multimask_output=True)
+            boxed = await client.segment_image(frame.image, box)
+            ious = (region_similarity(_mask(found.objects[obj_id][0]), true) for found in (clicked, boxed))
+            name = frame.name if len(objects) == 1 else f"{frame.name}:{obj_id}"
+            scores.append(ImageScores(name, *ious))
+        progress(done)
+    if not scores:
+        raise ValueError("no mask shows an object")
+    return scores
+
+
+async def evaluate_clip(
+    client: AsyncClient, name: str, frames: Sequence[TrueFrame], progress: Progress = lambda done: None
+) -> list[ObjectScores]:
+    """The objects of a clip's first frame, each from one click on it at its innermost point.
+
+    Raises ValueError where the first frame shows no object, or the clip has fewer than three frames.
+    """
+    if len(frames) < 3:
+        raise ValueError(f"{name} has {len(frames)} frames; the first and the last do not count")
+    found: dict[int, list[ObjectMask]] = {obj_id: [] for obj_id in frames[0].objects()}
+    if not found:
+        raise ValueError(f"{name} has no object on its first frame")
+    async with client.session() as session:
+        await session.append_frames(frame.image for frame in frames)
+        for obj_id in found:
+            await session.add_prompt(0, obj_id, points=[innermost_point(frames[0].mask(obj_id))])
+        async for tracked in session.propagate():
+            for obj_id, mask_found in tracked.objects.items():
+                found[obj_id].append(mask_found)
+            progress(tracked.frame_index + 1)
+    return [
+        score_object(name, obj_id, masks, [frame.mask(obj_id) for frame in frames])
+        for obj_id, masks in found.items()
+    ]
+
+
+def score_object(
+    name: str, obj_id: int, found: Sequence[ObjectMask], true: Sequence[BoolArray]
+) -> ObjectScores:
+    """Compare one object's masks with the true ones, frame by frame; see :class:`ObjectScores`."""
+    counted = range(1, len(true) - 1)
+    regions = [region_similarity(_mask(found[i]), true[i]) for i in counted]
+    contours = [contour_accuracy(_mask(found[i]), true[i]) for i in counted]
+    shown = [bool(true[i].any()) for i in counted]
+    in_sight = [j for j, visible in zip(regions, shown, strict=True) if visible]
+    right = [(found[i].object_score_logit > 0) == visible for i, visible in zip(counted, shown, strict=True)]
+    return ObjectScores(
+        name,
+        obj_id,
+        j=fmean(regions),
+        f=fmean(contours),
+        j_in_sight=fmean(in_sight) if in_sight else None,
+        late_j=fmean(in_sight[-LATE_FRAMES:]) if in_sight else None,
+        sight=fmean(right),
+    )
+
+
+def _mask(found: ObjectMask) -> BoolArray:
+    assert isinstance(found.mask, RleMask), "the evaluation asks for COCO RLE"
+    return found.mask.decode()

@@ -1,0 +1,1 @@
+"""gRPC, as clients and services use it: channels, servers, streams, TLS, idempotency."""

@@ -1,0 +1,58 @@
+"""Names of spans and of their attributes; they are declared here and nowhere else."""
+
+from typing import Final, TypeAlias
+
+AttributeValue: TypeAlias = str | int | float | bool
+
+# Stages of the model and of the work around it: the span names that count in the attribution.
+DECODE_IMAGE: Final = "decode_image"
+PREPROCESS: Final = "preprocess"
+IMAGE_ENCODER: Final = "image_encoder"
+FETCH_EMBEDDING: Final = "fetch_embedding"
+MEMORY_ATTENTION: Final = "memory_attention"
+PROMPT_ENCODER: Final = "prompt_encoder"
+MASK_DECODER: Final = "mask_decoder"
+MEMORY_ENCODER: Final = "memory_encoder"
+POSTPROCESS: Final = "postprocess"
+ARCHIVE: Final = "archive"
+QUEUE: Final = "queue"
+TRANSFER: Final = "transfer"
+
+STAGES: Final = (
+    DECODE_IMAGE,
+    PREPROCESS,
+    IMAGE_ENCODER,
+    FETCH_EMBEDDING,
+    MEMORY_ATTENTION,
+    PROMPT_ENCODER,
+    MASK_DECODER,
+    MEMORY_ENCODER,
+    POSTPROCESS,
+    ARCHIVE,
+)
+NAMED: Final = frozenset((*STAGES, QUEUE, TRANSFER))
+
+# Spans that hold others together and name nothing themselves.
+FRAME: Final = "frame"  # one frame of a propagation, from its place in the window to its delivery
+TRACK: Final = "track"  # its way to the tracker and back, and the work there
+WARM_UP: Final = "warm_up"
+
+# Attributes.
+SESSION_ID: Final = "maskmesh.session.id"
+FRAME_INDEX: Final = "maskmesh.frame.index"
+FRAME_KIND: Final = "maskmesh.frame.kind"  # "conditioning" or "tracked"
+PROPAGATION_ID: Final = "maskmesh.propagation.id"
+OBJECT_COUNT: Final = "maskmesh.object.count"
+CACHE_OUTCOME: Final = "maskmesh.cache.outcome"  # "hit", "miss" or "joined"
+BATCH_SIZE: Final = "maskmesh.batch.size"
+DEVICE: Final = "maskmesh.device"
+DTYPE: Final = "maskmesh.dtype"
+BYTES: Final = "maskmesh.bytes"
+SHARED_MEMORY: Final = "maskmesh.shared_memory"  # true where an embedding went by shared memory
+COLD: Final = "maskmesh.cold"  # true for the first run of a stage in its process
+WAITS_FOR: Final = "maskmesh.waits_for"  # what a queue span waits for
+ABANDONED: Final = "maskmesh.abandoned"  # true for a frame that was not delivered
+DIRECTION: Final = "maskmesh.direction"  # of a transfer: "request" or "response"
+
+CONDITIONING: Final = "conditioning"
+TRACKED: Final = "tracked"

@@ -1,0 +1,1 @@
+"""Reports from trace files: attribution of latency to stages, tables, waterfalls."""

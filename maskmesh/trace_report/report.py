@@ -1,0 +1,172 @@
+"""Where the time went, from trace files: a table of stages, and what a delivered frame is made of."""
+
+import statistics
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from maskmesh import telemetry
+from maskmesh.trace_report.attribution import Attribution, attribute_calls, attribute_frames, unnamed_share
+from maskmesh.trace_report.trace_files import Span, Trace, group_traces, read_spans
+
+FIRST_CALL = "first call"
+IMAGE = "image"
+OTHER = "other"
+CALLS = ("AddPrompt", "SegmentImage")
+
+_ORDER = (FIRST_CALL, telemetry.CONDITIONING, telemetry.TRACKED, IMAGE, OTHER)
+
+
+@dataclass(frozen=True, slots=True)
+class StageRow:
+    """One stage in one situation, in milliseconds."""
+
+    stage: str
+    situation: str
+    """"first call" (cold), "conditioning" or "tracked" frame, "image", or "other"."""
+    calls: int
+    mean_ms: float
+    p50_ms: float
+    p95_ms: float
+    max_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """All that is printed, and the traces behind it."""
+
+    traces: Sequence[Trace]
+    stages: Sequence[StageRow]
+    frames: Sequence[Attribution]
+    calls: Sequence[Attribution]
+
+    @property
+    def steady(self) -> Sequence[Attribution]:
+        """Delivered frames but the first of each propagation, which fills the pipeline."""
+        firsts: dict[object, Attribution] = {}
+        for frame in self.frames:
+            firsts.setdefault(frame.trace.root.attributes.get(telemetry.PROPAGATION_ID), frame)
+        return [f for f in self.frames if f not in firsts.values()]
+
+    def shares(self) -> dict[str, float]:
+        """Share of the time between deliveries that belongs to each name, the largest first."""
+        total = sum(f.duration_ns for f in self.frames)
+        sums: dict[str, int] = defaultdict(int)
+        for frame in self.frames:
+            for name, nanos in frame.by_name.items():
+                sums[name] += nanos
+        ordered = sorted(sums.items(), key=lambda item: -item[1])
+        return {name: nanos / max(total, 1) for name, nanos in ordered}
+
+    def summary(self) -> dict[str, float]:
+        """Frames and their pace."""
+        calls = {"calls_unnamed_share": unnamed_share(self.calls)} if self.calls else {}
+        if not self.frames:
+            return calls
+        steady = [f.duration_ns / 1e6 for f in self.steady]
+        summary = calls | {
+            "frames": len(self.frames),
+            "first_frame_ms": self.frames[0].duration_ns / 1e6,
+            "unnamed_share": unnamed_share(self.frames),
+            "worst_unnamed_share": max(f.unnamed_share for f in self.frames),
+        }
+        if steady:
+            median = statistics.median(steady)
+            summary |= {"median_frame_ms": median, "frames_per_second": 1000 / median}
+        return summary
+
+    def to_json(self) -> dict[str, Any]:
+        """The figures, for programs."""
+        return {
+            "summary": self.summary(),
+            "shares": self.shares(),
+            "stages": [asdict(row) for row in self.stages],
+        }
+
+
+def make_report(path: Path) -> Report:
+    """Read trace files.  Raises OSError, and ValueError where there are no spans of maskmesh."""
+    traces = group_traces(read_spans(path))
+    if not traces:
+        raise ValueError(f"there are no spans in {path}")
+    return Report(
+        traces=traces,
+        stages=stage_rows(traces),
+        frames=attribute_frames(traces),
+        calls=attribute_calls(traces, CALLS),
+    )
+
+
+def situation(trace: Trace, span: Span) -> str:
+    """When a stage ran: cold, for a conditioning or a tracked frame, or for an image."""
+    if span.attributes.get(telemetry.COLD):
+        return FIRST_CALL
+    kind = span.attributes.get(telemetry.FRAME_KIND) or trace.root.attributes.get(telemetry.FRAME_KIND)
+    if kind:
+        return str(kind)
+    method = trace.root.name.rsplit("/", 1)[-1]
+    return {"AddPrompt": telemetry.CONDITIONING, "SegmentImage": IMAGE}.get(method, OTHER)
+
+
+def stage_rows(traces: Sequence[Trace]) -> list[StageRow]:
+    """The table of stages, in the order of the pipeline."""
+    durations: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for trace in traces:
+        if trace.root.name == telemetry.WARM_UP:
+            # Only what it is for: the cost of first runs.
+            spans = [s for s in trace.spans.values() if s.attributes.get(telemetry.COLD)]
+        else:
+            spans = list(trace.spans.values())
+        waited = _waits_within(trace)
+        for span in spans:
+            if span.name in telemetry.NAMED:
+                worked_ns = span.duration_ns - waited.get(span.span_id, 0)
+                durations[span.name, situation(trace, span)].append(worked_ns / 1e6)
+    stages = (*telemetry.STAGES, telemetry.QUEUE, telemetry.TRANSFER)
+    return [
+        _row(stage, when, durations[stage, when])
+        for stage in stages
+        for when in _ORDER
+        if durations.get((stage, when))
+    ]
+
+
+def _waits_within(trace: Trace) -> dict[str, int]:
+    """By stage: for how many nanoseconds it stood still to let something else go first."""
+    waits: dict[str, int] = defaultdict(int)
+    for span in trace.spans.values():
+        if span.name == telemetry.QUEUE and span.parent_id:
+            waits[span.parent_id] += span.duration_ns
+    return {i: n for i, n in waits.items() if i in trace.spans and trace.spans[i].name in telemetry.STAGES}
+
+
+def _row(stage: str, when: str, values: list[float]) -> StageRow:
+    ordered = sorted(values)
+    return StageRow(
+        stage=stage,
+        situation=when,
+        calls=len(ordered),
+        mean_ms=statistics.fmean(ordered),
+        p50_ms=statistics.median(ordered),
+        p95_ms=ordered[min(len(ordered) - 1, int(0.95 * len(ordered)))],
+        max_ms=ordered[-1],
+    )
+
+
+def choose_frame(report: Report, frame_index: int | None) -> Attribution:
+    """The frame to draw: the one asked for, else a typical one.
+
+    Raises ValueError where there is none.
+    """
+    if frame_index is not None:
+        for frame in report.frames:
+            if frame.frame_index == frame_index:
+                return frame
+        raise ValueError(f"frame {frame_index} is not in the traces")
+    candidates = [*report.steady, *report.frames, *report.calls]
+    if not candidates:
+        raise ValueError("there is no delivered frame and no call in the traces")
+    pool = list(report.steady) or candidates
+    return sorted(pool, key=lambda f: f.duration_ns)[len(pool) // 2]

@@ -1,0 +1,159 @@
+"""Masks, mask options and frame results, to messages and back."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from maskmesh.errors import InvalidPrompt, InvalidRequest
+from maskmesh.masks import (
+    BinaryMask,
+    LowResLogits,
+    MaskFormat,
+    MaskOptions,
+    MaskSpace,
+    PackedMask,
+    PngMask,
+    RleMask,
+)
+from maskmesh.types import FrameMasks, ObjectMask
+from maskmesh.v1 import types_pb2
+from maskmesh.wire.boxes import box_from_proto, box_to_proto
+
+_BINARY_FORMS: Mapping[str, tuple[str, Callable[[int, int, bytes], BinaryMask]]] = {
+    "rle": ("counts", RleMask),
+    "png": ("data", PngMask),
+    "packed_bits": ("bits", PackedMask),
+}
+_MASK_FORMATS = {
+    MaskFormat.COCO_RLE: types_pb2.MASK_FORMAT_COCO_RLE,
+    MaskFormat.LOW_RES_LOGITS: types_pb2.MASK_FORMAT_LOW_RES_LOGITS,
+    MaskFormat.PNG: types_pb2.MASK_FORMAT_PNG,
+    MaskFormat.PACKED_BITS: types_pb2.MASK_FORMAT_PACKED_BITS,
+}
+_MASK_SPACES = {
+    MaskSpace.IMAGE: types_pb2.MASK_SPACE_IMAGE,
+    MaskSpace.MODEL: types_pb2.MASK_SPACE_MODEL,
+}
+
+
+def mask_to_proto(mask: BinaryMask | LowResLogits) -> types_pb2.Mask:
+    """A mask as it is sent."""
+    match mask:
+        case RleMask(height, width, counts):
+            return types_pb2.Mask(rle=types_pb2.RleMask(height=height, width=width, counts=counts))
+        case PngMask(height, width, data):
+            return types_pb2.Mask(png=types_pb2.PngMask(height=height, width=width, data=data))
+        case PackedMask(height, width, bits):
+            packed = types_pb2.PackedMask(height=height, width=width, bits=bits)
+            return types_pb2.Mask(packed_bits=packed)
+        case LowResLogits(values):
+            values = np.ascontiguousarray(values, dtype="<f4")
+            height, width = values.shape
+            logits = types_pb2.LowResLogits(height=height, width=width, values=values.tobytes())
+            return types_pb2.Mask(low_res_logits=logits)
+
+
+def mask_from_proto(message: types_pb2.Mask, *, field: str = "mask") -> BinaryMask | LowResLogits:
+    """Raises InvalidPrompt where the mask is empty, or its bytes do not fill its size."""
+    form = message.WhichOneof("form")
+    if form is None:
+        raise InvalidPrompt("a mask must not be empty", field=field)
+    field = f"{field}.{form}"
+    given = getattr(message, form)
+    if not given.height or not given.width:
+        raise InvalidPrompt("a mask must not be empty", field=field)
+    if form == "low_res_logits":
+        if len(given.values) != 4 * given.height * given.width:
+            raise InvalidPrompt(
+                f"{len(given.values)} bytes are not {given.height} x {given.width} float32",
+                field=f"{field}.values",
+            )
+        values = np.frombuffer(given.values, dtype="<f4").reshape(given.height, given.width)
+        if not np.isfinite(values).all():
+            raise InvalidPrompt("logits must be finite", field=f"{field}.values")
+        return LowResLogits(values)
+    name, make = _BINARY_FORMS[form]
+    data = getattr(given, name)
+    if not data:
+        raise InvalidPrompt("a mask must not be empty", field=f"{field}.{name}")
+    return make(given.height, given.width, data)
+
+
+def mask_options_from_proto(message: types_pb2.MaskOptions, *, field: str = "mask_options") -> MaskOptions:
+    """Unspecified means COCO RLE in the size of the image.
+
+    Raises InvalidRequest for an unknown number, and for logits in the size of the image.
+    """
+    formats = {number: value for value, number in _MASK_FORMATS.items()}
+    spaces = {number: value for value, number in _MASK_SPACES.items()}
+    if message.format and message.format not in formats:
+        raise InvalidRequest(f"unknown mask format {message.format}", field=f"{field}.format")
+    if message.space and message.space not in spaces:
+        raise InvalidRequest(f"unknown mask space {message.space}", field=f"{field}.space")
+    options = MaskOptions(
+        formats.get(message.format, MaskFormat.COCO_RLE),
+        spaces.get(message.space),
+        message.non_overlapping,
+    )
+    if options.format is MaskFormat.LOW_RES_LOGITS and options.space is MaskSpace.IMAGE:
+        raise InvalidRequest("logits are not upsampled: ask for the model's space", field=f"{field}.space")
+    return options
+
+
+def mask_options_to_proto(options: MaskOptions) -> types_pb2.MaskOptions:
+    """The form of masks as it is sent."""
+    return types_pb2.MaskOptions(
+        format=_MASK_FORMATS[options.format],
+        space=types_pb2.MASK_SPACE_UNSPECIFIED if options.space is None else _MASK_SPACES[options.space],
+        non_overlapping=options.non_overlapping,
+    )
+
+
+def object_mask_to_proto(mask: ObjectMask) -> types_pb2.ObjectMask:
+    """One object on one frame as it is sent."""
+    return types_pb2.ObjectMask(
+        obj_id=mask.obj_id,
+        mask=mask_to_proto(mask.mask),
+        predicted_iou=mask.predicted_iou,
+        object_score_logit=mask.object_score_logit,
+        box=None if mask.box is None else box_to_proto(mask.box),
+    )
+
+
+def object_mask_from_proto(message: types_pb2.ObjectMask) -> ObjectMask:
+    """One object on one frame as it came."""
+    return ObjectMask(
+        obj_id=message.obj_id,
+        mask=mask_from_proto(message.mask),
+        predicted_iou=message.predicted_iou,
+        object_score_logit=message.object_score_logit,
+        box=box_from_proto(message.box) if message.HasField("box") else None,
+    )
+
+
+def frame_masks_from_proto(message: types_pb2.FrameMasks) -> FrameMasks:
+    """All objects on one frame as they came."""
+    return FrameMasks(
+        frame_index=message.frame_index,
+        objects={o.obj_id: object_mask_from_proto(o) for o in message.objects},
+        width=message.width,
+        height=message.height,
+        conditioning=message.conditioning,
+        trace_id=message.trace_id,
+        stage_seconds=stage_seconds_from_proto(message.stage_times),
+    )
+
+
+def stage_times_to_proto(seconds: Mapping[str, float]) -> list[types_pb2.StageTime]:
+    """How long stages worked, by name, as it is sent."""
+    times = []
+    for stage, duration in seconds.items():
+        time = types_pb2.StageTime(stage=stage)
+        time.duration.FromNanoseconds(round(duration * 1e9))
+        times.append(time)
+    return times
+
+
+def stage_seconds_from_proto(messages: Sequence[types_pb2.StageTime]) -> dict[str, float]:
+    """How long stages worked, by name, as it came."""
+    return {m.stage: m.duration.ToNanoseconds() / 1e9 for m in messages}

@@ -1,0 +1,117 @@
+"""Between what a session holds and messages."""
+
+from collections.abc import Sequence
+
+from maskmesh.errors import InvalidRequest
+from maskmesh.history import ClearRecord, FrameRange, HistoryEntry, PromptRecord, SessionObject, SessionState
+from maskmesh.types import Box, Point, Prompt
+from maskmesh.v1 import segmentation_pb2, session_pb2, types_pb2
+from maskmesh.wire.masks import mask_from_proto
+from maskmesh.wire.models import model_info_from_proto
+from maskmesh.wire.prompts import prompt_to_proto
+
+
+def reverse_from_proto(value: int) -> bool:
+    """Unspecified means forward.  Raises InvalidRequest for an unknown number."""
+    if value not in session_pb2.Direction.values():
+        raise InvalidRequest(f"unknown direction {value}", field="direction")
+    return value == session_pb2.DIRECTION_REVERSE
+
+
+def direction_to_proto(*, reverse: bool) -> session_pb2.Direction:
+    """The direction as it is sent."""
+    return session_pb2.DIRECTION_REVERSE if reverse else session_pb2.DIRECTION_FORWARD
+
+
+def session_objects_to_proto(objects: Sequence[SessionObject]) -> list[session_pb2.SessionObject]:
+    """The objects of a session as they are sent."""
+    return [session_pb2.SessionObject(obj_id=o.obj_id, prompted_frames=o.prompted_frames) for o in objects]
+
+
+def session_objects_from_proto(messages: Sequence[session_pb2.SessionObject]) -> list[SessionObject]:
+    """The objects of a session as they came."""
+    return [SessionObject(m.obj_id, tuple(m.prompted_frames)) for m in messages]
+
+
+def frame_range_to_proto(frames: FrameRange) -> session_pb2.FrameRange:
+    """Frames in a row as they are sent."""
+    return session_pb2.FrameRange(
+        first_frame_index=frames.first_frame_index,
+        last_frame_index=frames.last_frame_index,
+        direction=direction_to_proto(reverse=frames.reverse),
+    )
+
+
+def frame_range_from_proto(message: session_pb2.FrameRange) -> FrameRange:
+    """Frames in a row as they came."""
+    reverse = message.direction == session_pb2.DIRECTION_REVERSE
+    return FrameRange(message.first_frame_index, message.last_frame_index, reverse)
+
+
+def history_to_proto(entries: Sequence[HistoryEntry]) -> list[session_pb2.HistoryEntry]:
+    """A history as it is sent."""
+    return [_entry_to_proto(entry) for entry in entries]
+
+
+def history_from_proto(messages: Sequence[session_pb2.HistoryEntry]) -> list[HistoryEntry]:
+    """A history as it came; entries of a newer version are left out."""
+    entries = (_entry_from_proto(message) for message in messages)
+    return [entry for entry in entries if entry is not None]
+
+
+def session_state_from_proto(message: segmentation_pb2.GetSessionResponse) -> SessionState:
+    """What a session holds, as it came."""
+    return SessionState(
+        session_id=message.session_id,
+        ttl=message.ttl.ToTimedelta(),
+        model=model_info_from_proto(message.model),
+        num_frames=message.num_frames,
+        width=message.width,
+        height=message.height,
+        frames_per_second=message.frames_per_second,
+        revision=message.revision,
+        objects=session_objects_from_proto(message.objects),
+        history=history_from_proto(message.history),
+    )
+
+
+def _entry_to_proto(entry: HistoryEntry) -> session_pb2.HistoryEntry:
+    match entry:
+        case PromptRecord(frame_index, obj_id, prompt, clear_previous):
+            said = session_pb2.PromptRecord(
+                frame_index=frame_index,
+                obj_id=obj_id,
+                prompt=prompt_to_proto(prompt),
+                clear_previous=clear_previous,
+            )
+            return session_pb2.HistoryEntry(prompt=said)
+        case ClearRecord(frame_index, obj_id):
+            cleared = session_pb2.ClearRecord(frame_index=frame_index, obj_id=obj_id)
+            return session_pb2.HistoryEntry(cleared=cleared)
+        case FrameRange():
+            return session_pb2.HistoryEntry(tracked=frame_range_to_proto(entry))
+
+
+def _entry_from_proto(message: session_pb2.HistoryEntry) -> HistoryEntry | None:
+    match message.WhichOneof("event"):
+        case "prompt":
+            said = message.prompt
+            return PromptRecord(
+                said.frame_index, said.obj_id, recorded_prompt_from_proto(said.prompt), said.clear_previous
+            )
+        case "cleared":
+            return ClearRecord(message.cleared.frame_index, message.cleared.obj_id)
+        case "tracked":
+            return frame_range_from_proto(message.tracked)
+    return None
+
+
+def recorded_prompt_from_proto(message: types_pb2.Prompt) -> Prompt:
+    """A prompt that was judged when it was said."""
+    points = [Point(p.x, p.y, p.label == types_pb2.POINT_LABEL_POSITIVE) for p in message.points]
+    box = message.box
+    return Prompt(
+        points,
+        Box(box.x0, box.y0, box.x1, box.y1) if message.HasField("box") else None,
+        mask_from_proto(message.mask) if message.HasField("mask") else None,
+    )

@@ -1,0 +1,64 @@
+"""Pay for what first runs cost before anybody waits."""
+
+import time
+from functools import partial
+
+import torch
+
+from maskmesh import telemetry
+from maskmesh.masks import MaskOptions
+from maskmesh.scheduling.cpu_sharing import SharedCores
+from maskmesh.scheduling.device_worker import DeviceWorker
+from maskmesh.types import Point, Prompt
+from tracker_svc.compute.output import object_masks
+from tracker_svc.compute.tracker import Frame, Step, Tracker
+from tracker_svc.model.tracking_model import ImageFeatures, TrackingModel
+from tracker_svc.sessions.objects import TrackedObject
+
+TRACKED_FRAMES = 2
+
+
+async def warm_up(
+    tracker: Tracker, worker: DeviceWorker, *, max_batch: int, cores: SharedCores | None = None
+) -> float:
+    """Click on an empty frame and track it through two more, alone and in a batch of sessions.
+
+    Returns the seconds it took.
+    """
+    start = time.perf_counter()
+    recorder = tracker.recorder()
+    with telemetry.tracer().start_as_current_span(telemetry.WARM_UP):
+        # The usual case once more at the end: what is measured there is warm.
+        for count in (1, max_batch, 1) if max_batch > 1 else (1,):
+            run = partial(_run, tracker, recorder, count)
+            await worker.run(run if cores is None else partial(cores.with_each, run))
+        telemetry.emit(recorder.records, None)
+    return time.perf_counter() - start
+
+
+def _run(tracker: Tracker, recorder: telemetry.StageRecorder, count: int) -> None:
+    """As many sessions as ``count``, with an object each."""
+    frame = empty_frame(tracker.model)
+    objects = [TrackedObject(0) for _ in range(count)]
+    for obj in objects:
+        state = tracker.prompt(obj, 0, Prompt([Point(1, 1)]), frame, clear_previous=False, recorder=recorder)
+        obj.bank.prompt(0, state)
+        tracker.memorize_prompted([obj], 0, frame, recorder)
+    for index in range(TRACKED_FRAMES + 1):
+        steps = [Step([obj], index, frame, recorder) for obj in objects[:1]]
+        steps += [Step([obj], index, frame, tracker.recorder()) for obj in objects[1:]]
+        states = tracker.track(steps)
+        tracker.memorize_tracked(steps)
+        with recorder.stage(telemetry.POSTPROCESS):
+            object_masks([0], [states[0][0]], MaskOptions(), width=frame.width, height=frame.height)
+
+
+def empty_frame(model: TrackingModel) -> Frame:
+    """A frame whose embedding is all zeros."""
+    size, dim = model.embedding_size, model.embed_dim
+
+    def zeros(channels: int, side: int) -> torch.Tensor:
+        return torch.zeros(1, channels, side, side, device=model.device, dtype=model.dtype)
+
+    features = ImageFeatures(zeros(dim, size), zeros(dim // 8, 4 * size), zeros(dim // 4, 2 * size))
+    return Frame(features, model.image_size, model.image_size)

@@ -1,0 +1,1 @@
+"""The memory of tracked objects: which frames condition a frame, and where their states are."""

@@ -1,0 +1,208 @@
+"""What the objects of a session were on frames that were tracked long ago: on disk, to go back to.
+
+Tracking itself never looks back this far.  A correction on an old frame does, and a propagation that starts
+there; for them the archive holds everything that memory held, bit for bit.
+"""
+
+import contextlib
+import logging
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from maskmesh.errors import SessionNotFound
+from tracker_svc.compute.tensors import from_bytes, to_bytes
+from tracker_svc.memory.frame_state import FrameState, Held
+
+logger = logging.getLogger(__name__)
+
+_SCHEMA = """
+CREATE TABLE states (
+    obj_id INTEGER, frame_index INTEGER, predicted_iou REAL, object_score_logit REAL,
+    object_pointer BLOB, memory_features BLOB, low_res_masks BLOB,
+    PRIMARY KEY (obj_id, frame_index)
+)
+"""
+# It goes with the session, so nothing is lost that a crash would not take anyway.
+_PRAGMAS = ("journal_mode = MEMORY", "synchronous = OFF", "locking_mode = EXCLUSIVE", "cache_size = -2048")
+
+
+class _Form(NamedTuple):
+    """Type and shape of a tensor whose bytes are in a column."""
+
+    dtype: torch.dtype
+    shape: torch.Size
+
+
+class SessionArchive:
+    """The archive of one session: an SQLite file that goes with it.
+
+    At most ``max_bytes`` are held; beyond, and where the disk is full, the states that were put first go.
+    Safe for use by several threads.  Once it is closed it takes nothing in, and reading raises
+    SessionNotFound.
+    """
+
+    def __init__(self, session_id: str, path: Path, *, max_bytes: int, device: torch.device) -> None:
+        self._session_id = session_id
+        self._path = path
+        self._max_bytes = max_bytes
+        self._device = device
+        self._forms: dict[str, _Form] = {}
+        self._lock = threading.Lock()
+        self._connection: sqlite3.Connection | None = None
+        self._is_closed = False
+
+    def put(self, obj_id: int, frame_index: int, state: FrameState) -> None:
+        """Keep the state of an object on a frame in place of what was kept of it there."""
+        tensors = {
+            "object_pointer": state.object_pointer,
+            "memory_features": state.memory_features,
+            "low_res_masks": state.low_res_masks,
+        }
+        for name, tensor in tensors.items():
+            if tensor is not None:
+                self._forms[name] = _Form(tensor.dtype, tensor.shape)
+        row = (
+            obj_id, frame_index, state.predicted_iou, state.object_score_logit,
+            *(None if tensor is None else to_bytes(tensor) for tensor in tensors.values()),
+        )  # fmt: skip
+        try:
+            with self._open() as connection:
+                if connection is not None:
+                    self._make_room(connection, state.num_bytes)
+                    connection.execute("INSERT OR REPLACE INTO states VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+        except sqlite3.OperationalError as error:
+            logger.warning("frame %d of object %d is not kept: %s", frame_index, obj_id, error)
+            with contextlib.suppress(sqlite3.OperationalError):
+                self.delete(obj_id, frame_index)  # better nothing than what was there before
+
+    def get(self, obj_id: int, frame_index: int) -> FrameState | None:
+        """The state of an object on a frame, None where none is held."""
+        row = self._row(
+            "SELECT predicted_iou, object_score_logit, object_pointer, memory_features, low_res_masks"
+            " FROM states WHERE obj_id = ? AND frame_index = ?",
+            obj_id,
+            frame_index,
+        )
+        if row is None:
+            return None
+        low_res_masks = self._tensor("low_res_masks", row[4])
+        assert low_res_masks is not None, "every state has logits"
+        return FrameState(
+            low_res_masks=low_res_masks,
+            predicted_iou=row[0],
+            object_score_logit=row[1],
+            object_pointer=self._tensor("object_pointer", row[2]),
+            memory_features=self._tensor("memory_features", row[3]),
+        )
+
+    def pointer(self, obj_id: int, frame_index: int) -> Tensor | None:
+        """The pointer alone, for the many frames of which nothing else counts."""
+        row = self._row(
+            "SELECT object_pointer FROM states WHERE obj_id = ? AND frame_index = ?", obj_id, frame_index
+        )
+        return None if row is None else self._tensor("object_pointer", row[0])
+
+    def held(self, obj_id: int, first: int, last: int) -> dict[int, Held]:
+        """What is held of an object on the frames of a range that are in the archive."""
+        rows = self._rows(
+            "SELECT frame_index, object_pointer IS NOT NULL, memory_features IS NOT NULL FROM states"
+            " WHERE obj_id = ? AND frame_index BETWEEN ? AND ?",
+            obj_id,
+            first,
+            last,
+        )
+        return {index: Held(bool(pointer), bool(memory)) for index, pointer, memory in rows}
+
+    def clear_memories(self, obj_id: int, first: int, last: int) -> None:
+        """Forget pointers and memories on a range of frames; the masks stay."""
+        with self._open() as connection:
+            if connection is not None:
+                connection.execute(
+                    "UPDATE states SET object_pointer = NULL, memory_features = NULL"
+                    " WHERE obj_id = ? AND frame_index BETWEEN ? AND ?",
+                    (obj_id, first, last),
+                )
+
+    def delete(self, obj_id: int, frame_index: int | None = None) -> None:
+        """Forget an object, or an object on a frame."""
+        first, last = (0, 2**62) if frame_index is None else (frame_index, frame_index)
+        with self._open() as connection:
+            if connection is not None:
+                connection.execute(
+                    "DELETE FROM states WHERE obj_id = ? AND frame_index BETWEEN ? AND ?",
+                    (obj_id, first, last),
+                )
+
+    def frames(self, obj_id: int) -> list[int]:
+        """An object's frames in the archive, those that were put first at the beginning."""
+        rows = self._rows("SELECT frame_index FROM states WHERE obj_id = ? ORDER BY rowid", obj_id)
+        return [index for (index,) in rows]
+
+    def oldest(self, obj_id: int) -> int | None:
+        """The lowest index of an object's frames in the archive."""
+        row = self._row("SELECT min(frame_index) FROM states WHERE obj_id = ?", obj_id)
+        return row[0] if row else None
+
+    def close(self) -> None:
+        """Delete the file."""
+        with self._lock:
+            self._is_closed = True
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+                self._path.unlink(missing_ok=True)
+
+    def _row(self, query: str, *values: int) -> Any:
+        """The first row of a query, None without one."""
+        return next(iter(self._rows(query, *values)), None)
+
+    def _rows(self, query: str, *values: int) -> Sequence[Any]:
+        """Raises SessionNotFound once the archive is closed."""
+        try:
+            with self._open() as connection:
+                if connection is None:
+                    raise SessionNotFound("the session has ended", session_id=self._session_id)
+                return connection.execute(query, values).fetchall()
+        except sqlite3.OperationalError as error:  # a disk that is full or broken: nothing is held
+            logger.warning("the archive cannot be read: %s", error)
+            return ()
+
+    @contextlib.contextmanager
+    def _open(self) -> Iterator[sqlite3.Connection | None]:
+        """The connection, which begins with the first use; None once the archive is closed."""
+        with self._lock:
+            if self._connection is None and not self._is_closed:
+                made = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
+                for pragma in _PRAGMAS:
+                    made.execute(f"PRAGMA {pragma}")
+                made.execute(_SCHEMA)
+                self._connection = made
+            yield self._connection
+
+    def _make_room(self, connection: sqlite3.Connection, num_bytes: int) -> None:
+        while (used := _used_bytes(connection)) and used + num_bytes > self._max_bytes:
+            first = connection.execute("SELECT rowid FROM states ORDER BY rowid LIMIT 1").fetchone()
+            if first is None:
+                return
+            connection.execute("DELETE FROM states WHERE rowid = ?", first)
+
+    def _tensor(self, name: str, data: bytes | None) -> Tensor | None:
+        if data is None:
+            return None
+        form = self._forms[name]
+        return from_bytes(data, form.dtype, form.shape, self._device)
+
+
+def _used_bytes(connection: sqlite3.Connection) -> int:
+    """Size of what is in the file, without the room that was freed in it."""
+    pages, free, size = (
+        connection.execute(f"PRAGMA {name}").fetchone()[0]
+        for name in ("page_count", "freelist_count", "page_size")
+    )
+    return int((pages - free) * size)

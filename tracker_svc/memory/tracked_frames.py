@@ -1,0 +1,116 @@
+"""The tracked frames of one object: the newest in memory, older ones in the session's archive."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from torch import Tensor
+
+from tracker_svc.memory.archive import SessionArchive
+from tracker_svc.memory.frame_state import FrameState, Held
+
+
+class TrackedFrames:
+    """States by frame index.  ``max_recent`` of them, those tracked last, are in memory.
+
+    Older ones go to the archive when :meth:`spill` is called, or, where there is none, nowhere.
+    """
+
+    def __init__(self, obj_id: int, archive: SessionArchive | None, *, max_recent: int) -> None:
+        self._obj_id = obj_id
+        self._archive = archive
+        self._max_recent = max_recent
+        self._recent: dict[int, FrameState] = {}
+        self._touched: set[int] = set()
+
+    def __contains__(self, frame_index: int) -> bool:
+        return frame_index in self.held(frame_index, frame_index)
+
+    def get(self, frame_index: int) -> FrameState | None:
+        """The state on a frame, None where it is not held."""
+        state = self._recent.get(frame_index)
+        if state is None and self._archive is not None:
+            state = self._archive.get(self._obj_id, frame_index)
+        return state
+
+    @property
+    def in_memory(self) -> Mapping[int, FrameState]:
+        """The states that are in memory, those that were tracked last at the end."""
+        return self._recent
+
+    def archived_frames(self) -> list[int]:
+        """The frames whose states are in the archive alone, those that were put first at the beginning."""
+        if self._archive is None:
+            return []
+        return [i for i in self._archive.frames(self._obj_id) if i not in self._recent]
+
+    def take_touched(self) -> set[int]:
+        """The frames of which something was cleared or forgotten since this was called last."""
+        touched, self._touched = self._touched, set()
+        return touched
+
+    def restore(self, frame_index: int, state: FrameState, *, recent: bool) -> None:
+        """Take in a state that was held elsewhere, the oldest first."""
+        if recent:
+            self._recent[frame_index] = state
+        elif self._archive is not None:
+            self._archive.put(self._obj_id, frame_index, state)
+
+    def recent(self, frame_index: int) -> FrameState | None:
+        """The state on a frame if it is in memory."""
+        return self._recent.get(frame_index)
+
+    @property
+    def overflows(self) -> bool:
+        """Whether more is in memory than there may be."""
+        return len(self._recent) > self._max_recent
+
+    def pointer(self, frame_index: int) -> Tensor | None:
+        """The pointer on a frame, without reading what else is held of it."""
+        if frame_index in self._recent:
+            return self._recent[frame_index].object_pointer
+        return self._archive.pointer(self._obj_id, frame_index) if self._archive is not None else None
+
+    def held(self, first: int, last: int) -> dict[int, Held]:
+        """What is held on the frames of a range, both ends included."""
+        held = {i: self._recent[i].held for i in range(first, last + 1) if i in self._recent}
+        if self._archive is not None and len(held) <= last - first:
+            held = self._archive.held(self._obj_id, first, last) | held
+        return held
+
+    def put(self, frame_index: int, state: FrameState) -> None:
+        """Take in a frame that was tracked now, in place of what was held of it."""
+        self._recent.pop(frame_index, None)
+        self._recent[frame_index] = state
+
+    def remember(self, frame_index: int, memory_features: Tensor) -> None:
+        """Add its memory to a frame that was tracked just now."""
+        self._recent[frame_index] = replace(self._recent[frame_index], memory_features=memory_features)
+
+    def spill(self) -> None:
+        """Keep no more in memory than there may be."""
+        while self.overflows:
+            index = next(iter(self._recent))
+            if self._archive is not None:
+                self._archive.put(self._obj_id, index, self._recent[index])
+            del self._recent[index]
+
+    def clear_memories(self, first: int, last: int) -> None:
+        """Forget pointers and memories on a range of frames.  The masks stay: corrections start from them."""
+        for index, state in self._recent.items():
+            if first <= index <= last:
+                self._recent[index] = replace(state, object_pointer=None, memory_features=None)
+        if self._archive is not None:
+            self._archive.clear_memories(self._obj_id, first, last)
+        self._touched.update(range(first, last + 1))
+
+    def discard(self, frame_index: int) -> None:
+        """Forget a frame."""
+        self._recent.pop(frame_index, None)
+        if self._archive is not None:
+            self._archive.delete(self._obj_id, frame_index)
+        self._touched.add(frame_index)
+
+    def oldest(self) -> int | None:
+        """The lowest index that is held."""
+        archived = None if self._archive is None else self._archive.oldest(self._obj_id)
+        return min((i for i in (archived, *self._recent) if i is not None), default=None)

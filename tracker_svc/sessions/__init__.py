@@ -1,0 +1,1 @@
+"""Sessions of the tracker: objects, history, snapshots, replication to the store."""
