@@ -11,7 +11,7 @@ from typing import NamedTuple
 from opentelemetry.trace import SpanContext
 
 from maskmesh.errors import EmbeddingNotFound, ResourceExhausted
-from maskmesh.scheduling.admission import Ticket
+from maskmesh.scheduling.admission import QueueEntry
 from maskmesh.storage.shared_memory import Block
 from maskmesh.types import TensorSpec
 
@@ -85,7 +85,7 @@ class _Flight:
     """One embedding that is being made, and who waits for it."""
 
     task: "asyncio.Task[Embedding]"
-    ticket: Ticket
+    ticket: QueueEntry
     waiters: int = 0
     pins: dict[str, float] = field(default_factory=dict)
 
@@ -150,7 +150,7 @@ class EmbeddingCache:
         size: int,
         create: Callable[[], Awaitable[Embedding]],
         pin: Pin | None = None,
-        ticket: Ticket | None = None,
+        ticket: QueueEntry | None = None,
         *,
         counts: bool = True,
     ) -> tuple[Embedding, Outcome]:
@@ -167,7 +167,7 @@ class EmbeddingCache:
         outcome = Outcome.JOINED if flight else Outcome.MISS
         if flight is None:
             work = asyncio.ensure_future(self._fill(key, size, create))
-            flight = _Flight(work, ticket or Ticket())
+            flight = _Flight(work, ticket or QueueEntry())
             self._flights[key] = flight
             self.statistics.misses += counts
         else:
@@ -175,7 +175,7 @@ class EmbeddingCache:
         if pin is not None:
             flight.pins[pin.owner] = time.monotonic() + pin.ttl_seconds
         if ticket is not None:
-            flight.ticket.hurry(ticket.priority)
+            flight.ticket.promote(ticket.priority)
         flight.waiters += 1
         try:
             return await asyncio.shield(flight.task), outcome

@@ -21,12 +21,12 @@ from encoder_svc.model.preprocess import preprocess
 from maskmesh import telemetry
 from maskmesh.errors import InvalidRequest
 from maskmesh.images import image_digest
-from maskmesh.malloc import give_back
+from maskmesh.malloc import trim_heap
 from maskmesh.masks import ByteArray
-from maskmesh.scheduling.admission import QueueLimits, Ticket, TicketGate
+from maskmesh.scheduling.admission import AdmissionPolicy, QueueEntry, PrioritySemaphore
 from maskmesh.scheduling.batching import choose_batch
 from maskmesh.scheduling.cores import share_cores
-from maskmesh.scheduling.device_worker import DeviceWorker, Together
+from maskmesh.scheduling.device_worker import DeviceWorker, BatchedOperation
 from maskmesh.storage.shared_memory import Block, SharedArena
 from maskmesh.types import Image, TensorSpec
 
@@ -59,20 +59,20 @@ class Encoder:
         self._model, self._device, self._dtype = loaded.model, loaded.device, loaded.dtype
         self._max_pixels = settings.max_pixels
         self._cores = share_cores(settings.shared_cores, "encoder", loaded.layout, torch.set_num_threads)
-        self._worker = DeviceWorker("encoder-device", cores=self._cores, when_idle=give_back)
+        self._worker = DeviceWorker("encoder-device", cores=self._cores, when_idle=trim_heap)
         self._decoders = ThreadPoolExecutor(settings.decode_threads, thread_name_prefix="decode")
         self.max_batch = choose_batch(
             settings.max_batch, device=loaded.info.device, image_size=loaded.info.image_size
         )
         # Decoded pictures are large: only so many wait for the device at once.
-        self._decoded = TicketGate(
+        self._decoded = PrioritySemaphore(
             settings.decode_threads + self.max_batch + 1,
             reserved=settings.decode_threads,
-            limits=QueueLimits(self.max_batch + settings.max_interactive_queue, settings.max_queue),
+            limits=AdmissionPolicy(self.max_batch + settings.max_interactive_queue, settings.max_queue),
             seconds_each=lambda: self._worker.seconds_each,
         )
         self._undecoded: set[telemetry.StageRecorder] = set()
-        self._images = Together(self._encode, most=self.max_batch)
+        self._images = BatchedOperation(self._encode, most=self.max_batch)
         self._seen: set[str] = set()
         self._synchronize: Callable[[], None] | None = None
         if loaded.device.type == "cuda":
@@ -96,7 +96,7 @@ class Encoder:
         """How many images are not decoded yet."""
         return len(self._undecoded)
 
-    def check_room(self, ticket: Ticket) -> None:
+    def check_room(self, ticket: QueueEntry) -> None:
         """Raises ResourceExhausted where an image would be refused now."""
         self._decoded.check(ticket)
 
@@ -131,7 +131,7 @@ class Encoder:
         )
 
     async def encode(
-        self, image: Image, *, key: str, ticket: Ticket, recorder: telemetry.StageRecorder
+        self, image: Image, *, key: str, ticket: QueueEntry, recorder: telemetry.StageRecorder
     ) -> Embedding:
         """Encode one image whose content must have the digest ``key``.
 
@@ -151,7 +151,7 @@ class Encoder:
                 pixels = await asyncio.get_running_loop().run_in_executor(self._decoders, decode)
                 self._undecoded.remove(recorder)
                 decoded_ns = recorder.records[-1].end_ns
-                return await self._worker.run_together(
+                return await self._worker.run_batched(
                     self._images,
                     _Decoded(pixels, recorder),
                     recorder=recorder,
@@ -198,7 +198,7 @@ class Encoder:
     def _pause(self, recorders: Sequence[telemetry.StageRecorder]) -> None:
         """Let go first what somebody waits for; the wait is recorded."""
         start = time.time_ns()
-        if self._worker.give_way():
+        if self._worker.run_urgent_work():
             end = time.time_ns()
             for recorder in recorders:
                 recorder.wait(start, end, "click")

@@ -4,12 +4,12 @@ import torch
 
 from encoder_svc.cache import EmbeddingCache
 from encoder_svc.encoder import Encoder
-from encoder_svc.redis_embedding_cache import SharedCache
+from encoder_svc.redis_embedding_cache import RedisEmbeddingCache
 from maskmesh.telemetry import metrics
 from maskmesh.telemetry.metrics import observe
 
 
-def observe_encoder(encoder: Encoder, cache: EmbeddingCache, shared: SharedCache | None) -> None:
+def observe_encoder(encoder: Encoder, cache: EmbeddingCache, shared: RedisEmbeddingCache | None) -> None:
     """Queues, caches and memory; read whenever metrics are collected."""
     observe(
         metrics.QUEUE_DEPTH,

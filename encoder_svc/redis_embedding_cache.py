@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 from encoder_svc.cache import CacheKey, Embedding
 from maskmesh.errors import InvalidRequest
 from maskmesh.internal.v1 import encoder_pb2
-from maskmesh.storage.redis_store import SharedStore, StoreDown, stop
+from maskmesh.storage.redis_store import RedisStore, StoreDown, stop
 from maskmesh.types import TensorSpec
 from maskmesh.wire import tensor_spec_to_proto, tensor_specs_from_proto
 
@@ -71,13 +71,13 @@ class SharedStatistics:
     evictions: int = 0
 
 
-class SharedCache:
+class RedisEmbeddingCache:
     """Embeddings in a store of the Redis protocol, at most ``budget_bytes`` of all models and tenants.
 
     Each goes ``ttl_seconds`` after it was written.  Used on one event loop only.
     """
 
-    def __init__(self, store: SharedStore, *, budget_bytes: int, ttl_seconds: float) -> None:
+    def __init__(self, store: RedisStore, *, budget_bytes: int, ttl_seconds: float) -> None:
         self.statistics = SharedStatistics()
         self._store = store
         self._budget_bytes = budget_bytes
@@ -90,7 +90,7 @@ class SharedCache:
         self._asked = 0
 
     @property
-    def store(self) -> SharedStore:
+    def store(self) -> RedisStore:
         """Where embeddings are."""
         return self._store
 

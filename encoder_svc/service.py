@@ -17,14 +17,14 @@ from encoder_svc.config import EncoderSettings
 from encoder_svc.encoder import Encoder
 from encoder_svc.loading import load_model
 from encoder_svc.metrics import observe_encoder
-from encoder_svc.redis_embedding_cache import SharedCache
+from encoder_svc.redis_embedding_cache import RedisEmbeddingCache
 from maskmesh import telemetry, wire
 from maskmesh.errors import EmbeddingNotFound, InvalidRequest, ModelMismatch
 from maskmesh.internal.v1 import encoder_pb2, encoder_pb2_grpc
-from maskmesh.malloc import keep_memory
+from maskmesh.malloc import retain_freed_memory
 from maskmesh.rpc.server import Service, reachable_address
-from maskmesh.scheduling.admission import Priority, Ticket
-from maskmesh.storage.redis_store import SharedStore
+from maskmesh.scheduling.admission import Priority, QueueEntry
+from maskmesh.storage.redis_store import RedisStore
 from maskmesh.storage.scratch import ScratchFolder
 from maskmesh.storage.shared_memory import SHARED_MEMORY_FILE, SHARED_MEMORY_PREFIX, SharedArena
 from maskmesh.types import EmbeddingRef, SharedBlock
@@ -57,7 +57,7 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
     def __init__(self, settings: EncoderSettings) -> None:
         self._settings = settings
         self._memory: ScratchFolder | None = None
-        self._shared_cache: SharedCache | None = None
+        self._shared_cache: RedisEmbeddingCache | None = None
 
     async def start(self, port: int) -> None:
         """Load the model and warm it up."""
@@ -71,8 +71,8 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
         await self.encoder.warm_up()
         await asyncio.to_thread(self._share_memory)
         if url := self._settings.cache_url:
-            self._shared_cache = SharedCache(
-                SharedStore(
+            self._shared_cache = RedisEmbeddingCache(
+                RedisStore(
                     url,
                     name="shared cache",
                     answer_seconds=SHARED_SECONDS,
@@ -285,14 +285,14 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
         return SharedBlock(self._memory.path.name, embedding.block)
 
 
-def _ticket(request: encoder_pb2.EncodeRequest) -> Ticket:
+def _ticket(request: encoder_pb2.EncodeRequest) -> QueueEntry:
     interactive = request.priority == encoder_pb2.ENCODE_PRIORITY_INTERACTIVE
-    return Ticket(Priority.INTERACTIVE if interactive else Priority.AHEAD, request.tenant)
+    return QueueEntry(Priority.INTERACTIVE if interactive else Priority.AHEAD, request.tenant)
 
 
 def make_service(settings: EncoderSettings) -> Service:
     """The encoder as a service to run."""
-    keep_memory()
+    retain_freed_memory()
     servicer = EncoderServicer(settings)
     full_name = encoder_pb2.DESCRIPTOR.services_by_name["EncoderService"].full_name
 

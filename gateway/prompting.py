@@ -4,10 +4,10 @@ import uuid
 from functools import partial
 
 from gateway.backends.embeddings import frame_ref, with_embedding
-from gateway.backends.encoders import Encoders, Urgency
+from gateway.backends.encoders import Encoders, EncodeOptions
 from gateway.backends.tracker_backend import at_epoch
 from gateway.sessions.session import GatewaySession
-from gateway.sessions.session_router import Owners
+from gateway.sessions.session_router import SessionRouter
 from maskmesh import wire
 from maskmesh.internal.v1 import tracker_pb2
 from maskmesh.rpc.interceptors import current_trace_id
@@ -19,9 +19,9 @@ from maskmesh.v1 import segmentation_pb2, types_pb2
 class Prompter:
     """Prompts objects of one gateway's sessions."""
 
-    def __init__(self, encoder: Encoders, owners: Owners) -> None:
+    def __init__(self, encoder: Encoders, router: SessionRouter) -> None:
         self._encoder = encoder
-        self._owners = owners
+        self._router = router
 
     async def prompt(
         self,
@@ -41,12 +41,12 @@ class Prompter:
         wire.mask_options_from_proto(request.mask_options)
         wire.prompt_from_proto(request.prompt, width=frames.width, height=frames.height, field=field)
         await session.caller.count_frame()
-        urgency = Urgency(interactive=True, tenant=session.caller.tenant, timeout=timeout)
+        encode_options = EncodeOptions(interactive=True, tenant=session.caller.tenant, timeout=timeout)
         encoding: list[dict[str, float]] = []
         own_key = uuid.uuid4().hex
 
         async def obtain() -> EmbeddingRef:
-            encoded = await frame_ref(session, self._encoder, index, urgency)
+            encoded = await frame_ref(session, self._encoder, index, encode_options)
             encoding.append(dict(encoded.stage_seconds))
             return encoded.ref
 
@@ -64,7 +64,7 @@ class Prompter:
             )
             if request.HasField("expected_revision"):
                 message.expected_revision = request.expected_revision
-            return await self._owners.call(
+            return await self._router.call(
                 session, lambda tracker, epoch: tracker.add_prompt(at_epoch(message, epoch), timeout)
             )
 

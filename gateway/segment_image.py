@@ -2,7 +2,7 @@
 
 from gateway.api_keys import current_caller
 from gateway.backends.embeddings import encode_image, with_embedding
-from gateway.backends.encoders import Encoders, Urgency
+from gateway.backends.encoders import Encoders, EncodeOptions
 from gateway.backends.trackers import Trackers
 from maskmesh import wire
 from maskmesh.errors import InvalidPrompt, InvalidRequest
@@ -30,11 +30,11 @@ async def segment_image(
     _check_prompts(request)
     caller = current_caller()
     await caller.count_frame()
-    urgency = Urgency(interactive=True, tenant=caller.tenant, timeout=timeout)
+    encode_options = EncodeOptions(interactive=True, tenant=caller.tenant, timeout=timeout)
     refs: list[EmbeddingRef] = []
 
     async def obtain() -> EmbeddingRef:
-        refs.append(await encode_image(encoder, image, urgency))
+        refs.append(await encode_image(encoder, image, encode_options))
         return refs[-1]
 
     async def use(ref: EmbeddingRef) -> list[types_pb2.ObjectMask]:

@@ -12,32 +12,32 @@ import grpc
 from opentelemetry import trace
 
 from gateway.api_keys import Keys, current_caller
-from gateway.backends.encoders import Encoders, Urgency
+from gateway.backends.encoders import Encoders, EncodeOptions
 from gateway.backends.tracker_backend import at_epoch
 from gateway.backends.trackers import Trackers
 from gateway.config import GatewaySettings
 from gateway.frames.frame_ring import FrameRing
 from gateway.frames.frame_store import FrameLimits
-from gateway.frames.upload import read_out, take_in
+from gateway.frames.upload import drain_requests, append_frames
 from gateway.prompting import Prompter
 from gateway.segment_image import segment_image
 from gateway.sessions.lifecycle import Lifecycle
 from gateway.sessions.resume_point import ResumePoint
 from gateway.sessions.session import GatewaySession, GatewaySessions
-from gateway.sessions.session_router import Owners
+from gateway.sessions.session_router import SessionRouter
 from gateway.streams.live import LiveStream
-from gateway.streams.propagation import Extent, Propagation
+from gateway.streams.propagation import FrameSelection, Propagation
 from gateway.warm_up import warm_up
 from maskmesh import wire
 from maskmesh.config import enable_ring_hash
 from maskmesh.errors import InvalidRequest, MaskmeshError, SessionNotFound
 from maskmesh.internal.v1 import tracker_pb2
-from maskmesh.malloc import keep_frames
-from maskmesh.rpc.idempotency import Answers
+from maskmesh.malloc import retain_freed_frames
+from maskmesh.rpc.idempotency import IdempotencyCache
 from maskmesh.rpc.server import Service
-from maskmesh.storage.redis_store import SharedStore
+from maskmesh.storage.redis_store import RedisStore
 from maskmesh.storage.scratch import ScratchFolder
-from maskmesh.storage.session_store import SharedSessions
+from maskmesh.storage.session_store import SessionStore
 from maskmesh.telemetry.metrics import observe, observe_store
 from maskmesh.types import ModelInfo
 from maskmesh.v1 import segmentation_pb2, segmentation_pb2_grpc
@@ -55,8 +55,8 @@ class SegmentationServicer(segmentation_pb2_grpc.SegmentationServiceServicer):
 
     def __init__(self, settings: GatewaySettings) -> None:
         self._settings = settings
-        self._answers = Answers(max_keys=MAX_KEYS)
-        self._store: SharedStore | None = None
+        self._answers = IdempotencyCache(max_keys=MAX_KEYS)
+        self._store: RedisStore | None = None
 
     async def start(self, port: int) -> None:
         """Wait for the other services.  Raises ValueError where their models differ."""
@@ -64,12 +64,12 @@ class SegmentationServicer(segmentation_pb2_grpc.SegmentationServiceServicer):
         reached: Any = {"max_message_bytes": settings.max_message_bytes, "tls": settings.tls}
         self._encoders = Encoders(settings.encoder, **reached)
         if settings.session_url:
-            self._store = SharedStore(settings.session_url, name="session store")
-        shared = None if self._store is None else SharedSessions(self._store)
+            self._store = RedisStore(settings.session_url, name="session store")
+        shared = None if self._store is None else SessionStore(self._store)
         trackers = Trackers(settings.tracker, **reached)
-        self._owners = Owners(trackers, shared)
+        self._router = SessionRouter(trackers, shared)
         self._shared = shared
-        self._prompter = Prompter(self._encoders, self._owners)
+        self._prompter = Prompter(self._encoders, self._router)
         self._scratch = ScratchFolder("maskmesh-gateway-", settings.data_dir)
         # A decoded frame goes to the encoder in one message.
         self._max_pixels = min(settings.max_pixels, (settings.max_message_bytes - 2**16) // 3)
@@ -78,7 +78,7 @@ class SegmentationServicer(segmentation_pb2_grpc.SegmentationServiceServicer):
             folder=self._scratch.path, limits=limits, max_sessions=settings.max_sessions
         )
         self._lifecycle = Lifecycle(
-            sessions, self._encoders, self._owners, shared, ttl_seconds=settings.session_ttl_seconds
+            sessions, self._encoders, self._router, shared, ttl_seconds=settings.session_ttl_seconds
         )
         observe(
             "maskmesh.sessions",
@@ -93,7 +93,7 @@ class SegmentationServicer(segmentation_pb2_grpc.SegmentationServiceServicer):
         self.model = await _wait_for(trackers.model)
         if encoder.model_id != self.model.model_id:
             raise ValueError(f"the encoder runs {encoder.model_id}, the tracker {self.model.model_id}")
-        await warm_up(self._encoders, self._owners, self._scratch.path)
+        await warm_up(self._encoders, self._router, self._scratch.path)
 
     async def drain(self) -> None:
         """Let clients go on with another gateway."""
@@ -104,7 +104,7 @@ class SegmentationServicer(segmentation_pb2_grpc.SegmentationServiceServicer):
         if hasattr(self, "_lifecycle"):
             await self._lifecycle.close()
             await asyncio.to_thread(self._scratch.close)
-            await self._owners.trackers.close()
+            await self._router.trackers.close()
             await self._encoders.close()
         if self._store is not None:
             await self._store.close()
@@ -114,7 +114,7 @@ class SegmentationServicer(segmentation_pb2_grpc.SegmentationServiceServicer):
         return await segment_image(
             request,
             self._encoders,
-            self._owners.trackers,
+            self._router.trackers,
             max_pixels=self._settings.max_pixels,
             timeout=context.time_remaining(),
         )
@@ -131,12 +131,12 @@ class SegmentationServicer(segmentation_pb2_grpc.SegmentationServiceServicer):
             response.ttl.FromNanoseconds(int(session.ttl_seconds * 1e9))
             return response
 
-        return await self._answers.once(request.idempotency_key, request, once, scope=current_caller().tenant)
+        return await self._answers.run(request.idempotency_key, request, once, scope=current_caller().tenant)
 
     async def GetSession(self, request: segmentation_pb2.GetSessionRequest, context: Any) -> Any:
         """See the proto."""
         session = await self._lifecycle.find(request.session_id)
-        known = await self._owners.call(
+        known = await self._router.call(
             session,
             lambda tracker, epoch: tracker.get_session(session.session_id, epoch, context.time_remaining()),
         )
@@ -166,7 +166,7 @@ class SegmentationServicer(segmentation_pb2_grpc.SegmentationServiceServicer):
             nonlocal is_read
             is_read = True
             async with self._lifecycle.kept_alive(session):
-                return await take_in(
+                return await append_frames(
                     session,
                     config,
                     request_iterator,
@@ -183,17 +183,17 @@ class SegmentationServicer(segmentation_pb2_grpc.SegmentationServiceServicer):
             session = await self._lifecycle.find(config.session_id)
             key = config.idempotency_key
             try:
-                answer = await session.answers.once(key, config, once, field="config.idempotency_key")
+                answer = await session.answers.run(key, config, once, field="config.idempotency_key")
             except InvalidRequest:
                 if is_read or not key:
                     raise
                 # It waited for an upload that broke: this one is whole.
-                answer = await session.answers.once(key, config, once, field="config.idempotency_key")
+                answer = await session.answers.run(key, config, once, field="config.idempotency_key")
             if not is_read:
-                await read_out(request_iterator, context.time_remaining())
+                await drain_requests(request_iterator, context.time_remaining())
             return answer
         except MaskmeshError:
-            await read_out(request_iterator, context.time_remaining())
+            await drain_requests(request_iterator, context.time_remaining())
             raise
 
     async def AddPrompt(self, request: segmentation_pb2.AddPromptRequest, context: Any) -> Any:
@@ -212,7 +212,7 @@ class SegmentationServicer(segmentation_pb2_grpc.SegmentationServiceServicer):
             idempotency_key=request.idempotency_key or uuid.uuid4().hex,
             expected_revision=_expected(request),
         )
-        left = await self._owners.call(
+        left = await self._router.call(
             session,
             lambda tracker, epoch: tracker.clear_prompts(at_epoch(message, epoch), context.time_remaining()),
         )
@@ -231,9 +231,9 @@ class SegmentationServicer(segmentation_pb2_grpc.SegmentationServiceServicer):
         propagation = Propagation(
             session,
             self._encoders,
-            self._owners,
+            self._router,
             window=self._settings.window,
-            urgency=self._urgency_ahead(session, context.time_remaining()),
+            encode_options=self._urgency_ahead(session, context.time_remaining()),
             links=[session.span, trace.get_current_span().get_span_context()],
             resumes=resumes,
         )
@@ -272,12 +272,12 @@ class SegmentationServicer(segmentation_pb2_grpc.SegmentationServiceServicer):
         stream = LiveStream(
             session,
             self._encoders,
-            self._owners,
+            self._router,
             options=options,
             skips=config.overload == segmentation_pb2.OVERLOAD_POLICY_SKIP,
             window=self._settings.live_window,
             max_pixels=self._max_pixels,
-            urgency=self._urgency_ahead(session, None),
+            encode_options=self._urgency_ahead(session, None),
             links=[session.span, trace.get_current_span().get_span_context()],
         )
         started = segmentation_pb2.StreamStarted(
@@ -297,8 +297,8 @@ class SegmentationServicer(segmentation_pb2_grpc.SegmentationServiceServicer):
             with contextlib.suppress(SessionNotFound):
                 await self._lifecycle.delete(session.session_id)
 
-    def _urgency_ahead(self, session: GatewaySession, timeout: float | None) -> Urgency:
-        return Urgency(
+    def _urgency_ahead(self, session: GatewaySession, timeout: float | None) -> EncodeOptions:
+        return EncodeOptions(
             interactive=False,
             tenant=session.caller.tenant,
             owner=session.session_id,
@@ -315,7 +315,7 @@ class SegmentationServicer(segmentation_pb2_grpc.SegmentationServiceServicer):
             idempotency_key=request.idempotency_key or uuid.uuid4().hex,
             expected_revision=_expected(request),
         )
-        left = await self._owners.call(
+        left = await self._router.call(
             session,
             lambda tracker, epoch: tracker.remove_object(at_epoch(message, epoch), context.time_remaining()),
         )
@@ -329,7 +329,7 @@ class SegmentationServicer(segmentation_pb2_grpc.SegmentationServiceServicer):
             idempotency_key=request.idempotency_key or uuid.uuid4().hex,
             expected_revision=_expected(request),
         )
-        reset = await self._owners.call(
+        reset = await self._router.call(
             session,
             lambda tracker, epoch: tracker.reset_session(at_epoch(message, epoch), context.time_remaining()),
         )
@@ -342,7 +342,7 @@ class SegmentationServicer(segmentation_pb2_grpc.SegmentationServiceServicer):
             await self._lifecycle.delete(request.session_id, request.idempotency_key)
             return segmentation_pb2.DeleteSessionResponse()
 
-        return await self._answers.once(request.idempotency_key, request, once, scope=current_caller().tenant)
+        return await self._answers.run(request.idempotency_key, request, once, scope=current_caller().tenant)
 
 
 def _expected(request: Any) -> int | None:
@@ -351,7 +351,7 @@ def _expected(request: Any) -> int | None:
 
 def _extent(
     request: segmentation_pb2.PropagateVideoRequest, session: GatewaySession
-) -> tuple[Extent, ResumePoint | None]:
+) -> tuple[FrameSelection, ResumePoint | None]:
     """Which frames a propagation is about, and where it goes on if it broke.  Raises InvalidRequest."""
     reverse = wire.reverse_from_proto(request.direction)
     start = request.start_frame_index if request.HasField("start_frame_index") else None
@@ -359,10 +359,10 @@ def _extent(
         for field in ("start_frame_index", "max_frames", "direction"):
             if request.HasField(field) if field == "start_frame_index" else getattr(request, field):
                 raise InvalidRequest("a token says it already", field=field)
-        return Extent(None, 0), ResumePoint.parse(request.resume_token, session_id=session.session_id)
+        return FrameSelection(None, 0), ResumePoint.parse(request.resume_token, session_id=session.session_id)
     if start is not None:
         session.frames.check_index(start, field="start_frame_index")
-    return Extent(start, request.max_frames, reverse), None
+    return FrameSelection(start, request.max_frames, reverse), None
 
 
 async def _wait_for(model: Callable[[], Awaitable[ModelInfo]]) -> ModelInfo:
@@ -377,7 +377,7 @@ async def _wait_for(model: Callable[[], Awaitable[ModelInfo]]) -> ModelInfo:
 
 def make_service(settings: GatewaySettings) -> Service:
     """The gateway as a service to run."""
-    keep_frames()
+    retain_freed_frames()
     enable_ring_hash()
     servicer = SegmentationServicer(settings)
 

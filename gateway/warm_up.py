@@ -16,12 +16,12 @@ from opentelemetry.trace import INVALID_SPAN_CONTEXT
 
 from gateway.api_keys import ANYBODY
 from gateway.backends.embeddings import encode_image
-from gateway.backends.encoders import Encoders, Urgency
+from gateway.backends.encoders import Encoders, EncodeOptions
 from gateway.backends.pins import unpin
 from gateway.backends.track_call import TrackCall
 from gateway.frames.frame_store import Addition, FrameLimits, FrameStore
 from gateway.sessions.session import GatewaySession
-from gateway.sessions.session_router import Owners
+from gateway.sessions.session_router import SessionRouter
 from maskmesh import telemetry, wire
 from maskmesh.cli.media import video_writer
 from maskmesh.errors import MaskmeshError
@@ -37,7 +37,7 @@ SECONDS = 60.0
 _LIMITS = FrameLimits(max_bytes=2**24, max_frames=FRAMES, max_pixels=WIDTH * HEIGHT)
 
 
-async def warm_up(encoder: Encoders, owners: Owners, folder: Path) -> None:
+async def warm_up(encoder: Encoders, router: SessionRouter, folder: Path) -> None:
     """Click on an empty picture of a video and track it through another; the video is in ``folder``.
 
     Where that fails, calls will say why: the log does, too, and the gateway is ready nevertheless.
@@ -49,13 +49,13 @@ async def warm_up(encoder: Encoders, owners: Owners, folder: Path) -> None:
             frames = FrameStore(session_id, folder, _LIMITS)
             try:
                 pictures = await _read_video(frames)
-                owner, _ = await owners.begin(session_id, SECONDS, live=False)
+                owner, _ = await router.begin(session_id, SECONDS, live=False)
                 session = GatewaySession(session_id, SECONDS, frames, owner, ANYBODY, INVALID_SPAN_CONTEXT)
                 refs: list[EmbeddingRef] = []
                 try:
-                    await _track(encoder, owners, session, pictures, refs)
+                    await _track(encoder, router, session, pictures, refs)
                 finally:
-                    await owners.backend(owner).delete_session(session_id, owner.epoch)
+                    await router.backend(owner).delete_session(session_id, owner.epoch)
                     await unpin(encoder, session, {ref.address for ref in refs})
             finally:
                 await frames.close()
@@ -86,25 +86,25 @@ def _make_video(folder: Path) -> bytes:
 
 async def _track(
     encoder: Encoders,
-    owners: Owners,
+    router: SessionRouter,
     session: GatewaySession,
     pictures: list[Image],
     refs: list[EmbeddingRef],
 ) -> None:
-    urgency = Urgency(interactive=True, owner=session.session_id, pin_seconds=SECONDS, timeout=SECONDS)
+    encode_options = EncodeOptions(interactive=True, owner=session.session_id, pin_seconds=SECONDS, timeout=SECONDS)
     for picture in pictures:
-        refs.append(await encode_image(encoder, picture, urgency))
+        refs.append(await encode_image(encoder, picture, encode_options))
     prompt = wire.prompt_to_proto(Prompt([Point(WIDTH / 2, HEIGHT / 2)]))
     click = tracker_pb2.AddPromptRequest(
         session_id=session.session_id, prompt=prompt, epoch=session.owner.epoch
     )
     click.embedding.CopyFrom(wire.embedding_ref_to_proto(refs[0]))
-    await owners.backend(session.owner).add_prompt(click, SECONDS)
+    await router.backend(session.owner).add_prompt(click, SECONDS)
 
     async def encode(frame_index: int, is_gone: bool) -> EmbeddingRef:
         return refs[frame_index]
 
-    call = TrackCall(owners, session, timeout=SECONDS, encode=encode)
+    call = TrackCall(router, session, timeout=SECONDS, encode=encode)
     try:
         await call.open(MaskOptions())
         for index, ref in enumerate(refs):

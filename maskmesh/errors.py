@@ -307,7 +307,7 @@ def _rebuilt(kind: type[MaskmeshError], message: str, metadata: Mapping[str, str
 
 
 @contextlib.contextmanager
-def raising_ours() -> Iterator[None]:
+def translate_rpc_errors() -> Iterator[None]:
     """Raise the errors of a server as the classes that it raised."""
     try:
         yield

@@ -22,7 +22,7 @@ KEPT_BYTES = 2**31 - 1
 GROWTH_BYTES = 2**26
 
 
-def keep_frames() -> None:
+def retain_freed_frames() -> None:
     """Let malloc keep what a few frames take, in two arenas for all threads.  Before the first other starts.
 
     glibc gives large blocks back to the system as soon as they are freed, and to touch fresh pages costs more
@@ -38,17 +38,17 @@ def keep_frames() -> None:
     )
 
 
-def keep_memory() -> None:
+def retain_freed_memory() -> None:
     """Let malloc keep what is freed, for models on a CPU.  Before the first other thread starts.
 
     glibc gives large blocks back to the system as soon as they are freed.  Every step of a model takes and
     frees hundreds of megabytes, and touching fresh pages costs more than many an operation on them.  One
-    arena, because only its heap may grow without a bound.  :func:`give_back` still returns what is free.
+    arena, because only its heap may grow without a bound.  :func:`trim_heap` still returns what is free.
     """
     _set({M_ARENA_MAX: 1, M_MMAP_MAX: 0, M_TRIM_THRESHOLD: KEPT_BYTES, M_TOP_PAD: GROWTH_BYTES})
 
 
-def give_back() -> None:
+def trim_heap() -> None:
     """Return free memory to the system: some milliseconds, after sessions have ended.
 
     Where the C library has no such function, it decides by itself.

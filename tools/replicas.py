@@ -21,7 +21,7 @@ from rich.table import Table
 from safetensors.torch import save_file
 
 from gateway.backends.embeddings import encode_image
-from gateway.backends.encoders import Encoders, Urgency
+from gateway.backends.encoders import Encoders, EncodeOptions
 from maskmesh.cli.bench import draw_frames
 from maskmesh.cli.local_mesh import LocalMesh, MeshOptions
 from maskmesh.config import enable_ring_hash
@@ -40,7 +40,7 @@ console = Console(highlight=False, width=100)
 
 async def rate(encoders: Encoders, seconds: float, seeds: "itertools.count[int]") -> float:
     """Pictures that are encoded in a second."""
-    urgency = Urgency(interactive=False)
+    encode_options = EncodeOptions(interactive=False)
     pictures = [EncodedImage(frame) for frame in draw_frames(8, next(seeds))]
     numbers = itertools.count()
     done: list[float] = []
@@ -49,7 +49,7 @@ async def rate(encoders: Encoders, seconds: float, seeds: "itertools.count[int]"
         while time.monotonic() < until:
             # What follows the picture's end makes another content of it, and no other work.
             picture = pictures[next(numbers) % len(pictures)].data + os.urandom(8)
-            await encode_image(encoders, EncodedImage(picture), urgency)
+            await encode_image(encoders, EncodedImage(picture), encode_options)
             done.append(time.monotonic())
 
     began = time.monotonic()

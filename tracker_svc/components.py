@@ -6,15 +6,15 @@ from dataclasses import replace
 
 import torch
 
-from maskmesh.malloc import give_back
+from maskmesh.malloc import trim_heap
 from maskmesh.rpc.server import reachable_address
-from maskmesh.scheduling.admission import QueueLimits
+from maskmesh.scheduling.admission import AdmissionPolicy
 from maskmesh.scheduling.batching import choose_batch
 from maskmesh.scheduling.cores import share_cores
 from maskmesh.scheduling.device_worker import DeviceWorker
-from maskmesh.storage.redis_store import SharedStore
+from maskmesh.storage.redis_store import RedisStore
 from maskmesh.storage.scratch import ScratchFolder
-from maskmesh.storage.session_store import SharedSessions
+from maskmesh.storage.session_store import SessionStore
 from maskmesh.types import ModelInfo
 from tracker_svc.compute.loading import load_model
 from tracker_svc.compute.stepping import Stepper
@@ -23,15 +23,15 @@ from tracker_svc.compute.warm_up import warm_up
 from tracker_svc.config import TrackerSettings
 from tracker_svc.embeddings.embedding_store import EmbeddingStore
 from tracker_svc.embeddings.fetcher import EmbeddingFetcher
-from tracker_svc.sessions.session import SessionLimits, SessionStore
-from tracker_svc.sessions.session_registry import Ownership
+from tracker_svc.sessions.session import SessionLimits, SessionTable
+from tracker_svc.sessions.session_registry import SessionRegistry
 
 logger = logging.getLogger(__name__)
 
 SWEEP_SECONDS = 1.0
 
 
-class Engine:
+class Components:
     """Everything behind the calls of a tracker; complete once :meth:`start` has returned."""
 
     info: ModelInfo
@@ -39,16 +39,16 @@ class Engine:
     stepper: Stepper
     worker: DeviceWorker
     embeddings: EmbeddingStore
-    sessions: SessionStore
-    ownership: Ownership
+    sessions: SessionTable
+    registry: SessionRegistry
 
     def __init__(self, settings: TrackerSettings) -> None:
         self.settings = settings
-        self._store: SharedStore | None = None
+        self._store: RedisStore | None = None
         self._sweeper: asyncio.Task[None] | None = None
 
     @property
-    def store(self) -> SharedStore | None:
+    def store(self) -> RedisStore | None:
         """Where sessions are kept, if they are."""
         return self._store
 
@@ -65,11 +65,11 @@ class Engine:
         cores = share_cores(settings.shared_cores, "tracker", loaded.layout, torch.set_num_threads)
         self.worker = DeviceWorker(
             "tracker-device",
-            limits=QueueLimits(settings.max_interactive_queue, settings.max_queue),
+            limits=AdmissionPolicy(settings.max_interactive_queue, settings.max_queue),
             cores=cores,
-            when_idle=give_back,
+            when_idle=trim_heap,
         )
-        self.tracker = Tracker(loaded.model, self.worker.give_way)
+        self.tracker = Tracker(loaded.model, self.worker.run_urgent_work)
         max_batch = choose_batch(
             settings.max_batch, device=loaded.info.device, image_size=loaded.info.image_size
         )
@@ -84,7 +84,7 @@ class Engine:
             fetcher, model_id=loaded.info.model_id, budget_bytes=settings.embedding_bytes
         )
         self._scratch = ScratchFolder("maskmesh-tracker-", settings.data_dir)
-        self.sessions = SessionStore(
+        self.sessions = SessionTable(
             max_sessions=settings.max_sessions,
             ttl_seconds=settings.session_ttl_seconds,
             limits=SessionLimits(
@@ -98,10 +98,10 @@ class Engine:
             device=loaded.model.device,
         )
         if settings.session_url:
-            self._store = SharedStore(settings.session_url, name="session store")
-        self.ownership = Ownership(
+            self._store = RedisStore(settings.session_url, name="session store")
+        self.registry = SessionRegistry(
             self.sessions,
-            None if self._store is None else SharedSessions(self._store),
+            None if self._store is None else SessionStore(self._store),
             address=settings.advertise or reachable_address(settings.host, port),
             model_id=loaded.info.model_id,
             device=loaded.model.device,
@@ -120,7 +120,7 @@ class Engine:
         if self._sweeper is None:
             return
         self._sweeper.cancel()
-        await self.ownership.close()
+        await self.registry.close()
         if self._store is not None:
             await self._store.close()
         await self.embeddings.close()

@@ -4,14 +4,14 @@ import torch
 
 from maskmesh.telemetry import metrics
 from maskmesh.telemetry.metrics import observe
-from tracker_svc.components import Engine
+from tracker_svc.components import Components
 
 
-def observe_tracker(engine: Engine) -> None:
+def observe_tracker(components: Components) -> None:
     """Queue, sessions and memory; read whenever metrics are collected."""
     observe(
         metrics.QUEUE_DEPTH,
-        lambda: {"device": engine.worker.num_waiting},
+        lambda: {"device": components.worker.num_waiting},
         by="queue",
         unit="{item}",
         description="Steps that wait",
@@ -19,17 +19,17 @@ def observe_tracker(engine: Engine) -> None:
     observe(
         "maskmesh.sessions",
         lambda: {
-            "open": len(engine.sessions),
-            "propagating": engine.sessions.num_propagating,
-            "limit": engine.settings.max_sessions,
+            "open": len(components.sessions),
+            "propagating": components.sessions.num_propagating,
+            "limit": components.settings.max_sessions,
         },
         by="kind",
         unit="{session}",
         description="Sessions of which this tracker has the objects",
     )
-    if engine.store is not None:
-        metrics.observe_store("sessions", engine.store)
-    device = engine.info.device
+    if components.store is not None:
+        metrics.observe_store("sessions", components.store)
+    device = components.info.device
     if device.startswith("cuda"):
         metrics.observe_device_memory(
             lambda: {

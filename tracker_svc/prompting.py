@@ -8,9 +8,9 @@ from maskmesh import telemetry, wire
 from maskmesh.errors import InvalidRequest
 from maskmesh.history import PromptRecord
 from maskmesh.internal.v1 import tracker_pb2
-from maskmesh.scheduling.admission import Ticket
+from maskmesh.scheduling.admission import QueueEntry
 from maskmesh.types import ObjectMask
-from tracker_svc.components import Engine
+from tracker_svc.components import Components
 from tracker_svc.compute.output import object_masks
 from tracker_svc.memory.frame_state import FrameState
 from tracker_svc.memory.memory_horizon import check_promptable
@@ -22,7 +22,7 @@ Changed = Callable[[tracker_pb2.AddPromptResponse], None]
 
 
 async def segment_image(
-    engine: Engine, request: tracker_pb2.SegmentImageRequest
+    components: Components, request: tracker_pb2.SegmentImageRequest
 ) -> tracker_pb2.SegmentImageResponse:
     """See the proto of SegmentImage."""
     ref = wire.embedding_ref_from_proto(request.embedding)
@@ -37,13 +37,13 @@ async def segment_image(
         for i, p in enumerate(request.prompts)
     ]
     for i, prompt in enumerate(prompts):
-        size = engine.tracker.model.image_size // 4
+        size = components.tracker.model.image_size // 4
         check_logits_size(prompt, size=size, field=f"prompts[{i}].prompt")
-    frame = await engine.embeddings.get(ref)
-    recorder = engine.tracker.recorder(object__count=len(prompts))
+    frame = await components.embeddings.get(ref)
+    recorder = components.tracker.recorder(object__count=len(prompts))
 
     def segment() -> list[ObjectMask]:
-        states = engine.tracker.segment_image(
+        states = components.tracker.segment_image(
             frame, prompts, multimask_output=request.multimask_output, recorder=recorder
         )
         obj_ids = [p.obj_id for p, found in zip(request.prompts, states, strict=True) for _ in found]
@@ -57,14 +57,14 @@ async def segment_image(
             )
 
     try:
-        masks = await engine.worker.run(segment, recorder=recorder, ticket=Ticket(tenant=ref.tenant))
+        masks = await components.worker.run(segment, recorder=recorder, ticket=QueueEntry(tenant=ref.tenant))
     finally:
         telemetry.emit_soon(recorder.records, None)
     return tracker_pb2.SegmentImageResponse(masks=[wire.object_mask_to_proto(mask) for mask in masks])
 
 
 async def add_prompt(
-    engine: Engine, session: Session, request: tracker_pb2.AddPromptRequest, changed: Changed
+    components: Components, session: Session, request: tracker_pb2.AddPromptRequest, changed: Changed
 ) -> tracker_pb2.AddPromptResponse:
     """See the proto of AddPrompt."""
     ref = wire.embedding_ref_from_proto(request.embedding)
@@ -77,13 +77,13 @@ async def add_prompt(
         await asyncio.to_thread(check_mask_size, new, **size)
     index, obj_id = request.frame_index, request.obj_id
     said = PromptRecord(index, obj_id, new, request.clear_previous)
-    recorder = engine.tracker.recorder(
+    recorder = components.tracker.recorder(
         frame__index=index, frame__kind=telemetry.CONDITIONING, object__count=1
     )
     # Before its turn: the others need not wait for the encoder.
-    frame = await engine.embeddings.get(ref)
+    frame = await components.embeddings.get(ref)
     async with session.in_turn(recorder):
-        engine.ownership.check(session)
+        components.registry.check(session)
         session.check_revision(expected_revision(request))
         obj = session.find_or_make(obj_id)
         combined = combine(obj.prompts.get(index), new, clear_previous=said.clear_previous)
@@ -91,7 +91,7 @@ async def add_prompt(
         await asyncio.to_thread(check_promptable, obj, index)
 
         def add() -> tuple[FrameState, ObjectMask]:
-            state = engine.tracker.prompt(
+            state = components.tracker.prompt(
                 obj, index, combined, frame,
                 clear_previous=said.clear_previous, recorder=recorder,
             )  # fmt: skip
@@ -103,7 +103,7 @@ async def add_prompt(
             return state, masks[0]
 
         try:
-            state, mask = await engine.worker.run(add, recorder=recorder, ticket=Ticket(tenant=ref.tenant))
+            state, mask = await components.worker.run(add, recorder=recorder, ticket=QueueEntry(tenant=ref.tenant))
         finally:
             telemetry.emit_soon(recorder.records, None)
         # Nothing can fail from here on: all of it is taken in, or none.
@@ -114,7 +114,7 @@ async def add_prompt(
             stage_times=wire.stage_times_to_proto(telemetry.stage_seconds(recorder.records)),
         )
         changed(response)
-    await engine.ownership.flush(session)
+    await components.registry.flush(session)
     return response
 
 

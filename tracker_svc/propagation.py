@@ -21,9 +21,9 @@ from maskmesh.v1 import types_pb2
 from tracker_svc.compute.stepping import Stepper, Tracked
 from tracker_svc.compute.tracker import Frame, Step
 from tracker_svc.embeddings.embedding_store import EmbeddingStore
-from tracker_svc.memory.memory_horizon import check_remembered
+from tracker_svc.memory.memory_horizon import require_history_before
 from tracker_svc.sessions.session import Position, Session
-from tracker_svc.sessions.session_registry import Ownership
+from tracker_svc.sessions.session_registry import SessionRegistry
 
 # How often an embedding is asked for again before the propagation gives up.
 MAX_ATTEMPTS = 3
@@ -56,7 +56,7 @@ class Propagation:
     def __init__(
         self,
         session: Session,
-        ownership: Ownership,
+        registry: SessionRegistry,
         stepper: Stepper,
         embeddings: EmbeddingStore,
         options: MaskOptions,
@@ -65,7 +65,7 @@ class Propagation:
         propagation_id: str = "",
     ) -> None:
         self._session = session
-        self._ownership = ownership
+        self._registry = registry
         self._stepper = stepper
         self._embeddings = embeddings
         self._options = options
@@ -191,16 +191,16 @@ class Propagation:
         session, index = self._session, item.frame_index
         frame = await self._obtain(index, item, item.prefetch)
         recorder = self._stepper.tracker.recorder(frame__index=index)
-        await self._ownership.make_room(session)
+        await self._registry.make_room(session)
         # Who wants to change the session waits for its memory too: a prompt sees all of a frame or nothing.
         async with session.lock:
-            self._ownership.check(session)
+            self._registry.check(session)
             session.check_prompted()
             if self._was_tracked(index) and await self._repeat(item, frame, recorder):
                 return
             if self._is_first:
                 objects = list(session.objects.values())
-                await asyncio.to_thread(check_remembered, objects, index, reverse=self._reverse)
+                await asyncio.to_thread(require_history_before, objects, index, reverse=self._reverse)
                 self._is_first = False
             for pending in session.pending_frames():
                 task = self._prefetch(session.prompted_refs[pending], item.span)
@@ -229,7 +229,7 @@ class Propagation:
         await self._stepper.memorize_tracked(replace(step, recorder=memorizing), tenant=item.ref.tenant)
         self._carried = memorizing.records
         self._session.position = Position(self._propagation_id, index)
-        self._ownership.note(self._session)
+        self._registry.note(self._session)
 
     def _was_tracked(self, frame_index: int) -> bool:
         """Whether a frame was tracked in this propagation before."""
@@ -278,7 +278,7 @@ class Propagation:
     async def _confirm(self, recorder: telemetry.StageRecorder) -> None:
         """Raises StaleEpoch where the session is another tracker's by now."""
         start = time.time_ns()
-        if await self._ownership.confirm(self._session):
+        if await self._registry.confirm(self._session):
             recorder.add(telemetry.QUEUE, start, time.time_ns(), {telemetry.WAITS_FOR: "session_store"})
 
     async def _obtain(self, frame_index: int, item: _Item, task: "asyncio.Task[Frame]") -> Frame:

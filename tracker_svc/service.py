@@ -15,11 +15,11 @@ from maskmesh import telemetry, wire
 from maskmesh.errors import InvalidRequest, SessionBusy, StaleEpoch, Unavailable
 from maskmesh.history import SessionObject
 from maskmesh.internal.v1 import snapshot_pb2, tracker_pb2, tracker_pb2_grpc
-from maskmesh.malloc import keep_memory
+from maskmesh.malloc import retain_freed_memory
 from maskmesh.rpc.idempotency import KeyedAnswer, request_digest
 from maskmesh.rpc.server import Service
 from tracker_svc import prompting
-from tracker_svc.components import Engine
+from tracker_svc.components import Components
 from tracker_svc.config import TrackerSettings
 from tracker_svc.metrics import observe_tracker
 from tracker_svc.propagation import Propagation
@@ -39,18 +39,18 @@ class TrackerServicer(tracker_pb2_grpc.TrackerServiceServicer):
     """Answers calls once :meth:`start` has returned."""
 
     def __init__(self, settings: TrackerSettings) -> None:
-        self.engine = Engine(settings)
+        self.components = Components(settings)
         self._propagations: set[Propagation] = set()
         self._draining: Unavailable | None = None
 
     async def start(self, port: int) -> None:
         """Load the model and warm it up."""
-        await self.engine.start(port)
-        observe_tracker(self.engine)
+        await self.components.start(port)
+        observe_tracker(self.components)
 
     async def close(self) -> None:
         """Stop the thread and close the connections."""
-        await self.engine.close()
+        await self.components.close()
 
     async def drain(self) -> None:
         """Take no more sessions, and let go of those that are here, as soon as somebody takes them.
@@ -60,12 +60,12 @@ class TrackerServicer(tracker_pb2_grpc.TrackerServiceServicer):
         self._draining = Unavailable("the tracker is draining", service="tracker", draining="true")
         for propagation in list(self._propagations):
             propagation.end(self._draining)
-        while self._propagations or (len(self.engine.sessions) and not self.engine.keeps_sessions):
+        while self._propagations or (len(self.components.sessions) and not self.components.keeps_sessions):
             await asyncio.sleep(DRAIN_PAUSE_SECONDS)
 
     async def SegmentImage(self, request: tracker_pb2.SegmentImageRequest, context: Any) -> Any:
         """See the proto."""
-        return await prompting.segment_image(self.engine, request)
+        return await prompting.segment_image(self.components, request)
 
     async def CreateSession(self, request: tracker_pb2.CreateSessionRequest, context: Any) -> Any:
         """See the proto."""
@@ -73,9 +73,9 @@ class TrackerServicer(tracker_pb2_grpc.TrackerServiceServicer):
         ttl = request.ttl.ToNanoseconds() / 1e9
         if ttl < 0:
             raise InvalidRequest("a ttl must not be negative", field="ttl")
-        session = self.engine.sessions.create(request.session_id, ttl, live=request.live)
-        self.engine.ownership.own(session, request.epoch)
-        response = tracker_pb2.CreateSessionResponse(model=wire.model_info_to_proto(self.engine.info))
+        session = self.components.sessions.create(request.session_id, ttl, live=request.live)
+        self.components.registry.own(session, request.epoch)
+        response = tracker_pb2.CreateSessionResponse(model=wire.model_info_to_proto(self.components.info))
         response.ttl.FromNanoseconds(int(session.ttl_seconds * 1e9))
         return response
 
@@ -83,11 +83,11 @@ class TrackerServicer(tracker_pb2_grpc.TrackerServiceServicer):
         """See the proto."""
         session = await self._session(request)
         asked = _as_asked(request)
-        return await session.answers.once(
+        return await session.answers.run(
             request.idempotency_key,
             asked,
             lambda: prompting.add_prompt(
-                self.engine,
+                self.components,
                 session,
                 request,
                 lambda response: self._note(session, request.idempotency_key, asked, response),
@@ -108,7 +108,7 @@ class TrackerServicer(tracker_pb2_grpc.TrackerServiceServicer):
     async def GetSession(self, request: tracker_pb2.GetSessionRequest, context: Any) -> Any:
         """See the proto."""
         session = await self._session(request)
-        await self.engine.ownership.confirm(session)
+        await self.components.registry.confirm(session)
         async with session.lock:
             objects = [SessionObject(o.obj_id, sorted(o.prompts)) for o in session.objects.values()]
             return tracker_pb2.GetSessionResponse(
@@ -134,9 +134,9 @@ class TrackerServicer(tracker_pb2_grpc.TrackerServiceServicer):
                 first_prompted = session.first_prompted_frame()
             propagation = Propagation(
                 session,
-                self.engine.ownership,
-                self.engine.stepper,
-                self.engine.embeddings,
+                self.components.registry,
+                self.components.stepper,
+                self.components.embeddings,
                 options,
                 reverse=reverse,
                 propagation_id=first.config.propagation_id,
@@ -152,7 +152,7 @@ class TrackerServicer(tracker_pb2_grpc.TrackerServiceServicer):
             finally:
                 self._propagations.discard(propagation)
                 if self._draining is not None:
-                    await self.engine.ownership.flush(session)
+                    await self.components.registry.flush(session)
 
     async def _take_over(self, session: Session, propagation_id: str) -> None:
         """End an earlier stream of a propagation that goes on in another: its caller may be stopped."""
@@ -188,20 +188,20 @@ class TrackerServicer(tracker_pb2_grpc.TrackerServiceServicer):
 
     async def DeleteSession(self, request: tracker_pb2.DeleteSessionRequest, context: Any) -> Any:
         """See the proto."""
-        session = self.engine.sessions.get(request.session_id)
+        session = self.components.sessions.get(request.session_id)
         if request.epoch < session.epoch:
             raise StaleEpoch("the session was moved", session_id=session.session_id, epoch=session.epoch)
-        self.engine.sessions.delete(request.session_id)
+        self.components.sessions.delete(request.session_id)
         return tracker_pb2.DeleteSessionResponse()
 
     async def ExportSession(
         self, request: tracker_pb2.ExportSessionRequest, context: Any
     ) -> AsyncIterator[tracker_pb2.ExportSessionResponse]:
         """See the proto."""
-        session = await self.engine.ownership.find(request.session_id, request.epoch)
+        session = await self.components.registry.find(request.session_id, request.epoch)
         async with session.lock:
-            await self.engine.ownership.confirm(session)
-            async for part in self.engine.ownership.export(session):
+            await self.components.registry.confirm(session)
+            async for part in self.components.registry.export(session):
                 if isinstance(part, snapshot_pb2.SessionSnapshot):
                     yield tracker_pb2.ExportSessionResponse(session=part)
                 else:
@@ -215,7 +215,7 @@ class TrackerServicer(tracker_pb2_grpc.TrackerServiceServicer):
         first = await anext(aiter(request_iterator), None)
         if first is None or first.WhichOneof("content") != "config":
             raise InvalidRequest("the configuration comes first", field="config")
-        session, restorer = self.engine.ownership.begin(first.config.session)
+        session, restorer = self.components.registry.begin(first.config.session)
         try:
             async for request in request_iterator:
                 match request.WhichOneof("content"):
@@ -223,29 +223,29 @@ class TrackerServicer(tracker_pb2_grpc.TrackerServiceServicer):
                         await asyncio.to_thread(restorer.add, request.state)
                     case "finish":
                         restorer.finish()
-                        self.engine.ownership.admit(session, first.config.epoch, is_kept=False)
-                        await self.engine.ownership.flush(session)
+                        self.components.registry.admit(session, first.config.epoch, is_kept=False)
+                        await self.components.registry.flush(session)
                         return tracker_pb2.ImportSessionResponse()
                     case _:
                         raise InvalidRequest("after the configuration come states", field="content")
             raise InvalidRequest("the call ended before its last message", field="content")
         except BaseException:
-            self.engine.ownership.discard(session)
+            self.components.registry.discard(session)
             raise
 
     async def GetLoad(self, request: tracker_pb2.GetLoadRequest, context: Any) -> Any:
         """See the proto."""
         return tracker_pb2.GetLoadResponse(
-            sessions=len(self.engine.sessions),
-            propagating=self.engine.sessions.num_propagating,
-            max_sessions=self.engine.settings.max_sessions,
-            waiting=self.engine.worker.num_waiting,
+            sessions=len(self.components.sessions),
+            propagating=self.components.sessions.num_propagating,
+            max_sessions=self.components.settings.max_sessions,
+            waiting=self.components.worker.num_waiting,
             draining=self._draining is not None,
         )
 
     async def GetTrackerModel(self, request: tracker_pb2.GetTrackerModelRequest, context: Any) -> Any:
         """See the proto."""
-        return tracker_pb2.GetTrackerModelResponse(model=wire.model_info_to_proto(self.engine.info))
+        return tracker_pb2.GetTrackerModelResponse(model=wire.model_info_to_proto(self.components.info))
 
     async def _change(
         self, request: Any, change: Callable[[Session], None], answer: Callable[[Session], T]
@@ -256,21 +256,21 @@ class TrackerServicer(tracker_pb2_grpc.TrackerServiceServicer):
 
         async def once() -> T:
             async with session.lock:
-                self.engine.ownership.check(session)
+                self.components.registry.check(session)
                 session.check_revision(prompting.expected_revision(request))
-                await self.engine.worker.run(partial(change, session))
+                await self.components.worker.run(partial(change, session))
                 response = answer(session)
                 self._note(session, request.idempotency_key, asked, response)
-            await self.engine.ownership.flush(session)
+            await self.components.registry.flush(session)
             return response
 
-        return await session.answers.once(request.idempotency_key, asked, once)
+        return await session.answers.run(request.idempotency_key, asked, once)
 
     async def _session(self, request: Any) -> Session:
         """The session that a request names."""
         trace.get_current_span().set_attribute(telemetry.SESSION_ID, request.session_id)
         self._check_open()
-        return await self.engine.ownership.find(request.session_id, request.epoch)
+        return await self.components.registry.find(request.session_id, request.epoch)
 
     def _check_open(self) -> None:
         """Raises Unavailable where the tracker is about to end."""
@@ -280,8 +280,8 @@ class TrackerServicer(tracker_pb2_grpc.TrackerServiceServicer):
     def _note(self, session: Session, key: str, asked: Message, response: Message) -> None:
         """A session was changed, and what will be answered to that; its lock is held."""
         if key:
-            session.answers.foresee(KeyedAnswer(key, request_digest(asked), response))
-        self.engine.ownership.note(session)
+            session.answers.commit(KeyedAnswer(key, request_digest(asked), response))
+        self.components.registry.note(session)
 
 
 def _as_asked(request: T) -> T:
@@ -296,7 +296,7 @@ def _as_asked(request: T) -> T:
 
 def make_service(settings: TrackerSettings) -> Service:
     """The tracker as a service to run."""
-    keep_memory()
+    retain_freed_memory()
     servicer = TrackerServicer(settings)
 
     def register(server: grpc.aio.Server) -> None:

@@ -4,7 +4,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import NamedTuple, TypeVar
 
-from gateway.backends.encoders import Encoded, Encoders, Urgency, on_thread_if_large
+from gateway.backends.encoders import Encoded, Encoders, EncodeOptions, on_thread_if_large
 from gateway.sessions.session import GatewaySession
 from maskmesh import telemetry
 from maskmesh.errors import (
@@ -32,10 +32,10 @@ async def key_of(image: Image) -> str:
     return await on_thread_if_large(image, image_digest, image)
 
 
-async def encode_image(encoder: Encoders, image: Image, urgency: Urgency) -> EmbeddingRef:
+async def encode_image(encoder: Encoders, image: Image, encode_options: EncodeOptions) -> EmbeddingRef:
     """Encode an image that belongs to no session."""
     key = await key_of(image)
-    return (await encoder.encode(image, key, urgency)).ref
+    return (await encoder.encode(image, key, encode_options)).ref
 
 
 class ReadFrame(NamedTuple):
@@ -67,14 +67,14 @@ async def encode_frame(
     frame_index: int,
     image: Image,
     key: str,
-    urgency: Urgency,
+    encode_options: EncodeOptions,
 ) -> Encoded:
     """Encode a frame of a session and remember where its embedding is.
 
     Raises InvalidImage naming the frame where it turns out to be broken.
     """
     try:
-        encoded = await encoder.encode(image, key, urgency)
+        encoded = await encoder.encode(image, key, encode_options)
     except ImageTooLarge:
         raise
     except InvalidImage as error:
@@ -86,13 +86,13 @@ async def encode_frame(
 
 
 async def frame_ref(
-    session: GatewaySession, encoder: Encoders, frame_index: int, urgency: Urgency
+    session: GatewaySession, encoder: Encoders, frame_index: int, encode_options: EncodeOptions
 ) -> Encoded:
     """Where the embedding of a frame is, encoded now if it never was."""
     if frame_index in session.refs:
         return Encoded(session.refs[frame_index], time.time_ns())
     read = await read_frame(frame_index, lambda: session.read(frame_index))
-    encoded = await encode_frame(session, encoder, frame_index, read.image, read.key, urgency)
+    encoded = await encode_frame(session, encoder, frame_index, read.image, read.key, encode_options)
     return encoded._replace(stage_seconds=add_seconds(read.stage_seconds, encoded.stage_seconds))
 
 

@@ -12,7 +12,7 @@ import grpc
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_exponential_jitter
 
 from maskmesh import telemetry, wire
-from maskmesh.errors import ResourceExhausted, Unavailable, raising_ours
+from maskmesh.errors import ResourceExhausted, Unavailable, translate_rpc_errors
 from maskmesh.internal.v1 import encoder_pb2, encoder_pb2_grpc
 from maskmesh.rpc.channel import open_channel
 from maskmesh.rpc.interceptors import timed_call, traced_call
@@ -35,7 +35,7 @@ _SERVICE = encoder_pb2.DESCRIPTOR.services_by_name["EncoderService"].full_name
 
 
 @dataclass(frozen=True, slots=True)
-class Urgency:
+class EncodeOptions:
     """How a call to the encoder is made: before others, kept for whom, and by when."""
 
     interactive: bool
@@ -75,16 +75,16 @@ class Encoders:
         self._replicas: dict[str, grpc.aio.Channel] = {}
         self._replica_stubs: dict[str, Any] = {}
 
-    async def encode(self, image: Image, key: str, urgency: Urgency) -> Encoded:
+    async def encode(self, image: Image, key: str, encode_options: EncodeOptions) -> Encoded:
         """The embedding of an image, whose bytes are sent only where the encoder does not have it."""
-        found = await self._call(encoder_pb2.EncodeRequest(key=key), urgency)
+        found = await self._call(encoder_pb2.EncodeRequest(key=key), encode_options)
         if found is not None:
             return found
         recorder = telemetry.StageRecorder()
         with recorder.stage(telemetry.TRANSFER, direction="request"):
             request = await on_thread_if_large(image, _encode_request, key, image)
         telemetry.emit(recorder.records, None)
-        encoded = await self._call(request, urgency)
+        encoded = await self._call(request, encode_options)
         assert encoded is not None, "an encoder that has the image has its embedding"
         return encoded
 
@@ -94,12 +94,12 @@ class Encoders:
             self._replicas[address] = self._open(address)
             self._replica_stubs[address] = encoder_pb2_grpc.EncoderServiceStub(self._replicas[address])
         request = encoder_pb2.UnpinRequest(owner=owner, tenant=tenant, keys=keys)
-        with raising_ours():
+        with translate_rpc_errors():
             await traced_call(self._replica_stubs[address], "Unpin", request, timeout=UNPIN_SECONDS)
 
     async def model(self) -> ModelInfo:
         """The model that the service runs; waits until the service is there."""
-        with raising_ours():
+        with translate_rpc_errors():
             answer = await traced_call(
                 self._stub, "GetModel", encoder_pb2.GetModelRequest(), wait_for_ready=True
             )
@@ -110,25 +110,25 @@ class Encoders:
         for channel in (self._channel, *self._replicas.values()):
             await channel.close()
 
-    async def _call(self, request: encoder_pb2.EncodeRequest, urgency: Urgency) -> Encoded | None:
+    async def _call(self, request: encoder_pb2.EncodeRequest, encode_options: EncodeOptions) -> Encoded | None:
         request.priority = (
             encoder_pb2.ENCODE_PRIORITY_INTERACTIVE
-            if urgency.interactive
+            if encode_options.interactive
             else encoder_pb2.ENCODE_PRIORITY_AHEAD
         )
-        request.tenant = urgency.tenant
-        if urgency.owner:
-            request.pin.owner = urgency.owner
-            request.pin.ttl.FromNanoseconds(int(urgency.pin_seconds * 1e9))
-        deadline = None if urgency.timeout is None else time.monotonic() + urgency.timeout
+        request.tenant = encode_options.tenant
+        if encode_options.owner:
+            request.pin.owner = encode_options.owner
+            request.pin.ttl.FromNanoseconds(int(encode_options.pin_seconds * 1e9))
+        deadline = None if encode_options.timeout is None else time.monotonic() + encode_options.timeout
         # Not by gRPC itself, which makes no call again whose message is large.
         async for attempt in AsyncRetrying(
-            retry=retry_if_exception(partial(_is_tried_again, interactive=urgency.interactive)),
+            retry=retry_if_exception(partial(_is_tried_again, interactive=encode_options.interactive)),
             stop=stop_after_delay(PATIENCE_SECONDS),
             wait=wait_exponential_jitter(multiplier=0.05, max=1.0, jitter=0.1),
             reraise=True,
         ):
-            with attempt, raising_ours():
+            with attempt, translate_rpc_errors():
                 left = None if deadline is None else max(deadline - time.monotonic(), 0.0)
                 headers = {KEY_HEADER: request.key}
                 answer = await timed_call(self._stub, "Encode", request, timeout=left, headers=headers)

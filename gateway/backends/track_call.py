@@ -11,9 +11,9 @@ import grpc
 
 from gateway.backends.tracker_backend import TrackerBackend
 from gateway.sessions.session import GatewaySession
-from gateway.sessions.session_router import GONE, Owners, Patience
+from gateway.sessions.session_router import GONE, SessionRouter, RetryWindow
 from maskmesh import wire
-from maskmesh.errors import MaskmeshError, SessionBusy, raising_ours
+from maskmesh.errors import MaskmeshError, SessionBusy, translate_rpc_errors
 from maskmesh.internal.v1 import embedding_pb2, tracker_pb2
 from maskmesh.masks import MaskOptions
 from maskmesh.rpc.stream_call import StreamCall
@@ -56,14 +56,14 @@ class TrackCall:
 
     def __init__(
         self,
-        owners: Owners,
+        router: SessionRouter,
         session: GatewaySession,
         *,
         timeout: float | None,
         encode: Encode,
         propagation_id: str = "",
     ) -> None:
-        self._owners = owners
+        self._router = router
         self._session = session
         self._deadline = None if timeout is None else time.monotonic() + timeout
         self._encode = encode
@@ -132,7 +132,7 @@ class TrackCall:
 
     async def results(self) -> AsyncIterator[Result]:
         """Tracked frames in order; raises what ended the stream."""
-        patience = Patience()
+        patience = RetryWindow()
         while True:
             owner = self._session.owner
             try:
@@ -147,7 +147,7 @@ class TrackCall:
                     return
                 if self._is_cancelled or not isinstance(error, GONE):
                     raise
-                await self._owners.recover(self._session, owner, error, patience)
+                await self._router.recover(self._session, owner, error, patience)
                 async with self._writing:
                     await self._catch_up(await self._open_somewhere(after_another=True, patience=patience))
 
@@ -170,14 +170,14 @@ class TrackCall:
         return self._call
 
     async def _open_somewhere(
-        self, *, after_another: bool, patience: Patience | None = None
+        self, *, after_another: bool, patience: RetryWindow | None = None
     ) -> tracker_pb2.TrackStarted:
-        patience = patience or Patience()
-        busy = Patience()
+        patience = patience or RetryWindow()
+        busy = RetryWindow()
         while True:
             owner = self._session.owner
             try:
-                return await self._open(self._owners.backend(owner), owner.epoch)
+                return await self._open(self._router.backend(owner), owner.epoch)
             except SessionBusy:
                 if self._is_cancelled or busy.is_over(BUSY_SECONDS if after_another else 0.0):
                     raise
@@ -187,7 +187,7 @@ class TrackCall:
             except GONE as error:
                 if self._is_cancelled:
                     raise
-                await self._owners.recover(self._session, owner, error, patience)
+                await self._router.recover(self._session, owner, error, patience)
 
     async def _open(self, tracker: TrackerBackend, epoch: int) -> tracker_pb2.TrackStarted:
         left = None if self._deadline is None else max(self._deadline - time.monotonic(), 0.0)
@@ -195,7 +195,7 @@ class TrackCall:
         config = tracker_pb2.TrackConfig()
         config.CopyFrom(self._config)
         config.epoch = epoch
-        with raising_ours():
+        with translate_rpc_errors():
             await call.write(tracker_pb2.TrackRequest(config=config))
             started: Any = await call.read()
             if started is grpc.aio.EOF:
@@ -230,7 +230,7 @@ class TrackCall:
         return range(known + self._step, self._last + self._step, self._step)
 
     async def _results_of(self, call: StreamCall) -> AsyncIterator[Result]:
-        with raising_ours():
+        with translate_rpc_errors():
             while (response := await call.read()) is not grpc.aio.EOF:
                 received_ns = time.time_ns()
                 match response.WhichOneof("content"):

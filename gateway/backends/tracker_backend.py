@@ -7,7 +7,7 @@ import grpc
 from google.protobuf.duration_pb2 import Duration
 
 from maskmesh import wire
-from maskmesh.errors import raising_ours
+from maskmesh.errors import translate_rpc_errors
 from maskmesh.internal.v1 import tracker_pb2, tracker_pb2_grpc
 from maskmesh.rpc.interceptors import trace_metadata, traced_call
 from maskmesh.rpc.stream_call import StreamCall
@@ -114,7 +114,7 @@ class TrackerBackend:
     ) -> AsyncIterator[tracker_pb2.ExportSessionResponse]:
         """All that a session is, in parts."""
         request = tracker_pb2.ExportSessionRequest(session_id=session_id, epoch=epoch)
-        with raising_ours():
+        with translate_rpc_errors():
             export = self._stub.ExportSession(request, timeout=HAND_OVER_SECONDS, metadata=trace_metadata())
             async for part in export:
                 yield part
@@ -125,7 +125,7 @@ class TrackerBackend:
         """Begin a session as another one was."""
         call = StreamCall(self._stub.ImportSession(timeout=HAND_OVER_SECONDS, metadata=trace_metadata()))
         try:
-            with raising_ours():
+            with translate_rpc_errors():
                 async for part in parts:
                     if part.WhichOneof("content") == "session":
                         config = tracker_pb2.ImportConfig(session=part.session, epoch=epoch)
@@ -146,7 +146,7 @@ class TrackerBackend:
 
     async def model(self, timeout: float) -> ModelInfo:
         """The model that the service runs; waits for the service to be there."""
-        with raising_ours():
+        with translate_rpc_errors():
             answer = await traced_call(
                 self._stub,
                 "GetTrackerModel",
@@ -157,5 +157,5 @@ class TrackerBackend:
         return wire.model_info_from_proto(answer.model)
 
     async def _call(self, method: str, request: Any, timeout: float | None = None) -> Any:
-        with raising_ours():
+        with translate_rpc_errors():
             return await traced_call(self._stub, method, request, timeout=timeout)

@@ -15,7 +15,7 @@ from gateway.sessions.session import GatewaySession
 from maskmesh.errors import InternalError
 from maskmesh.rpc.idempotency import KeyedAnswer, request_digest
 from maskmesh.storage.redis_store import PAUSE_SECONDS, StoreDown, stop
-from maskmesh.storage.session_store import SessionRecord, SharedSessions
+from maskmesh.storage.session_store import SessionRecord, SessionStore
 from maskmesh.types import EncodedImage, Image, RawImage
 from maskmesh.v1 import segmentation_pb2
 
@@ -41,7 +41,7 @@ class _Stored(NamedTuple):
     num_pieces: int  # of the video, 0 where there are images
 
 
-async def put_frames(shared: SharedSessions, session_id: str, frames: FrameStore, first: int) -> None:
+async def put_frames(shared: SessionStore, session_id: str, frames: FrameStore, first: int) -> None:
     """Put what was added from frame ``first`` on into the store.  Raises StoreDown."""
     pieces = 0
     batch: dict[str, bytes] = {}
@@ -55,7 +55,7 @@ async def put_frames(shared: SharedSessions, session_id: str, frames: FrameStore
     await shared.put_frames(session_id, batch, {FRAMES_NOTE: json.dumps(stored)})
 
 
-async def _fetch_frames(shared: SharedSessions, record: SessionRecord, frames: FrameStore) -> None:
+async def _fetch_frames(shared: SessionStore, record: SessionRecord, frames: FrameStore) -> None:
     """Add what the store has more of than is here.  Raises StoreDown."""
     stored = _stored(record)
     if stored.num_frames <= frames.num_frames:
@@ -79,7 +79,7 @@ async def _fetch_frames(shared: SharedSessions, record: SessionRecord, frames: F
 
 
 def _stored(record: SessionRecord) -> _Stored:
-    note = record.notes.get(FRAMES_NOTE)
+    note = record.attributes.get(FRAMES_NOTE)
     return _Stored(0, 0) if note is None else _Stored(*json.loads(note))
 
 
@@ -99,13 +99,13 @@ async def _parts(frames: FrameStore, first: int) -> AsyncIterator[tuple[str, byt
         reader.close()
 
 
-class SharedRing:
+class RingReplicator:
     """Writes the frames of one live session as they are let in, in order and in the background.
 
     While the store is down only the last frames wait, as in the ring itself.
     """
 
-    def __init__(self, shared: SharedSessions, session_id: str, ring: FrameRing) -> None:
+    def __init__(self, shared: SessionStore, session_id: str, ring: FrameRing) -> None:
         self._shared = shared
         self._session_id = session_id
         self._ring = ring
@@ -142,16 +142,16 @@ class SharedRing:
                 self._changed.set()
 
 
-async def publish_frames(shared: SharedSessions, session: GatewaySession) -> None:
+async def publish_frames(shared: SessionStore, session: GatewaySession) -> None:
     """Put all frames of a session into the store.  Raises StoreDown."""
     if isinstance(session.frames, FrameStore):
         if session.frames.num_frames:
             await put_frames(shared, session.session_id, session.frames, 0)
     elif isinstance(session.frames, FrameRing) and session.ring is None:
-        session.ring = SharedRing(shared, session.session_id, session.frames)
+        session.ring = RingReplicator(shared, session.session_id, session.frames)
 
 
-async def adopt_frames(shared: SharedSessions, record: SessionRecord, session: GatewaySession) -> None:
+async def adopt_frames(shared: SessionStore, record: SessionRecord, session: GatewaySession) -> None:
     """Take in frames that other gateways have added.  Raises StoreDown."""
     frames = session.frames
     if isinstance(frames, FrameStore):
@@ -166,7 +166,7 @@ async def adopt_frames(shared: SharedSessions, record: SessionRecord, session: G
 
 
 @asynccontextmanager
-async def adding(shared: SharedSessions | None, session: GatewaySession) -> AsyncIterator[None]:
+async def adding(shared: SessionStore | None, session: GatewaySession) -> AsyncIterator[None]:
     """Let no other gateway add frames meanwhile, and begin with those that others have added.
 
     Raises Conflict where another one is at it for too long.
@@ -176,7 +176,7 @@ async def adding(shared: SharedSessions | None, session: GatewaySession) -> Asyn
         return
     async with AsyncExitStack() as stack:
         try:
-            await stack.enter_async_context(shared.alone(session.session_id, patience_seconds=ADDING_SECONDS))
+            await stack.enter_async_context(shared.lock(session.session_id, patience_seconds=ADDING_SECONDS))
             record = await shared.get(session.session_id)
             if record is not None and isinstance(session.frames, FrameStore):
                 await _fetch_frames(shared, record, session.frames)
@@ -186,7 +186,7 @@ async def adding(shared: SharedSessions | None, session: GatewaySession) -> Asyn
 
 
 async def added(
-    shared: SharedSessions | None,
+    shared: SessionStore | None,
     session: GatewaySession,
     first: int,
     config: segmentation_pb2.AppendFramesConfig,
@@ -204,11 +204,11 @@ async def added(
         logger.warning("frames of session %s are here alone: %s", session.session_id, error)
 
 
-async def _fetch_ring(shared: SharedSessions, record: SessionRecord, ring: FrameRing) -> list[int]:
+async def _fetch_ring(shared: SessionStore, record: SessionRecord, ring: FrameRing) -> list[int]:
     """Returns the frames that were taken from the store."""
-    if RING_NOTE not in record.notes:
+    if RING_NOTE not in record.attributes:
         return []
-    state = RingState(*json.loads(record.notes[RING_NOTE]))
+    state = RingState(*json.loads(record.attributes[RING_NOTE]))
     if state.num_frames <= ring.num_frames:
         return []
     found = await shared.get_frames(record.session_id, [f"ring.{index}" for index, _ in state.kept])
@@ -225,12 +225,12 @@ async def _fetch_ring(shared: SharedSessions, record: SessionRecord, ring: Frame
 
 def recall_uploads(record: SessionRecord, session: GatewaySession) -> None:
     """Take in what uploads were answered by other gateways."""
-    for name, text in record.notes.items():
+    for name, text in record.attributes.items():
         key = name.removeprefix(UPLOAD_NOTE)
-        if name.startswith(UPLOAD_NOTE) and not session.answers.knows(key):
+        if name.startswith(UPLOAD_NOTE) and not session.answers.contains(key):
             digest, response = map(bytes.fromhex, text.split("."))
             message = segmentation_pb2.AppendFramesResponse.FromString(response)
-            session.answers.remember(KeyedAnswer(key, digest, message))
+            session.answers.insert(KeyedAnswer(key, digest, message))
 
 
 def _pack_all(frames: Mapping[int, KeptFrame]) -> dict[str, bytes]:

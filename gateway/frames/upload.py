@@ -9,7 +9,7 @@ from gateway.frames.frame_store import Addition, FrameStore
 from gateway.sessions.session import GatewaySession
 from maskmesh import wire
 from maskmesh.errors import Conflict, InvalidRequest, SessionNotFound
-from maskmesh.storage.session_store import SharedSessions
+from maskmesh.storage.session_store import SessionStore
 from maskmesh.v1 import segmentation_pb2
 
 Requests = AsyncIterator[segmentation_pb2.AppendFramesRequest]
@@ -19,11 +19,11 @@ READ_OUT_SECONDS = 10.0
 PAUSE_SECONDS = 0.5
 
 
-async def take_in(
+async def append_frames(
     session: GatewaySession,
     config: segmentation_pb2.AppendFramesConfig,
     requests: Requests,
-    shared: SharedSessions | None,
+    shared: SessionStore | None,
     *,
     max_pixels: int,
     check_bytes: Callable[[], None],
@@ -93,7 +93,7 @@ async def _add_frames(
         await frames.on_thread(addition.close)
 
 
-async def read_out(requests: Requests, remaining: float | None) -> None:
+async def drain_requests(requests: Requests, remaining: float | None) -> None:
     """Let a caller finish what it is sending, and drop it; ``remaining`` are the seconds to its deadline.
 
     An answer that overtakes messages on their way is lost on gRPC's own client for asyncio: the failure

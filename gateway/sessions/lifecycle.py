@@ -16,7 +16,7 @@ from gateway.backends.encoders import Encoders
 from gateway.backends.pins import unpin
 from gateway.frames.frame_replication import adopt_frames, publish_frames, recall_uploads
 from gateway.sessions.session import GatewaySession, GatewaySessions
-from gateway.sessions.session_router import Owners
+from gateway.sessions.session_router import SessionRouter
 from maskmesh import telemetry
 from maskmesh.errors import (
     InvalidRequest,
@@ -25,9 +25,9 @@ from maskmesh.errors import (
     SessionNotFound,
     Unavailable,
 )
-from maskmesh.malloc import give_back
+from maskmesh.malloc import trim_heap
 from maskmesh.storage.redis_store import StoreDown
-from maskmesh.storage.session_store import ENDED, RENEWAL_SECONDS, Owner, SessionRecord, SharedSessions
+from maskmesh.storage.session_store import ENDED, RENEWAL_SECONDS, Owner, SessionRecord, SessionStore
 
 logger = logging.getLogger(__name__)
 
@@ -51,14 +51,14 @@ class Lifecycle:
         self,
         sessions: GatewaySessions,
         encoders: Encoders,
-        owners: Owners,
-        shared: SharedSessions | None,
+        router: SessionRouter,
+        shared: SessionStore | None,
         *,
         ttl_seconds: float,
     ) -> None:
         self._sessions = sessions
         self._encoders = encoders
-        self._owners = owners
+        self._router = router
         self._shared = shared
         self._ttl_seconds = ttl_seconds
         self._adopting: dict[str, asyncio.Task[GatewaySession]] = {}
@@ -78,7 +78,7 @@ class Lifecycle:
         self._sessions.check_room(caller)
         session_id = uuid.uuid4().hex
         asked = min(ttl_seconds or self._ttl_seconds, self._ttl_seconds)
-        owner, granted = await self._owners.begin(session_id, asked, live=live)
+        owner, granted = await self._router.begin(session_id, asked, live=live)
         span = trace.get_current_span()
         span.set_attribute(telemetry.SESSION_ID, session_id)
         try:
@@ -101,8 +101,8 @@ class Lifecycle:
             record = await self._shared.get(session_id)
         except StoreDown:
             return self._own(session_id)
-        here = self._sessions.peek(session_id)
-        if record is not None and record.notes.get(TENANT_NOTE, tenant) != tenant:
+        here = self._sessions.find_unrenewed(session_id)
+        if record is not None and record.attributes.get(TENANT_NOTE, tenant) != tenant:
             raise SessionNotFound("there is no such session", session_id=session_id)
         if record is not None and record.has_ended:
             if here is not None:
@@ -125,7 +125,7 @@ class Lifecycle:
 
     def _own(self, session_id: str) -> GatewaySession:
         """A session that is here and the caller's."""
-        here = self._sessions.peek(session_id)
+        here = self._sessions.find_unrenewed(session_id)
         if here is not None and here.caller.tenant != current_caller().tenant:
             raise SessionNotFound("there is no such session", session_id=session_id)
         return self._sessions.get(session_id)
@@ -148,7 +148,7 @@ class Lifecycle:
         if key and self._shared is not None:
             with contextlib.suppress(StoreDown):
                 record = await self._shared.get(session_id)
-                if record is not None and record.notes.get(ENDED) == key:
+                if record is not None and record.attributes.get(ENDED) == key:
                     return  # by another gateway
         session = await self.find(session_id)
         # To its end also where the caller leaves: frames on disk would have nobody left.
@@ -214,8 +214,8 @@ class Lifecycle:
             record.ttl_seconds,
             record.owner,
             current_caller(),
-            telemetry.span_context(record.notes.get(TRACE_NOTE, "")),
-            live=record.notes.get(LIVE_NOTE) == "1",
+            telemetry.span_context(record.attributes.get(TRACE_NOTE, "")),
+            live=record.attributes.get(LIVE_NOTE) == "1",
             is_new=False,
         )
         try:
@@ -249,7 +249,7 @@ class Lifecycle:
             session.record_renewed = time.monotonic()
             _spawn(self._renew_in_store(self._shared, session))
 
-    async def _renew_in_store(self, shared: SharedSessions, session: GatewaySession) -> None:
+    async def _renew_in_store(self, shared: SessionStore, session: GatewaySession) -> None:
         try:
             await shared.renew(session.session_id, session.ttl_seconds)
         except StoreDown as error:
@@ -259,7 +259,7 @@ class Lifecycle:
         """A failure now may be none the next time."""
         owner = session.owner
         try:
-            await self._owners.backend(owner).renew_session(session.session_id, owner.epoch)
+            await self._router.backend(owner).renew_session(session.session_id, owner.epoch)
         except (MaskmeshError, grpc.RpcError) as error:
             logger.info("session %s is not renewed: %s", session.session_id, error)
 
@@ -274,10 +274,10 @@ class Lifecycle:
                     logger.info("session %s expired", session.session_id)
                     await self._end(session)
                 if self._shared is None:
-                    await self._owners.hand_over_draining(self._sessions.all())
+                    await self._router.hand_over_draining(self._sessions.all())
                 if self._has_ended:
                     self._has_ended = False
-                    await asyncio.to_thread(give_back)
+                    await asyncio.to_thread(trim_heap)
             except OSError as error:
                 logger.warning("expired sessions: %s", error)
 
@@ -298,7 +298,7 @@ class Lifecycle:
 
     async def _free_tracker(self, session_id: str, owner: Owner) -> None:
         try:
-            await self._owners.backend(owner).delete_session(session_id, owner.epoch)
+            await self._router.backend(owner).delete_session(session_id, owner.epoch)
         except SessionNotFound:
             pass
         except (MaskmeshError, grpc.RpcError) as error:

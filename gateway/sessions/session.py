@@ -17,7 +17,7 @@ from gateway.frames.frame_ring import FrameRing
 from gateway.frames.frame_store import FrameLimits, FrameStore
 from gateway.frames.frames import FrameReader, Frames
 from maskmesh.errors import MaskmeshError, ResourceExhausted, SessionBusy, SessionNotFound
-from maskmesh.rpc.idempotency import Answers
+from maskmesh.rpc.idempotency import IdempotencyCache
 from maskmesh.storage.session_store import Owner
 from maskmesh.types import EmbeddingRef, Image
 
@@ -92,7 +92,7 @@ class GatewaySession:
     """The frame that was delivered last."""
     has_ended: bool = False
     appending: asyncio.Lock = field(default_factory=asyncio.Lock)
-    answers: Answers = field(default_factory=Answers)
+    answers: IdempotencyCache = field(default_factory=IdempotencyCache)
     """To uploads that came with an idempotency key."""
     ring: RingWriter | None = None
     """Puts the frames of a live session into the store."""
@@ -236,7 +236,7 @@ class GatewaySessions:
         self._sessions[session_id] = session
         return session
 
-    def peek(self, session_id: str) -> GatewaySession | None:
+    def find_unrenewed(self, session_id: str) -> GatewaySession | None:
         """A session if it is here; its lease goes on as before."""
         session = self._sessions.get(session_id)
         return None if session is None or session.expires <= time.monotonic() else session

@@ -13,7 +13,7 @@ from gateway.backends.trackers import Trackers
 from gateway.sessions.session import GatewaySession
 from maskmesh.errors import UNREACHABLE, MaskmeshError, SessionLost, SessionNotFound, StaleEpoch, Unavailable
 from maskmesh.storage.redis_store import StoreDown
-from maskmesh.storage.session_store import Owner, SharedSessions
+from maskmesh.storage.session_store import Owner, SessionStore
 from maskmesh.telemetry import metrics
 
 T = TypeVar("T")
@@ -30,14 +30,14 @@ CUT_OFF_PAUSE_SECONDS = 1.0
 GONE = (Unavailable, StaleEpoch, SessionNotFound)
 
 
-class Owners:
+class SessionRouter:
     """Finds the owner of each session, and another one where it is gone.
 
     With a store any tracker can go on with a session.  Without one a tracker that drains hands its sessions
     over; what was in one that ended is lost.
     """
 
-    def __init__(self, trackers: Trackers, shared: SharedSessions | None) -> None:
+    def __init__(self, trackers: Trackers, shared: SessionStore | None) -> None:
         self.trackers = trackers
         self._shared = shared
         for reason in ("draining", "gone"):
@@ -70,7 +70,7 @@ class Owners:
 
         Raises SessionLost, SessionNotFound, Unavailable, and what ``work`` raises.
         """
-        patience = Patience()
+        patience = RetryWindow()
         while True:
             owner = session.owner
             try:
@@ -115,12 +115,12 @@ class Owners:
             for session in [s for s in sessions if s.owner.address == address]:
                 error = Unavailable("the tracker is draining", draining="true")
                 try:
-                    await self.recover(session, session.owner, error, Patience())
+                    await self.recover(session, session.owner, error, RetryWindow())
                 except (MaskmeshError, grpc.RpcError) as failure:
                     logger.warning("session %s stays at %s: %s", session.session_id, address, failure)
 
     async def _recover_shared(
-        self, shared: SharedSessions, session: GatewaySession, owner: Owner, error: MaskmeshError
+        self, shared: SessionStore, session: GatewaySession, owner: Owner, error: MaskmeshError
     ) -> None:
         record = await shared.get(session.session_id)
         if record is None:
@@ -190,7 +190,7 @@ class Owners:
         )
 
 
-class Patience:
+class RetryWindow:
     """How long somebody has waited for things to get better."""
 
     def __init__(self) -> None:

@@ -9,7 +9,7 @@ from typing import TypeAlias
 from opentelemetry.trace import SpanContext
 
 from gateway.backends.embeddings import encode_frame, frame_ref, key_of
-from gateway.backends.encoders import Encoded, Encoders, Urgency
+from gateway.backends.encoders import Encoded, Encoders, EncodeOptions
 from gateway.backends.pins import Pins
 from gateway.backends.track_call import Result, TrackCall
 from gateway.backends.tracker_backend import at_epoch
@@ -17,7 +17,7 @@ from gateway.frames.frame_ring import FrameRing
 from gateway.prompting import Prompter
 from gateway.sessions.resume_point import ResumePoint
 from gateway.sessions.session import GatewaySession
-from gateway.sessions.session_router import Owners
+from gateway.sessions.session_router import SessionRouter
 from gateway.streams.frame_stream import FrameStream
 from gateway.streams.frame_trace import FrameTrace
 from gateway.streams.inbox import MAX_WAITING, Arrived, Command, Inbox, Prompted
@@ -53,26 +53,26 @@ class LiveStream(FrameStream["_Response | Result"]):
         self,
         session: GatewaySession,
         encoder: Encoders,
-        owners: Owners,
+        router: SessionRouter,
         *,
         options: MaskOptions,
         skips: bool,
         window: int,
         max_pixels: int,
-        urgency: Urgency,
+        encode_options: EncodeOptions,
         links: list[SpanContext],
     ) -> None:
         call = TrackCall(
-            owners, session, timeout=None, encode=self._encode_again, propagation_id=PROPAGATION_ID
+            router, session, timeout=None, encode=self._encode_again, propagation_id=PROPAGATION_ID
         )
         super().__init__(session, call, Pins(encoder, session))
         assert isinstance(session.frames, FrameRing)
         self._ring: FrameRing = session.frames
         self._encoder = encoder
-        self._owners = owners
-        self._prompter = Prompter(encoder, owners)
+        self._router = router
+        self._prompter = Prompter(encoder, router)
         self._options = options
-        self._urgency = urgency
+        self._encode_options = encode_options
         self._links = links
         self._id = uuid.uuid4().hex[:16]
         self._slots = asyncio.Semaphore(window)
@@ -170,7 +170,7 @@ class LiveStream(FrameStream["_Response | Result"]):
         for index in self._ring.kept_from(first_index):
             await self._slots.acquire()
             trace = self._trace(index, time.time_ns())
-            self._enqueue(index, trace.task(frame_ref(self._session, self._encoder, index, self._urgency)))
+            self._enqueue(index, trace.task(frame_ref(self._session, self._encoder, index, self._encode_options)))
 
     def _enqueue(self, index: int, task: "asyncio.Task[Encoded]") -> None:
         self._sequences[index] = self._ring.sequence(index)
@@ -179,7 +179,7 @@ class LiveStream(FrameStream["_Response | Result"]):
 
     async def _encode(self, index: int, image: Image) -> Encoded:
         key = await key_of(image)
-        return await encode_frame(self._session, self._encoder, index, image, key, self._urgency)
+        return await encode_frame(self._session, self._encoder, index, image, key, self._encode_options)
 
     def _trace(self, index: int, start_ns: int) -> FrameTrace:
         trace = FrameTrace(
@@ -255,7 +255,7 @@ class LiveStream(FrameStream["_Response | Result"]):
             obj_id=removal.obj_id,
             idempotency_key=removal.request_id,
         )
-        left = await self._owners.call(
+        left = await self._router.call(
             self._session, lambda tracker, epoch: tracker.remove_object(at_epoch(message, epoch), None)
         )
         removed = segmentation_pb2.StreamRemoved(
@@ -275,7 +275,7 @@ class LiveStream(FrameStream["_Response | Result"]):
         """Where the embedding of a frame is that was encoded before; encoded again where it is gone."""
         if is_gone:
             self._session.forget_ref(frame_index)
-        return (await frame_ref(self._session, self._encoder, frame_index, self._urgency)).ref
+        return (await frame_ref(self._session, self._encoder, frame_index, self._encode_options)).ref
 
     # What goes out.
 

@@ -11,12 +11,12 @@ from typing import TypeAlias
 from opentelemetry.trace import SpanContext
 
 from gateway.backends.embeddings import encode_frame, frame_ref, read_frame
-from gateway.backends.encoders import Encoded, Encoders, Urgency
+from gateway.backends.encoders import Encoded, Encoders, EncodeOptions
 from gateway.backends.pins import Pins
 from gateway.backends.track_call import Result, TrackCall
 from gateway.sessions.resume_point import ResumePoint
 from gateway.sessions.session import GatewaySession
-from gateway.sessions.session_router import Owners
+from gateway.sessions.session_router import SessionRouter
 from gateway.streams.frame_stream import FrameStream
 from gateway.streams.frame_trace import FrameTrace
 from maskmesh.masks import MaskOptions
@@ -26,7 +26,7 @@ from maskmesh.v1 import types_pb2
 
 
 @dataclass(frozen=True, slots=True)
-class Extent:
+class FrameSelection:
     """Which frames to propagate over; ``start`` None means the first prompted one, 0 frames all."""
 
     start: int | None
@@ -67,32 +67,32 @@ class Propagation(FrameStream[Result]):
         self,
         session: GatewaySession,
         encoder: Encoders,
-        owners: Owners,
+        router: SessionRouter,
         *,
         window: int,
-        urgency: Urgency,
+        encode_options: EncodeOptions,
         links: list[SpanContext],
         resumes: ResumePoint | None = None,
     ) -> None:
         self._propagation_id = resumes.propagation_id if resumes is not None else uuid.uuid4().hex[:16]
         call = TrackCall(
-            owners,
+            router,
             session,
-            timeout=urgency.timeout,
+            timeout=encode_options.timeout,
             encode=self._encode_again,
             propagation_id=self._propagation_id,
         )
         super().__init__(session, call, Pins(encoder, session))
         self._encoder = encoder
         self._window = window
-        self._urgency = urgency
+        self._encode_options = encode_options
         self._links = links
         self._resumes = resumes
         self._id = uuid.uuid4().hex[:16]
         self._slots = asyncio.Semaphore(window)
         self._encoded: asyncio.Queue[_Encoding | None] = asyncio.Queue()
 
-    async def run(self, extent: Extent, options: MaskOptions, *, start_ns: int) -> AsyncIterator[Propagated]:
+    async def run(self, extent: FrameSelection, options: MaskOptions, *, start_ns: int) -> AsyncIterator[Propagated]:
         """The frames in order, where nothing is resumed those of ``extent``.
 
         ``start_ns`` is when the call came in.
@@ -164,10 +164,10 @@ class Propagation(FrameStream[Result]):
                     read = await trace.task(read_frame(index, partial(reader.read, index)))
                     trace.stage_seconds = dict(read.stage_seconds)
                     encode = encode_frame(
-                        self._session, self._encoder, index, read.image, read.key, self._urgency
+                        self._session, self._encoder, index, read.image, read.key, self._encode_options
                     )
                 else:
-                    encode = frame_ref(self._session, self._encoder, index, self._urgency)
+                    encode = frame_ref(self._session, self._encoder, index, self._encode_options)
                 task = trace.task(encode)
                 self._tasks.add(task)
                 await self._encoded.put((index, task))
@@ -202,7 +202,7 @@ class Propagation(FrameStream[Result]):
         """Where the embedding of a frame is that was encoded before; encoded again where it is gone."""
         if is_gone:
             self._session.forget_ref(frame_index)
-        work = frame_ref(self._session, self._encoder, frame_index, self._urgency)
+        work = frame_ref(self._session, self._encoder, frame_index, self._encode_options)
         # The frame that waits for it may be another one than the frame that is encoded.
         waiting = self._traces.get(frame_index) or next(iter(self._traces.values()), None)
         return (await (waiting.task(work) if waiting else work)).ref

@@ -19,7 +19,7 @@ from typing import Self
 from maskmesh import wire
 from maskmesh.client.live import LiveStream, OnRejected
 from maskmesh.client.session import DEFAULT_MASKS, VideoSession, new_key
-from maskmesh.errors import SessionNotFound, raising_ours
+from maskmesh.errors import SessionNotFound, translate_rpc_errors
 from maskmesh.images import ImageLike, as_image
 from maskmesh.masks import MaskOptions
 from maskmesh.rpc.channel import open_channel
@@ -108,7 +108,7 @@ class AsyncClient:
         )
         for obj_id, prompt in prompts.items():
             request.prompts.add(obj_id=obj_id, prompt=wire.prompt_to_proto(prompt))
-        with raising_ours():
+        with translate_rpc_errors():
             response = await self._stub.SegmentImage(request, timeout=self._timeout)
         objects: dict[int, list[ObjectMask]] = {}
         for message in response.masks:
@@ -123,7 +123,7 @@ class AsyncClient:
         request = segmentation_pb2.CreateSessionRequest(idempotency_key=new_key())
         if ttl is not None:
             request.ttl.FromTimedelta(ttl)
-        with raising_ours():
+        with translate_rpc_errors():
             call = self._stub.CreateSession(request, timeout=self._timeout)
             response = await call
             metadata = dict(await call.trailing_metadata() or ())
@@ -134,7 +134,7 @@ class AsyncClient:
     async def attach(self, session_id: str) -> VideoSession:
         """A session that somebody else began, or this process before.  Raises SessionNotFound."""
         request = segmentation_pb2.GetSessionRequest(session_id=session_id)
-        with raising_ours():
+        with translate_rpc_errors():
             response = await self._stub.GetSession(request, timeout=self._timeout)
         return VideoSession(self._stub, response, "", self._timeout, self._headers)
 

@@ -12,8 +12,8 @@ from typing import Any, TypeAlias
 import grpc
 
 from maskmesh import wire
-from maskmesh.client.resend_buffer import Unanswered
-from maskmesh.errors import MaskmeshError, Unavailable, from_reason, from_rpc_error, raising_ours
+from maskmesh.client.resend_buffer import ResendBuffer
+from maskmesh.errors import MaskmeshError, Unavailable, from_reason, from_rpc_error, translate_rpc_errors
 from maskmesh.images import ImageLike, as_image
 from maskmesh.masks import BinaryMask, BoolArray
 from maskmesh.rpc.stream_call import RESUME_SECONDS, RESUMPTIONS, StreamCall
@@ -76,7 +76,7 @@ class LiveStream:
         self._has_ended = False
         self._ending: Exception | None = None
         self._asked: dict[str, asyncio.Future[Any]] = {}
-        self._unanswered = Unanswered(MAX_SKIPPABLE if skips else MAX_UNANSWERED)
+        self._unanswered = ResendBuffer(MAX_SKIPPABLE if skips else MAX_UNANSWERED)
         self._refused: set[int] = set()  # which may be sent, and refused, again
         self._is_new = True  # nothing was answered
         self._writing = asyncio.Lock()
@@ -96,7 +96,7 @@ class LiveStream:
 
     async def open(self, config: segmentation_pb2.StreamConfig) -> None:
         """Begin.  Raises InvalidRequest, SessionNotFound, ResourceExhausted, Unavailable."""
-        with raising_ours():
+        with translate_rpc_errors():
             started = await self._start(self._call, config)
         # The same for another call, should this one break.
         self._config.CopyFrom(config)
@@ -289,7 +289,7 @@ class LiveStream:
             match response.WhichOneof("content"):
                 case "result":
                     self._config.resume_token = response.result.resume_token
-                    self._unanswered.came_to(response.result.sequence)
+                    self._unanswered.acknowledge(response.result.sequence)
                     self._refused = {s for s in self._refused if s > response.result.sequence}
                     self._results.append(_result(response.result))
                     self._changed.set()

@@ -5,7 +5,7 @@ from maskmesh.v1 import segmentation_pb2
 Request = segmentation_pb2.SegmentStreamRequest
 
 
-class Unanswered:
+class ResendBuffer:
     """Messages in the order in which they were sent; used on one event loop only.
 
     A frame is answered by a result of its own or of a later one, a prompt or removal by its request's id.
@@ -40,7 +40,7 @@ class Unanswered:
         """A message was not sent after all."""
         self._requests = [r for r in self._requests if r is not request]
 
-    def came_to(self, sequence: int) -> None:
+    def acknowledge(self, sequence: int) -> None:
         """The result of a frame came."""
         self._requests = [r for r in self._requests if not (_is_frame(r) and r.frame.sequence <= sequence)]
 

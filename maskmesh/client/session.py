@@ -12,7 +12,7 @@ from typing import Any
 import grpc
 
 from maskmesh import wire
-from maskmesh.errors import Unavailable, raising_ours
+from maskmesh.errors import Unavailable, translate_rpc_errors
 from maskmesh.history import ClearRecord, FrameRange, HistoryEntry, PromptRecord, SessionState
 from maskmesh.images import ImageLike, as_image
 from maskmesh.masks import BinaryMask, BoolArray, LowResLogits, MaskOptions, MaskSpace
@@ -101,7 +101,7 @@ class VideoSession:
     async def get_state(self) -> SessionState:
         """What the session holds: frames, objects, and all that was said.  Renews the lease."""
         request = segmentation_pb2.GetSessionRequest(session_id=self.session_id)
-        with raising_ours():
+        with translate_rpc_errors():
             response = await self._stub.GetSession(request, timeout=self._timeout)
         self.revision = response.revision
         return wire.session_state_from_proto(response)
@@ -207,7 +207,7 @@ class VideoSession:
             left = None if deadline is None else max(deadline - time.monotonic(), 0.0)
             call = self._stub.PropagateVideo(request, timeout=left)
             try:
-                with raising_ours():
+                with translate_rpc_errors():
                     async for response in call:
                         request = segmentation_pb2.PropagateVideoRequest(
                             session_id=self.session_id,
@@ -302,7 +302,7 @@ class VideoSession:
     async def delete(self) -> None:
         """End the session.  Raises SessionNotFound where it is over already."""
         request = segmentation_pb2.DeleteSessionRequest(session_id=self.session_id, idempotency_key=new_key())
-        with raising_ours():
+        with translate_rpc_errors():
             await self._stub.DeleteSession(request, timeout=self._timeout)
 
     def _note_tracked(self, frame_index: int, *, reverse: bool) -> None:
@@ -317,7 +317,7 @@ class VideoSession:
         self._said = [e for e in self._said if isinstance(e, FrameRange) or e.obj_id in obj_ids]
 
     async def _change(self, method: Any, request: Any) -> Any:
-        with raising_ours():
+        with translate_rpc_errors():
             response = await method(request, timeout=self._timeout)
         self.revision = response.revision
         return response
@@ -336,7 +336,7 @@ class VideoSession:
         finish = segmentation_pb2.AppendFramesFinish()
         call = StreamCall(self._stub.AppendFrames(metadata=trace_metadata(self._headers)))
         try:
-            with raising_ours():
+            with translate_rpc_errors():
                 try:
                     await call.write(segmentation_pb2.AppendFramesRequest(config=config))
                     for content in contents:

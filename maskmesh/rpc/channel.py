@@ -6,7 +6,7 @@ from typing import Any
 
 import grpc
 
-from maskmesh.rpc.reloading_channel import RenewedChannel
+from maskmesh.rpc.reloading_channel import ReloadingChannel
 from maskmesh.rpc.tls import PemFiles, Tls
 
 
@@ -108,7 +108,7 @@ def open_channel(
         return grpc.aio.insecure_channel(address, options=options, interceptors=interceptors)
     if tls.server_name:
         options.append(("grpc.ssl_target_name_override", tls.server_name))
-    return RenewedChannel(
+    return ReloadingChannel(
         PemFiles(tls.files),
         lambda credentials: grpc.aio.secure_channel(
             address, credentials, options=options, interceptors=interceptors

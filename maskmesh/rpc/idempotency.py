@@ -34,7 +34,7 @@ class _Work:
     waiting: int = 0
 
 
-class Answers:
+class IdempotencyCache:
     """What keyed requests were answered, the last ``max_keys`` of them.  Used on one event loop only."""
 
     def __init__(self, *, max_keys: int = MAX_KEYS) -> None:
@@ -94,7 +94,7 @@ class Answers:
         ]
         return settled + [a for a in self._foreseen.values() if a not in settled]
 
-    def foresee(self, answer: KeyedAnswer) -> None:
+    def commit(self, answer: KeyedAnswer) -> None:
         """Say what keyed work will return that has changed something already."""
         self._foreseen[answer.key] = answer
 

@@ -49,7 +49,7 @@ FULL_SECONDS = 1.0
 
 
 @dataclass(slots=True)
-class Gate:
+class CallGate:
     """Whether a server takes calls.  ``closed_because`` is empty while it does."""
 
     service: str
@@ -117,7 +117,7 @@ Admit: TypeAlias = Callable[[Mapping[str, str]], None]
 class ServerInterceptor(grpc.aio.ServerInterceptor):
     """A span, an error table and a trace id for every call of maskmesh's own services."""
 
-    def __init__(self, gate: Gate, admit: Admit | None = None) -> None:
+    def __init__(self, gate: CallGate, admit: Admit | None = None) -> None:
         """``admit`` is asked about every call."""
         self._gate = gate
         self._admit = admit

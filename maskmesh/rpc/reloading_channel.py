@@ -15,7 +15,7 @@ LINGER_SECONDS = 24 * 3600.0
 SETTLE_SECONDS = 1.0
 
 
-class RenewedChannel(grpc.aio.Channel):
+class ReloadingChannel(grpc.aio.Channel):
     """Makes each call on a channel with the certificates that are there now.
 
     gRPC takes certificates when a channel is made.  When files have changed another channel is made for the

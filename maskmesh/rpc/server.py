@@ -18,7 +18,7 @@ from grpc_reflection.v1alpha import reflection
 
 from maskmesh.config import ServerSettings, TelemetrySettings, load
 from maskmesh.rpc.channel import TAKING_PINGS, channel_options
-from maskmesh.rpc.interceptors import Admit, Gate, ServerInterceptor
+from maskmesh.rpc.interceptors import Admit, CallGate, ServerInterceptor
 from maskmesh.rpc.tls import server_credentials
 from maskmesh.telemetry.otel_sdk import serve_metrics, set_up_tracing
 
@@ -58,7 +58,7 @@ async def serve(service: Service, settings: ServerSettings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
 
-    gate = Gate(service.name, settings.max_calls)
+    gate = CallGate(service.name, settings.max_calls)
     server = grpc.aio.server(
         interceptors=[ServerInterceptor(gate, service.admit)],
         options=[

@@ -27,14 +27,14 @@ HINT_SPREAD = 0.5
 
 # So many urgent pieces of work in a row go before one that waits ahead of time, which then goes to its end:
 # however much is asked for, what was begun comes to an end.
-MOST_URGENT = 4
+MAX_CONSECUTIVE_INTERACTIVE = 4
 
 # Tenants whose last turn is remembered.
 MAX_TENANTS = 1024
 
 
 @dataclass(slots=True)
-class Ticket:
+class QueueEntry:
     """A place in the queues that a piece of work passes through; it can be taken forward."""
 
     priority: Priority = Priority.INTERACTIVE
@@ -42,12 +42,12 @@ class Ticket:
     """Whose work it is."""
     order: int = field(default_factory=lambda: next(_order))
 
-    def hurry(self, priority: Priority) -> None:
+    def promote(self, priority: Priority) -> None:
         """Take the work forward to ``priority``; never back."""
         self.priority = min(self.priority, priority)
 
 
-class Turns:
+class FairScheduler:
     """Whose turn it is in a queue: urgent work first, then whose tenant's turn was longest ago.
 
     So tenants have equal shares of what is worked on, however much of it each asks for.
@@ -59,16 +59,16 @@ class Turns:
         self._urgent_in_a_row = 0
 
     @property
-    def can_be_urgent(self) -> bool:
+    def may_preempt(self) -> bool:
         """Whether urgent work may go before other work now."""
-        return self._urgent_in_a_row < MOST_URGENT
+        return self._urgent_in_a_row < MAX_CONSECUTIVE_INTERACTIVE
 
-    def place(self, ticket: Ticket) -> tuple[int, int, int]:
+    def place(self, ticket: QueueEntry) -> tuple[int, int, int]:
         """What a queue sorts by; the lowest comes next."""
-        rank = ticket.priority if self.can_be_urgent else -ticket.priority
+        rank = ticket.priority if self.may_preempt else -ticket.priority
         return rank, self._last.get(ticket.tenant, 0), ticket.order
 
-    def took(self, *tickets: Ticket, passed_over: bool) -> None:
+    def took(self, *tickets: QueueEntry, passed_over: bool) -> None:
         """Note that work had its turn at once; ``passed_over`` is whether less urgent work has to wait."""
         is_urgent = tickets[0].priority is Priority.INTERACTIVE
         self._urgent_in_a_row = self._urgent_in_a_row + 1 if is_urgent and passed_over else 0
@@ -80,13 +80,13 @@ class Turns:
 
 
 @dataclass(frozen=True, slots=True)
-class QueueLimits:
+class AdmissionPolicy:
     """How much there may be at once, for each priority."""
 
     interactive: int = 256
     ahead: int = 256
 
-    def check(self, waiting: Iterable[Ticket], ticket: Ticket, seconds_each: float) -> None:
+    def check(self, waiting: Iterable[QueueEntry], ticket: QueueEntry, seconds_each: float) -> None:
         """Raises ResourceExhausted where there is no place for ``ticket`` beside those that wait.
 
         Of the places for what a person waits for one tenant alone may have all, several as many each as come
@@ -109,7 +109,7 @@ class QueueLimits:
         )
 
 
-class TicketGate:
+class PrioritySemaphore:
     """Lets so many pieces of work in at once, in the order of their tickets.
 
     ``slots`` are for all; where others have them, ``reserved`` more are for work that a person waits for.  Of
@@ -123,24 +123,24 @@ class TicketGate:
         slots: int,
         *,
         reserved: int,
-        limits: QueueLimits,
+        limits: AdmissionPolicy,
         seconds_each: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self._slots = slots
         self._reserved = reserved
         self._limits = limits
         self._seconds_each = seconds_each
-        self._turns = Turns()
-        self._inside: list[Ticket] = []
+        self._turns = FairScheduler()
+        self._inside: list[QueueEntry] = []
         self._urgent_inside = 0
-        self._waiting: list[tuple[Ticket, asyncio.Future[Priority]]] = []
+        self._waiting: list[tuple[QueueEntry, asyncio.Future[Priority]]] = []
 
     @property
     def num_waiting(self) -> int:
         """How many wait outside."""
         return len(self._waiting)
 
-    def check(self, ticket: Ticket) -> None:
+    def check(self, ticket: QueueEntry) -> None:
         """Raises ResourceExhausted where there is too much of its kind for it to enter now."""
         waiting = [t for t, _ in self._waiting]
         if ticket.priority is Priority.INTERACTIVE:
@@ -149,7 +149,7 @@ class TicketGate:
             self._limits.check(waiting, ticket, self._seconds_each())
 
     @contextlib.asynccontextmanager
-    async def enter(self, ticket: Ticket) -> AsyncIterator[None]:
+    async def enter(self, ticket: QueueEntry) -> AsyncIterator[None]:
         """Hold a slot.  Raises ResourceExhausted where there is too much of its kind."""
         self.check(ticket)
         if self._waiting or not self._has_room(ticket):
@@ -171,12 +171,12 @@ class TicketGate:
         finally:
             self._leave(ticket, entered)
 
-    def _has_room(self, ticket: Ticket) -> bool:
+    def _has_room(self, ticket: QueueEntry) -> bool:
         if len(self._inside) < self._slots:
             return True
         return ticket.priority is Priority.INTERACTIVE and self._urgent_inside < self._reserved
 
-    def _let_in(self, ticket: Ticket) -> Priority:
+    def _let_in(self, ticket: QueueEntry) -> Priority:
         """Returns the priority with which it came in: it may be taken forward inside."""
         passed_over = any(other.priority > ticket.priority for other, _ in self._waiting)
         self._turns.took(ticket, passed_over=passed_over)
@@ -184,7 +184,7 @@ class TicketGate:
         self._urgent_inside += ticket.priority is Priority.INTERACTIVE
         return ticket.priority
 
-    def _leave(self, ticket: Ticket, entered: Priority) -> None:
+    def _leave(self, ticket: QueueEntry, entered: Priority) -> None:
         self._inside.remove(ticket)
         self._urgent_inside -= entered is Priority.INTERACTIVE
         self._admit()

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, Generic, TypeVar
 
 from maskmesh import telemetry
-from maskmesh.scheduling.admission import Priority, QueueLimits, Ticket, Turns
+from maskmesh.scheduling.admission import Priority, AdmissionPolicy, QueueEntry, FairScheduler
 from maskmesh.scheduling.cpu_sharing import SharedCores
 
 # After so long without work there may be memory that is not needed.  To take it again costs some frames a
@@ -25,7 +25,7 @@ Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Together(Generic[Item, Result]):
+class BatchedOperation(Generic[Item, Result]):
     """Work that is done at once for what waits of it.
 
     ``compute`` returns a result for each of its items, in their order.  Where it raises for several, it is
@@ -43,16 +43,16 @@ def _call_each(functions: Sequence[Callable[[], T]]) -> Sequence[T]:
     return [function() for function in functions]
 
 
-_ALONE: Together[Callable[[], Any], Any] = Together(_call_each, most=1)
+_ALONE: BatchedOperation[Callable[[], Any], Any] = BatchedOperation(_call_each, most=1)
 
 
 @dataclass(slots=True, eq=False)
 class _Job:
     """One item, and who waits for it."""
 
-    together: Together[Any, Any]
+    together: BatchedOperation[Any, Any]
     item: Any
-    ticket: Ticket
+    ticket: QueueEntry
     recorder: telemetry.StageRecorder | None
     submitted_ns: int
     loop: asyncio.AbstractEventLoop
@@ -76,14 +76,14 @@ class DeviceWorker:
     """Does work, one piece after the other, on a thread of its own.
 
     The event loop never computes, and the device has one user.  Work whose caller has left is skipped.
-    ``run`` and ``run_together`` are called on the event loop; functions run on the thread.
+    ``run`` and ``run_batched`` are called on the event loop; functions run on the thread.
     """
 
     def __init__(
         self,
         name: str,
         *,
-        limits: QueueLimits | None = None,
+        limits: AdmissionPolicy | None = None,
         cores: SharedCores | None = None,
         when_idle: Callable[[], None] | None = None,
     ) -> None:
@@ -91,8 +91,8 @@ class DeviceWorker:
 
         ``when_idle`` is called on the thread when there has been no work for some seconds.
         """
-        self._limits = limits or QueueLimits()
-        self._turns = Turns()
+        self._limits = limits or AdmissionPolicy()
+        self._turns = FairScheduler()
         self.seconds_each = 0.0
         """What a piece of work has taken lately."""
         self._cores = cores
@@ -100,7 +100,7 @@ class DeviceWorker:
         self._jobs: list[_Job] = []
         self._changed = threading.Condition()
         self._closed = False
-        self._running: Ticket | None = None
+        self._running: QueueEntry | None = None
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
         self._thread.start()
 
@@ -109,23 +109,23 @@ class DeviceWorker:
         function: Callable[[], T],
         *,
         recorder: telemetry.StageRecorder | None = None,
-        ticket: Ticket | None = None,
+        ticket: QueueEntry | None = None,
         since_ns: int | None = None,
         continues: bool = False,
     ) -> T:
         """Run ``function`` on the thread and return what it returns; else as :meth:`run_together`."""
-        result: T = await self.run_together(
+        result: T = await self.run_batched(
             _ALONE, function, recorder=recorder, ticket=ticket, since_ns=since_ns, continues=continues
         )
         return result
 
-    async def run_together(
+    async def run_batched(
         self,
-        together: Together[Item, Result],
+        together: BatchedOperation[Item, Result],
         item: Item,
         *,
         recorder: telemetry.StageRecorder | None = None,
-        ticket: Ticket | None = None,
+        ticket: QueueEntry | None = None,
         since_ns: int | None = None,
         continues: bool = False,
     ) -> Result:
@@ -141,7 +141,7 @@ class DeviceWorker:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Result] = loop.create_future()
         submitted_ns = since_ns or time.time_ns()
-        job = _Job(together, item, ticket or Ticket(), recorder, submitted_ns, loop, future)
+        job = _Job(together, item, ticket or QueueEntry(), recorder, submitted_ns, loop, future)
         with self._changed:
             if self._closed:
                 raise RuntimeError("the worker is closed")
@@ -168,7 +168,7 @@ class DeviceWorker:
         """How much work waits; may be asked from any thread."""
         return sum(not j.future.done() for j in list(self._jobs))
 
-    def give_way(self) -> bool:
+    def run_urgent_work(self) -> bool:
         """Let go first what is more urgent than the work that runs; returns whether there was any.
 
         Called by that work, on the thread, wherever it can be left for a while.
@@ -178,7 +178,7 @@ class DeviceWorker:
         if self._cores is not None:
             self._cores.adjust()
         has_run = False
-        while self._turns.can_be_urgent and (jobs := self._take(before=running.priority)):
+        while self._turns.may_preempt and (jobs := self._take(before=running.priority)):
             self._run(jobs)
             has_run = True
         self._running = running

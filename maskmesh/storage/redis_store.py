@@ -33,7 +33,7 @@ class StoreDown(ConnectionError):
     """The store does not answer, or not soon enough."""
 
 
-class SharedStore:
+class RedisStore:
     """One server.  Connects when it is first used, and again after a loss.  Used on one event loop only."""
 
     def __init__(

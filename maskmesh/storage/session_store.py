@@ -28,7 +28,7 @@ from redis.asyncio.lock import Lock
 from redis.exceptions import RedisError
 
 from maskmesh.errors import Conflict, StaleEpoch
-from maskmesh.storage.redis_store import SharedStore, stop, texts
+from maskmesh.storage.redis_store import RedisStore, stop, texts
 
 PREFIX = "maskmesh:1"
 PARTS = ("session", "snapshot", "states", "frames")
@@ -83,14 +83,14 @@ class Change(NamedTuple):
     """Whether it is all of the session, in place of what was there."""
 
 
-class Kept(NamedTuple):
+class StoredSession(NamedTuple):
     """A session as it was kept."""
 
     snapshot: bytes
     fields: Mapping[str, bytes]
 
 
-class Written(Enum):
+class WriteResult(Enum):
     """What became of a write."""
 
     DONE = 0
@@ -132,10 +132,10 @@ return 0
 """
 
 
-class SharedSessions:
+class SessionStore:
     """The sessions of a store.  Every method raises StoreDown where it does not answer."""
 
-    def __init__(self, store: SharedStore) -> None:
+    def __init__(self, store: RedisStore) -> None:
         self._store = store
         self._move_script = store.script(_MOVE)
         self._write_script = store.script(_WRITE)
@@ -146,7 +146,7 @@ class SharedSessions:
         """Begin a session."""
         key = _key(record.session_id, "session")
         fields = {
-            **record.notes,
+            **record.attributes,
             "address": record.owner.address,
             "epoch": str(record.owner.epoch),
             "ttl": repr(record.ttl_seconds),
@@ -286,7 +286,7 @@ class SharedSessions:
         found = await self._store.run(lambda redis: redis.hget(key, "epoch"))
         return None if found is None else int(found)
 
-    async def write(self, session_id: str, owner: Owner, ttl_seconds: float, change: Change) -> Written:
+    async def write(self, session_id: str, owner: Owner, ttl_seconds: float, change: Change) -> WriteResult:
         """Write what changed of a session, all in one step."""
         keys = [_key(session_id, part) for part in PARTS[:3]]
         arguments: list[str | int | bytes] = [owner.epoch, owner.address, _lease(ttl_seconds)]
@@ -296,9 +296,9 @@ class SharedSessions:
         done = await self._store.run(
             lambda redis: self._write_script(keys=keys, args=arguments, client=redis)
         )
-        return Written(int(done))
+        return WriteResult(int(done))
 
-    async def read(self, session_id: str, epoch: int) -> Kept | None:
+    async def read(self, session_id: str, epoch: int) -> StoredSession | None:
         """A session as it was kept last, None where nothing was kept.
 
         Raises StaleEpoch where it has another owner than the one of ``epoch``.
@@ -318,7 +318,7 @@ class SharedSessions:
             return None
         if int(found) != epoch:
             raise StaleEpoch("the session has another owner", session_id=session_id, epoch=int(found))
-        return Kept(kept, {name.decode(): state for name, state in fields.items()})
+        return StoredSession(kept, {name.decode(): state for name, state in fields.items()})
 
 
 async def _keep(lock: Lock) -> None:

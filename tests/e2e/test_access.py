@@ -24,7 +24,7 @@ from maskmesh import (
     wire,
 )
 from maskmesh.cli.local_mesh import MeshOptions
-from maskmesh.errors import raising_ours
+from maskmesh.errors import translate_rpc_errors
 from maskmesh.images import as_image
 from maskmesh.v1 import segmentation_pb2, segmentation_pb2_grpc
 from tests.conftest import Mesh, running_mesh
@@ -184,7 +184,7 @@ async def test_a_pace_is_kept(locked: Mesh) -> None:
         request = segmentation_pb2.SegmentImageRequest(image=wire.image_to_proto(as_image(PICTURE)))
         request.prompts.add(obj_id=1, prompt=wire.prompt_to_proto(Prompt([Point(1, 1)])))
         metadata = (("authorization", "Bearer slowslow"),)
-        with pytest.raises(ResourceExhausted) as caught, raising_ours():
+        with pytest.raises(ResourceExhausted) as caught, translate_rpc_errors():
             await asyncio.gather(*(stub.SegmentImage(request, metadata=metadata) for _ in range(8)))
         assert caught.value.metadata["resource"] == "frames_per_second"
         assert 0 < caught.value.retry_seconds <= 1

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from gateway.backends.embeddings import encode_image
-from gateway.backends.encoders import Encoders, Urgency
+from gateway.backends.encoders import Encoders, EncodeOptions
 from maskmesh.cli.local_mesh import MeshOptions
 from maskmesh.config import enable_ring_hash
 from maskmesh.types import EmbeddingRef, RawImage
@@ -48,11 +48,11 @@ def pictures(seed: int, count: int = PICTURES) -> list[RawImage]:
 
 
 async def encode(through: Encoders, images: list[RawImage]) -> list[EmbeddingRef]:
-    urgency = Urgency(interactive=False)  # as frames ahead, of which many may wait
+    encode_options = EncodeOptions(interactive=False)  # as frames ahead, of which many may wait
     found: list[EmbeddingRef] = []
     for start in range(0, len(images), AT_ONCE):
         some = images[start : start + AT_ONCE]
-        found += await asyncio.gather(*(encode_image(through, image, urgency) for image in some))
+        found += await asyncio.gather(*(encode_image(through, image, encode_options) for image in some))
     return found
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from maskmesh import AsyncClient, PromptRecord
 from maskmesh.cli.local_mesh import MeshOptions
-from maskmesh.errors import InvalidRequest, raising_ours
+from maskmesh.errors import InvalidRequest, translate_rpc_errors
 from maskmesh.v1 import segmentation_pb2, segmentation_pb2_grpc, types_pb2
 from tests.conftest import Mesh, running_mesh
 from tests.e2e.bad_inputs import CLICK, CUT_OFF, encoded, overwritten, plain, video
@@ -86,7 +86,7 @@ async def states(context: Context) -> list[object]:
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 async def test_what_is_wrong_is_said(context: Context, case: Case) -> None:
     before = await states(context)
-    with pytest.raises(case.error) as caught, raising_ours():
+    with pytest.raises(case.error) as caught, translate_rpc_errors():
         await case.call(context)
     assert type(caught.value) is case.error
     if issubclass(case.error, InvalidRequest):

@@ -27,7 +27,7 @@ from maskmesh import (
     SessionNotFound,
     VideoSession,
 )
-from maskmesh.errors import raising_ours
+from maskmesh.errors import translate_rpc_errors
 from maskmesh.internal.v1 import encoder_pb2, encoder_pb2_grpc, tracker_pb2, tracker_pb2_grpc
 from maskmesh.types import RawImage
 from maskmesh.wire import image_digest, image_to_proto, prompt_to_proto
@@ -259,7 +259,7 @@ async def test_a_foreign_models_embedding_is_refused(mesh: Mesh) -> None:
             embedding=encoded.ref,
         )
         request.embedding.model_id = "sam2.1-small/0123456789abcdef/1024/float32/none/preprocess-1"
-        with pytest.raises(ModelMismatch) as caught, raising_ours():
+        with pytest.raises(ModelMismatch) as caught, translate_rpc_errors():
             await tracker.AddPrompt(request)
         assert caught.value.metadata["actual"] == request.embedding.model_id
         assert caught.value.metadata["expected"] == encoded.ref.model_id
@@ -276,7 +276,7 @@ async def test_an_embedding_that_does_not_match_its_digest_is_not_cached(mesh: M
         stub = encoder_pb2_grpc.EncoderServiceStub(channel)
         key = "sha256:" + "0" * 64
         request = encoder_pb2.EncodeRequest(key=key, image=image_to_proto(image))
-        with pytest.raises(InvalidRequest) as caught, raising_ours():
+        with pytest.raises(InvalidRequest) as caught, translate_rpc_errors():
             await stub.Encode(request)
         assert caught.value.field == "key"
         asked = await stub.Encode(encoder_pb2.EncodeRequest(key=key))

@@ -24,7 +24,7 @@ from maskmesh import (
 )
 from maskmesh.cli.local_mesh import MeshOptions
 from maskmesh.cli.media import read_frames
-from maskmesh.errors import raising_ours
+from maskmesh.errors import translate_rpc_errors
 from maskmesh.internal.v1 import tracker_pb2, tracker_pb2_grpc
 from maskmesh.masks import ByteArray
 from maskmesh.v1 import segmentation_pb2
@@ -249,10 +249,10 @@ async def test_who_was_left_behind_may_neither_write_nor_answer(
         async with grpc.aio.insecure_channel(replicas.address(before)) as channel:
             stub = tracker_pb2_grpc.TrackerServiceStub(channel)
             known = tracker_pb2.GetSessionRequest(session_id=session.session_id, epoch=1)
-            with pytest.raises(StaleEpoch), raising_ours():
+            with pytest.raises(StaleEpoch), translate_rpc_errors():
                 await stub.GetSession(known)
             reset = tracker_pb2.ResetSessionRequest(session_id=session.session_id, epoch=1)
-            with pytest.raises(StaleEpoch), raising_ours():
+            with pytest.raises(StaleEpoch), translate_rpc_errors():
                 await stub.ResetSession(reset)
         state = await session.get_state()
         assert [o.prompted_frames for o in state.objects] == [(0, 1), (0,)]

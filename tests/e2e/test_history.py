@@ -22,7 +22,7 @@ from maskmesh import (
     PromptRecord,
     VideoSession,
 )
-from maskmesh.errors import raising_ours
+from maskmesh.errors import translate_rpc_errors
 from maskmesh.v1 import segmentation_pb2, segmentation_pb2_grpc
 from tests.conftest import Mesh
 
@@ -177,7 +177,7 @@ async def test_a_change_that_is_repeated_is_made_once(stub: Any, client: AsyncCl
         assert first.revision == second.revision == 1
         assert len((await session.get_state()).history) == 1
         click.prompt.points[0].x += 1
-        with pytest.raises(Conflict) as caught, raising_ours():
+        with pytest.raises(Conflict) as caught, translate_rpc_errors():
             await stub.AddPrompt(click)
         assert caught.value.metadata == {"field": "idempotency_key"}
         removal = segmentation_pb2.RemoveObjectRequest(

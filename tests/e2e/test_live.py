@@ -27,7 +27,7 @@ from maskmesh import (
     telemetry,
 )
 from maskmesh.cli.media import read_frames
-from maskmesh.errors import raising_ours
+from maskmesh.errors import translate_rpc_errors
 from maskmesh.masks import ByteArray
 from maskmesh.trace_report.attribution import UNNAMED, attribute_frames
 from maskmesh.v1 import segmentation_pb2, segmentation_pb2_grpc
@@ -208,7 +208,7 @@ async def test_a_finished_stream_leaves_nothing_a_broken_one_its_session(
     async def exists(session_id: str) -> bool:
         async with grpc.aio.insecure_channel(mesh.endpoint) as channel:
             stub = segmentation_pb2_grpc.SegmentationServiceStub(channel)
-            with contextlib.suppress(SessionNotFound), raising_ours():
+            with contextlib.suppress(SessionNotFound), translate_rpc_errors():
                 await stub.GetSession(segmentation_pb2.GetSessionRequest(session_id=session_id))
                 return True
         return False

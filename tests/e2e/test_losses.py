@@ -11,7 +11,7 @@ import pytest
 
 from maskmesh import AsyncClient, FrameMasks, InvalidRequest, SessionLost, SessionNotFound, VideoSession
 from maskmesh.cli.local_mesh import MeshOptions
-from maskmesh.errors import raising_ours
+from maskmesh.errors import translate_rpc_errors
 from maskmesh.internal.v1 import tracker_pb2, tracker_pb2_grpc
 from maskmesh.v1 import segmentation_pb2, segmentation_pb2_grpc
 from tests.conftest import Mesh, running_mesh
@@ -100,7 +100,7 @@ async def test_an_upload_that_breaks_off_adds_nothing(mesh: Mesh, client: AsyncC
             call.cancel()
         else:
             await call.done_writing()
-            with pytest.raises(InvalidRequest), raising_ours():
+            with pytest.raises(InvalidRequest), translate_rpc_errors():
                 await call
 
     async with client.session() as session:

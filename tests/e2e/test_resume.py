@@ -21,7 +21,7 @@ from maskmesh import (
     VideoSession,
 )
 from maskmesh.cli.local_mesh import MeshOptions
-from maskmesh.errors import raising_ours
+from maskmesh.errors import translate_rpc_errors
 from maskmesh.internal.v1 import encoder_pb2, encoder_pb2_grpc
 from maskmesh.v1 import segmentation_pb2, segmentation_pb2_grpc
 from maskmesh.wire import frame_masks_from_proto, mask_options_to_proto
@@ -93,7 +93,7 @@ async def test_tokens_that_are_wrong(stub: Any, client: AsyncClient, clip: Path)
         ({"resume_token": token, "direction": "DIRECTION_REVERSE"}, "direction"),
     ):
         request = segmentation_pb2.PropagateVideoRequest(session_id=session.session_id, **wrong)
-        with pytest.raises(InvalidRequest) as caught, raising_ours():
+        with pytest.raises(InvalidRequest) as caught, translate_rpc_errors():
             async for _ in stub.PropagateVideo(request):
                 pass
         assert caught.value.field == field

@@ -15,7 +15,7 @@ from encoder_svc.loading import load_model
 from maskmesh import telemetry
 from maskmesh.errors import ResourceExhausted
 from maskmesh.images import image_digest
-from maskmesh.scheduling.admission import Priority, Ticket
+from maskmesh.scheduling.admission import Priority, QueueEntry
 from maskmesh.storage.shared_memory import SharedArena
 from maskmesh.types import RawImage
 
@@ -44,7 +44,7 @@ async def encode(
     recorder: telemetry.StageRecorder,
     priority: Priority = Priority.AHEAD,
 ) -> Embedding:
-    ticket = Ticket(priority)
+    ticket = QueueEntry(priority)
     return await encoder.encode(image(seed), key=image_digest(image(seed)), ticket=ticket, recorder=recorder)
 
 

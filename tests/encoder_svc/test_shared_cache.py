@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from encoder_svc.cache import CacheKey, Embedding
-from encoder_svc.redis_embedding_cache import PREFIX, TRY_AGAIN, SharedCache
-from maskmesh.storage.redis_store import SharedStore
+from encoder_svc.redis_embedding_cache import PREFIX, TRY_AGAIN, RedisEmbeddingCache
+from maskmesh.storage.redis_store import RedisStore
 from maskmesh.types import TensorSpec
 from tests.redis_server import RedisServer, needs_redis, running_redis
 
@@ -27,9 +27,9 @@ async def server(tmp_path: Path) -> AsyncIterator[RedisServer]:
 
 
 @pytest.fixture
-async def cache(server: RedisServer) -> AsyncIterator[SharedCache]:
-    store = SharedStore(server.url, name="shared cache", answer_seconds=0.25)
-    made = SharedCache(store, budget_bytes=4 * SIZE, ttl_seconds=60.0)
+async def cache(server: RedisServer) -> AsyncIterator[RedisEmbeddingCache]:
+    store = RedisStore(server.url, name="shared cache", answer_seconds=0.25)
+    made = RedisEmbeddingCache(store, budget_bytes=4 * SIZE, ttl_seconds=60.0)
     yield made
     await made.close()
 
@@ -44,7 +44,7 @@ def embedding(value: int) -> Embedding:
 
 
 async def put(
-    cache: SharedCache, digest: str, value: int = 1, tenant: str = "default", encode_seconds: float = 10.0
+    cache: RedisEmbeddingCache, digest: str, value: int = 1, tenant: str = "default", encode_seconds: float = 10.0
 ) -> None:
     before = cache.statistics.written + cache.statistics.not_written
     cache.put(key(digest, tenant), embedding(value), encode_seconds)
@@ -52,7 +52,7 @@ async def put(
         await asyncio.sleep(0.005)
 
 
-async def test_what_was_put_is_found(cache: SharedCache) -> None:
+async def test_what_was_put_is_found(cache: RedisEmbeddingCache) -> None:
     assert await cache.get(key("a")) is None
     await put(cache, "a", 3)
     found = await cache.get(key("a"))
@@ -62,12 +62,12 @@ async def test_what_was_put_is_found(cache: SharedCache) -> None:
     assert (cache.statistics.hits, cache.statistics.misses) == (1, 1)
 
 
-async def test_tenants_see_nothing_of_one_another(cache: SharedCache) -> None:
+async def test_tenants_see_nothing_of_one_another(cache: RedisEmbeddingCache) -> None:
     await put(cache, "a", tenant="one")
     assert await cache.get(key("a", "other")) is None
 
 
-async def test_it_is_bounded(cache: SharedCache, server: RedisServer) -> None:
+async def test_it_is_bounded(cache: RedisEmbeddingCache, server: RedisServer) -> None:
     """Also where the same is put again."""
     for digest in ("a", "b", "a", "c", "d", "e"):
         await put(cache, digest)
@@ -78,7 +78,7 @@ async def test_it_is_bounded(cache: SharedCache, server: RedisServer) -> None:
 
 
 async def test_what_is_kept_goes_in_time(server: RedisServer) -> None:
-    cache = SharedCache(SharedStore(server.url, name="cache"), budget_bytes=2**20, ttl_seconds=0.2)
+    cache = RedisEmbeddingCache(RedisStore(server.url, name="cache"), budget_bytes=2**20, ttl_seconds=0.2)
     await put(cache, "a")
     assert await cache.get(key("a")) is not None
     await asyncio.sleep(0.3)
@@ -86,7 +86,7 @@ async def test_what_is_kept_goes_in_time(server: RedisServer) -> None:
     await cache.close()
 
 
-async def test_what_is_broken_is_passed_over(cache: SharedCache, server: RedisServer) -> None:
+async def test_what_is_broken_is_passed_over(cache: RedisEmbeddingCache, server: RedisServer) -> None:
     await put(cache, "a")
     async with server.client() as client:
         await client.hset(f"{PREFIX}:default:model:a", "data", b"short")
@@ -94,7 +94,7 @@ async def test_what_is_broken_is_passed_over(cache: SharedCache, server: RedisSe
 
 
 async def test_without_a_server_there_is_nothing_and_it_comes_back(
-    cache: SharedCache, server: RedisServer
+    cache: RedisEmbeddingCache, server: RedisServer
 ) -> None:
     await put(cache, "a")
     await server.stop(signal.SIGKILL)
@@ -109,7 +109,7 @@ async def test_without_a_server_there_is_nothing_and_it_comes_back(
         await asyncio.sleep(0.1)
 
 
-async def test_a_server_that_is_stopped_costs_a_moment_only(cache: SharedCache, server: RedisServer) -> None:
+async def test_a_server_that_is_stopped_costs_a_moment_only(cache: RedisEmbeddingCache, server: RedisServer) -> None:
     server.send(signal.SIGSTOP)
     start = time.monotonic()
     for _ in range(50):
@@ -118,7 +118,7 @@ async def test_a_server_that_is_stopped_costs_a_moment_only(cache: SharedCache, 
     server.send(signal.SIGCONT)
 
 
-async def test_where_encoding_is_faster_it_is_seldom_asked(cache: SharedCache) -> None:
+async def test_where_encoding_is_faster_it_is_seldom_asked(cache: RedisEmbeddingCache) -> None:
     await put(cache, "a", encode_seconds=1e-9)
     found = [await cache.get(key("a")) is not None for _ in range(2 * TRY_AGAIN + 1)]
     assert found[0]

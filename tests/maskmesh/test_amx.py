@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from maskmesh.nn import amx
 from tracker_svc.model.attention import attend_in_blocks
-from tracker_svc.model.rope import axial_rotation, turned_grids
+from tracker_svc.model.rope import axial_rotation, rotate_grids
 
 FOUND = amx.enable(Path(torch.__file__).parent / "lib")
 
@@ -82,23 +82,23 @@ def test_what_is_computed_for_one_does_not_depend_on_others() -> None:
 
 @pytest.mark.parametrize(("grids", "unplaced"), [(1, 0), (3, 8), (2, 13)])
 @torch.inference_mode()
-def test_attention_to_memories_is_that_of_the_framework(grids: int, unplaced: int) -> None:
+def test_attention_to_memories_is_that_of_the_framework(grids: int, num_pointer_tokens: int) -> None:
     side, width, memory_width = 8, 128, 32
-    count = grids * side * side + unplaced
-    memory, placed = random(memory_width, count, seed=1), random(memory_width, count, seed=2)
+    count = grids * side * side + num_pointer_tokens
+    memory, with_positions = random(memory_width, count, seed=1), random(memory_width, count, seed=2)
     query = random(300, width, seed=3, scale=3)
     torch.manual_seed(0)
     layer = nn.Linear(memory_width, width).bfloat16()
     rotation = axial_rotation((side, side), width, torch.device("cpu"), torch.bfloat16, channels_first=True)
     packed = torch.empty(amx.packed_size(count, width, memory_width), dtype=torch.bfloat16)
     amx.pack_memories(
-        placed,
+        with_positions,
         memory,
         weight=layer.weight,
         bias=layer.bias,
         cosines=rotation.same,
         sines=rotation.other,
-        unplaced=unplaced,
+        num_pointer_tokens=num_pointer_tokens,
         packed=packed,
         threads=2,
     )
@@ -106,7 +106,7 @@ def test_attention_to_memories_is_that_of_the_framework(grids: int, unplaced: in
     for rows in (slice(0, 130), slice(130, 300)):
         amx.attend_packed(query[rows], packed, out[rows], keys=count, threads=2)
     exact = axial_rotation((side, side), width, torch.device("cpu"), torch.float32, channels_first=True)
-    keys = turned_grids(layer.float(), placed.float(), exact, unplaced=unplaced)
+    keys = rotate_grids(layer.float(), with_positions.float(), exact, num_pointer_tokens=num_pointer_tokens)
     torch.testing.assert_close(
         out.float(),
         attend_in_blocks(query.float(), keys, memory.T.float(), lambda: None),

@@ -12,9 +12,9 @@ import pytest
 
 from maskmesh import ResourceExhausted, telemetry
 from maskmesh.scheduling import device_worker
-from maskmesh.scheduling.admission import MOST_URGENT, Priority, QueueLimits, Ticket
+from maskmesh.scheduling.admission import MAX_CONSECUTIVE_INTERACTIVE, Priority, AdmissionPolicy, QueueEntry
 from maskmesh.scheduling.cpu_sharing import SharedCores
-from maskmesh.scheduling.device_worker import DeviceWorker, Together
+from maskmesh.scheduling.device_worker import DeviceWorker, BatchedOperation
 
 
 async def test_one_thread_of_its_own() -> None:
@@ -31,14 +31,14 @@ async def test_what_somebody_waits_for_goes_first() -> None:
     release = threading.Event()
     blocker = asyncio.ensure_future(worker.run(release.wait))
     await asyncio.sleep(0.01)
-    tickets = [Ticket(Priority.AHEAD) for _ in range(3)]
+    tickets = [QueueEntry(Priority.AHEAD) for _ in range(3)]
     ahead = [
         asyncio.ensure_future(worker.run(partial(order.append, f"ahead {i}"), ticket=tickets[i]))
         for i in range(3)
     ]
     click = asyncio.ensure_future(worker.run(lambda: order.append("click")))
     await asyncio.sleep(0.01)
-    tickets[2].hurry(Priority.INTERACTIVE)  # somebody waits for this one now
+    tickets[2].promote(Priority.INTERACTIVE)  # somebody waits for this one now
     release.set()
     await asyncio.gather(blocker, *ahead, click)
     assert order == ["ahead 2", "click", "ahead 0", "ahead 1"]
@@ -76,7 +76,7 @@ async def test_a_caller_who_leaves_is_let_go_when_the_work_is_over() -> None:
 
 
 async def test_a_full_queue_refuses_at_once() -> None:
-    worker = DeviceWorker("device", limits=QueueLimits(interactive=1))
+    worker = DeviceWorker("device", limits=AdmissionPolicy(interactive=1))
     release = threading.Event()
     blocker = asyncio.ensure_future(worker.run(release.wait))
     await asyncio.sleep(0.05)
@@ -91,7 +91,7 @@ async def test_a_full_queue_refuses_at_once() -> None:
 
 
 async def test_who_has_left_takes_no_place() -> None:
-    worker = DeviceWorker("device", limits=QueueLimits(interactive=1))
+    worker = DeviceWorker("device", limits=AdmissionPolicy(interactive=1))
     release = threading.Event()
     blocker = asyncio.ensure_future(worker.run(release.wait))
     await asyncio.sleep(0.05)
@@ -138,7 +138,7 @@ async def test_tenants_take_turns_and_nothing_waits_for_ever() -> None:
     order: list[str] = []
 
     def work(name: str, tenant: str, priority: Priority) -> "asyncio.Future[None]":
-        run = worker.run(lambda: order.append(name), ticket=Ticket(priority, tenant))
+        run = worker.run(lambda: order.append(name), ticket=QueueEntry(priority, tenant))
         return asyncio.ensure_future(run)
 
     waiting = [work("ahead", "much", Priority.AHEAD)]
@@ -148,7 +148,7 @@ async def test_tenants_take_turns_and_nothing_waits_for_ever() -> None:
     release.set()
     await asyncio.gather(blocker, *waiting)
     worker.close()
-    assert order.index("ahead") <= MOST_URGENT
+    assert order.index("ahead") <= MAX_CONSECUTIVE_INTERACTIVE
     order.remove("ahead")
     assert order[:4] == ["much 0", "little 0", "much 1", "little 1"]
     assert order[4:] == [f"much {i}" for i in range(2, 6)]
@@ -165,9 +165,9 @@ async def test_long_work_gives_way_to_what_is_more_urgent() -> None:
         order.append(f"gave way: {worker.give_way()}")
         order.append(f"again: {worker.give_way()}")
 
-    ahead = asyncio.ensure_future(worker.run(long, ticket=Ticket(Priority.AHEAD)))
+    ahead = asyncio.ensure_future(worker.run(long, ticket=QueueEntry(Priority.AHEAD)))
     await asyncio.to_thread(begun.wait)
-    later = asyncio.ensure_future(worker.run(lambda: order.append("later"), ticket=Ticket(Priority.AHEAD)))
+    later = asyncio.ensure_future(worker.run(lambda: order.append("later"), ticket=QueueEntry(Priority.AHEAD)))
     # A click does not give way to another one.
     click = asyncio.ensure_future(worker.run(lambda: order.append(f"click: {worker.give_way()}")))
     other = asyncio.ensure_future(worker.run(lambda: order.append("other click")))
@@ -185,12 +185,12 @@ async def test_what_fails_in_between_fails_alone() -> None:
     def long() -> bool:
         begun.set()
         waiting.wait()
-        return worker.give_way()
+        return worker.run_urgent_work()
 
     def fail() -> None:
         raise KeyError("click")
 
-    ahead = asyncio.ensure_future(worker.run(long, ticket=Ticket(Priority.AHEAD)))
+    ahead = asyncio.ensure_future(worker.run(long, ticket=QueueEntry(Priority.AHEAD)))
     await asyncio.to_thread(begun.wait)
     click = asyncio.ensure_future(worker.run(fail))
     await asyncio.sleep(0.01)
@@ -201,12 +201,12 @@ async def test_what_fails_in_between_fails_alone() -> None:
     worker.close()
 
 
-async def waiting_together(worker: DeviceWorker, together: Together[int, str], items: list[int]) -> list[str]:
+async def waiting_together(worker: DeviceWorker, together: BatchedOperation[int, str], items: list[int]) -> list[str]:
     """Submit items while the worker is busy."""
     release = threading.Event()
     blocker = asyncio.ensure_future(worker.run(release.wait))
     await asyncio.sleep(0.01)
-    waiting = [asyncio.ensure_future(worker.run_together(together, item)) for item in items]
+    waiting = [asyncio.ensure_future(worker.run_batched(together, item)) for item in items]
     await asyncio.sleep(0.01)
     release.set()
     await blocker
@@ -221,10 +221,10 @@ async def test_what_waits_is_computed_together() -> None:
         batches.append(list(items))
         return [f"{item}!" for item in items]
 
-    assert await waiting_together(worker, Together(compute, most=3), [1, 2, 3, 4]) == ["1!", "2!", "3!", "4!"]
+    assert await waiting_together(worker, BatchedOperation(compute, most=3), [1, 2, 3, 4]) == ["1!", "2!", "3!", "4!"]
     assert batches == [[1, 2, 3], [4]]
     batches.clear()
-    await waiting_together(worker, Together(compute, most=3, alike=lambda i: i % 2), [1, 2, 3, 4])
+    await waiting_together(worker, BatchedOperation(compute, most=3, alike=lambda i: i % 2), [1, 2, 3, 4])
     assert batches == [[1, 3], [2, 4]]
     worker.close()
 
@@ -237,17 +237,17 @@ async def test_other_work_and_other_priorities_stay_apart() -> None:
         batches.append(list(items))
         return [None for _ in items]
 
-    one, other = Together(compute, most=4), Together(compute, most=4)
+    one, other = BatchedOperation(compute, most=4), BatchedOperation(compute, most=4)
     release = threading.Event()
     blocker = asyncio.ensure_future(worker.run(release.wait))
     await asyncio.sleep(0.01)
-    ahead, now = Ticket(Priority.AHEAD), Ticket(Priority.INTERACTIVE)
+    ahead, now = QueueEntry(Priority.AHEAD), QueueEntry(Priority.INTERACTIVE)
     submitted = [(one, "ahead", ahead), (one, "a click", now), (other, "other", now), (one, "another", now)]
     waiting = [
-        asyncio.ensure_future(worker.run_together(kind, item, ticket=replace(ticket)))
+        asyncio.ensure_future(worker.run_batched(kind, item, ticket=replace(ticket)))
         for kind, item, ticket in submitted
     ]
-    waiting.append(asyncio.ensure_future(worker.run_together(one, "left", ticket=replace(now))))
+    waiting.append(asyncio.ensure_future(worker.run_batched(one, "left", ticket=replace(now))))
     await asyncio.sleep(0.01)
     waiting.pop().cancel()
     await asyncio.sleep(0.01)
@@ -266,8 +266,8 @@ async def test_who_fails_in_a_batch_fails_alone() -> None:
     release = threading.Event()
     blocker = asyncio.ensure_future(worker.run(release.wait))
     await asyncio.sleep(0.01)
-    together = Together(compute, most=4)
-    waiting = [asyncio.ensure_future(worker.run_together(together, item)) for item in (1, 0, 1)]
+    together = BatchedOperation(compute, most=4)
+    waiting = [asyncio.ensure_future(worker.run_batched(together, item)) for item in (1, 0, 1)]
     await asyncio.sleep(0.01)
     release.set()
     await blocker
@@ -290,7 +290,7 @@ async def test_workers_on_the_same_cores_take_their_parts(tmp_path: Path) -> Non
         begun.set()
         while not over.is_set():
             time.sleep(0.001)
-            encoder.give_way()
+            encoder.run_urgent_work()
 
     image = asyncio.ensure_future(encoder.run(encode))
     await asyncio.to_thread(begun.wait)
@@ -321,7 +321,7 @@ async def test_what_cannot_say_what_it_is_alike_to_is_done_alone() -> None:
     def alike(item: int) -> int:
         return 1 // item
 
-    together = Together(compute, most=4, alike=alike)
+    together = BatchedOperation(compute, most=4, alike=alike)
     assert await waiting_together(worker, together, [2, 0, 3, 0]) == ["2", "0", "3", "0"]
     assert batches == [[2, 3], [0], [0]]
     worker.close()
@@ -335,7 +335,7 @@ async def test_batches_are_bounded_by_weight() -> None:
         batches.append(list(items))
         return [str(item) for item in items]
 
-    together = Together(compute, most=4, weight=lambda item: item)
+    together = BatchedOperation(compute, most=4, weight=lambda item: item)
     await waiting_together(worker, together, [9, 1, 2, 3, 1])
     assert batches == [[9], [1, 2, 1], [3]]
     worker.close()
@@ -348,7 +348,7 @@ async def test_work_that_is_done_is_let_go() -> None:
     worker = DeviceWorker("device")
     large = Large()
     seen = weakref.ref(large)
-    await worker.run_together(Together(lambda items: [None for _ in items], most=1), large)
+    await worker.run_batched(BatchedOperation(lambda items: [None for _ in items], most=1), large)
     del large
     await worker.run(lambda: None)
     gc.collect()
@@ -381,9 +381,9 @@ async def test_what_a_failed_batch_recorded_is_forgotten() -> None:
     release = threading.Event()
     blocker = asyncio.ensure_future(worker.run(release.wait))
     await asyncio.sleep(0.01)
-    together = Together(compute, most=4)
+    together = BatchedOperation(compute, most=4)
     waiting = [
-        asyncio.ensure_future(worker.run_together(together, item, recorder=recorders[item]))
+        asyncio.ensure_future(worker.run_batched(together, item, recorder=recorders[item]))
         for item in range(3)
     ]
     await asyncio.sleep(0.01)

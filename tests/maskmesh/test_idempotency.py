@@ -3,7 +3,7 @@ import asyncio
 import pytest
 
 from maskmesh import Conflict, InvalidRequest, ObjectNotFound
-from maskmesh.rpc.idempotency import Answers, KeyedAnswer, request_digest
+from maskmesh.rpc.idempotency import IdempotencyCache, KeyedAnswer, request_digest
 from maskmesh.v1 import segmentation_pb2
 
 REQUEST = segmentation_pb2.RemoveObjectRequest(session_id="s", obj_id=1)
@@ -25,98 +25,98 @@ class Counter:
 
 
 async def test_a_key_is_answered_once() -> None:
-    answers, counter = Answers(), Counter()
-    assert await answers.once("key", REQUEST, counter.work) == 1
-    assert await answers.once("key", REQUEST, counter.work) == 1
-    assert await answers.once("another", REQUEST, counter.work) == 2
-    assert await answers.once("", REQUEST, counter.work) == 3
-    assert await answers.once("", REQUEST, counter.work) == 4
+    answers, counter = IdempotencyCache(), Counter()
+    assert await answers.run("key", REQUEST, counter.work) == 1
+    assert await answers.run("key", REQUEST, counter.work) == 1
+    assert await answers.run("another", REQUEST, counter.work) == 2
+    assert await answers.run("", REQUEST, counter.work) == 3
+    assert await answers.run("", REQUEST, counter.work) == 4
 
 
 async def test_a_key_belongs_to_its_request() -> None:
-    answers, counter = Answers(), Counter()
-    await answers.once("key", REQUEST, counter.work)
+    answers, counter = IdempotencyCache(), Counter()
+    await answers.run("key", REQUEST, counter.work)
     with pytest.raises(Conflict) as caught:
-        await answers.once("key", OTHER, counter.work)
+        await answers.run("key", OTHER, counter.work)
     assert caught.value.metadata == {"field": "idempotency_key"}
     with pytest.raises(InvalidRequest):
-        await answers.once("k" * 129, REQUEST, counter.work)
+        await answers.run("k" * 129, REQUEST, counter.work)
     assert counter.count == 1
 
 
 async def test_who_asks_while_it_is_done_waits_for_it() -> None:
-    answers, counter = Answers(), Counter()
+    answers, counter = IdempotencyCache(), Counter()
     counter.gate.clear()
-    both = [asyncio.ensure_future(answers.once("key", REQUEST, counter.work)) for _ in range(2)]
+    both = [asyncio.ensure_future(answers.run("key", REQUEST, counter.work)) for _ in range(2)]
     await asyncio.sleep(0)
     counter.gate.set()
     assert await asyncio.gather(*both) == [1, 1]
 
 
 async def test_who_leaves_finds_the_answer_later() -> None:
-    answers, counter = Answers(), Counter()
+    answers, counter = IdempotencyCache(), Counter()
     counter.gate.clear()
-    first = asyncio.ensure_future(answers.once("key", REQUEST, counter.work))
+    first = asyncio.ensure_future(answers.run("key", REQUEST, counter.work))
     await asyncio.sleep(0)
     first.cancel()
     with pytest.raises(asyncio.CancelledError):
         await first
     counter.gate.set()
-    assert await answers.once("key", REQUEST, counter.work) == 1
+    assert await answers.run("key", REQUEST, counter.work) == 1
     assert counter.count == 1
 
 
 async def test_work_that_nobody_waits_for_may_stop() -> None:
-    answers, counter = Answers(), Counter()
+    answers, counter = IdempotencyCache(), Counter()
     counter.gate.clear()
     both = [
-        asyncio.ensure_future(answers.once("key", REQUEST, counter.work, may_stop=True)) for _ in range(2)
+        asyncio.ensure_future(answers.run("key", REQUEST, counter.work, may_stop=True)) for _ in range(2)
     ]
     await asyncio.sleep(0)
     both[0].cancel()
     await asyncio.sleep(0)
-    assert answers.knows("key")  # the other one waits still
+    assert answers.contains("key")  # the other one waits still
     both[1].cancel()
     assert all(
         isinstance(r, asyncio.CancelledError) for r in await asyncio.gather(*both, return_exceptions=True)
     )
-    assert not answers.knows("key")
+    assert not answers.contains("key")
     counter.gate.set()
     await asyncio.sleep(0)
     assert counter.count == 0
     # Who comes back has it done, and finds it again.
-    assert await answers.once("key", REQUEST, counter.work, may_stop=True) == 1
-    assert await answers.once("key", REQUEST, counter.work, may_stop=True) == 1
+    assert await answers.run("key", REQUEST, counter.work, may_stop=True) == 1
+    assert await answers.run("key", REQUEST, counter.work, may_stop=True) == 1
 
 
 async def test_work_that_has_changed_something_does_not_stop() -> None:
-    answers, counter = Answers(), Counter()
+    answers, counter = IdempotencyCache(), Counter()
     counter.gate.clear()
-    first = asyncio.ensure_future(answers.once("key", REQUEST, counter.work, may_stop=True))
+    first = asyncio.ensure_future(answers.run("key", REQUEST, counter.work, may_stop=True))
     await asyncio.sleep(0)
-    answers.foresee(KeyedAnswer("key", request_digest(REQUEST), REQUEST))
+    answers.commit(KeyedAnswer("key", request_digest(REQUEST), REQUEST))
     first.cancel()
     with pytest.raises(asyncio.CancelledError):
         await first
     counter.gate.set()
-    assert await answers.once("key", REQUEST, counter.work, may_stop=True) == 1
+    assert await answers.run("key", REQUEST, counter.work, may_stop=True) == 1
     assert counter.count == 1
 
 
 async def test_what_failed_may_be_tried_again() -> None:
-    answers, counter = Answers(), Counter()
+    answers, counter = IdempotencyCache(), Counter()
 
     async def fail() -> int:
         raise ObjectNotFound("there is none")
 
     with pytest.raises(ObjectNotFound):
-        await answers.once("key", REQUEST, fail)
-    assert await answers.once("key", REQUEST, counter.work) == 1
+        await answers.run("key", REQUEST, fail)
+    assert await answers.run("key", REQUEST, counter.work) == 1
 
 
 async def test_old_answers_are_forgotten() -> None:
-    answers, counter = Answers(max_keys=3), Counter()
+    answers, counter = IdempotencyCache(max_keys=3), Counter()
     for index in range(5):
-        await answers.once(f"key {index}", REQUEST, counter.work)
-    assert await answers.once("key 4", REQUEST, counter.work) == 5
-    assert await answers.once("key 0", REQUEST, counter.work) == 6
+        await answers.run(f"key {index}", REQUEST, counter.work)
+    assert await answers.run("key 4", REQUEST, counter.work) == 5
+    assert await answers.run("key 0", REQUEST, counter.work) == 6

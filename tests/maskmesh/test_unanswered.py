@@ -1,6 +1,6 @@
 """What is sent again when a live stream goes on."""
 
-from maskmesh.client.resend_buffer import Request, Unanswered
+from maskmesh.client.resend_buffer import Request, ResendBuffer
 
 
 def frame(sequence: int) -> Request:
@@ -22,12 +22,12 @@ def removal(request_id: str) -> Request:
 
 
 def test_what_was_answered_is_not_sent_again() -> None:
-    unanswered = Unanswered(10)
+    unanswered = ResendBuffer(10)
     sent = [frame(0), prompt("a"), frame(1), removal("b"), frame(2), frame(3)]
     for request in sent:
         unanswered.add(request)
     assert unanswered.since(0) == sent
-    unanswered.came_to(1)
+    unanswered.acknowledge(1)
     assert unanswered.since(0) == [sent[1], sent[3], sent[4], sent[5]]
     unanswered.answered("a")
     assert unanswered.first_frame == 2
@@ -35,13 +35,13 @@ def test_what_was_answered_is_not_sent_again() -> None:
     # What the server has already: only what is said between frames.
     assert unanswered.since(4) == [sent[3]]
     unanswered.answered("b")
-    unanswered.came_to(3)
+    unanswered.acknowledge(3)
     assert len(unanswered) == 0
     assert unanswered.first_frame is None
 
 
 def test_only_so_many_frames_are_kept() -> None:
-    unanswered = Unanswered(2)
+    unanswered = ResendBuffer(2)
     sent = [frame(0), prompt("a"), frame(1), frame(2), frame(3)]
     for request in sent:
         unanswered.add(request)
@@ -52,7 +52,7 @@ def test_only_so_many_frames_are_kept() -> None:
 
 
 def test_equal_messages_are_told_apart() -> None:
-    unanswered = Unanswered(10)
+    unanswered = ResendBuffer(10)
     first, second = prompt("a"), prompt("a")
     unanswered.add(first)
     unanswered.add(second)
@@ -62,10 +62,10 @@ def test_equal_messages_are_told_apart() -> None:
 
 
 def test_the_end_stays_until_it_is_there() -> None:
-    unanswered = Unanswered(10)
+    unanswered = ResendBuffer(10)
     finish = Request()
     finish.finish.SetInParent()
     unanswered.add(frame(0))
     unanswered.add(finish)
-    unanswered.came_to(5)
+    unanswered.acknowledge(5)
     assert unanswered.since(6) == [finish]

@@ -60,7 +60,7 @@ class InProcess:
             )
         )
         self.run(self.servicer.start(0))
-        self.servicer.engine.embeddings = RandomEmbeddings()  # type: ignore[assignment]
+        self.servicer.components.embeddings = RandomEmbeddings()  # type: ignore[assignment]
         self.sessions = 0
         self.epochs: dict[str, int] = {}
 
@@ -80,8 +80,8 @@ class InProcess:
         self.run(self.servicer.DeleteSession(request, None))
 
     def expire(self, session_id: str) -> None:
-        self.servicer.engine.sessions.get(session_id).expires = 0.0
-        assert self.servicer.engine.sessions.sweep() == 1
+        self.servicer.components.sessions.get(session_id).expires = 0.0
+        assert self.servicer.components.sessions.sweep() == 1
 
     def prompt(self, session_id: str, said: PromptRecord) -> np.ndarray:
         request = tracker_pb2.AddPromptRequest(
@@ -153,7 +153,7 @@ class InProcess:
 
         return self.run(collect())
 
-    def take_in(self, parts: Iterable[tracker_pb2.ExportSessionResponse], *, epoch: int = 0) -> None:
+    def append_frames(self, parts: Iterable[tracker_pb2.ExportSessionResponse], *, epoch: int = 0) -> None:
         """Begin a session as another one was."""
 
         async def messages() -> AsyncIterator[tracker_pb2.ImportSessionRequest]:
@@ -170,8 +170,8 @@ class InProcess:
 
     def flush(self, session_id: str) -> None:
         """Until all of a session is in the store."""
-        ownership = self.servicer.engine.ownership
-        self.run(ownership.flush(self.servicer.engine.sessions.get(session_id)))
+        registry = self.servicer.components.registry
+        self.run(registry.flush(self.servicer.components.sessions.get(session_id)))
 
     def close(self) -> None:
         self.run(self.servicer.close())

@@ -104,7 +104,7 @@ class HandoverMachine(RuleBasedStateMachine):
         self.here, self.there = self.there, self.here
 
     def hand_over(self, epoch: int) -> None:
-        self.there.take_in(self.here.export(self.session_id), epoch=epoch)
+        self.there.append_frames(self.here.export(self.session_id), epoch=epoch)
         self.here.delete(self.session_id)
 
     def teardown(self) -> None:

@@ -110,7 +110,7 @@ def test_clearing_a_prompt_brings_back_what_tracking_left() -> None:
     made = bank(conditioning=[0], tracked=[1, 2, 3])
     before = made.current(2)
     made.prompt(2, state())
-    made.forget_prompt(2)
+    made.remove_prompt(2)
     assert made.current(2) is before
     assert memories(made, 4) == [(0, 6), (1, 2), (2, 1), (3, 0)]
 
@@ -119,7 +119,7 @@ def test_clearing_a_memorized_prompt_leaves_nothing_of_it() -> None:
     made = bank(conditioning=[0, 20], tracked=[*range(1, 20), *range(21, 40)])
     for index in range(40):
         made.visited.add(index, reverse=False)
-    made.forget_prompt(20)
+    made.remove_prompt(20)
     assert made.current(20) is None
     assert not made.is_forgotten(20)
     # What was remembered around it may have come from it.

@@ -25,7 +25,7 @@ from tracker_svc.compute.tracker import Step, Tracker
 from tracker_svc.memory.archive import SessionArchive
 from tracker_svc.memory.frame_state import FrameState
 from tracker_svc.memory.memory_bank import MemoryBank
-from tracker_svc.memory.memory_horizon import check_promptable, check_remembered
+from tracker_svc.memory.memory_horizon import check_promptable, require_history_before
 from tracker_svc.model import weights
 from tracker_svc.model.config import PRESETS
 from tracker_svc.model.mask_decoder import stability_score, stable_mask
@@ -120,12 +120,12 @@ def test_a_click_in_the_middle_of_tracking_changes_nothing(tracker: Tracker) -> 
     click, others = Prompt([Point(90, 90)]), Video(tracker)
     expected = others.prompt(7, 1, click)
 
-    def give_way() -> bool:
+    def run_urgent_work() -> bool:
         clicks.append(Video(tracker).prompt(7, 1, click))
         return True
 
     clicks: list[FrameState] = []
-    undisturbed, disturbed = Video(tracker), Video(Tracker(tracker.model, give_way))
+    undisturbed, disturbed = Video(tracker), Video(Tracker(tracker.model, run_urgent_work))
     for video in (undisturbed, disturbed):
         video.prompt(1, 0, Prompt([Point(50, 60)]))
         video.prompt(2, 0, Prompt([Point(200, 100)]))
@@ -296,7 +296,7 @@ def test_what_fell_out_of_the_archive_is_refused(tracker: Tracker, tmp_path: Pat
         check_promptable(video.objects[1], oldest + 14)
     assert caught.value.metadata["oldest_frame_index"] == str(oldest)
     with pytest.raises(FrameOutOfMemory):
-        check_remembered([video.objects[1]], oldest + 14)
+        require_history_before([video.objects[1]], oldest + 14)
     # A new object has nothing to remember there.
     video.prompt(2, 3, Prompt([Point(150, 60)]))
 
@@ -370,6 +370,6 @@ def test_memory_is_bounded_and_says_so() -> None:
         assert caught.value.metadata["frame_index"] == str(forgotten)
         assert caught.value.metadata["oldest_frame_index"] == "24"
     with pytest.raises(FrameOutOfMemory):
-        check_remembered([video.objects[1]], 24)
-    check_remembered([video.objects[1]], 40)
-    check_remembered([video.objects[1]], 0)
+        require_history_before([video.objects[1]], 24)
+    require_history_before([video.objects[1]], 40)
+    require_history_before([video.objects[1]], 0)

@@ -26,7 +26,7 @@ from safetensors.torch import save_file
 
 from maskmesh import ModelInfo
 from maskmesh.cli.local_mesh import MeshOptions
-from maskmesh.malloc import keep_memory
+from maskmesh.malloc import retain_freed_memory
 from tools.bench.clicks import run_clicks
 from tools.bench.contenders import Click, Contender, Logits, MeshContender, ProcessContender
 from tools.bench.figures import Run, ratios
@@ -62,7 +62,7 @@ def main(
     *, turns: int, frames: int, objects: tuple[str, ...], peers: bool, json_path: Path, plot: Path
 ) -> None:
     """Time the mesh beside transformers and beside its own stages."""
-    keep_memory()  # this process fetches embeddings as trackers do
+    retain_freed_memory()  # this process fetches embeddings as trackers do
     asyncio.run(_main(turns, frames, [int(o) for o in objects], peers, json_path, plot))
 
 

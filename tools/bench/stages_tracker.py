@@ -9,7 +9,7 @@ from encoder_svc.config import EncoderSettings
 from encoder_svc.loading import load_model as load_encoder
 from encoder_svc.model.preprocess import preprocess
 from maskmesh.cli.media import read_frames
-from maskmesh.malloc import keep_memory
+from maskmesh.malloc import retain_freed_memory
 from maskmesh.masks import MaskOptions
 from maskmesh.nn.dtype import DTypeSetting
 from maskmesh.types import Point, Prompt
@@ -26,7 +26,7 @@ class StagesTracker:
     """A :class:`~tools.bench.contenders.LocalTracker`: all that the services compute, and nothing between."""
 
     def __init__(self, video: Path, model: str, checkpoint: Path | None, dtype: DTypeSetting) -> None:
-        keep_memory()
+        retain_freed_memory()
         self._encoder = load_encoder(EncoderSettings(model=model, checkpoint=checkpoint, dtype=dtype))
         tracker = load_tracker(TrackerSettings(model=model, checkpoint=checkpoint, dtype=dtype))
         self._tracker = Tracker(tracker.model)

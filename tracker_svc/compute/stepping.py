@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 from maskmesh import telemetry
 from maskmesh.masks import MaskOptions
-from maskmesh.scheduling.admission import Priority, Ticket
-from maskmesh.scheduling.device_worker import DeviceWorker, Together
+from maskmesh.scheduling.admission import Priority, QueueEntry
+from maskmesh.scheduling.device_worker import DeviceWorker, BatchedOperation
 from maskmesh.types import ObjectMask
 from tracker_svc.compute.output import object_masks
 from tracker_svc.compute.tracker import Frame, Step, Tracker
@@ -37,24 +37,24 @@ class Stepper:
         self._worker = worker
         most = max_batch if max_batch == 1 else max_batch * OBJECTS
         # Steps that would fall into batches of their own only wait for one another.
-        self._tracking = Together(
+        self._tracking = BatchedOperation(
             self._track,
             most=most,
             weight=lambda shown: len(shown.step.objects),
             alike=lambda shown: shown.step.signatures,
         )
-        self._memorizing = Together(self._memorize, most=most, weight=lambda step: len(step.objects))
+        self._memorizing = BatchedOperation(self._memorize, most=most, weight=lambda step: len(step.objects))
 
     async def track(self, step: Step, options: MaskOptions, *, tenant: str, since_ns: int | None) -> Tracked:
         """Track all objects of a step and make their masks; ``since_ns`` is when it was ready.
 
         Raises ResourceExhausted where too much is waiting.
         """
-        return await self._worker.run_together(
+        return await self._worker.run_batched(
             self._tracking,
             _ShownStep(step, options),
             recorder=step.recorder,
-            ticket=Ticket(Priority.AHEAD, tenant),
+            ticket=QueueEntry(Priority.AHEAD, tenant),
             since_ns=since_ns,
         )
 
@@ -77,13 +77,13 @@ class Stepper:
                 )
 
         return await self._worker.run(
-            make, recorder=recorder, ticket=Ticket(Priority.AHEAD, tenant), since_ns=since_ns
+            make, recorder=recorder, ticket=QueueEntry(Priority.AHEAD, tenant), since_ns=since_ns
         )
 
     async def memorize_tracked(self, step: Step, *, tenant: str) -> None:
         """Make the memories of a frame that was tracked just now."""
-        ticket = Ticket(Priority.AHEAD, tenant)
-        await self._worker.run_together(self._memorizing, step, ticket=ticket, continues=True)
+        ticket = QueueEntry(Priority.AHEAD, tenant)
+        await self._worker.run_batched(self._memorizing, step, ticket=ticket, continues=True)
 
     async def memorize_prompted(
         self, step: Step, *, waits: telemetry.StageRecorder, tenant: str, since_ns: int | None
@@ -92,7 +92,7 @@ class Stepper:
         await self._worker.run(
             lambda: self.tracker.memorize_prompted(step.objects, step.frame_index, step.frame, step.recorder),
             recorder=waits,
-            ticket=Ticket(Priority.AHEAD, tenant),
+            ticket=QueueEntry(Priority.AHEAD, tenant),
             since_ns=since_ns,
         )
 

@@ -97,10 +97,10 @@ class _Stacked:
 class Tracker:
     """The stages of the tracking model, composed."""
 
-    def __init__(self, model: TrackingModel, give_way: Callable[[], bool] = lambda: False) -> None:
-        """``give_way`` is called in the middle of long work; it says whether other work was done."""
+    def __init__(self, model: TrackingModel, run_urgent_work: Callable[[], bool] = lambda: False) -> None:
+        """``run_urgent_work`` is called in the middle of long work; it says whether other work was done."""
         self.model = model
-        self._give_way = give_way
+        self._give_way = run_urgent_work
         self._seen: set[str] = set()
         self._synchronize: Callable[[], None] | None = None
         if model.device.type == "cuda":
@@ -269,7 +269,7 @@ class Tracker:
                 prompted=False,
             )
             for (place, obj, _), memory in zip(fresh, memories, strict=True):
-                obj.bank.remember(steps[place].frame_index, memory)
+                obj.bank.set_memory(steps[place].frame_index, memory)
         for step in steps:
             if any(obj.bank.tracked.overflows for obj in step.objects):
                 with step.recorder.stage(telemetry.ARCHIVE, object__count=len(step.objects)):
@@ -292,7 +292,7 @@ class Tracker:
             return
         memories = self._encode_memory([s for _, s in prompted], frame.features, [recorder], prompted=True)
         for (obj, _), memory in zip(prompted, memories, strict=True):
-            obj.bank.memorize(frame_index, memory)
+            obj.bank.make_conditioning(frame_index, memory)
 
     def _pause(self, recorders: Sequence[StageRecorder]) -> None:
         """Let a click go first that came meanwhile; the wait is recorded."""

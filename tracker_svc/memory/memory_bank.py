@@ -193,9 +193,9 @@ class MemoryBank:
         state = self.prompted.pop(frame_index)
         self.conditioning[frame_index] = replace(state, memory_features=memory_features)
         self.tracked.discard(frame_index)
-        self._doubt(frame_index)
+        self._clear_around(frame_index)
 
-    def forget_prompt(self, frame_index: int) -> None:
+    def remove_prompt(self, frame_index: int) -> None:
         """Forget what prompts left on a frame.
 
         Where they were not memorized yet, what tracking left there counts again.  Where they were, the
@@ -205,7 +205,7 @@ class MemoryBank:
         self.prompted.pop(frame_index, None)
         if self.conditioning.pop(frame_index, None) is not None:
             self.visited.discard(frame_index)
-            self._doubt(frame_index)
+            self._clear_around(frame_index)
 
     def track(self, frame_index: int, state: FrameState) -> None:
         """Take in a tracked frame."""
@@ -213,7 +213,7 @@ class MemoryBank:
 
     def remember(self, frame_index: int, memory_features: Tensor) -> None:
         """Add the memory of a frame that was tracked just now."""
-        self.tracked.remember(frame_index, memory_features)
+        self.tracked.set_memory(frame_index, memory_features)
 
-    def _doubt(self, frame_index: int) -> None:
+    def _clear_around(self, frame_index: int) -> None:
         self.tracked.clear_memories(frame_index - CLEARED_AROUND_PROMPT, frame_index + CLEARED_AROUND_PROMPT)

@@ -7,7 +7,7 @@ from tracker_svc.memory.memory_bank import RECENT_POINTERS
 from tracker_svc.sessions.objects import TrackedObject
 
 
-def check_remembered(objects: Sequence[TrackedObject], frame_index: int, *, reverse: bool = False) -> None:
+def require_history_before(objects: Sequence[TrackedObject], frame_index: int, *, reverse: bool = False) -> None:
     """Whether tracking can start at a frame as if nothing had been dropped.
 
     Raises FrameOutOfMemory where frames just before it were tracked and are no longer held.

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from maskmesh.nn.amx import kernel
-from tracker_svc.model.rope import Rotation, turned_grids
+from tracker_svc.model.rope import Rotation, rotate_grids
 
 # Rows of attention weights that are computed at once: so many stay in the cache of a core.
 QUERY_BLOCK = 256
@@ -29,35 +29,35 @@ def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 def attend_to_memories(
     query: Tensor,
     memory: Tensor,
-    placed: Tensor,
+    with_positions: Tensor,
     *,
     key_layer: nn.Linear,
     rotation: Rotation,
-    unplaced: int,
+    num_pointer_tokens: int,
     pause: Callable[[], object],
 ) -> Tensor:
     """Attention of one head to several grids of memories and to tokens without a place; without gradients.
 
     What is summed is the memories themselves: their projection, which is linear, can follow the sum, and is
     four times as wide.  Queries are taken block by block, and ``pause`` is called between the blocks.
-    query: [N, D], turned; memory, placed: [C, M] without and with positions, of which the last ``unplaced``
+    query: [N, D], turned; memory, placed: [C, M] without and with positions, of which the last ``num_pointer_tokens``
     have none in a grid; ``key_layer`` makes keys of the width D; ``rotation`` has channels first.
     Returns [N, C].
     """
     (width, count), places = memory.shape, rotation.same.shape[1]
     if not (_takes(query) and kernel.can_pack_memories(query.shape[-1], width, places)):
-        keys = turned_grids(key_layer, placed, rotation, unplaced=unplaced)
+        keys = rotate_grids(key_layer, with_positions, rotation, num_pointer_tokens=num_pointer_tokens)
         return attend_in_blocks(query, keys, memory.T, pause)
     threads = torch.get_num_threads()
     packed = memory.new_empty(kernel.packed_size(count, query.shape[-1], width))
     kernel.pack_memories(
-        placed,
+        with_positions,
         memory,
         weight=key_layer.weight,
         bias=key_layer.bias,
         cosines=rotation.same,
         sines=rotation.other,
-        unplaced=unplaced,
+        num_pointer_tokens=num_pointer_tokens,
         packed=packed,
         threads=threads,
     )

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from tracker_svc.model.attention import attend_to_memories
 from tracker_svc.model.layers import Attention
-from tracker_svc.model.rope import axial_rotation, turned, turned_grids
+from tracker_svc.model.rope import axial_rotation, turned, rotate_grids
 
 # The weight of the frame's own position encoding at the input, as trained.
 POSITION_WEIGHT = 0.1
@@ -33,7 +33,7 @@ class MemoryTokens(NamedTuple):
     """What B objects remember: whole grids of tokens one after the other, then pointers."""
 
     tokens: Tensor  # [B, memory_dim, M]
-    placed: Tensor  # [B, memory_dim, M], with the positions of the tokens in grids and in time
+    with_positions: Tensor  # [B, memory_dim, M], with the positions of the tokens in grids and in time
     pointers: int  # how many tokens at the end have no place in a grid
 
 
@@ -63,15 +63,15 @@ class RopeAttention(Attention):
         if tokens.device.type == "cpu" and not torch.is_grad_enabled():
             means = [
                 attend_to_memories(
-                    *one, key_layer=self.k_proj, rotation=rotation, unplaced=memories.pointers, pause=pause
+                    *one, key_layer=self.k_proj, rotation=rotation, num_pointer_tokens=memories.pointers, pause=pause
                 )
-                for one in zip(queries, tokens, memories.placed, strict=True)
+                for one in zip(queries, tokens, memories.with_positions, strict=True)
             ]
             y: Tensor = self.out_proj(self.v_proj(torch.stack(means)))
             return y
         keys = [
-            turned_grids(self.k_proj, placed, rotation, unplaced=memories.pointers)
-            for placed in memories.placed
+            rotate_grids(self.k_proj, with_positions, rotation, num_pointer_tokens=memories.pointers)
+            for with_positions in memories.with_positions
         ]
         rows = torch.stack(keys).transpose(1, 2).contiguous()
         return self.attend(self.split_heads(queries), self.split_heads(rows), tokens.transpose(1, 2))

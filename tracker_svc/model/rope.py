@@ -62,16 +62,16 @@ def turned(layer: nn.Linear, x: Tensor, rotation: Rotation) -> Tensor:
     return torch.addcmul(layer(x) * rotation.same, other, rotation.other)
 
 
-def turned_grids(layer: nn.Linear, x: Tensor, rotation: Rotation, *, unplaced: int) -> Tensor:
+def rotate_grids(layer: nn.Linear, x: Tensor, rotation: Rotation, *, num_pointer_tokens: int) -> Tensor:
     """What ``layer`` makes of several grids one after the other, and of tokens that have no position.
 
-    x: [C, M], the ``unplaced`` tokens last; ``rotation`` has its channels first too.  Returns [dim, M].
+    x: [C, M], the ``num_pointer_tokens`` tokens last; ``rotation`` has its channels first too.  Returns [dim, M].
     """
-    placed = x.shape[-1] - unplaced
+    with_positions = x.shape[-1] - num_pointer_tokens
     same = torch.addmm(layer.bias[:, None], layer.weight, x)
-    other = torch.addmm(swap_pairs(layer.bias)[:, None], swap_pairs(layer.weight), x[:, :placed])
+    other = torch.addmm(swap_pairs(layer.bias)[:, None], swap_pairs(layer.weight), x[:, :with_positions])
     grids = (-1, rotation.same.shape[-1])
-    turning = same[:, :placed].unflatten(1, grids)
+    turning = same[:, :with_positions].unflatten(1, grids)
     turning *= rotation.same[:, None]
     turning.addcmul_(other.unflatten(1, grids), rotation.other[:, None])
     return same

@@ -194,9 +194,9 @@ class TrackingModel(nn.Module):
         The objects must agree in their numbers of memories and of pointers.  ``pause`` is called wherever
         the work can be left for a while.  Returns [B, C, E, E].
         """
-        tokens, placed = zip(*(self._memory_tokens(m) for m in memories), strict=True)
+        tokens, with_positions = zip(*(self._memory_tokens(m) for m in memories), strict=True)
         pointers = len(memories[0].pointers) * (self.embed_dim // self.memory_dim)
-        stacked = MemoryTokens(torch.stack(tokens), torch.stack(placed), pointers)
+        stacked = MemoryTokens(torch.stack(tokens), torch.stack(with_positions), pointers)
         conditioned: Tensor = self.memory_attention(queries, stacked, pause=pause)
         return conditioned
 
@@ -301,5 +301,5 @@ class TrackingModel(nn.Module):
             times = torch.tensor([p.frames_before for p in memories.pointers], device=self.device)
             sines = sine_time_encoding(times / POINTER_TIME_SCALE, self.embed_dim).to(self.dtype)
             positions.append(self.obj_ptr_tpos_proj(sines).repeat_interleave(parts, dim=0).T)
-        placed = [t + position for t, position in zip(tokens, positions, strict=True)]
-        return torch.cat(tokens, dim=1), torch.cat(placed, dim=1)
+        with_positions = [t + position for t, position in zip(tokens, positions, strict=True)]
+        return torch.cat(tokens, dim=1), torch.cat(with_positions, dim=1)

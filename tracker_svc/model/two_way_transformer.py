@@ -42,8 +42,8 @@ class TwoWayBlock(nn.Module):
         if self.first:
             tokens = self.self_attn(tokens, tokens, tokens)
         else:
-            placed = tokens + token_positions
-            tokens = tokens + self.self_attn(placed, placed, tokens)
+            with_positions = tokens + token_positions
+            tokens = tokens + self.self_attn(with_positions, with_positions, tokens)
         tokens = self.norm1(tokens)
 
         placed_image = image + image_positions
@@ -51,8 +51,8 @@ class TwoWayBlock(nn.Module):
         tokens = self.norm2(tokens + attended)
         tokens = self.norm3(tokens + self.mlp(tokens))
 
-        placed = tokens + token_positions
-        image = self.norm4(image + self.cross_attn_image_to_token(placed_image, placed, tokens))
+        with_positions = tokens + token_positions
+        image = self.norm4(image + self.cross_attn_image_to_token(placed_image, with_positions, tokens))
         return TwoWayOutput(tokens, image)
 
 

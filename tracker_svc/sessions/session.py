@@ -26,7 +26,7 @@ from maskmesh.errors import (
     SessionNotFound,
 )
 from maskmesh.history import ClearRecord, PromptRecord
-from maskmesh.rpc.idempotency import Answers
+from maskmesh.rpc.idempotency import IdempotencyCache
 from maskmesh.types import EmbeddingRef, Prompt
 from tracker_svc.memory.archive import SessionArchive
 from tracker_svc.memory.frame_state import FrameState
@@ -76,7 +76,7 @@ class Session:
     revision: int = 0
     """Counts the changes of objects and prompts."""
     history: History = field(init=False)
-    answers: Answers = field(default_factory=Answers)
+    answers: IdempotencyCache = field(default_factory=IdempotencyCache)
     """To changes that were asked for with an idempotency key."""
     epoch: int = 0
     """Counts the owners; 0 for a session that nobody moves."""
@@ -205,7 +205,7 @@ class Session:
             return
         self.history.check_room()
         del obj.prompts[frame_index]
-        obj.bank.forget_prompt(frame_index)
+        obj.bank.remove_prompt(frame_index)
         self._forget_refs()
         self.history.add(ClearRecord(frame_index, obj_id))
         self.revision += 1
@@ -235,7 +235,7 @@ class Session:
         self.prompted_refs = {f: r for f, r in self.prompted_refs.items() if f in pending}
 
 
-class SessionStore:
+class SessionTable:
     """The sessions of one tracker, whose archives are in ``folder``.  Used on one event loop only."""
 
     def __init__(
@@ -291,7 +291,7 @@ class SessionStore:
         session.renew()
         self._sessions[session.session_id] = session
 
-    def peek(self, session_id: str) -> Session | None:
+    def find_unrenewed(self, session_id: str) -> Session | None:
         """A session if it is here; its lease goes on as before."""
         session = self._sessions.get(session_id)
         return None if session is None or session.expires <= time.monotonic() else session

@@ -9,9 +9,9 @@ import torch
 from maskmesh.errors import SessionNotFound, StaleEpoch, Unavailable
 from maskmesh.internal.v1 import snapshot_pb2
 from maskmesh.storage.redis_store import StoreDown
-from maskmesh.storage.session_store import Owner, SharedSessions
-from tracker_svc.sessions.session import Session, SessionStore
-from tracker_svc.sessions.session_replicator import SessionKeeper, read_kept
+from maskmesh.storage.session_store import Owner, SessionStore
+from tracker_svc.sessions.session import Session, SessionTable
+from tracker_svc.sessions.session_replicator import SessionReplicator, read_stored
 from tracker_svc.sessions.snapshot import (
     Restorer,
     answer_to_proto,
@@ -25,7 +25,7 @@ from tracker_svc.sessions.snapshot import (
 logger = logging.getLogger(__name__)
 
 
-class Ownership:
+class SessionRegistry:
     """The sessions of a tracker, kept in a shared store where there is one.  Used on one event loop only.
 
     A session is owned from one epoch to the next.  With a store every change is written there before it is
@@ -34,8 +34,8 @@ class Ownership:
 
     def __init__(
         self,
-        sessions: SessionStore,
-        shared: SharedSessions | None,
+        sessions: SessionTable,
+        shared: SessionStore | None,
         *,
         address: str,
         model_id: str,
@@ -48,7 +48,7 @@ class Ownership:
         self._model_id = model_id
         self._device = device
         self._budget_bytes = budget_bytes
-        self._keepers: dict[str, SessionKeeper] = {}
+        self._replicators: dict[str, SessionReplicator] = {}
         self._taking: dict[tuple[str, int], asyncio.Task[Session]] = {}
         self._closing: set[asyncio.Task[None]] = set()
         sessions.on_end = self._ended
@@ -57,7 +57,7 @@ class Ownership:
         """Begin to own a session; ``is_kept`` says that the store has it as it is now."""
         session.epoch = epoch
         if self._shared is not None and epoch:
-            self._keepers[session.session_id] = SessionKeeper(
+            self._replicators[session.session_id] = SessionReplicator(
                 self._shared,
                 session,
                 Owner(self._address, epoch),
@@ -72,11 +72,11 @@ class Ownership:
         Raises SessionNotFound, StaleEpoch where the caller or this tracker is not up to date, Unavailable
         where the store is down, and what :func:`check_snapshot` raises.
         """
-        session = self._sessions.peek(session_id)
+        session = self._sessions.find_unrenewed(session_id)
         if session is not None and epoch < session.epoch:
             raise StaleEpoch("the session was moved", session_id=session_id, epoch=session.epoch)
-        keeper = self._keepers.get(session_id)
-        if keeper is not None and keeper.is_stale:
+        replicator = self._replicators.get(session_id)
+        if replicator is not None and replicator.is_stale:
             self._sessions.drop(session_id)
             session = None
         if session is not None and epoch == session.epoch:
@@ -95,29 +95,29 @@ class Ownership:
 
     def note(self, session: Session) -> None:
         """A session has changed; the caller holds its lock."""
-        if (keeper := self._keepers.get(session.session_id)) is not None:
-            keeper.note()
+        if (replicator := self._replicators.get(session.session_id)) is not None:
+            replicator.note()
 
     async def flush(self, session: Session) -> None:
         """Wait until what was noted is in the store.  Raises StaleEpoch."""
-        if (keeper := self._keepers.get(session.session_id)) is not None:
-            await keeper.flush()
+        if (replicator := self._replicators.get(session.session_id)) is not None:
+            await replicator.flush()
 
     async def make_room(self, session: Session) -> None:
         """Wait until another frame may be tracked.  Raises StaleEpoch."""
-        if (keeper := self._keepers.get(session.session_id)) is not None:
-            await keeper.make_room()
+        if (replicator := self._replicators.get(session.session_id)) is not None:
+            await replicator.make_room()
 
     async def confirm(self, session: Session) -> bool:
         """Raises StaleEpoch where somebody else owns the session by now; whether anybody was asked."""
-        keeper = self._keepers.get(session.session_id)
-        if keeper is not None:
-            await keeper.confirm()
-        return keeper is not None
+        replicator = self._replicators.get(session.session_id)
+        if replicator is not None:
+            await replicator.confirm()
+        return replicator is not None
 
     def check(self, session: Session) -> None:
         """Renew the lease of a session that is worked on.  Raises SessionNotFound where it has ended."""
-        if self._sessions.peek(session.session_id) is not session:
+        if self._sessions.find_unrenewed(session.session_id) is not session:
             raise SessionNotFound("the session has ended", session_id=session.session_id)
         session.renew()
 
@@ -126,7 +126,7 @@ class Ownership:
     ) -> AsyncIterator[snapshot_pb2.SessionSnapshot | snapshot_pb2.FrameState]:
         """The session as messages, the states of the archive first; the caller holds its lock."""
         snapshot = session_to_proto(session, self._model_id)
-        snapshot.answers.extend(answer_to_proto(answer) for answer in session.answers.known())
+        snapshot.answers.extend(answer_to_proto(answer) for answer in session.answers.entries())
         yield snapshot
         states = archived_states(session)
         while (found := await asyncio.to_thread(next, states, None)) is not None:
@@ -151,28 +151,28 @@ class Ownership:
 
     def discard(self, session: Session) -> None:
         """Free what was begun and not admitted."""
-        if self._sessions.peek(session.session_id) is not session:
+        if self._sessions.find_unrenewed(session.session_id) is not session:
             self._sessions.free(session)
 
     async def close(self) -> None:
         """Write what is left, and stop."""
-        keepers, self._keepers = list(self._keepers.values()), {}
-        for keeper in keepers:
+        replicators, self._replicators = list(self._replicators.values()), {}
+        for replicator in replicators:
             try:
-                await keeper.flush()
+                await replicator.flush()
             except StaleEpoch:
                 pass
-            await keeper.close()
+            await replicator.close()
         await asyncio.gather(*self._closing)
 
-    async def _take(self, shared: SharedSessions, session_id: str, epoch: int) -> Session:
+    async def _take(self, shared: SessionStore, session_id: str, epoch: int) -> Session:
         try:
             kept = await shared.read(session_id, epoch)
         except StoreDown as error:
             raise Unavailable("the session store is down", service="session store") from error
         if kept is None:
             raise SessionNotFound("there is no such session", session_id=session_id)
-        snapshot, states = read_kept(kept)
+        snapshot, states = read_stored(kept)
         session, restorer = self.begin(snapshot)
         try:
             await asyncio.to_thread(_add_states, restorer, states)
@@ -185,9 +185,9 @@ class Ownership:
         return session
 
     def _ended(self, session: Session) -> None:
-        keeper = self._keepers.pop(session.session_id, None)
-        if keeper is not None:
-            task = asyncio.ensure_future(keeper.close())
+        replicator = self._replicators.pop(session.session_id, None)
+        if replicator is not None:
+            task = asyncio.ensure_future(replicator.close())
             self._closing.add(task)
             task.add_done_callback(self._closing.discard)
 

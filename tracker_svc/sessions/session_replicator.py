@@ -8,7 +8,7 @@ from maskmesh.errors import StaleEpoch
 from maskmesh.internal.v1 import snapshot_pb2
 from maskmesh.rpc.idempotency import KeyedAnswer
 from maskmesh.storage.redis_store import PAUSE_SECONDS, StoreDown, stop
-from maskmesh.storage.session_store import Change, Kept, Owner, SharedSessions, Written
+from maskmesh.storage.session_store import Change, StoredSession, Owner, SessionStore, WriteResult
 from tracker_svc.memory.frame_state import FrameState
 from tracker_svc.sessions.session import Session
 from tracker_svc.sessions.snapshot import (
@@ -50,7 +50,7 @@ class _Pending:
         return _Pending(self.snapshot, states, answers, earlier.is_whole, self.count)
 
 
-class SessionKeeper:
+class SessionReplicator:
     """Writes what changed of one session, in order and in the background.
 
     The store holds a session as it was after one of its steps, never between two.  While it is down the
@@ -60,7 +60,7 @@ class SessionKeeper:
 
     def __init__(
         self,
-        shared: SharedSessions,
+        shared: SessionStore,
         session: Session,
         owner: Owner,
         *,
@@ -78,7 +78,7 @@ class SessionKeeper:
         self._model_id = model_id
         self._budget_bytes = budget_bytes
         self._known: dict[StateKey, FrameState] = states_in_memory(session) if is_kept else {}
-        self._answers = {a.key: a for a in session.answers.known()} if is_kept else {}
+        self._answers = {a.key: a for a in session.answers.entries()} if is_kept else {}
         # States that are in the archive and in the store, and their sizes, the oldest first.
         self._archived: dict[StateKey, int] = {}
         if is_kept:
@@ -160,7 +160,7 @@ class SessionKeeper:
 
     def _new_answers(self) -> dict[str, KeyedAnswer | None]:
         """Answers that came since this was asked last, and None for those that were forgotten."""
-        current = {answer.key: answer for answer in self._session.answers.known()}
+        current = {answer.key: answer for answer in self._session.answers.entries()}
         found: dict[str, KeyedAnswer | None] = dict.fromkeys(k for k in self._answers if k not in current)
         found |= {key: answer for key, answer in current.items() if key not in self._answers}
         self._answers = current
@@ -217,10 +217,10 @@ class SessionKeeper:
                 await asyncio.sleep(PAUSE_SECONDS)
                 continue
             self._is_down = False
-            if written is Written.STALE:
+            if written is WriteResult.STALE:
                 await self._lose(None)
                 return
-            if written is Written.ABSENT:
+            if written is WriteResult.ABSENT:
                 logger.warning("session %s is written anew: the store has lost it", self._session.session_id)
                 self._begin_anew(pending)
                 continue
@@ -263,7 +263,7 @@ def _to_change(pending: _Pending) -> Change:
     return Change(pending.snapshot.SerializeToString(), fields, deleted, pending.is_whole)
 
 
-def read_kept(kept: Kept) -> tuple[snapshot_pb2.SessionSnapshot, list[bytes]]:
+def read_stored(kept: StoredSession) -> tuple[snapshot_pb2.SessionSnapshot, list[bytes]]:
     """A session as it was kept, with its answers, and its states."""
     snapshot = snapshot_pb2.SessionSnapshot.FromString(kept.snapshot)
     states = []

@@ -213,7 +213,7 @@ class Restorer:
             session.position = Position(message.position.propagation_id, message.position.frame_index)
         for answer in message.answers:
             if (response := _answer(answer)) is not None:
-                session.answers.remember(KeyedAnswer(answer.key, answer.request_digest, response))
+                session.answers.insert(KeyedAnswer(answer.key, answer.request_digest, response))
 
     def _take(self, obj_id: int, frame_index: int, kind: snapshot_pb2.StateKind) -> FrameState:
         key = StateKey(obj_id, frame_index, kind)

@@ -108,36 +108,36 @@ def packed_size(keys: int, width: int, value_width: int) -> int:
 
 
 def pack_memories(
-    placed: Strided,
+    with_positions: Strided,
     memories: Strided,
     *,
     weight: Strided,
     bias: Strided,
     cosines: Strided,
     sines: Strided,
-    unplaced: int,
+    num_pointer_tokens: int,
     packed: Strided,
     threads: int,
 ) -> None:
     """Project keys out of memories, turn them by their places, and pack them with the memories as values.
 
     placed: [C, M], memories with their positions; memories: [C, M]; weight: [D, C]; bias: [D]; cosines,
-    sines: [D, places], the sines of the first of a pair negative; the last ``unplaced`` of the M have no
+    sines: [D, places], the sines of the first of a pair negative; the last ``num_pointer_tokens`` of the M have no
     place, the others are whole grids of places.  packed: [packed_size(M, D, C)].  All of bfloat16,
     contiguous.  Raises ValueError where shapes do not fit.
     """
     (width, memory_width), places = weight.shape, cosines.shape[1]
-    count = placed.shape[1]
-    _check("placed", placed, (memory_width, count))
+    count = with_positions.shape[1]
+    _check("placed", with_positions, (memory_width, count))
     _check("memories", memories, (memory_width, count))
     _check("bias", bias, (width,))
     _check("cosines", cosines, (width, places))
     _check("sines", sines, (width, places))
     _check("packed", packed, (packed_size(count, width, memory_width),))
-    if not can_pack_memories(width, memory_width, places) or (count - unplaced) % places:
+    if not can_pack_memories(width, memory_width, places) or (count - num_pointer_tokens) % places:
         raise ValueError(f"memories of width {memory_width} on {places} places cannot be packed")
-    tensors = [_address(tensor) for tensor in (placed, memories, weight, bias, cosines, sines)]
-    sizes = [ctypes.c_int64(n) for n in (count, count - unplaced, places, memory_width, width)]
+    tensors = [_address(tensor) for tensor in (with_positions, memories, weight, bias, cosines, sines)]
+    sizes = [ctypes.c_int64(n) for n in (count, count - num_pointer_tokens, places, memory_width, width)]
     kernel = _use(width, memory_width)
     kernel.call("pack_memories", *tensors, *sizes, _address(packed), threads=threads)
 
