@@ -1,4 +1,4 @@
-"""Every error that maskmesh raises, on either side of the wire.
+"""Every error that maskmesh raises, in servers and in clients.
 
     MaskmeshError
     +-- InvalidRequest              a field is missing, malformed or out of range
@@ -17,40 +17,29 @@
     |   +-- SessionBusy
     |   +-- FrameOutOfMemory
     |   +-- StaleEpoch              between the services only
-    +-- SessionLost                 carries the last frame
-    +-- Conflict                    somebody else was faster
-    +-- ResourceExhausted           carries a hint when to retry
+    +-- SessionLost                 carries the index of the last frame
+    +-- Conflict                    a concurrent change, or a reused idempotency key
+    +-- ResourceExhausted           carries a retry hint
     +-- Unauthenticated
     +-- Unavailable
-    +-- InternalError               the text is in the server's log only
+    +-- InternalError               the server logs the text and does not send it
 
-Servers raise these; :mod:`maskmesh.rpc.interceptors` turns them into a status whose details name the reason
-(``google.rpc.ErrorInfo``), the field (``BadRequest``) and the delay (``RetryInfo``); clients raise the same
-class again.  Source of the form: google.rpc error details (AIP-193).
+Servers raise these, and clients raise the same class again: :mod:`maskmesh.rpc.status` converts them to gRPC
+statuses and back.
 """
 
-import contextlib
-import functools
-import math
-from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import grpc
-from google.protobuf import any_pb2, duration_pb2
-from google.rpc import code_pb2, error_details_pb2, status_pb2
-from grpc_status import rpc_status
 
 from maskmesh.v1 import error_reason_pb2
 
-DOMAIN = "maskmesh"
-
-# In the metadata of an error: the service that the one that raised it cannot reach.
+# Metadata key of an error: the address of the service that its sender cannot reach.
 UNREACHABLE = "unreachable"
-_PREFIX = "ERROR_REASON_"
 
 
 class MaskmeshError(Exception):
-    """The root.  ``metadata`` holds the facts of the error as strings, by the names of ErrorReason."""
+    """Base class of all errors.  ``metadata`` has the keys that ErrorReason documents, all strings."""
 
     code: ClassVar[grpc.StatusCode] = grpc.StatusCode.INTERNAL
     reason: ClassVar[int] = error_reason_pb2.ERROR_REASON_INTERNAL
@@ -83,7 +72,7 @@ class InvalidImage(InvalidRequest):
 
 
 class ImageTooLarge(InvalidImage):
-    """An image has more pixels or bytes than the server takes."""
+    """An image has more pixels or bytes than the server accepts."""
 
     reason = error_reason_pb2.ERROR_REASON_IMAGE_TOO_LARGE
 
@@ -101,7 +90,7 @@ class InvalidPrompt(InvalidRequest):
 
 
 class NotFound(MaskmeshError):
-    """Something that a request names does not exist."""
+    """A resource that a request names does not exist."""
 
     code = grpc.StatusCode.NOT_FOUND
 
@@ -119,19 +108,19 @@ class ObjectNotFound(NotFound):
 
 
 class PromptNotFound(NotFound):
-    """Nothing was said of the object on that frame."""
+    """The object is not prompted on that frame."""
 
     reason = error_reason_pb2.ERROR_REASON_PROMPT_NOT_FOUND
 
 
 class EmbeddingNotFound(NotFound):
-    """A service does not hold an embedding (any more); the gateway encodes again."""
+    """A service does not hold, or no longer holds, an embedding; the gateway encodes the image again."""
 
     reason = error_reason_pb2.ERROR_REASON_EMBEDDING_NOT_FOUND
 
 
 class FailedPrecondition(MaskmeshError):
-    """The request is well formed, but not possible as things are."""
+    """The request is well formed, but not possible in the current state."""
 
     code = grpc.StatusCode.FAILED_PRECONDITION
 
@@ -143,7 +132,7 @@ class NothingPrompted(FailedPrecondition):
 
 
 class ModelMismatch(FailedPrecondition):
-    """An embedding was made by another model than the one that should use it."""
+    """An embedding was computed by a model other than the one that is to use it."""
 
     reason = error_reason_pb2.ERROR_REASON_MODEL_MISMATCH
 
@@ -155,21 +144,21 @@ class SessionBusy(FailedPrecondition):
 
 
 class FrameOutOfMemory(FailedPrecondition):
-    """The frame was tracked so long ago that what was known then is no longer held."""
+    """The frame is so old that its image or its tracking state is no longer held."""
 
     reason = error_reason_pb2.ERROR_REASON_FRAME_OUT_OF_MEMORY
 
 
 class StaleEpoch(FailedPrecondition):
-    """A session has another owner than the caller, or the tracker, believes; the gateway looks it up."""
+    """The ownership epoch of the caller or the tracker is out of date; the gateway looks up the owner."""
 
     reason = error_reason_pb2.ERROR_REASON_STALE_EPOCH
 
 
 class SessionLost(MaskmeshError):
-    """The tracker of a session ended, and what its objects were was kept nowhere else.
+    """The tracker of a session ended, and the state of its objects was not replicated.
 
-    The session and its frames are still there: prompts may be said again, as ``VideoSession.recover`` does.
+    The session and its frames still exist, so prompts can be repeated, as ``VideoSession.recover`` does.
     """
 
     code = grpc.StatusCode.DATA_LOSS
@@ -177,24 +166,24 @@ class SessionLost(MaskmeshError):
 
     @property
     def last_frame_index(self) -> int | None:
-        """The last frame that was tracked and delivered, None where there was none."""
+        """Index of the last frame that was tracked and delivered, None if there was none."""
         text = self.metadata.get("last_frame_index", "")
         return int(text) if text else None
 
 
 class Conflict(MaskmeshError):
-    """Somebody else changed the session meanwhile, or an idempotency key belongs to another request."""
+    """Another request changed the session meanwhile, or an idempotency key belongs to another request."""
 
     code = grpc.StatusCode.ABORTED
     reason = error_reason_pb2.ERROR_REASON_CONFLICT
 
 
-# What is full now and has room again in a moment, unlike the limits of a session or a key.
+# Resources that soon have capacity again, unlike the limits of a session or an API key.
 _PASSING = ("queue", "calls", "cache", "frames_per_second")
 
 
 class ResourceExhausted(MaskmeshError):
-    """A limit is reached; ``retry_seconds`` says when to try again."""
+    """A limit is reached; ``retry_seconds`` is the retry hint."""
 
     code = grpc.StatusCode.RESOURCE_EXHAUSTED
     reason = error_reason_pb2.ERROR_REASON_RESOURCE_EXHAUSTED
@@ -207,109 +196,28 @@ class ResourceExhausted(MaskmeshError):
 
     @property
     def passes(self) -> bool:
-        """Whether it helps to wait and try the same again."""
+        """Whether the same request can succeed after a wait."""
         return self.metadata["resource"] in _PASSING
 
 
 class Unauthenticated(MaskmeshError):
-    """The gateway asks for a key, and the call has none that it knows."""
+    """The gateway requires an API key, and the call has none or an unknown one."""
 
     code = grpc.StatusCode.UNAUTHENTICATED
     reason = error_reason_pb2.ERROR_REASON_UNAUTHENTICATED
 
 
 class Unavailable(MaskmeshError):
-    """A service is starting, draining or out of reach."""
+    """A service is starting, draining or unreachable."""
 
     code = grpc.StatusCode.UNAVAILABLE
     reason = error_reason_pb2.ERROR_REASON_UNAVAILABLE
 
 
 class InternalError(MaskmeshError):
-    """A fault of the server; its log has the text under ``error_id``."""
+    """A fault of the server, which logs the text under ``error_id``."""
 
 
 def all_errors(root: type[MaskmeshError] = MaskmeshError) -> list[type[MaskmeshError]]:
-    """The whole tree, parents before children."""
+    """``root`` and all its subclasses, parents before children."""
     return [root] + [leaf for child in root.__subclasses__() for leaf in all_errors(child)]
-
-
-@functools.cache
-def _by_reason() -> dict[str, type[MaskmeshError]]:
-    classes = {c.reason: c for c in all_errors() if "reason" in vars(c) and c is not MaskmeshError}
-    classes[InternalError.reason] = InternalError
-    return {
-        error_reason_pb2.ErrorReason.Name(reason).removeprefix(_PREFIX): c for reason, c in classes.items()
-    }
-
-
-def to_status(error: MaskmeshError) -> status_pb2.Status:
-    """The status that carries an error over the wire."""
-    name = error_reason_pb2.ErrorReason.Name(error.reason)
-    details: list[Any] = [
-        error_details_pb2.ErrorInfo(reason=name.removeprefix(_PREFIX), domain=DOMAIN, metadata=error.metadata)
-    ]
-    if isinstance(error, InvalidRequest):
-        violation = error_details_pb2.BadRequest.FieldViolation(field=error.field, description=error.message)
-        details.append(error_details_pb2.BadRequest(field_violations=[violation]))
-    if isinstance(error, ResourceExhausted):
-        delay = duration_pb2.Duration()
-        delay.FromNanoseconds(math.ceil(error.retry_seconds * 1e9))
-        details.append(error_details_pb2.RetryInfo(retry_delay=delay))
-    status = status_pb2.Status(code=code_pb2.Code.Value(error.code.name), message=error.message)
-    for detail in details:
-        packed = any_pb2.Any()
-        packed.Pack(detail)
-        status.details.append(packed)
-    return status
-
-
-def from_rpc_error(error: grpc.RpcError) -> Exception:
-    """The error that a server raised, or ``error`` itself where it is not one of ours.
-
-    A connection that fails on its own becomes :class:`Unavailable`, and so does a call that the server broke
-    off because it was stopped; deadlines keep gRPC's own exception.
-    """
-    try:
-        status = rpc_status.from_call(error)  # type: ignore[arg-type]
-    except ValueError:  # details that contradict the status: not written by maskmesh
-        return error
-    if status is None:
-        if error.code() is grpc.StatusCode.UNAVAILABLE:
-            return Unavailable(f"service out of reach: {error.details()}")
-        if error.code() is grpc.StatusCode.CANCELLED:
-            return Unavailable("the service stopped in the middle of the call")
-        return error
-    info, retry = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()
-    for detail in status.details:
-        detail.Unpack(info) if detail.Is(info.DESCRIPTOR) else detail.Unpack(retry)
-    if info.domain != DOMAIN or info.reason not in _by_reason():
-        return error
-    rebuilt = _rebuilt(_by_reason()[info.reason], status.message, info.metadata)
-    if isinstance(rebuilt, ResourceExhausted):
-        rebuilt.retry_seconds = retry.retry_delay.ToNanoseconds() / 1e9
-    return rebuilt
-
-
-def from_reason(reason: int, message: str, metadata: Mapping[str, str]) -> MaskmeshError:
-    """The error that a message of a stream tells of."""
-    known = {number: name for name, number in error_reason_pb2.ErrorReason.items()}
-    name = known.get(reason, "").removeprefix(_PREFIX)
-    return _rebuilt(_by_reason().get(name, InternalError), message, metadata)
-
-
-def _rebuilt(kind: type[MaskmeshError], message: str, metadata: Mapping[str, str]) -> MaskmeshError:
-    rebuilt = kind.__new__(kind)
-    MaskmeshError.__init__(rebuilt, message, **dict(metadata))
-    if isinstance(rebuilt, ResourceExhausted):
-        rebuilt.retry_seconds = 1.0
-    return rebuilt
-
-
-@contextlib.contextmanager
-def translate_rpc_errors() -> Iterator[None]:
-    """Raise the errors of a server as the classes that it raised."""
-    try:
-        yield
-    except grpc.RpcError as error:
-        raise from_rpc_error(error) from error
