@@ -1,1 +1,1 @@
-"""What both model services share of the model; the only part of maskmesh that may import torch."""
+"""What both model services share of the model.  The only part of maskmesh that imports torch."""

@@ -1,15 +1,24 @@
-"""Whole checkpoints: their names and shapes, and the weights that come with this package.
+"""Checkpoints of the whole model: reading, digest, and the comparison with the keys of a preset.
 
-A service loads one half of a checkpoint and judges both.  The lists of keys beside this file are written by
-``tools/write_checkpoint_keys.py`` from the models themselves; the weights by ``tools/train_micro``.
+Each service loads its half of a checkpoint and checks all of it.  ``tools/write_checkpoint_keys.py`` writes
+the lists of keys beside this file from the models; ``tools/train_micro`` writes the weights.
 """
 
+import hashlib
 import json
+import pickle
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 
-_SHOWN = 5
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+_PACKAGE = "maskmesh.nn"
+
+# Keys that an error message names.
+_MAX_NAMED = 5
 
 
 class CheckpointError(ValueError):
@@ -17,14 +26,14 @@ class CheckpointError(ValueError):
 
 
 def bundled_weights(preset: str) -> Path | None:
-    """The checkpoint of a preset that this package brings along, or None."""
-    path = Path(str(files("maskmesh") / "weights" / f"{preset}.safetensors"))
+    """The checkpoint of a preset that is part of this package, or None."""
+    path = Path(str(files(_PACKAGE) / "weights" / f"{preset}.safetensors"))
     return path if path.is_file() else None
 
 
 def expected_keys(preset: str) -> dict[str, tuple[int, ...]]:
     """Every key and shape of the whole model ``preset``.  Raises CheckpointError if it is unknown."""
-    resource = files("maskmesh") / "checkpoint_keys" / f"{preset}.json"
+    resource = files(_PACKAGE) / "checkpoint_keys" / f"{preset}.json"
     if not resource.is_file():
         raise CheckpointError(f"there is no model {preset!r}")
     return {key: tuple(shape) for key, shape in json.loads(resource.read_text()).items()}
@@ -33,25 +42,53 @@ def expected_keys(preset: str) -> dict[str, tuple[int, ...]]:
 def check_keys(preset: str, shapes: Mapping[str, Sequence[int]]) -> None:
     """Compare a checkpoint's keys and shapes with the model's.
 
-    Raises CheckpointError naming keys that are missing, foreign or misshapen.
+    Raises CheckpointError that names missing and unexpected keys, and keys of another shape.
     """
     expected = expected_keys(preset)
     problems = []
     if missing := sorted(expected.keys() - shapes.keys()):
-        problems.append(f"missing: {_some(missing)}")
-    if foreign := sorted(shapes.keys() - expected.keys()):
-        problems.append(f"foreign: {_some(foreign)}")
+        problems.append(f"missing: {_listed(missing)}")
+    if unexpected := sorted(shapes.keys() - expected.keys()):
+        problems.append(f"unexpected: {_listed(unexpected)}")
     misshapen = [
         f"{key} is {list(shapes[key])}, not {list(shape)}"
         for key, shape in sorted(expected.items())
         if key in shapes and tuple(shapes[key]) != shape
     ]
     if misshapen:
-        problems.append(f"misshapen: {_some(misshapen)}")
+        problems.append(f"of another shape: {_listed(misshapen)}")
     if problems:
         raise CheckpointError(f"the checkpoint is not one of {preset}; " + "; ".join(problems))
 
 
-def _some(names: Sequence[str]) -> str:
-    rest = len(names) - _SHOWN
-    return ", ".join(names[:_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
+def read_checkpoint(path: Path) -> dict[str, Tensor]:
+    """Read a whole checkpoint onto the host; no code in it is executed.
+
+    Takes ``.safetensors`` files, and ``.pt`` files that hold ``{"model": state_dict}``.
+    Raises ValueError if the file holds something else.
+    """
+    if path.suffix == ".safetensors":
+        return load_file(path)
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise ValueError(f"{path.name} cannot be read without executing code in it") from error
+    state = content.get("model") if isinstance(content, dict) else None
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise ValueError(f'{path.name} does not hold {{"model": state_dict}}')
+    return state
+
+
+def weights_digest(state: Mapping[str, Tensor]) -> str:
+    """SHA-256 of names, types, shapes and values: equal for equal weights in any container."""
+    digest = hashlib.sha256()
+    for key in sorted(state):
+        value = state[key].contiguous()
+        digest.update(f"{key} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _listed(names: Sequence[str]) -> str:
+    num_unnamed = len(names) - _MAX_NAMED
+    return ", ".join(names[:_MAX_NAMED]) + (f" and {num_unnamed} more" if num_unnamed > 0 else "")

@@ -1,4 +1,4 @@
-"""Our attention against torch's in float32, on tensors of the same bfloat16 numbers."""
+"""The AMX attention kernel compared with torch in float32, on the same bfloat16 inputs."""
 
 from pathlib import Path
 
@@ -8,14 +8,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from maskmesh.nn import amx
-from tracker_svc.model.attention import attend_in_blocks
+from maskmesh.nn.attention import attend_in_blocks
 from tracker_svc.model.rope import axial_rotation, rotate_grids
 
 FOUND = amx.enable(Path(torch.__file__).parent / "lib")
 
 pytestmark = pytest.mark.skipif(not amx.can_attend(32, 16), reason=f"attention is {FOUND}")
 
-# Weights and outcomes are rounded to 8 bits; the errors of many weights cancel one another.
+# Weights and results are rounded to 8 bits; the errors of many weights cancel.
 TOLERANCE = 0.02
 
 
@@ -38,14 +38,14 @@ def expected(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     ("batch", "queries", "keys", "heads", "width", "value_width"),
     [
         (1, 1, 1, 1, 32, 16),
-        (3, 49, 196, 2, 96, 96),  # a window that pools
+        (3, 49, 196, 2, 96, 96),  # a window with query pooling
         (2, 16, 17, 3, 64, 48),
         (1, 255, 256, 1, 256, 64),
-        (2, 257, 511, 2, 32, 112),  # more than a block of queries, and a chunk of keys
+        (2, 257, 511, 2, 32, 112),  # more than one block of queries and one chunk of keys
         (1, 600, 1030, 1, 256, 256),
     ],
 )
-def test_attention_is_torchs(
+def test_attention_matches_torch(
     batch: int, queries: int, keys: int, heads: int, width: int, value_width: int
 ) -> None:
     query = random(batch, queries, heads, width, seed=1, scale=3)
@@ -55,7 +55,7 @@ def test_attention_is_torchs(
     )
 
 
-def test_parts_of_tensors_are_read_in_place() -> None:
+def test_strided_inputs_are_supported() -> None:
     joined = random(2, 100, 3 * 64, seed=4)
     query, key, value = (x.unflatten(-1, (2, 32)) for x in joined.chunk(3, dim=-1))
     torch.testing.assert_close(
@@ -63,8 +63,8 @@ def test_parts_of_tensors_are_read_in_place() -> None:
     )
 
 
-def test_scores_of_any_size_give_weights() -> None:
-    """The largest score may come late, and be far above all others."""
+def test_softmax_is_stable_for_large_scores() -> None:
+    """The largest score may be in a late chunk of keys and far above all others."""
     query, key, value = random(1, 40, 1, 32, scale=30), random(1, 900, 1, 32, seed=1), random(1, 900, 1, 16)
     key[:, 800:] *= 20
     torch.testing.assert_close(
@@ -72,7 +72,7 @@ def test_scores_of_any_size_give_weights() -> None:
     )
 
 
-def test_what_is_computed_for_one_does_not_depend_on_others() -> None:
+def test_result_does_not_depend_on_the_batch() -> None:
     query, key, value = (random(3, 300, 2, 64, seed=s) for s in range(3))
     together = attend(query, key, value)
     alone = torch.cat([attend(query[i : i + 1], key[i : i + 1], value[i : i + 1]) for i in range(3)])
@@ -80,9 +80,9 @@ def test_what_is_computed_for_one_does_not_depend_on_others() -> None:
     assert torch.equal(together[:, :17], attend(query[:, :17], key, value))
 
 
-@pytest.mark.parametrize(("grids", "unplaced"), [(1, 0), (3, 8), (2, 13)])
+@pytest.mark.parametrize(("grids", "num_pointer_tokens"), [(1, 0), (3, 8), (2, 13)])
 @torch.inference_mode()
-def test_attention_to_memories_is_that_of_the_framework(grids: int, num_pointer_tokens: int) -> None:
+def test_packed_memory_attention_matches_torch(grids: int, num_pointer_tokens: int) -> None:
     side, width, memory_width = 8, 128, 32
     count = grids * side * side + num_pointer_tokens
     memory, with_positions = random(memory_width, count, seed=1), random(memory_width, count, seed=2)
@@ -96,8 +96,8 @@ def test_attention_to_memories_is_that_of_the_framework(grids: int, num_pointer_
         memory,
         weight=layer.weight,
         bias=layer.bias,
-        cosines=rotation.same,
-        sines=rotation.other,
+        cosines=rotation.cos,
+        sines=rotation.sin,
         num_pointer_tokens=num_pointer_tokens,
         packed=packed,
         threads=2,
@@ -115,13 +115,13 @@ def test_attention_to_memories_is_that_of_the_framework(grids: int, num_pointer_
     )
 
 
-def test_what_does_not_fit_is_refused() -> None:
+def test_unsupported_shapes_are_refused() -> None:
     query, key = random(1, 4, 1, 32), random(1, 4, 1, 48)
     with pytest.raises(ValueError, match="key has the shape"):
         amx.attend(query, key, query, query, threads=1)
     with pytest.raises(ValueError, match="no kernel for keys of width 48"):
         amx.attend(key, key, key, key, threads=1)
-    with pytest.raises(ValueError, match="side by side"):
+    with pytest.raises(ValueError, match="not contiguous"):
         amx.attend(query.transpose(1, 3).contiguous().transpose(1, 3), query, query, query, threads=1)
     with pytest.raises(ValueError, match="packed has the shape"):
         amx.attend_packed(query[0, :, 0], query[0, 0, 0], query[0, :, 0], keys=4, threads=1)

@@ -1,6 +1,7 @@
 import pytest
 
-from maskmesh.nn.dtype import DTypeSetting, choose_dtype
+from maskmesh.nn.dtype import choose_dtype
+from maskmesh.types import DTypeSetting
 
 
 @pytest.mark.parametrize(

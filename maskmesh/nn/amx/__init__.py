@@ -1,8 +1,8 @@
 """Attention on the matrix units (AMX) of x86 processors, for models in bfloat16; :file:`attention.cpp`.
 
-Built with the package where there is a C++ compiler, and used where the processor has such units:
-:func:`enable` says so, or why not.  Tensors are whatever has addresses, shapes and strides in numbers as
-torch's have: nothing here imports a framework.
+:mod:`build` compiles the kernel on machines with a C++ compiler.  :func:`enable` uses it if the processor has
+matrix units, and otherwise returns the reason.  A tensor is any object with torch's ``data_ptr``, ``shape``
+and ``stride``: nothing here imports a framework.
 """
 
 from maskmesh.nn.amx.kernel import (

@@ -1,16 +1,16 @@
-// Attention in bfloat16 on the matrix units (AMX) of a processor, a chunk of keys at a time.
+// Attention in bfloat16 on the matrix units (AMX) of a processor, one chunk of keys after another.
 //
-// Source: Dao et al., "FlashAttention" (2022), for sums over chunks of keys that need no whole row of
+// Source: Dao et al., "FlashAttention" (2022), for sums over chunks of keys without a complete row of
 // weights; Milakov and Gimelshein, "Online normalizer calculation for softmax" (2018).
 //
-// What a matrix unit reads lies in tiles of 1 KiB, 16 rows of 64 bytes:
-//   queries and weights: 16 rows of 32 numbers, one tile for each 32 numbers of a row;
+// A matrix unit reads tiles of 1 KiB, which have 16 rows of 64 bytes:
+//   queries and weights: 16 rows of 32 elements, one tile for each 32 elements of a row;
 //   keys: for 16 keys and 32 of their channels, row r holds channels 2r and 2r + 1 of each key;
 //   values: for 32 keys and 16 of their channels, row r holds keys 2r and 2r + 1, channel by channel.
 // Scores and sums are tiles of 16 x 16 float32.
 //
-// The interface is C, so that nothing is linked and no header of another project is needed: addresses and
-// sizes come in, and the function by which the caller's framework computes in parallel.
+// The interface is C, so that no library is linked and no header of another project is needed.  Its
+// arguments are addresses, sizes, and the parallel loop of the caller's framework.
 
 #include <algorithm>
 #include <atomic>
@@ -25,7 +25,7 @@
 #include <unistd.h>
 
 extern "C" int maskmesh_amx_is_available() {
-  // The system gives the registers of the matrix units to processes that ask for them.
+  // Linux grants the tile registers only to processes that request them.
   constexpr long kRequestPermission = 0x1023, kTileData = 18;
   return __builtin_cpu_supports("amx-tile") && __builtin_cpu_supports("amx-bf16") &&
          __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512bw") &&
@@ -40,11 +40,11 @@ namespace {
 
 using bf16 = uint16_t;
 
-constexpr int64_t kTile = 512;           // numbers of bfloat16 in a tile, 256 of float32
+constexpr int64_t kTile = 512;           // bfloat16 elements of a tile; a tile has 256 of float32
 constexpr int64_t kSide = 16;            // rows of a tile, and columns of float32
-constexpr int64_t kDepth = 32;           // bfloat16 numbers in a row of a tile
-constexpr int64_t kRows = 32;            // queries that are scored at once
-constexpr int64_t kQueries = 256;        // queries of a block: with a chunk of keys they fit a core's cache
+constexpr int64_t kDepth = 32;           // bfloat16 elements in a row of a tile
+constexpr int64_t kRows = 32;            // queries that are scored together
+constexpr int64_t kQueries = 256;        // queries of a block; it fits a core's cache with a chunk of keys
 constexpr int64_t kChunk = 256;          // keys of a chunk
 constexpr int64_t kMaxWidth = 256;       // channels of queries, keys or values
 constexpr float kLog2E = 1.4426950408889634f;
@@ -57,7 +57,7 @@ struct alignas(64) TileConfig {
   uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
 };
 
-// The tiles of this thread, for as long as this lives.
+// Configures the tile registers of this thread, and releases them in its destructor.
 struct Tiles {
   Tiles() {
     static const TileConfig config;
@@ -76,12 +76,12 @@ inline __m256i load16(const bf16* from) {
 
 inline __m256i narrow(__m512 numbers) { return (__m256i)_mm512_cvtneps_pbh(numbers); }
 
-// Numbers of two rows by turns: a0 b0 a1 b1 ...
+// Interleaves two rows: a0 b0 a1 b1 ...
 inline __m512i by_turns(__m256i a, __m256i b) {
   return _mm512_or_si512(_mm512_cvtepu16_epi32(a), _mm512_slli_epi32(_mm512_cvtepu16_epi32(b), 16));
 }
 
-// A tile of 16 x 16 words of 32 bits, its rows made columns.
+// Transposes a tile of 16 x 16 words of 32 bits.
 inline void transpose(__m512i (&x)[16], bf16* to) {
   __m512i y[16];
   for (int i = 0; i < 16; i += 2) {
@@ -108,7 +108,7 @@ inline void transpose(__m512i (&x)[16], bf16* to) {
   }
 }
 
-// Keys, rows of `width` channels: tiles of 16 keys, those of more channels next.
+// Packs keys, which are rows of `width` channels, into tiles of 16 keys; the channel varies fastest.
 void pack_keys(const bf16* keys, int64_t row, int64_t count, int64_t width, bf16* to) {
   for (int64_t first = 0; first < up(count, 2 * kSide); first += kSide) {
     for (int64_t channel = 0; channel < width; channel += kDepth, to += kTile) {
@@ -121,7 +121,7 @@ void pack_keys(const bf16* keys, int64_t row, int64_t count, int64_t width, bf16
   }
 }
 
-// Values, rows of `width` channels: tiles of 32 keys, those of more channels next.
+// Packs values, which are rows of `width` channels, into tiles of 32 keys; the channel varies fastest.
 void pack_values(const bf16* values, int64_t row, int64_t count, int64_t width, bf16* to) {
   const __m256i none = _mm256_setzero_si256();
   for (int64_t first = 0; first < up(count, kDepth); first += kDepth)
@@ -133,7 +133,7 @@ void pack_values(const bf16* values, int64_t row, int64_t count, int64_t width, 
       }
 }
 
-// What one thread works with.
+// Working memory of one thread.
 struct Scratch {
   alignas(64) bf16 queries[kQueries * kMaxWidth];
   alignas(64) float sums[kQueries * kMaxWidth];
@@ -143,7 +143,8 @@ struct Scratch {
   alignas(64) float largest[kQueries];
 };
 
-// Scores of 32 queries with `count` keys, a multiple of 32: a tile for each 16 queries and 16 keys.
+// Computes the scores of 32 queries with `count` keys (a multiple of 32): a tile for each 16 queries and 16
+// keys.
 inline void score(const bf16* queries, const bf16* keys, int64_t count, int64_t width, float* scores) {
   const int64_t steps = width / kDepth;
   for (int64_t key = 0; key < count; key += 2 * kSide) {
@@ -170,7 +171,7 @@ inline void score(const bf16* queries, const bf16* keys, int64_t count, int64_t 
   }
 }
 
-// Add to the sums of 32 queries the values of `count` keys, a multiple of 32, by their weights.
+// Adds the weighted values of `count` keys (a multiple of 32) to the sums of 32 queries.
 inline void weigh(const bf16* weights, const bf16* values, int64_t count, int64_t width, bool is_first,
                   float* sums) {
   const int64_t groups = width / kSide, steps = count / kDepth;
@@ -212,7 +213,7 @@ inline void weigh(const bf16* weights, const bf16* values, int64_t count, int64_
   }
 }
 
-// 2 to the power of x <= 0, to one part in ten thousand: bfloat16 keeps one in two hundred.
+// 2 to the power of x <= 0, with a relative error of 1e-4; that of bfloat16 is 1/200.
 inline __m512 power_of_2(__m512 x) {
   const __m512 fraction = _mm512_reduce_ps(x, 0x09);  // x - floor(x)
   __m512 y = _mm512_set1_ps(0.0790221f);
@@ -222,8 +223,8 @@ inline __m512 power_of_2(__m512 x) {
   return _mm512_scalef_ps(y, x);
 }
 
-// Make weights of the scores of one query with `count` keys, relative to the largest score so far; what
-// was summed before is brought to that.
+// Converts the scores of one query with `count` keys to weights relative to the largest score so far, and
+// rescales the earlier sums if the largest score has changed.
 inline void exponentiate(const float* scores, int64_t count, float scale, bf16* weights, float* largest,
                          float* total, float* sums, int64_t width, bool is_first) {
   const int64_t whole = count / kSide, rest = count % kSide;
@@ -249,7 +250,7 @@ inline void exponentiate(const float* scores, int64_t count, float scale, bf16* 
   for (int64_t i = 0; i < whole; ++i) {
     const __m512 y = power_of_2(_mm512_fmsub_ps(_mm512_load_ps(scores + i * 256), factor, shift));
     sum = _mm512_add_ps(sum, y);
-    // A tile of weights is as wide as two of scores.
+    // A row of a tile of weights has as many elements as the rows of two tiles of scores.
     _mm256_store_si256(reinterpret_cast<__m256i*>(weights + i / 2 * kTile + i % 2 * kSide), narrow(y));
   }
   for (int64_t i = whole; i < up(count, kDepth) / kSide; ++i) {
@@ -263,7 +264,7 @@ inline void exponentiate(const float* scores, int64_t count, float scale, bf16* 
   _mm512_store_ps(total, sum);
 }
 
-// Attention of up to `kQueries` queries to keys and values that are packed.
+// Attention of up to `kQueries` queries to packed keys and values.
 void attend_block(const bf16* query, int64_t query_row, int64_t queries, const bf16* keys,
                   const bf16* values, int64_t count, int64_t key_width, int64_t value_width, float scale,
                   bf16* out, int64_t out_row, Scratch& scratch) {
@@ -303,7 +304,7 @@ void attend_block(const bf16* query, int64_t query_row, int64_t queries, const b
 using Range = void (*)(int64_t, int64_t, void*);
 using ParallelFor = int (*)(int64_t, int64_t, int64_t, Range, void*);
 
-// Do `task` for each index below `count`, whichever thread has time.
+// Runs `task` for each index below `count`; each thread takes the next index when it is idle.
 template <class Task>
 void for_each(int64_t count, int64_t threads, ParallelFor parallel_for, const Task& task) {
   struct Work {
@@ -321,7 +322,7 @@ void for_each(int64_t count, int64_t threads, ParallelFor parallel_for, const Ta
   parallel_for(0, std::min(threads, count), 1, run, &work);
 }
 
-// Numbers that begin where a line of the cache does.
+// An array of bfloat16 that is aligned to a cache line.
 struct Buffer {
   explicit Buffer(int64_t count) : data(static_cast<bf16*>(operator new(count * sizeof(bf16), kAlignment))) {}
   Buffer(const Buffer&) = delete;
@@ -330,13 +331,13 @@ struct Buffer {
   static constexpr std::align_val_t kAlignment{64};
 };
 
-// Keys of memories in one go: projected, turned by their places, and packed, 16 at a time.
+// Computes keys of memories, 16 at a time: projects them, rotates them by their positions, and packs them.
 struct MemoryKeys {
-  const bf16* placed;  // [in, count]: memories and their positions, summed
+  const bf16* placed;  // [in, count]: memories plus their positional encoding
   const bf16* weight;  // [width, in]
   const bf16* bias;    // [width]
-  const bf16* cosines;  // [width, places]: alike for both channels of a pair
-  const bf16* sines;    // [width, places]: those of the first channel of a pair negative
+  const bf16* cosines;  // [width, places]: equal for both channels of a pair
+  const bf16* sines;    // [width, places]: negative for the first channel of a pair
   int64_t count, turned, places, in, width;
 
   void pack(int64_t first, bf16* to, Scratch& scratch) const {
@@ -374,7 +375,7 @@ struct MemoryKeys {
   static __m512 number(bf16 x) { return _mm512_castsi512_ps(_mm512_set1_epi32(uint32_t{x} << 16)); }
 };
 
-// Values that have their channels first, [width, count]: the tiles of 32 keys.
+// Packs the values of 32 keys into tiles, from an array [width, count] with channels first.
 void pack_columns(const bf16* values, int64_t count, int64_t first, int64_t width, bf16* to) {
   const __mmask32 here = count - first < kDepth ? (1u << (count - first)) - 1 : 0xffffffff;
   for (int64_t channel = 0; channel < width; channel += kSide, to += kTile) {
@@ -389,13 +390,13 @@ void pack_columns(const bf16* values, int64_t count, int64_t first, int64_t widt
 
 extern "C" {
 
-// A tensor of [batch, rows, heads, width]; strides in numbers, that of the last dimension is 1.
+// A tensor [batch, rows, heads, width]; strides are in elements, that of the last dimension is 1.
 struct Tensor {
   bf16* data;
   int64_t batch, row, head;
 };
 
-// Attention of every head: query and out [batch, queries, heads, .], key and value [batch, keys, heads, .].
+// Attention of all heads: query and out [batch, queries, heads, .], key and value [batch, keys, heads, .].
 void maskmesh_amx_attend(const Tensor* query, const Tensor* key, const Tensor* value, const Tensor* out,
                          int64_t batch, int64_t heads, int64_t queries, int64_t keys, int64_t key_width,
                          int64_t value_width, float scale, int64_t threads, ParallelFor parallel_for) {
@@ -435,7 +436,7 @@ void maskmesh_amx_attend(const Tensor* query, const Tensor* key, const Tensor* v
   });
 }
 
-// The keys and values of one object's memories, for `maskmesh_amx_attend_packed`; shapes as in MemoryKeys.
+// Packs keys and values of one object's memories for `maskmesh_amx_attend_packed`; shapes as in MemoryKeys.
 void maskmesh_amx_pack_memories(const bf16* placed, const bf16* memories, const bf16* weight,
                                 const bf16* bias, const bf16* cosines, const bf16* sines, int64_t count,
                                 int64_t turned, int64_t places, int64_t in, int64_t width, bf16* packed,

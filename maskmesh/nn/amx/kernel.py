@@ -1,32 +1,33 @@
-"""The functions of the extension, with their arguments checked."""
+"""The functions of the compiled kernel, with their arguments checked."""
 
 import ctypes
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
-# What the matrix units take: widths of keys and of values are multiples of these, up to the last.
+from maskmesh.nn.amx.build import BuildError, find_or_build
+
+# Widths of keys are multiples of KEY_UNIT, those of values multiples of VALUE_UNIT, both at most MAX_WIDTH.
 KEY_UNIT = 32
 VALUE_UNIT = 16
 MAX_WIDTH = 256
 
-# torch's own loop over its threads, so that there is one pool of them; in its stable interface since 2.10.
+# torch's parallel loop, so that there is one thread pool; it is in torch's stable C interface since 2.10.
 _PARALLEL_FOR = "torch_parallel_for"
 
 
 class Strided(Protocol):
-    """A tensor of bfloat16 in memory, as torch has them."""
+    """A bfloat16 tensor in memory, with the methods of torch's tensors."""
 
     @property
     def shape(self) -> Sequence[int]:
         """Sizes of the dimensions."""
 
     def data_ptr(self) -> int:
-        """Address of the first number."""
+        """Address of the first element."""
 
     def stride(self) -> Sequence[int]:
-        """How many numbers lie from one to the next in each dimension."""
+        """Stride of each dimension, in elements."""
 
 
 class _Tensor(ctypes.Structure):
@@ -39,7 +40,7 @@ class _Tensor(ctypes.Structure):
 
 
 class _Kernel:
-    """The loaded extension, and the loop that it computes in."""
+    """The loaded library, and the parallel loop of torch that it computes in."""
 
     def __init__(self, library: ctypes.CDLL, parallel_for: ctypes.c_void_p) -> None:
         self._library = library
@@ -55,17 +56,19 @@ _kernel: _Kernel | None = None
 
 
 def enable(framework: Path) -> str:
-    """Use the extension from now on, where that is possible; returns what was found, for a log.
+    """Use the kernel from now on if this machine can; returns the decision and its reason, for a log.
 
-    ``framework`` is the folder of torch's libraries.
+    ``framework`` is the folder of torch's libraries.  Compiles the kernel if that was not done before.
     """
     global _kernel
-    spec = find_spec("maskmesh.amx._attention")
-    if spec is None or spec.origin is None:
-        return "the framework's, because the extension was not built"
-    library = ctypes.CDLL(spec.origin)
-    if not library.maskmesh_amx_is_available():
+    if not _has_matrix_units():
         return "the framework's, because this processor has no matrix units"
+    try:
+        library = ctypes.CDLL(str(find_or_build()))
+    except (BuildError, OSError) as error:
+        return f"the framework's, because the kernel was not built: {error}"
+    if not library.maskmesh_amx_is_available():
+        return "the framework's, because the system does not grant the matrix units"
     try:
         parallel_for = getattr(ctypes.CDLL(str(framework / "libtorch_cpu.so")), _PARALLEL_FOR)
     except (OSError, AttributeError):
@@ -75,22 +78,22 @@ def enable(framework: Path) -> str:
 
 
 def can_attend(key_width: int, value_width: int) -> bool:
-    """Whether the extension is in use and takes tensors of such widths."""
+    """Whether the kernel is in use and accepts these widths of keys and values."""
     fits = key_width % KEY_UNIT == 0 and value_width % VALUE_UNIT == 0
     return _kernel is not None and fits and 0 < key_width <= MAX_WIDTH and 0 < value_width <= MAX_WIDTH
 
 
 def can_pack_memories(width: int, memory_width: int, places: int) -> bool:
-    """Whether the extension takes memories of ``memory_width`` on grids of so many places."""
+    """Whether the kernel accepts memories of ``memory_width`` on grids of ``places`` positions."""
     return can_attend(width, memory_width) and memory_width % KEY_UNIT == 0 and places % VALUE_UNIT == 0
 
 
 def attend(query: Strided, key: Strided, value: Strided, out: Strided, *, threads: int) -> None:
     """Scaled dot-product attention, written to ``out``.
 
-    query: [B, N, heads, D]; key: [B, M, heads, D]; value: [B, M, heads, V]; out: [B, N, heads, V]; all of
-    bfloat16, the numbers of a head side by side.  Weights are rounded to bfloat16, sums are of float32.
-    Raises ValueError where shapes do not fit.
+    query: [B, N, heads, D]; key: [B, M, heads, D]; value: [B, M, heads, V]; out: [B, N, heads, V]; all
+    bfloat16, with contiguous channels.  Weights are rounded to bfloat16, sums are in float32.
+    Raises ValueError if shapes do not match or are not supported.
     """
     (batch, queries, heads, width), (_, keys, _, value_width) = query.shape, value.shape
     _check("key", key, (batch, keys, heads, width))
@@ -103,7 +106,7 @@ def attend(query: Strided, key: Strided, value: Strided, out: Strided, *, thread
 
 
 def packed_size(keys: int, width: int, value_width: int) -> int:
-    """How many numbers keys and values take when they are packed."""
+    """Number of elements of ``keys`` packed keys and their values."""
     return -(-keys // KEY_UNIT) * KEY_UNIT * (width + value_width)
 
 
@@ -119,23 +122,24 @@ def pack_memories(
     packed: Strided,
     threads: int,
 ) -> None:
-    """Project keys out of memories, turn them by their places, and pack them with the memories as values.
+    """Project memories to keys, rotate the keys by position, and pack them with the memories as values.
 
-    placed: [C, M], memories with their positions; memories: [C, M]; weight: [D, C]; bias: [D]; cosines,
-    sines: [D, places], the sines of the first of a pair negative; the last ``num_pointer_tokens`` of the M have no
-    place, the others are whole grids of places.  packed: [packed_size(M, D, C)].  All of bfloat16,
-    contiguous.  Raises ValueError where shapes do not fit.
+    with_positions: [C, M], memories plus their positional encoding; memories: [C, M]; weight: [D, C]; bias:
+    [D]; cosines, sines: [D, P] for a grid of P positions, sines negative for the first channel of a pair.
+    The last ``num_pointer_tokens`` of the M tokens are object pointers, which are not rotated; the others
+    are whole grids.  packed: [packed_size(M, D, C)].  All are bfloat16 and contiguous.
+    Raises ValueError if shapes do not match or are not supported.
     """
     (width, memory_width), places = weight.shape, cosines.shape[1]
     count = with_positions.shape[1]
-    _check("placed", with_positions, (memory_width, count))
+    _check("with_positions", with_positions, (memory_width, count))
     _check("memories", memories, (memory_width, count))
     _check("bias", bias, (width,))
     _check("cosines", cosines, (width, places))
     _check("sines", sines, (width, places))
     _check("packed", packed, (packed_size(count, width, memory_width),))
     if not can_pack_memories(width, memory_width, places) or (count - num_pointer_tokens) % places:
-        raise ValueError(f"memories of width {memory_width} on {places} places cannot be packed")
+        raise ValueError(f"memories of width {memory_width} on {places} positions cannot be packed")
     tensors = [_address(tensor) for tensor in (with_positions, memories, weight, bias, cosines, sines)]
     sizes = [ctypes.c_int64(n) for n in (count, count - num_pointer_tokens, places, memory_width, width)]
     kernel = _use(width, memory_width)
@@ -143,10 +147,10 @@ def pack_memories(
 
 
 def attend_packed(query: Strided, packed: Strided, out: Strided, *, keys: int, threads: int) -> None:
-    """Attention with one head to keys and values that are packed, written to ``out``.
+    """Attention with one head to packed keys and values, written to ``out``.
 
-    query: [N, D]; packed: of as many ``keys``; out: [N, V]; the numbers of a row side by side.
-    Raises ValueError where shapes do not fit.
+    query: [N, D]; packed: [packed_size(keys, D, V)]; out: [N, V]; rows are contiguous.
+    Raises ValueError if shapes do not match or are not supported.
     """
     (queries, width), value_width = query.shape, out.shape[1]
     _check("out", out, (queries, value_width))
@@ -157,6 +161,14 @@ def attend_packed(query: Strided, packed: Strided, out: Strided, *, keys: int, t
     start = (_address(query), query_row, ctypes.c_int64(queries), _address(packed))
     scale = ctypes.c_float(width**-0.5)
     kernel.call("attend_packed", *start, *sizes, scale, _address(out), out_row, threads=threads)
+
+
+def _has_matrix_units() -> bool:
+    try:
+        flags = Path("/proc/cpuinfo").read_text().split()
+    except OSError:
+        return False
+    return {"amx_tile", "amx_bf16", "avx512_bf16"} <= set(flags)
 
 
 def _use(key_width: int, value_width: int) -> _Kernel:
@@ -177,12 +189,12 @@ def _address(tensor: Strided) -> ctypes.c_void_p:
 def _rows(tensor: Strided) -> ctypes.c_int64:
     row, number = tensor.stride()
     if number != 1:
-        raise ValueError("the numbers of a row are not side by side")
+        raise ValueError("the elements of a row are not contiguous")
     return ctypes.c_int64(row)
 
 
 def _tensor(tensor: Strided) -> _Tensor:
     batch, row, head, number = tensor.stride()
     if number != 1:
-        raise ValueError("the numbers of a head are not side by side")
+        raise ValueError("the elements of a head are not contiguous")
     return _Tensor(tensor.data_ptr(), batch, row, head)

@@ -1,0 +1,117 @@
+"""From the settings of a service to its half of the model on a device."""
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Generic, Protocol, Self, TypeVar
+
+import torch
+from torch import Tensor
+
+from maskmesh.config import ModelSettings
+from maskmesh.nn import amx
+from maskmesh.nn.checkpoint import (
+    CheckpointError,
+    bundled_weights,
+    check_keys,
+    read_checkpoint,
+    weights_digest,
+)
+from maskmesh.nn.dtype import choose_dtype, has_bfloat16
+from maskmesh.scheduling.cpu_sharing import ThreadLayout, choose_layout
+from maskmesh.types import ModelId, ModelInfo
+
+logger = logging.getLogger(__name__)
+
+# Version of ``encoder_svc.model.preprocess``; part of the model id, because another preprocessing makes
+# another embedding.
+PREPROCESS_VERSION = 1
+
+# Untrained presets have the weights of this seed.
+UNTRAINED_SEED = 0
+UNTRAINED_DIGEST = f"untrained-{UNTRAINED_SEED}"
+
+
+class Model(Protocol):
+    """Half of the model, as a service runs it."""
+
+    def move_to(self, device: torch.device, dtype: torch.dtype) -> Self:
+        """Move and cast the weights."""
+
+    def parameters(self) -> Any:
+        """The weights."""
+
+
+M = TypeVar("M", bound=Model)
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel(Generic[M]):
+    """A model on its device, and its description."""
+
+    model: M
+    info: ModelInfo
+    device: torch.device
+    dtype: torch.dtype
+    layout: ThreadLayout
+
+
+def load_model(
+    settings: ModelSettings,
+    presets: Mapping[str, Any],
+    build: Callable[[Any, Mapping[str, Tensor] | None], M],
+) -> LoadedModel[M]:
+    """Build the model of the settings from the configurations in ``presets``.
+
+    ``build`` takes a configuration and the whole checkpoint, None for untrained weights. Raises
+    CheckpointError for an unknown preset, or a checkpoint that is missing or does not fit, and OSError if the
+    file cannot be read.
+    """
+    if settings.model not in presets:
+        raise CheckpointError(f"there is no model {settings.model!r}; known: {', '.join(presets)}")
+    config = presets[settings.model]
+    if settings.image_size is not None:
+        config = replace(config, image_size=settings.image_size)
+    state, digest = None, UNTRAINED_DIGEST
+    checkpoint = settings.checkpoint or bundled_weights(settings.model)
+    if checkpoint is not None:
+        state = read_checkpoint(checkpoint)
+        check_keys(settings.model, {key: tuple(value.shape) for key, value in state.items()})
+        digest = weights_digest(state)
+    elif config.trained:
+        raise CheckpointError(f"{settings.model} needs a checkpoint")
+    layout = choose_layout(
+        settings.threads,
+        cores=torch.get_num_threads(),
+        shares_cores=settings.shared_cores is not None,
+        device=settings.device,
+        image_size=config.image_size,
+    )
+    logger.info("%d threads: %s", layout.threads, layout.reason)
+    device = torch.device(settings.device)
+    choice = choose_dtype(settings.dtype, device=settings.device, has_bfloat16=has_bfloat16(device))
+    logger.info("%s: %s", choice.name, choice.reason)
+    if device.type == "cpu" and choice.name == "bfloat16":
+        logger.info("attention: %s", amx.enable(Path(torch.__file__).parent / "lib"))
+    dtype = getattr(torch, choice.name)
+    model = build(config, state).move_to(device, dtype)
+    model_id = ModelId(settings.model, digest, config.image_size, choice.name, PREPROCESS_VERSION)
+    info = ModelInfo(
+        model_id=str(model_id),
+        name=settings.model,
+        image_size=config.image_size,
+        trained=state is not None,
+        parameters=sum(p.numel() for p in model.parameters()),
+        device=str(device),
+        dtype=choice.name,
+        threads=layout.threads,
+    )
+    return LoadedModel(model, info, device, dtype, layout)
+
+
+def seeded(make: Callable[[], M]) -> M:
+    """A model with the untrained weights, without a change of torch's global random state."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(UNTRAINED_SEED)
+        return make()
