@@ -1,10 +1,10 @@
-"""Places in the queues that a piece of work passes through: whose turn it is, and who finds no place."""
+"""Admission to the queues of a service: priorities, fair shares of tenants, limits and retry hints."""
 
 import asyncio
 import contextlib
 import itertools
 import random
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 
@@ -12,189 +12,203 @@ from maskmesh.errors import ResourceExhausted
 
 
 class Priority(IntEnum):
-    """Order of a queue: lower goes first."""
+    """Priority of an entry; lower values go first."""
 
     INTERACTIVE = 0
+    """A person waits for the result."""
     AHEAD = 1
+    """Read-ahead of a stream."""
 
 
-_order = itertools.count()
+_entry_numbers = itertools.count()
 
-# What is told to who finds no place, in seconds; some more or less, or all would come back at once.
-SHORTEST_HINT = 0.1
-LONGEST_HINT = 10.0
-HINT_SPREAD = 0.5
+# Bounds of a retry hint in seconds, and its relative jitter, so that refused callers do not return together.
+MIN_RETRY_SECONDS = 0.1
+MAX_RETRY_SECONDS = 10.0
+RETRY_JITTER = 0.5
 
-# So many urgent pieces of work in a row go before one that waits ahead of time, which then goes to its end:
-# however much is asked for, what was begun comes to an end.
+# Retry hints of limits that say nothing about when they pass: calls of a server, open sessions.
+CALL_SECONDS = 1.0
+SESSION_SECONDS = 5.0
+
+# After this many interactive entries in a row, one read-ahead entry is served to its end, so that read-ahead
+# never starves.
 MAX_CONSECUTIVE_INTERACTIVE = 4
 
-# Tenants whose last turn is remembered.
+# Tenants whose last service is remembered.
 MAX_TENANTS = 1024
+
+
+def retry_after(seconds: float, *, is_exact: bool = False) -> float:
+    """The seconds after which a refused caller should retry, given when capacity is expected.
+
+    The hint is spread by ``RETRY_JITTER`` and bounded, unless the time is exact, as that of a rate limit.
+    """
+    if is_exact:
+        return seconds
+    spread = seconds * random.uniform(1 - RETRY_JITTER, 1 + RETRY_JITTER)
+    return min(max(spread, MIN_RETRY_SECONDS), MAX_RETRY_SECONDS)
 
 
 @dataclass(slots=True)
 class QueueEntry:
-    """A place in the queues that a piece of work passes through; it can be taken forward."""
+    """One piece of work in the queues that it passes through."""
 
     priority: Priority = Priority.INTERACTIVE
     tenant: str = ""
-    """Whose work it is."""
-    order: int = field(default_factory=lambda: next(_order))
+    number: int = field(default_factory=lambda: next(_entry_numbers))
+    """Order of arrival."""
 
     def promote(self, priority: Priority) -> None:
-        """Take the work forward to ``priority``; never back."""
+        """Raise the entry's priority to ``priority``; never lower it."""
         self.priority = min(self.priority, priority)
 
 
 class FairScheduler:
-    """Whose turn it is in a queue: urgent work first, then whose tenant's turn was longest ago.
+    """The order of a queue: interactive entries first, then the tenant that was served least recently.
 
-    So tenants have equal shares of what is worked on, however much of it each asks for.
+    So tenants get equal shares of the device, however many requests each of them sends.
     """
 
     def __init__(self) -> None:
-        self._last: dict[str, int] = {}
+        self._last_served: dict[str, int] = {}
         self._count = itertools.count(1)
-        self._urgent_in_a_row = 0
+        self._consecutive_interactive = 0
 
     @property
     def may_preempt(self) -> bool:
-        """Whether urgent work may go before other work now."""
-        return self._urgent_in_a_row < MAX_CONSECUTIVE_INTERACTIVE
+        """Whether interactive entries go before read-ahead now."""
+        return self._consecutive_interactive < MAX_CONSECUTIVE_INTERACTIVE
 
-    def place(self, ticket: QueueEntry) -> tuple[int, int, int]:
-        """What a queue sorts by; the lowest comes next."""
-        rank = ticket.priority if self.may_preempt else -ticket.priority
-        return rank, self._last.get(ticket.tenant, 0), ticket.order
+    def sort_key(self, entry: QueueEntry) -> tuple[int, int, int]:
+        """The key that a queue is sorted by; the lowest goes next."""
+        rank = entry.priority if self.may_preempt else -entry.priority
+        return rank, self._last_served.get(entry.tenant, 0), entry.number
 
-    def took(self, *tickets: QueueEntry, passed_over: bool) -> None:
-        """Note that work had its turn at once; ``passed_over`` is whether less urgent work has to wait."""
-        is_urgent = tickets[0].priority is Priority.INTERACTIVE
-        self._urgent_in_a_row = self._urgent_in_a_row + 1 if is_urgent and passed_over else 0
-        for tenant in dict.fromkeys(ticket.tenant for ticket in tickets):
-            self._last.pop(tenant, None)
-            self._last[tenant] = next(self._count)
-        while len(self._last) > MAX_TENANTS:
-            del self._last[next(iter(self._last))]
+    def note_served(self, *entries: QueueEntry, preempted: bool) -> None:
+        """Note that a batch was served; ``preempted`` is whether read-ahead was waiting."""
+        is_interactive = entries[0].priority is Priority.INTERACTIVE
+        self._consecutive_interactive = (
+            self._consecutive_interactive + 1 if is_interactive and preempted else 0
+        )
+        for tenant in dict.fromkeys(entry.tenant for entry in entries):
+            self._last_served.pop(tenant, None)
+            self._last_served[tenant] = next(self._count)
+        while len(self._last_served) > MAX_TENANTS:
+            del self._last_served[next(iter(self._last_served))]
 
 
 @dataclass(frozen=True, slots=True)
 class AdmissionPolicy:
-    """How much there may be at once, for each priority."""
+    """How many entries of each priority a queue admits."""
 
     interactive: int = 256
     ahead: int = 256
 
-    def check(self, waiting: Iterable[QueueEntry], ticket: QueueEntry, seconds_each: float) -> None:
-        """Raises ResourceExhausted where there is no place for ``ticket`` beside those that wait.
+    def check(
+        self,
+        entry: QueueEntry,
+        *,
+        queued: Sequence[QueueEntry],
+        running: Sequence[QueueEntry] = (),
+        seconds_each: float,
+    ) -> None:
+        """Raises ResourceExhausted if the queue has no slot for ``entry``.
 
-        Of the places for what a person waits for one tenant alone may have all, several as many each as come
-        to them, so that one who asks for much takes none from the others.  What is done ahead has a bound
-        only: sessions are limited elsewhere.  ``seconds_each`` is what a piece of work takes on the average.
+        For interactive work the limit counts both queued and running entries, because a new request waits for
+        both.  Its slots are divided equally among the tenants that are waiting; a single tenant may use them
+        all. For read-ahead the limit counts queued entries only, of all tenants: sessions bound it elsewhere.
+        ``seconds_each`` is the mean service time, from which the retry hint is computed.
         """
-        tenants = [other.tenant for other in waiting if other.priority is ticket.priority]
-        if ticket.priority is Priority.INTERACTIVE:
-            share = self.interactive // len({*tenants, ticket.tenant})
-            has_place = tenants.count(ticket.tenant) < max(share, 1)
+        if entry.priority is Priority.INTERACTIVE:
+            tenants = [e.tenant for e in (*running, *queued) if e.priority is Priority.INTERACTIVE]
+            share = self.interactive // len({*tenants, entry.tenant})
+            is_admitted = tenants.count(entry.tenant) < max(share, 1)
         else:
-            has_place = len(tenants) < self.ahead
-        if has_place:
-            return
-        seconds = len(tenants) * seconds_each * random.uniform(1 - HINT_SPREAD, 1 + HINT_SPREAD)
-        raise ResourceExhausted(
-            "too much work is waiting",
-            resource="queue",
-            retry_seconds=min(max(seconds, SHORTEST_HINT), LONGEST_HINT),
-        )
+            tenants = [e.tenant for e in queued if e.priority is entry.priority]
+            is_admitted = len(tenants) < self.ahead
+        if not is_admitted:
+            raise ResourceExhausted(
+                "the queue is full", resource="queue", retry_seconds=retry_after(len(tenants) * seconds_each)
+            )
 
 
 class PrioritySemaphore:
-    """Lets so many pieces of work in at once, in the order of their tickets.
+    """A semaphore whose slots are granted in the order of a :class:`FairScheduler`.
 
-    ``slots`` are for all; where others have them, ``reserved`` more are for work that a person waits for.  Of
-    that there is no more than ``limits`` say, inside and outside together, since all of it is in the way of
-    who comes next; of what is done ahead so much waits outside.  Others are refused, and told when to come
-    again by what ``seconds_each`` returns.  Used on one event loop only.
+    ``slots`` are for all entries; ``reserved`` further ones are for interactive entries while read-ahead
+    holds the others.  ``policy`` bounds the entries, ``seconds_each`` returns their mean service time.  Used
+    on one event loop only.
     """
 
     def __init__(
-        self,
-        slots: int,
-        *,
-        reserved: int,
-        limits: AdmissionPolicy,
-        seconds_each: Callable[[], float] = lambda: 0.0,
+        self, slots: int, *, reserved: int, policy: AdmissionPolicy, seconds_each: Callable[[], float]
     ) -> None:
         self._slots = slots
         self._reserved = reserved
-        self._limits = limits
+        self._policy = policy
         self._seconds_each = seconds_each
-        self._turns = FairScheduler()
-        self._inside: list[QueueEntry] = []
-        self._urgent_inside = 0
-        self._waiting: list[tuple[QueueEntry, asyncio.Future[Priority]]] = []
+        self._scheduler = FairScheduler()
+        self._running: list[QueueEntry] = []
+        self._running_interactive = 0
+        self._queued: list[tuple[QueueEntry, asyncio.Future[Priority]]] = []
 
     @property
-    def num_waiting(self) -> int:
-        """How many wait outside."""
-        return len(self._waiting)
+    def num_queued(self) -> int:
+        """Entries that wait for a slot."""
+        return len(self._queued)
 
-    def check(self, ticket: QueueEntry) -> None:
-        """Raises ResourceExhausted where there is too much of its kind for it to enter now."""
-        waiting = [t for t, _ in self._waiting]
-        if ticket.priority is Priority.INTERACTIVE:
-            self._limits.check([*self._inside, *waiting], ticket, self._seconds_each())
-        elif waiting or not self._has_room(ticket):
-            self._limits.check(waiting, ticket, self._seconds_each())
+    def check(self, entry: QueueEntry) -> None:
+        """Raises ResourceExhausted if :meth:`acquire` would refuse the entry now."""
+        queued = [e for e, _ in self._queued]
+        self._policy.check(entry, queued=queued, running=self._running, seconds_each=self._seconds_each())
 
     @contextlib.asynccontextmanager
-    async def enter(self, ticket: QueueEntry) -> AsyncIterator[None]:
-        """Hold a slot.  Raises ResourceExhausted where there is too much of its kind."""
-        self.check(ticket)
-        if self._waiting or not self._has_room(ticket):
-            turn: asyncio.Future[Priority] = asyncio.get_running_loop().create_future()
-            self._waiting.append((ticket, turn))
-            self._admit()
+    async def acquire(self, entry: QueueEntry) -> AsyncIterator[None]:
+        """Hold a slot.  Raises ResourceExhausted if the policy refuses the entry."""
+        self.check(entry)
+        if self._queued or not self._has_slot(entry):
+            granted: asyncio.Future[Priority] = asyncio.get_running_loop().create_future()
+            self._queued.append((entry, granted))
+            self._grant_slots()
             try:
-                entered = await turn
+                priority = await granted
             except asyncio.CancelledError:
-                if turn.done() and not turn.cancelled():
-                    self._leave(ticket, turn.result())
-                elif (ticket, turn) in self._waiting:  # else it was passed over already
-                    self._waiting.remove((ticket, turn))
+                if granted.done() and not granted.cancelled():
+                    self._release(entry, granted.result())
+                elif (entry, granted) in self._queued:
+                    self._queued.remove((entry, granted))
                 raise
         else:
-            entered = self._let_in(ticket)
+            priority = self._grant(entry)
         try:
             yield
         finally:
-            self._leave(ticket, entered)
+            self._release(entry, priority)
 
-    def _has_room(self, ticket: QueueEntry) -> bool:
-        if len(self._inside) < self._slots:
+    def _has_slot(self, entry: QueueEntry) -> bool:
+        if len(self._running) < self._slots:
             return True
-        return ticket.priority is Priority.INTERACTIVE and self._urgent_inside < self._reserved
+        return entry.priority is Priority.INTERACTIVE and self._running_interactive < self._reserved
 
-    def _let_in(self, ticket: QueueEntry) -> Priority:
-        """Returns the priority with which it came in: it may be taken forward inside."""
-        passed_over = any(other.priority > ticket.priority for other, _ in self._waiting)
-        self._turns.took(ticket, passed_over=passed_over)
-        self._inside.append(ticket)
-        self._urgent_inside += ticket.priority is Priority.INTERACTIVE
-        return ticket.priority
+    def _grant(self, entry: QueueEntry) -> Priority:
+        """Returns the priority at which the slot was granted: the entry may be promoted while it holds it."""
+        preempted = any(other.priority > entry.priority for other, _ in self._queued)
+        self._scheduler.note_served(entry, preempted=preempted)
+        self._running.append(entry)
+        self._running_interactive += entry.priority is Priority.INTERACTIVE
+        return entry.priority
 
-    def _leave(self, ticket: QueueEntry, entered: Priority) -> None:
-        self._inside.remove(ticket)
-        self._urgent_inside -= entered is Priority.INTERACTIVE
-        self._admit()
+    def _release(self, entry: QueueEntry, granted: Priority) -> None:
+        self._running.remove(entry)
+        self._running_interactive -= granted is Priority.INTERACTIVE
+        self._grant_slots()
 
-    def _admit(self) -> None:
-        """Let in who may come in, the best ticket first."""
-        while self._waiting:
-            best = min(self._waiting, key=lambda w: self._turns.place(w[0]))
-            if not self._has_room(best[0]):
+    def _grant_slots(self) -> None:
+        while self._queued:
+            best = min(self._queued, key=lambda q: self._scheduler.sort_key(q[0]))
+            if not self._has_slot(best[0]):
                 return
-            self._waiting.remove(best)
+            self._queued.remove(best)
             if not best[1].done():
-                best[1].set_result(self._let_in(best[0]))
+                best[1].set_result(self._grant(best[0]))

@@ -1,15 +1,18 @@
-"""How much is computed at once."""
+"""The default batch size of a model."""
 
-# Beyond this side one image keeps the cores of a processor busy by itself, and more only make it wait.
+# One image of a larger side keeps the cores of a processor busy by itself; a batch would only delay it.
 LARGEST_SIDE = 512
 
-MOST = 4
+DEFAULT_BATCH = 4
 
 
 def choose_batch(setting: int, *, device: str, image_size: int) -> int:
-    """The largest batch for a model of ``image_size`` squared on a torch device; 0 leaves it to this."""
+    """The largest batch of a model of ``image_size`` squared on a torch device;
+
+    ``setting`` 0 chooses it here.
+    """
     if setting:
         return setting
     if device.startswith("cpu") and image_size > LARGEST_SIDE:
         return 1
-    return MOST
+    return DEFAULT_BATCH

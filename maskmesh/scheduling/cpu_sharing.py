@@ -1,32 +1,82 @@
-"""Cores that services on one machine share."""
+"""How services on one machine share its cores: threads of each, by how many others compute at the moment."""
 
 import contextlib
 import fcntl
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import IO, NamedTuple, TypeVar
+
+from maskmesh.scheduling.batching import LARGEST_SIDE
 
 T = TypeVar("T")
 
-# Whoever looks at a lock holds it for some microseconds.
-ATTEMPTS = 10
-ATTEMPT_SECONDS = 0.0001
+# A process that tests a lock holds it for some microseconds.
+LOCK_ATTEMPTS = 10
+LOCK_PAUSE_SECONDS = 0.0001
 
 
-class SharedCores:
-    """Threads for a service by how many others compute at the moment: all cores, or a part of them each.
+class ThreadLayout(NamedTuple):
+    """Threads of one operation at most, and whether other services on the machine reduce them."""
 
-    Two processes that compute side by side with as many threads as there are cores hold one another up at
-    every barrier.  With a part each both go on, and what one leaves idle the other takes.  Who computes
-    holds a lock on a file of its own, which the system takes from a process that dies; nobody waits for
-    anybody.  Whoever is alone takes note of another at its next :meth:`adjust`.  Used by one thread.
+    threads: int
+    is_shared: bool
+    reason: str
+
+
+def choose_layout(
+    threads: int, *, cores: int, shares_cores: bool, device: str, image_size: int
+) -> ThreadLayout:
+    """The layout for a model of ``image_size`` squared; 0 ``threads`` leave the choice to this function.
+
+    ``cores`` is the framework's own number of threads, which respects limits and variables.  Services that
+    share cores divide them for good if the model is small, because its operations are too short to be divided
+    anew; services with a large model take the cores that the others leave idle.
+    """
+    if threads:
+        return ThreadLayout(threads, False, "as set")
+    if not shares_cores or not device.startswith("cpu"):
+        return ThreadLayout(cores, False, "all cores")
+    if image_size <= LARGEST_SIDE:
+        return ThreadLayout(max(1, cores // 2), False, "a small model on its part of the cores")
+    return ThreadLayout(cores, True, "all cores, or a part of them while other services compute")
+
+
+class CorePolicy:
+    """How many threads a device worker computes with.  This policy leaves them as they are."""
+
+    def begin(self) -> None:
+        """Called before the worker computes."""
+
+    def adjust(self) -> None:
+        """Called between blocks of work; must take microseconds."""
+
+    def end(self) -> None:
+        """Called when the worker has no work."""
+
+    def warm_up(self, work: Callable[[], T]) -> T:
+        """Do ``work`` once with each number of threads that the policy may choose; returns the last
+        result.
+        """
+        return work()
+
+    def close(self) -> None:
+        """Free what the policy holds."""
+
+
+class SharedCores(CorePolicy):
+    """All cores while the service computes alone, an equal part of them while others compute too.
+
+    Two processes that compute with as many threads as there are cores delay one another at every barrier.
+    Each service that computes locks a file of its own, which the system unlocks if the process dies; each
+    counts the locks of the others in :meth:`adjust`.  No service waits for another.  Used by one thread.
     """
 
     def __init__(self, folder: Path, name: str, *, cores: int, set_threads: Callable[[int], None]) -> None:
-        """``folder`` is the same for all who share; ``name`` is this service's own.
+        """``folder`` is common to the services that share cores; ``name`` is this service's own.
 
-        ``set_threads`` is how to tell the framework.  Raises OSError where files cannot be made.
+        ``set_threads`` sets the framework's number of threads.  Raises OSError if a file cannot be created.
         """
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
@@ -40,19 +90,20 @@ class SharedCores:
 
     @property
     def choices(self) -> list[int]:
-        """The numbers of threads for one and for two who compute, the larger one last."""
+        """The numbers of threads while two services compute and while one does."""
         return sorted({max(1, self._cores // 2), self._cores})
 
     def begin(self) -> None:
-        """Say that this service computes from now on, and choose the number of threads.
+        """Note that this service computes, and choose the number of threads.
 
-        Never raises, and never waits for long: who was stopped while it looked keeps the lock, and others
-        then take this service for idle.  Those who come after the folder was deleted are not known here.
+        Never raises and never blocks: a process that was stopped while it tested the lock keeps it, and the
+        others then take this service for idle.  A service that began after the folder was deleted is not
+        seen.
         """
-        for _ in range(ATTEMPTS):
-            if _try(self._own):
+        for _ in range(LOCK_ATTEMPTS):
+            if _try_lock(self._own):
                 break
-            time.sleep(ATTEMPT_SECONDS)
+            time.sleep(LOCK_PAUSE_SECONDS)
         with contextlib.suppress(OSError):
             for path in self._folder.iterdir():
                 if path.name != self._name and path.name not in self._others:
@@ -60,13 +111,13 @@ class SharedCores:
         self.adjust()
 
     def adjust(self) -> None:
-        """Choose the number of threads anew; cheap enough for the middle of any work."""
+        """Choose the number of threads anew."""
         if not self._is_fixed:
-            busy = 1 + sum(map(_is_held, self._others.values()))
-            self._choose(max(1, self._cores // busy))
+            computing = 1 + sum(map(_is_locked, self._others.values()))
+            self._choose(max(1, self._cores // computing))
 
-    def with_each(self, work: Callable[[], T]) -> T:
-        """Do ``work`` with each number of threads that may be chosen, so that all are warm."""
+    def warm_up(self, work: Callable[[], T]) -> T:
+        """Do ``work`` with each of :attr:`choices`."""
         self._is_fixed = True
         try:
             for threads in self.choices:
@@ -77,7 +128,7 @@ class SharedCores:
         return result
 
     def end(self) -> None:
-        """Say that this service computes no more for now."""
+        """Note that this service is idle."""
         fcntl.flock(self._own, fcntl.LOCK_UN)
 
     def close(self) -> None:
@@ -91,15 +142,27 @@ class SharedCores:
             self._set_threads(threads)
 
 
-def _is_held(file: IO[str]) -> bool:
-    """Whether somebody else has the lock of a file."""
-    if _try(file):
+def core_policy(
+    folder: Path | None, service: str, layout: ThreadLayout, set_threads: Callable[[int], None]
+) -> CorePolicy:
+    """The policy of a layout: :class:`SharedCores` in ``folder`` if the layout is shared.
+
+    ``service`` is the kind of service.  Raises OSError if the folder cannot be created.
+    """
+    if folder is None or not layout.is_shared:
+        return CorePolicy()
+    return SharedCores(folder, f"{service}-{os.getpid()}", cores=layout.threads, set_threads=set_threads)
+
+
+def _is_locked(file: IO[str]) -> bool:
+    """Whether another process holds the lock of a file."""
+    if _try_lock(file):
         fcntl.flock(file, fcntl.LOCK_UN)
         return False
     return True
 
 
-def _try(file: IO[str]) -> bool:
+def _try_lock(file: IO[str]) -> bool:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
