@@ -1,16 +1,16 @@
-"""Connections between services, and from clients."""
+"""Channels: of clients to gateways, and between services."""
 
 import json
-from collections.abc import Sequence
 from typing import Any
 
 import grpc
 
 from maskmesh.rpc.reloading_channel import ReloadingChannel
-from maskmesh.rpc.tls import PemFiles, Tls
+from maskmesh.rpc.tls import PemFiles
+from maskmesh.types import Tls
 
 
-def channel_options(max_message_bytes: int) -> list[tuple[str, int]]:
+def message_size_options(max_message_bytes: int) -> list[tuple[str, int]]:
     """Options that both ends of a connection need."""
     return [
         ("grpc.max_receive_message_length", max_message_bytes),
@@ -18,8 +18,8 @@ def channel_options(max_message_bytes: int) -> list[tuple[str, int]]:
     ]
 
 
-# gRPC's own retries.  Only where every call that changes something carries an idempotency key; a stream that
-# is begun twice leaves a session to its lease.  A server that is full says when to come again, or not to.
+# gRPC's own retries.  Only for clients whose changing calls all carry an idempotency key; a stream that is
+# begun twice leaves a session to its lease.  A server that is full sends the delay in the trailing metadata.
 _RETRIES = {
     "methodConfig": [
         {
@@ -36,33 +36,31 @@ _RETRIES = {
     ]
 }
 
-
-# What is larger is not sent again.  A photograph is sent again, a video is not held in memory for that.
+# Larger messages are not retried: a photograph is, a video is not held in memory for it.
 _RETRY_BUFFER_BYTES = 16 * 2**20
 
-# A peer that is stopped, and not dead, is noticed after both together.
+# A peer whose process was stopped is detected after both together.
 _PING_MS = 1_000
-_PONG_MS = 1_500
+_PING_TIMEOUT_MS = 1_500
 
-_NOTICING_HANGS = [
+_HANG_DETECTION_OPTIONS = [
     ("grpc.keepalive_time_ms", _PING_MS),
-    ("grpc.http2.ping_timeout_ms", _PONG_MS),
-    ("grpc.keepalive_timeout_ms", _PONG_MS),
-    # A peer that is stopped takes connections all the same; so long may one take to begin.
+    ("grpc.http2.ping_timeout_ms", _PING_TIMEOUT_MS),
+    ("grpc.keepalive_timeout_ms", _PING_TIMEOUT_MS),
+    # The kernel accepts connections for a stopped process; this bounds the handshake on them.
     ("grpc.min_reconnect_backoff_ms", 1_000),
-    # Also where data has not flowed for long.
+    # Ping also while no data flows.
     ("grpc.http2.max_pings_without_data", 0),
 ]
 
-# Servers must not take pings in quick succession for an attack.
-TAKING_PINGS = [
+# Options of servers, which must not take these pings for an attack.
+SERVER_KEEPALIVE_OPTIONS = [
     ("grpc.http2.min_ping_interval_without_data_ms", _PING_MS // 2),
     ("grpc.http2.max_ping_strikes", 0),
 ]
 
-
-# Places on the ring for all addresses together: with four of them each has a share of a quarter, give or take
-# a twentieth.
+# Points on the ring of all addresses together: each of four addresses has a quarter of it, give or take a
+# twentieth.
 RING_SIZE = 4096
 
 
@@ -71,46 +69,43 @@ def open_channel(
     *,
     max_message_bytes: int,
     retries: bool = False,
-    notices_hangs: bool = False,
-    hash_by: str = "",
-    serves: str = "",
-    interceptors: Sequence[grpc.aio.ClientInterceptor] = (),
+    detect_hangs: bool = False,
+    hash_header: str = "",
+    health_service: str = "",
     tls: Tls | None = None,
 ) -> grpc.aio.Channel:
-    """A channel to a service; connects when it is first used, and again after a loss.
+    """A channel to a service; it connects on first use, and again after a loss.
 
-    With ``retries`` a call that finds the service out of reach is made again, up to five times in a second or
-    two, and one that finds it full as often when it says.  With ``notices_hangs`` calls to a service that is
-    stopped fail within three seconds, as do those to one that has ended.  With ``hash_by`` calls go to one of
-    several addresses by the hash of that header (:func:`maskmesh.config.enable_ring_hash` comes before), if
-    it reports healthy for the service ``serves``.
-    With ``tls`` the connection is encrypted; raises OSError or ValueError where its files are not as they
-    should be.
+    With ``retries`` gRPC retries calls that find the service unreachable, up to five times within two
+    seconds, and calls that find it full, after the delay that it sends.  With ``detect_hangs`` calls to a
+    process that was stopped fail within three seconds, like those to one that has ended.  With
+    ``hash_header`` the hash of that header chooses one of several addresses by ring hash (call
+    :func:`maskmesh.config.enable_ring_hash` before), among those that report healthy for ``health_service``.
+    With ``tls`` the connection is encrypted. Raises OSError or ValueError for certificate files that cannot
+    be used.
     """
     options: list[tuple[str, str | int]] = [
-        *channel_options(max_message_bytes),
+        *message_size_options(max_message_bytes),
         ("grpc.max_reconnect_backoff_ms", 1_000),
         ("grpc.initial_reconnect_backoff_ms", 100),
     ]
-    if notices_hangs:
-        options += _NOTICING_HANGS
+    if detect_hangs:
+        options += _HANG_DETECTION_OPTIONS
     config: dict[str, Any] = {}
     if retries:
         config |= _RETRIES
         options.append(("grpc.per_rpc_retry_buffer_size", _RETRY_BUFFER_BYTES))
-    if hash_by:
-        ring = {"requestHashHeader": hash_by, "minRingSize": RING_SIZE, "maxRingSize": RING_SIZE}
+    if hash_header:
+        ring = {"requestHashHeader": hash_header, "minRingSize": RING_SIZE, "maxRingSize": RING_SIZE}
         config["loadBalancingConfig"] = [{"ring_hash_experimental": ring}]
-        config["healthCheckConfig"] = {"serviceName": serves}
+        config["healthCheckConfig"] = {"serviceName": health_service}
     if config:
         options.append(("grpc.service_config", json.dumps(config)))
     if tls is None:
-        return grpc.aio.insecure_channel(address, options=options, interceptors=interceptors)
+        return grpc.aio.insecure_channel(address, options=options)
     if tls.server_name:
         options.append(("grpc.ssl_target_name_override", tls.server_name))
     return ReloadingChannel(
         PemFiles(tls.files),
-        lambda credentials: grpc.aio.secure_channel(
-            address, credentials, options=options, interceptors=interceptors
-        ),
+        lambda credentials: grpc.aio.secure_channel(address, credentials, options=options),
     )

@@ -1,4 +1,4 @@
-"""Doing once what is asked twice."""
+"""Idempotency: a request that is sent twice with one key is carried out once."""
 
 import asyncio
 import hashlib
@@ -17,8 +17,8 @@ MAX_KEYS = 64
 FIELD = "idempotency_key"
 
 
-class KeyedAnswer(NamedTuple):
-    """The answer to a request that came with a key."""
+class KeyedResponse(NamedTuple):
+    """The response to a request with an idempotency key."""
 
     key: str
     request_digest: bytes
@@ -26,23 +26,23 @@ class KeyedAnswer(NamedTuple):
 
 
 @dataclass(slots=True, eq=False)
-class _Work:
-    """What was asked with a key: done, or under way and waited for."""
+class _KeyedWork:
+    """The work of a key: finished, or in progress with callers that wait."""
 
     request_digest: bytes
-    answer: "asyncio.Future[Any]"
-    waiting: int = 0
+    response: "asyncio.Future[Any]"
+    num_callers: int = 0
 
 
 class IdempotencyCache:
-    """What keyed requests were answered, the last ``max_keys`` of them.  Used on one event loop only."""
+    """Responses by idempotency key, the last ``max_keys`` of them.  Used on one event loop only."""
 
     def __init__(self, *, max_keys: int = MAX_KEYS) -> None:
         self._max_keys = max_keys
-        self._known: dict[str, _Work] = {}
-        self._foreseen: dict[str, KeyedAnswer] = {}
+        self._work: dict[str, _KeyedWork] = {}
+        self._committed: dict[str, KeyedResponse] = {}
 
-    async def once(
+    async def run(
         self,
         key: str,
         request: Message,
@@ -50,15 +50,15 @@ class IdempotencyCache:
         *,
         field: str = FIELD,
         scope: str = "",
-        may_stop: bool = False,
+        cancel_abandoned: bool = False,
     ) -> T:
-        """What ``work`` returns, or what it returned for the same key and request before.
+        """The response of ``work``, or the response to an equal request with this key.
 
-        Keyed work runs to its end also when whoever asked has left: who asks again wants its answer.  Work
-        that ``may_stop`` does so when nobody waits for it, unless it has foreseen its answer.
-        What failed, or was stopped, may be tried again with its key.  Without a key it is simply done.  Equal
-        keys of other scopes are others.
-        Raises InvalidRequest for a key that is too long, Conflict for one of another request.
+        Without a key the work is simply done.  Work with a key runs to its end even if its callers leave,
+        because they may ask again; with ``cancel_abandoned`` it is cancelled then, unless it has committed
+        its response. Work that failed or was cancelled is done anew for its key.  Keys of different scopes
+        are independent. Raises InvalidRequest for a key that is too long, Conflict for a key of another
+        request.
         """
         if not key:
             return await work()
@@ -66,65 +66,67 @@ class IdempotencyCache:
             raise InvalidRequest(f"a key has at most {MAX_KEY_LENGTH} characters", field=field)
         digest = request_digest(request)
         key = f"{scope}\0{key}" if scope else key
-        if key in self._known:
-            asked = self._known[key]
-            if asked.request_digest != digest:
+        if key in self._work:
+            keyed = self._work[key]
+            if keyed.request_digest != digest:
                 raise Conflict("the key belongs to another request", field=field)
         else:
-            asked = _Work(digest, asyncio.ensure_future(work()))
-            self._known[key] = asked
-            asked.answer.add_done_callback(lambda _: self._settled(key, asked))
-        asked.waiting += 1
+            keyed = self._work[key] = _KeyedWork(digest, asyncio.ensure_future(work()))
+            keyed.response.add_done_callback(lambda _: self._finished(key, keyed))
+        keyed.num_callers += 1
         try:
-            found: T = await asyncio.shield(asked.answer)
+            response: T = await asyncio.shield(keyed.response)
         finally:
-            asked.waiting -= 1
-            is_left = not asked.waiting and not asked.answer.done()
-            if is_left and may_stop and key not in self._foreseen:
-                asked.answer.cancel()
-                del self._known[key]  # who asks from now on has it done anew
-        return found
+            keyed.num_callers -= 1
+            is_abandoned = not keyed.num_callers and not keyed.response.done()
+            if is_abandoned and cancel_abandoned and key not in self._committed:
+                keyed.response.cancel()
+                del self._work[key]  # the next caller begins anew
+        return response
 
-    def known(self) -> list[KeyedAnswer]:
-        """The answers that are remembered, the oldest first, and those that are foreseen."""
-        settled = [
-            KeyedAnswer(key, work.request_digest, work.answer.result())
-            for key, work in self._known.items()
-            if work.answer.done() and not work.answer.cancelled() and work.answer.exception() is None
+    def entries(self) -> list[KeyedResponse]:
+        """The responses, the oldest first, and those that are committed."""
+        finished = [
+            KeyedResponse(key, work.request_digest, work.response.result())
+            for key, work in self._work.items()
+            if work.response.done() and not work.response.cancelled() and work.response.exception() is None
         ]
-        return settled + [a for a in self._foreseen.values() if a not in settled]
+        return finished + [r for r in self._committed.values() if r not in finished]
 
-    def commit(self, answer: KeyedAnswer) -> None:
-        """Say what keyed work will return that has changed something already."""
-        self._foreseen[answer.key] = answer
+    def commit(self, key: str, response: Message) -> None:
+        """Note the response that running work will return: it has changed something already.
 
-    def knows(self, key: str) -> bool:
-        """Whether a request with this key was answered, or is being worked on."""
-        return key in self._known
+        Does nothing for a key that is empty.
+        """
+        if key:
+            self._committed[key] = KeyedResponse(key, self._work[key].request_digest, response)
 
-    def remember(self, answer: KeyedAnswer) -> None:
-        """Take in an answer that was given elsewhere."""
+    def __contains__(self, key: str) -> bool:
+        return key in self._work
+
+    def insert(self, response: KeyedResponse) -> None:
+        """Add a response that another process gave."""
         future = asyncio.get_running_loop().create_future()
-        future.set_result(answer.message)
-        self._known[answer.key] = _Work(answer.request_digest, future)
+        future.set_result(response.message)
+        self._work[response.key] = _KeyedWork(response.request_digest, future)
 
-    def _settled(self, key: str, work: _Work) -> None:
-        if self._known.get(key) is not work:
-            return  # it was stopped
-        task = work.answer
-        self._foreseen.pop(key, None)
+    def _finished(self, key: str, keyed: _KeyedWork) -> None:
+        if self._work.get(key) is not keyed:
+            return  # it was cancelled
+        task = keyed.response
+        self._committed.pop(key, None)
         if task.cancelled() or task.exception() is not None:
-            del self._known[key]
+            del self._work[key]
         else:
-            # The answer alone: a task keeps the context of its call.
-            work.answer = task.get_loop().create_future()
-            work.answer.set_result(task.result())
-        done = [k for k, known in self._known.items() if known.answer.done()]
-        for k in done[: max(0, len(self._known) - self._max_keys)]:
-            del self._known[k]
+            # Only the response is kept: a task would keep the context of its call.
+            keyed.response = task.get_loop().create_future()
+            keyed.response.set_result(task.result())
+        finished = [k for k, work in self._work.items() if work.response.done()]
+        for k in finished[: max(0, len(self._work) - self._max_keys)]:
+            del self._work[k]
 
 
 def request_digest(request: Message) -> bytes:
-    """What tells one request from another."""
+    """A digest of a request's type and content."""
     content = request.SerializeToString(deterministic=True)
     return hashlib.sha256(request.DESCRIPTOR.full_name.encode() + b"\0" + content).digest()

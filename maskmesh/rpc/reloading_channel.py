@@ -6,39 +6,38 @@ from typing import Any
 
 import grpc
 
+from maskmesh.aio import TaskSet
 from maskmesh.rpc.tls import PemFiles, channel_credentials
 
-# Calls that began with the certificates of before may go on for so long.
-LINGER_SECONDS = 24 * 3600.0
+# Calls with the previous certificates may continue for this long.
+GRACE_SECONDS = 24 * 3600.0
 
-# Interceptors may have a call that is not the channel's yet.
+# A call may have been made and not yet begun on its channel; the channel is closed after that.
 SETTLE_SECONDS = 1.0
 
 
 class ReloadingChannel(grpc.aio.Channel):
-    """Makes each call on a channel with the certificates that are there now.
+    """Makes each call on a channel with the present certificates.
 
-    gRPC takes certificates when a channel is made.  When files have changed another channel is made for the
-    calls to come; the one before is closed when its calls are over.
+    gRPC takes certificates when a channel is made.  When the files change, later calls use a new channel; the
+    previous one is closed when its calls have ended.
     """
 
     def __init__(self, files: PemFiles, make: Callable[[grpc.ChannelCredentials], grpc.aio.Channel]) -> None:
         self._files = files
         self._make = make
         self._channel = make(channel_credentials(files.contents))
-        self._ending: set[asyncio.Task[None]] = set()
+        self._closing = TaskSet()
 
-    async def __aenter__(self) -> "RenewedChannel":
+    async def __aenter__(self) -> "ReloadingChannel":
         return self
 
     async def __aexit__(self, *exception: object) -> None:
         await self.close()
 
     async def close(self, grace: float | None = None) -> None:
-        """Close what is open, also for calls that linger."""
-        for task in self._ending:
-            task.cancel()
-        await asyncio.gather(*self._ending, return_exceptions=True)
+        """Close all channels, also those with calls in their grace period."""
+        await self._closing.close()
         await self._channel.close(grace)
 
     def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:
@@ -70,30 +69,28 @@ class ReloadingChannel(grpc.aio.Channel):
         return self._callable("stream_stream", arguments, options)
 
     def _callable(self, kind: str, arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:
-        made_on: grpc.aio.Channel | None = None
-        made: Any = None
+        channel: grpc.aio.Channel | None = None
+        multicallable: Any = None
 
         def call(*call_arguments: Any, **call_options: Any) -> Any:
-            nonlocal made_on, made
-            if (current := self._current()) is not made_on:
-                made_on, made = current, getattr(current, kind)(*arguments, **options)
-            return made(*call_arguments, **call_options)
+            nonlocal channel, multicallable
+            if (current := self._current()) is not channel:
+                channel, multicallable = current, getattr(current, kind)(*arguments, **options)
+            return multicallable(*call_arguments, **call_options)
 
         return call
 
     def _current(self) -> grpc.aio.Channel:
         if self._files.have_changed():
-            task = asyncio.ensure_future(_end(self._channel))
-            self._ending.add(task)
-            task.add_done_callback(self._ending.discard)
+            self._closing.spawn(_close_later(self._channel))
             self._channel = self._make(channel_credentials(self._files.contents))
         return self._channel
 
 
-async def _end(channel: grpc.aio.Channel) -> None:
+async def _close_later(channel: grpc.aio.Channel) -> None:
     try:
         await asyncio.sleep(SETTLE_SECONDS)
-        await channel.close(LINGER_SECONDS)
+        await channel.close(GRACE_SECONDS)
     except asyncio.CancelledError:
         await channel.close()
         raise

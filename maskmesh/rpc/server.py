@@ -1,4 +1,4 @@
-"""Running one gRPC server: limits, health, readiness after warm-up, and an orderly end."""
+"""Runs one gRPC server: limits, health, readiness after warm-up, draining."""
 
 import asyncio
 import contextlib
@@ -17,38 +17,40 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from maskmesh.config import ServerSettings, TelemetrySettings, load
-from maskmesh.rpc.channel import TAKING_PINGS, channel_options
-from maskmesh.rpc.interceptors import Admit, CallGate, ServerInterceptor
+from maskmesh.rpc.channel import SERVER_KEEPALIVE_OPTIONS, message_size_options
+from maskmesh.rpc.server_interceptor import Authenticate, CallGate, ServerInterceptor
 from maskmesh.rpc.tls import server_credentials
 from maskmesh.telemetry.otel_sdk import serve_metrics, set_up_tracing
 
 logger = logging.getLogger(__name__)
 
-# By this name health says whether the process is there at all, warm or not.
+# The name in the health checks for liveness: SERVING from the start, also before the service is ready.
 LIVE = "live"
 
-# Running calls have so long to finish, however long what came before took.
+# The least time that calls in progress have to finish after draining.
 MIN_GRACE_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
-    """What a server serves, and what goes before and after."""
+    """A service, with the functions that start, drain and close it."""
 
     name: str
     """Short name, for example "encoder"."""
     full_name: str
-    """Name of the gRPC service, for health and reflection."""
+    """Name of the gRPC service, for health checks and reflection."""
     register: Callable[[grpc.aio.Server], None]
-    """Adds the servicer."""
+    """Adds the servicer to a server."""
     start: Callable[[int], Awaitable[None]]
-    """Gets the service ready, given its port; it reports SERVING after that."""
+    """Makes the service ready, given its port; after that it reports SERVING."""
     close: Callable[[], Awaitable[None]]
-    """Frees what the service holds."""
-    admit: Admit | None = None
-    """Asked about every call, if there are any that may not be made."""
+    """Frees the resources of the service."""
+    authenticate: Authenticate | None = None
+    """Checks the metadata of every call."""
+    is_edge: bool = False
+    """Whether clients call the service, rather than other services of the mesh."""
     drain: Callable[[], Awaitable[None]] | None = None
-    """Brings what is under way to an end, and may take its time; calls are still taken meanwhile."""
+    """Moves or ends the work in progress, within ``drain_seconds``; calls are still served meanwhile."""
 
 
 async def serve(service: Service, settings: ServerSettings) -> None:
@@ -60,14 +62,14 @@ async def serve(service: Service, settings: ServerSettings) -> None:
 
     gate = CallGate(service.name, settings.max_calls)
     server = grpc.aio.server(
-        interceptors=[ServerInterceptor(gate, service.admit)],
+        interceptors=[ServerInterceptor(gate, service.authenticate, is_edge=service.is_edge)],
         options=[
-            *channel_options(settings.max_message_bytes),
-            *TAKING_PINGS,
-            # A peer that vanished without a word is noticed within half a minute.
+            *message_size_options(settings.max_message_bytes),
+            *SERVER_KEEPALIVE_OPTIONS,
+            # A peer that vanished is detected within half a minute.
             ("grpc.keepalive_time_ms", 20_000),
             ("grpc.keepalive_timeout_ms", 10_000),
-            # Two servers on one port would split the calls between them.
+            # Without this a second server on the port would take half of the calls.
             ("grpc.so_reuseport", 0),
             *_connection_age(settings),
         ],
@@ -94,7 +96,7 @@ async def serve(service: Service, settings: ServerSettings) -> None:
         await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if starting.done():
             _check_started(service, starting)
-            # What is there now stays: to look through it again and again costs time in the middle of calls.
+            # Objects made at the start live as long as the process: collections need not traverse them.
             gc.collect()
             gc.freeze()
             gate.closed_because = ""
@@ -106,12 +108,12 @@ async def serve(service: Service, settings: ServerSettings) -> None:
         for task in (starting, stopping):
             task.cancel()
         await checks.enter_graceful_shutdown()
-        began = time.monotonic()
+        drain_start = time.monotonic()
         if service.drain is not None and not gate.closed_because:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(service.drain(), settings.drain_seconds)
         gate.closed_because = "draining"
-        await server.stop(max(settings.drain_seconds - (time.monotonic() - began), MIN_GRACE_SECONDS))
+        await server.stop(max(settings.drain_seconds - (time.monotonic() - drain_start), MIN_GRACE_SECONDS))
         await service.close()
         if probes is not None:
             await probes.stop(None)
@@ -119,7 +121,6 @@ async def serve(service: Service, settings: ServerSettings) -> None:
 
 
 def _connection_age(settings: ServerSettings) -> list[tuple[str, int]]:
-    """Streams end in their own time; nothing cuts them."""
     seconds = settings.max_connection_age_seconds
     return [("grpc.max_connection_age_ms", int(seconds * 1000))] if seconds else []
 
@@ -131,14 +132,14 @@ def _add_port(server: grpc.aio.Server, settings: ServerSettings) -> int:
     try:
         credentials = server_credentials(settings.tls_cert, settings.tls_key, settings.tls_client_ca)
     except (OSError, ValueError) as error:
-        raise SystemExit(f"certificates: {error}") from error
+        raise SystemExit(f"the certificates cannot be used: {error}") from error
     return server.add_secure_port(address, credentials)
 
 
 async def _serve_probes(
     checks: health.aio.HealthServicer, settings: ServerSettings
 ) -> grpc.aio.Server | None:
-    """The same health on a port of its own, in plain text whatever the others speak."""
+    """Serve health checks on a separate port, always in plain text."""
     if not settings.health_port:
         return None
     server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
@@ -149,12 +150,12 @@ async def _serve_probes(
 
 
 def reachable_address(host: str, port: int) -> str:
-    """How others reach what listens on ``host``, which may stand for all addresses of this machine."""
+    """The address at which other machines reach a server that listens on ``host``."""
     return f"{socket.gethostname() if host in ('0.0.0.0', '[::]', '::') else host}:{port}"
 
 
 def _check_started(service: Service, starting: "asyncio.Future[None]") -> None:
-    """A bad setting or file ends the process with a sentence, anything else with a traceback."""
+    """Exit with a message for an invalid setting or file, and with a traceback for anything else."""
     try:
         starting.result()
     except (OSError, ValueError) as error:
@@ -162,27 +163,21 @@ def _check_started(service: Service, starting: "asyncio.Future[None]") -> None:
 
 
 def _write_port(path: Path, port: int) -> None:
-    """Whoever waits for the file sees all of it or nothing."""
+    """Write the port atomically: a reader sees the whole file or none."""
     temporary = path.with_suffix(".tmp")
     temporary.write_text(f"{port}\n")
     os.replace(temporary, path)
 
 
 def run(service: Service, settings: ServerSettings) -> None:
-    """Set up log and traces, serve, and flush what is left."""
+    """Set up logging, traces and metrics, serve, and export the remaining spans."""
     logging.basicConfig(
         level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
-    traces = load(TelemetrySettings, [])
     if settings.metrics_port:
         serve_metrics(f"maskmesh-{service.name}", host=settings.host, port=settings.metrics_port)
-    tracing = set_up_tracing(
-        f"maskmesh-{service.name}",
-        otlp_endpoint=traces.otlp_endpoint,
-        trace_dir=traces.trace_path,
-        max_bytes=traces.trace_bytes,
-    )
+    provider = set_up_tracing(f"maskmesh-{service.name}", load(TelemetrySettings, []))
     try:
         asyncio.run(serve(service, settings))
     finally:
-        tracing.shutdown()
+        provider.shutdown()

@@ -1,64 +1,36 @@
-"""Certificates from files, which are read again when they have changed."""
+"""TLS: certificates from files, which are read again when they change."""
 
-import contextlib
 import logging
 import ssl
 import threading
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
 
+from maskmesh.reloading import FileWatch
+
 logger = logging.getLogger(__name__)
-
-# So often is looked whether files have changed.
-LOOK_SECONDS = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Tls:
-    """How a caller makes sure of a service, and the service of the caller.  Files are PEM."""
-
-    ca: Path | None = None
-    """Certificates of the authorities that are trusted; None means those of gRPC itself."""
-    cert: Path | None = None
-    """The caller's own certificate and those between it and its authority, for services that ask for one."""
-    key: Path | None = None
-    """The private key of ``cert``."""
-    server_name: str = ""
-    """A name that the service's certificate must have, by default the host that is called."""
-
-    def __post_init__(self) -> None:
-        if (self.cert is None) != (self.key is None):
-            raise ValueError("a certificate and its key come together")
-
-    @property
-    def files(self) -> tuple[Path | None, Path | None, Path | None]:
-        """``ca``, ``cert`` and ``key``."""
-        return self.ca, self.cert, self.key
 
 
 def channel_credentials(contents: Sequence[bytes | None]) -> grpc.ChannelCredentials:
-    """For callers; ``contents`` are those of the files of :class:`Tls`, in their order."""
+    """Credentials of a client, from the contents of :attr:`Tls.files`."""
     ca, cert, key = contents
     return grpc.ssl_channel_credentials(ca, key, cert)
 
 
 def server_credentials(cert: Path, key: Path, client_ca: Path | None) -> grpc.ServerCredentials:
-    """For services.  With ``client_ca`` callers need a certificate of that authority.
+    """Credentials of a server.  With ``client_ca`` clients need a certificate of that authority.
 
-    Connections that are there keep what they began with.  Raises OSError where a file cannot be read,
-    ValueError where it is not what it should be.
+    New handshakes use the files as they are then; open connections are not affected.
+    Raises OSError if a file cannot be read, ValueError if its content is invalid.
     """
     files = PemFiles((client_ca, cert, key))
     lock = threading.Lock()
-
     configuration = _server_configuration(files.contents)
 
     def fetch() -> grpc.ServerCertificateConfiguration:
-        # On gRPC's own threads, before each handshake.
+        # Called on gRPC's threads, before each handshake.
         nonlocal configuration
         with lock:
             if files.have_changed():
@@ -78,41 +50,32 @@ def _server_configuration(contents: Sequence[bytes | None]) -> grpc.ServerCertif
 
 
 class PemFiles:
-    """Authorities, a certificate and its key, each of which may be missing, as they were when last whole."""
+    """Authorities, a certificate and its key, each of which may be None, as they were when last
+    consistent.
+    """
 
     def __init__(self, paths: tuple[Path | None, Path | None, Path | None]) -> None:
-        """Raises OSError where a file cannot be read, ValueError where it is not what it should be."""
+        """Raises OSError if a file cannot be read, ValueError if its content is invalid."""
         self._paths = paths
-        self._seen = self._stamp()
-        self._looked = time.monotonic()
+        self._watch = FileWatch([path for path in paths if path is not None])
         self.contents = self._read()
 
     def have_changed(self) -> bool:
-        """Whether ``contents`` are others than before.
+        """Read the files again if they have changed; returns whether ``contents`` are different now.
 
-        Files that are being written, or wrong, change nothing: a certificate is there before its key, or
-        after it.
+        Files that are incomplete or invalid change nothing: a certificate and its key are not replaced at
+        once.
         """
-        if time.monotonic() - self._looked < LOOK_SECONDS:
+        if (stamp := self._watch.poll()) is None:
             return False
-        self._looked = time.monotonic()
-        with contextlib.suppress(OSError):
-            stamp = self._stamp()
-            if stamp == self._seen:
-                return False
-            before = self.contents
-            try:
-                self.contents = self._read()
-            except ValueError as error:
-                logger.warning("certificates stay as they were: %s", error)
-                return False
-            self._seen = stamp
-            return self.contents != before
-        return False
-
-    def _stamp(self) -> tuple[tuple[int, int], ...]:
-        found = [path.stat() for path in self._paths if path is not None]
-        return tuple((stat.st_mtime_ns, stat.st_ino) for stat in found)
+        previous = self.contents
+        try:
+            self.contents = self._read()
+        except (OSError, ValueError) as error:
+            logger.warning("the certificates stay as they were: %s", error)
+            return False
+        self._watch.accept(stamp)
+        return self.contents != previous
 
     def _read(self) -> tuple[bytes | None, ...]:
         ca, cert, key = self._paths

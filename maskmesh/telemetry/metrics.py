@@ -1,7 +1,7 @@
-"""What services measure of themselves, beside traces: names of metrics, and how to record them.
+"""Metrics of the services: their names, and functions that record them.
 
-Instruments are OpenTelemetry's; :mod:`maskmesh.telemetry.otel_sdk` says where they go.  Durations of stages are
-recorded where spans are emitted, within the same trace, so that a reader finds an example of each.
+Instruments are OpenTelemetry's; :mod:`maskmesh.telemetry.otel_sdk` exports them.  Durations of stages are
+recorded with the spans of the stages, so that each bucket of the histogram has an example trace.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -11,7 +11,8 @@ from opentelemetry import metrics
 from opentelemetry.context import Context
 from opentelemetry.metrics import CallbackOptions, Observation
 
-Attributes: TypeAlias = Mapping[str, str | int | bool]
+from maskmesh.telemetry.names import RPC_METHOD, RPC_STATUS, RPC_SYSTEM
+
 Reading: TypeAlias = float | Mapping[str, float]
 """A number, or numbers by the value of one attribute."""
 
@@ -35,30 +36,32 @@ _meter = metrics.get_meter("maskmesh")
 _stage_duration = _meter.create_histogram(
     STAGE_DURATION,
     unit="s",
-    description="Time in a stage of the model, in a queue or on the way",
+    description="Time of a stage of the model, of a queue or of a transfer",
     explicit_bucket_boundaries_advisory=_SECONDS,
 )
 _call_duration = _meter.create_histogram(
     CALL_DURATION,
     unit="s",
-    description="Time of a call in its handler",
+    description="Time of a call at its server",
     explicit_bucket_boundaries_advisory=_SECONDS,
 )
 _batch_size = _meter.create_histogram(
     BATCH_SIZE,
     unit="{item}",
-    description="How much was computed at once",
+    description="Size of a batch",
     explicit_bucket_boundaries_advisory=_SIZES,
 )
-_frames = _meter.create_counter(FRAMES, unit="{frame}", description="Frames that were tracked, or delivered")
+_frames = _meter.create_counter(FRAMES, unit="{frame}", description="Frames that were tracked or delivered")
 _moved = _meter.create_counter(
-    MOVED_SESSIONS, unit="{session}", description="Sessions that went to another tracker"
+    MOVED_SESSIONS, unit="{session}", description="Sessions that moved to another tracker"
 )
-_refused = _meter.create_counter(REFUSED, unit="{call}", description="Calls that met a limit")
+_refused = _meter.create_counter(
+    REFUSED, unit="{call}", description="Calls that were refused because of a limit"
+)
 
 
 def record_stage(name: str, seconds: float, waits_for: str, context: Context | None) -> None:
-    """One run of a stage; ``waits_for`` is what a queue waits for, else empty."""
+    """Record one run of a stage; ``waits_for`` is empty for stages other than ``queue``."""
     attributes: dict[str, str] = {"stage": name}
     if waits_for:
         attributes["waits_for"] = waits_for
@@ -66,39 +69,39 @@ def record_stage(name: str, seconds: float, waits_for: str, context: Context | N
 
 
 def record_call(method: str, code: str, seconds: float) -> None:
-    """One call that was handled; ``code`` is the name of its gRPC status."""
-    _call_duration.record(seconds, {"rpc.method": method, "rpc.response.status_code": code})
+    """Record one call at its server; ``code`` is the name of its gRPC status."""
+    _call_duration.record(seconds, {RPC_SYSTEM: "grpc", RPC_METHOD: method, RPC_STATUS: code})
 
 
 def record_batch(name: str, size: int) -> None:
-    """How much a stage computed at once."""
+    """Record the batch size of a stage."""
     _batch_size.record(size, {"stage": name})
 
 
 def count_frame(kind: str) -> None:
-    """A frame was ``tracked`` or ``delivered``."""
+    """Count a frame that was ``tracked`` or ``delivered``."""
     _frames.add(1, {"kind": kind})
 
 
 def count_moved(reason: str, sessions: int = 1) -> None:
-    """Sessions went to another tracker: ``draining`` or ``gone``.
+    """Count sessions that moved to another tracker, because theirs was ``draining`` or ``gone``.
 
-    None did, before the first: of a count that begins with one, nobody can say that it has grown.
+    Called with 0 at start-up so that the series exists: ``rate()`` cannot see a jump from absent to 1.
     """
     _moved.add(sessions, {"reason": reason})
 
 
 def count_refused(resource: str) -> None:
-    """A call was refused because of a limit."""
+    """Count a call that was refused because of a limit."""
     _refused.add(1, {"resource": resource})
 
 
 def observe(
     name: str, read: Callable[[], Reading], *, unit: str, description: str, by: str = "", counts: bool = False
 ) -> None:
-    """Read a level whenever metrics are collected, or with ``counts`` a number that only grows.
+    """Report a gauge, or with ``counts`` a counter, that is read at each collection.
 
-    Where ``read`` returns numbers by names, ``by`` is the attribute that has the names.
+    If ``read`` returns several numbers by name, ``by`` is the attribute of the names.
     """
 
     def callback(options: CallbackOptions) -> Iterator[Observation]:
@@ -116,22 +119,22 @@ def observe(
 
 
 def observe_device_memory(read: Callable[[], Mapping[str, float]]) -> None:
-    """The memory of an accelerator, by kind."""
+    """Report the memory of an accelerator, by kind."""
     observe(DEVICE_MEMORY, read, by="kind", unit="By", description="Memory of the device")
 
 
 class Store(Protocol):
-    """A store that services share."""
+    """A store whose state is reported."""
 
     failures: int
 
     @property
     def is_down(self) -> bool:
-        """Whether it does not answer."""
+        """Whether the last operation failed."""
 
 
 def observe_store(kind: str, store: Store) -> None:
-    """Whether a store answers; ``kind`` says what is in it."""
+    """Report the failures of a store; ``kind`` is what it stores."""
     observe(
         STORE_FAILURES,
         lambda: {kind: store.failures},

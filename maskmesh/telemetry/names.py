@@ -3,8 +3,9 @@
 from typing import Final, TypeAlias
 
 AttributeValue: TypeAlias = str | int | float | bool
+Attributes: TypeAlias = dict[str, AttributeValue]
 
-# Stages of the model and of the work around it: the span names that count in the attribution.
+# Stages of the model and of the work around it, queues and transfers: the spans that attribution counts.
 DECODE_IMAGE: Final = "decode_image"
 PREPROCESS: Final = "preprocess"
 IMAGE_ENCODER: Final = "image_encoder"
@@ -32,12 +33,12 @@ STAGES: Final = (
 )
 NAMED: Final = frozenset((*STAGES, QUEUE, TRANSFER))
 
-# Spans that hold others together and name nothing themselves.
-FRAME: Final = "frame"  # one frame of a propagation, from its place in the window to its delivery
-TRACK: Final = "track"  # its way to the tracker and back, and the work there
+# Spans that group others; the attribution does not count them.
+FRAME: Final = "frame"  # one frame of a propagation, from its slot in the window to its delivery
+TRACK: Final = "track"  # the frame's request to the tracker, up to its result
 WARM_UP: Final = "warm_up"
 
-# Attributes.
+# Attributes of maskmesh.
 SESSION_ID: Final = "maskmesh.session.id"
 FRAME_INDEX: Final = "maskmesh.frame.index"
 FRAME_KIND: Final = "maskmesh.frame.kind"  # "conditioning" or "tracked"
@@ -48,11 +49,20 @@ BATCH_SIZE: Final = "maskmesh.batch.size"
 DEVICE: Final = "maskmesh.device"
 DTYPE: Final = "maskmesh.dtype"
 BYTES: Final = "maskmesh.bytes"
-SHARED_MEMORY: Final = "maskmesh.shared_memory"  # true where an embedding went by shared memory
+SHARED_MEMORY: Final = "maskmesh.shared_memory"  # true for an embedding that was read from shared memory
 COLD: Final = "maskmesh.cold"  # true for the first run of a stage in its process
 WAITS_FOR: Final = "maskmesh.waits_for"  # what a queue span waits for
 ABANDONED: Final = "maskmesh.abandoned"  # true for a frame that was not delivered
 DIRECTION: Final = "maskmesh.direction"  # of a transfer: "request" or "response"
+
+# Attributes of OpenTelemetry's RPC conventions (v1.38).  The name of the status is in one constant, because
+# the conventions are about to rename it.
+RPC_SYSTEM: Final = "rpc.system.name"
+RPC_METHOD: Final = "rpc.method"
+RPC_STATUS: Final = "rpc.response.status_code"
+SERVER_ADDRESS: Final = "server.address"
+SERVER_PORT: Final = "server.port"
+ERROR_TYPE: Final = "error.type"
 
 CONDITIONING: Final = "conditioning"
 TRACKED: Final = "tracked"

@@ -1,45 +1,64 @@
-"""Trace contexts: from and to W3C headers and ``traceparent`` strings."""
+"""Trace contexts across processes: W3C inside the mesh, the propagators of ``OTEL_PROPAGATORS`` at its
+edge.
+"""
 
 from collections.abc import Mapping
 
 from opentelemetry import propagate, trace
+from opentelemetry.baggage.propagation import W3CBaggagePropagator
 from opentelemetry.context import Context
+from opentelemetry.propagators.composite import CompositePropagator
 from opentelemetry.trace import Link, SpanContext
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-
-def trace_id(span: trace.Span) -> str:
-    """The trace id as 32 hexadecimal digits, empty where nothing is traced."""
-    context = span.get_span_context()
-    return trace.format_trace_id(context.trace_id) if context.is_valid else ""
+_mesh_propagator = CompositePropagator([TraceContextTextMapPropagator(), W3CBaggagePropagator()])
 
 
 def inject(context: Context | None = None) -> dict[str, str]:
-    """The W3C headers that carry a context (None: the current one)."""
+    """The W3C headers of a context (None: the current one), for calls inside the mesh."""
     carrier: dict[str, str] = {}
-    propagate.inject(carrier, context)
+    _mesh_propagator.inject(carrier, context)
     return carrier
 
 
 def extract(carrier: Mapping[str, str]) -> Context:
-    """The context that W3C headers carry."""
+    """The context of W3C headers, for calls inside the mesh."""
+    return _mesh_propagator.extract(carrier)
+
+
+def inject_at_edge() -> dict[str, str]:
+    """The headers of the current context, for calls from a client to a gateway."""
+    carrier: dict[str, str] = {}
+    propagate.inject(carrier)
+    return carrier
+
+
+def extract_at_edge(carrier: Mapping[str, str]) -> Context:
+    """The context of a client's headers, in a gateway."""
     return propagate.extract(carrier)
 
 
+def trace_id(span: trace.Span) -> str:
+    """The trace id as 32 hexadecimal digits, empty for a span that is not recorded."""
+    context = span.get_span_context()
+    return trace.format_trace_id(context.trace_id) if context.is_valid else ""
+
+
 def context_of(traceparent: str) -> Context:
-    """The context of a ``traceparent`` that came inside a message; empty means none."""
+    """The context of a ``traceparent`` in a message; an empty context for an empty string."""
     return extract({"traceparent": traceparent}) if traceparent else Context()
 
 
 def traceparent(span: SpanContext) -> str:
-    """The W3C header that stands for a span, empty where there is none."""
+    """The ``traceparent`` of a span, empty if the span is invalid."""
     return inject(trace.set_span_in_context(trace.NonRecordingSpan(span))).get("traceparent", "")
 
 
 def span_context(traceparent: str) -> SpanContext:
-    """The span that a ``traceparent`` stands for; an invalid one for what is none."""
+    """The span of a ``traceparent``; an invalid one for an empty string."""
     return trace.get_current_span(context_of(traceparent)).get_span_context()
 
 
 def links(*contexts: SpanContext) -> list[Link]:
-    """Links to those of the contexts that exist."""
+    """Links to the valid ones of some spans."""
     return [Link(context) for context in contexts if context.is_valid]

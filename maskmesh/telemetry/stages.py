@@ -1,28 +1,22 @@
-"""Where the time went: names of spans and attributes, and records of stages.
+"""Records of stages, and the spans and metrics that are made of them.
 
-Names are declared here and nowhere else.  Work is recorded by a :class:`StageRecorder`, which needs no
-tracing and may be used on any thread, and becomes spans when it is emitted under its frame or call.  A
-stage on an accelerator is synchronised at both ends, so its time is that of the device and not of the
-launch.
+Work is recorded by a :class:`StageRecorder`, which needs no tracing context and may be used on any thread;
+the records become spans when they are emitted under their frame or call.  A stage on an accelerator is
+synchronised at both ends, so its time is that of the device and not of the launch.
 """
 
 import asyncio
 import functools
-import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import TypeAlias
 
 from opentelemetry import trace
 from opentelemetry.context import Context
 
 from maskmesh.telemetry import metrics
-
-logger = logging.getLogger(__name__)
-
-AttributeValue: TypeAlias = str | int | float | bool
+from maskmesh.telemetry.names import BATCH_SIZE, COLD, QUEUE, STAGES, WAITS_FOR, Attributes
 
 
 def tracer() -> trace.Tracer:
@@ -32,26 +26,33 @@ def tracer() -> trace.Tracer:
 
 @functools.lru_cache(maxsize=1)
 def _tracer_of(provider: trace.TracerProvider) -> trace.Tracer:
-    """Remembered: a provider makes another one whenever it is asked, which takes longer than a span."""
+    """The provider's tracer, cached: a provider makes a new one on each request, which takes longer than a
+    span.
+    """
     return provider.get_tracer("maskmesh")
 
 
 @dataclass(slots=True)
 class StageRecord:
-    """One stretch of named work: wall clock in nanoseconds since the epoch."""
+    """A named interval of work: wall clock, in nanoseconds since the epoch."""
 
     name: str
     start_ns: int
     end_ns: int
-    attributes: dict[str, AttributeValue] = field(default_factory=dict)
+    attributes: Attributes = field(default_factory=dict)
     children: "list[StageRecord]" = field(default_factory=list)
+
+    @property
+    def queued_ns(self) -> int:
+        """Nanoseconds that the stage waited within its interval."""
+        return sum(child.end_ns - child.start_ns for child in self.children if child.name == QUEUE)
 
 
 class StageRecorder:
     """Collects the stages of one piece of work.  Used by one thread at a time.
 
-    ``seen`` is shared by the recorders of a process: the first run of each stage is marked cold, later
-    ones are not; without it nothing is said.
+    The recorders of a process share one ``seen``: the first run of each stage is marked cold, later runs are
+    marked warm.  Without ``seen`` stages are not marked.
     """
 
     def __init__(
@@ -59,17 +60,18 @@ class StageRecorder:
         *,
         seen: set[str] | None = None,
         synchronize: Callable[[], None] | None = None,
-        attributes: Mapping[str, AttributeValue] | None = None,
+        attributes: Attributes | None = None,
     ) -> None:
+        """``synchronize`` waits for the device; ``attributes`` are added to every stage."""
         self.records: list[StageRecord] = []
         self._seen = seen
         self._synchronize = synchronize
-        self._attributes = dict(attributes or {})
+        self._attributes: Attributes = attributes or {}
         self._waits: list[StageRecord] | None = None  # of the stage that runs
 
     @contextmanager
-    def stage(self, name: str, **attributes: AttributeValue) -> Iterator[None]:
-        """Record the body as a stage; keywords are attribute names with ``__`` for the dots."""
+    def stage(self, name: str, attributes: Attributes | None = None) -> Iterator[None]:
+        """Record the body as a stage."""
         if self._synchronize:
             self._synchronize()
         waits = self._waits = []
@@ -81,54 +83,48 @@ class StageRecorder:
             self._waits = None
             if self._synchronize:
                 self._synchronize()
-            named = {f"maskmesh.{key.replace('__', '.')}": v for key, v in attributes.items()}
-            cold: dict[str, AttributeValue] = {}
+            cold: Attributes = {}
             if self._seen is not None:
-                cold[COLD] = is_cold
+                cold = {COLD: is_cold}
                 self._seen.add(name)
-            attributes = self._attributes | cold | named
-            self.records.append(StageRecord(name, start, time.time_ns(), attributes, waits))
+            merged = {**self._attributes, **cold, **(attributes or {})}
+            self.records.append(StageRecord(name, start, time.time_ns(), merged, waits))
 
     def wait(self, start_ns: int, end_ns: int, waits_for: str) -> None:
-        """Record that the work stood still, within the stage that runs if there is one."""
+        """Record a wait: inside the stage that runs, or beside the stages when none runs."""
         record = StageRecord(QUEUE, start_ns, end_ns, {WAITS_FOR: waits_for})
         (self.records if self._waits is None else self._waits).append(record)
 
-    def add(
-        self,
-        name: str,
-        start_ns: int,
-        end_ns: int,
-        attributes: dict[str, AttributeValue] | None = None,
-    ) -> StageRecord:
-        """Record a stretch that was measured elsewhere."""
+    def add(self, name: str, start_ns: int, end_ns: int, attributes: Attributes | None = None) -> StageRecord:
+        """Record an interval that was measured elsewhere."""
         record = StageRecord(name, start_ns, max(start_ns, end_ns), dict(attributes or {}))
         self.records.append(record)
         return record
 
 
 @contextmanager
-def stages(recorders: Sequence[StageRecorder], name: str, **attributes: AttributeValue) -> Iterator[None]:
-    """Record the body as a stage of several pieces of work that are done at once."""
+def stages(
+    recorders: Sequence[StageRecorder], name: str, attributes: Attributes | None = None
+) -> Iterator[None]:
+    """Record the body as one stage of each recorder, for work that is done as one batch."""
     with ExitStack() as stack:
         for recorder in recorders:
-            stack.enter_context(recorder.stage(name, **attributes))
+            stack.enter_context(recorder.stage(name, attributes))
         yield
 
 
 def stage_seconds(records: Sequence[StageRecord]) -> dict[str, float]:
-    """How long each stage of the work took in all, in the order in which they began; no waiting."""
+    """Total seconds of each stage without its waits, in the order in which the stages began."""
     seconds: dict[str, float] = {}
     for record in records:
         if record.name in STAGES:
-            waited_ns = sum(c.end_ns - c.start_ns for c in record.children if c.name == QUEUE)
-            worked_ns = record.end_ns - record.start_ns - waited_ns
+            worked_ns = record.end_ns - record.start_ns - record.queued_ns
             seconds[record.name] = seconds.get(record.name, 0.0) + worked_ns / 1e9
     return seconds
 
 
 def add_seconds(*parts: Mapping[str, float]) -> dict[str, float]:
-    """How long stages took in all; one that runs in two services is one stage."""
+    """The sum of several stage times; a stage that runs in two services counts as one stage."""
     total: dict[str, float] = {}
     for part in parts:
         for stage, seconds in part.items():
@@ -145,10 +141,9 @@ def emit(records: Sequence[StageRecord], parent: Context | None) -> None:
         if record.children:
             emit(record.children, trace.set_span_in_context(span, parent))
         span.end(record.end_ns)
-        waited_ns = sum(c.end_ns - c.start_ns for c in record.children if c.name == QUEUE)
         metrics.record_stage(
             record.name,
-            (record.end_ns - record.start_ns - (0 if record.name == QUEUE else waited_ns)) / 1e9,
+            (record.end_ns - record.start_ns - (0 if record.name == QUEUE else record.queued_ns)) / 1e9,
             str(record.attributes.get(WAITS_FOR, "")),
             trace.set_span_in_context(span, parent),
         )
@@ -157,5 +152,7 @@ def emit(records: Sequence[StageRecord], parent: Context | None) -> None:
 
 
 def emit_soon(records: Sequence[StageRecord], parent: Context | None) -> None:
-    """Emit once the current step of the event loop is over: what is about to be sent goes first."""
+    """Emit after the current step of the event loop, so that a message that is about to be sent goes
+    first.
+    """
     asyncio.get_running_loop().call_soon(emit, records, parent)

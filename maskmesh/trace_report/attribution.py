@@ -1,9 +1,8 @@
-"""To whom each instant of a frame's delivery belongs.
+"""Attribution of the latency of each delivered frame to named spans.
 
-For each delivered frame take the interval between its delivery and the one before it (for a unary call, the
-call).  Every instant of it belongs to the deepest named span of the frame's own trace that was open then;
-what none covers is unnamed.  Work done ahead for later frames lies outside of a frame's interval and is
-not summed.
+The interval of a frame lasts from the previous delivery to its own; that of a unary call is the call.  Each
+instant of an interval is attributed to the deepest named span of the frame's own trace that was open then,
+or to ``UNNAMED`` if there was none.  Read-ahead precedes the interval of its frame and is not counted.
 """
 
 from collections import defaultdict
@@ -19,7 +18,7 @@ UNNAMED = "unnamed"
 
 @dataclass(frozen=True, slots=True)
 class Attribution:
-    """One interval and its owners, in nanoseconds; ``by_name`` sums up to the interval."""
+    """One interval and its attribution; ``by_name`` has nanoseconds, which sum up to the interval."""
 
     trace: Trace
     start_ns: int
@@ -33,17 +32,17 @@ class Attribution:
 
     @property
     def unnamed_share(self) -> float:
-        """What no named span covers, 0 to 1."""
+        """The share of the interval that no named span covers, 0 to 1."""
         return self.by_name.get(UNNAMED, 0) / max(self.duration_ns, 1)
 
     @property
     def frame_index(self) -> int:
-        """The frame, -1 for a unary call."""
+        """The index of the frame, -1 for a unary call."""
         return int(self.trace.root.attributes.get(telemetry.FRAME_INDEX, -1))
 
 
 def attribute(trace: Trace, start_ns: int, end_ns: int) -> Attribution:
-    """Divide one interval among the spans of a trace."""
+    """Attribute one interval to the spans of a trace."""
     named = [
         (trace.depths[span_id], span)
         for span_id, span in trace.spans.items()
@@ -60,7 +59,7 @@ def attribute(trace: Trace, start_ns: int, end_ns: int) -> Attribution:
 
 
 def _owner(named: Sequence[tuple[int, Span]], begin: int, end: int) -> str:
-    """The deepest span over a stretch; among equals, the one that began last."""
+    """The name of the deepest span that covers an interval; of equally deep ones, that which began last."""
     open_spans = [
         (depth, span.start_ns, span.name)
         for depth, span in named
@@ -70,7 +69,7 @@ def _owner(named: Sequence[tuple[int, Span]], begin: int, end: int) -> str:
 
 
 def attribute_frames(traces: Iterable[Trace]) -> list[Attribution]:
-    """Every delivered frame of every propagation, in order of delivery."""
+    """Attribute the delivered frames of each propagation, in order of delivery."""
     propagations: dict[str, list[Trace]] = defaultdict(list)
     for trace in traces:
         root = trace.root
@@ -87,7 +86,7 @@ def attribute_frames(traces: Iterable[Trace]) -> list[Attribution]:
 
 
 def attribute_calls(traces: Iterable[Trace], methods: Sequence[str]) -> list[Attribution]:
-    """Every unary call of the given methods, for example ``AddPrompt``."""
+    """Attribute the unary calls of the given methods, for example ``AddPrompt``."""
     return [
         attribute(t, t.root.start_ns, t.root.end_ns)
         for t in traces

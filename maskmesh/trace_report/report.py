@@ -1,4 +1,4 @@
-"""Where the time went, from trace files: a table of stages, and what a delivered frame is made of."""
+"""Latency report from trace files: durations of stages, and the attribution of delivered frames."""
 
 import statistics
 from collections import defaultdict
@@ -21,7 +21,7 @@ _ORDER = (FIRST_CALL, telemetry.CONDITIONING, telemetry.TRACKED, IMAGE, OTHER)
 
 @dataclass(frozen=True, slots=True)
 class StageRow:
-    """One stage in one situation, in milliseconds."""
+    """Durations of one stage in one situation, in milliseconds."""
 
     stage: str
     situation: str
@@ -35,7 +35,7 @@ class StageRow:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """All that is printed, and the traces behind it."""
+    """The figures of a report, and the traces that they were computed from."""
 
     traces: Sequence[Trace]
     stages: Sequence[StageRow]
@@ -44,14 +44,14 @@ class Report:
 
     @property
     def steady(self) -> Sequence[Attribution]:
-        """Delivered frames but the first of each propagation, which fills the pipeline."""
+        """Delivered frames except the first of each propagation, which fills the pipeline."""
         firsts: dict[object, Attribution] = {}
         for frame in self.frames:
             firsts.setdefault(frame.trace.root.attributes.get(telemetry.PROPAGATION_ID), frame)
         return [f for f in self.frames if f not in firsts.values()]
 
     def shares(self) -> dict[str, float]:
-        """Share of the time between deliveries that belongs to each name, the largest first."""
+        """Share of the time between deliveries that is attributed to each name, the largest first."""
         total = sum(f.duration_ns for f in self.frames)
         sums: dict[str, int] = defaultdict(int)
         for frame in self.frames:
@@ -61,7 +61,7 @@ class Report:
         return {name: nanos / max(total, 1) for name, nanos in ordered}
 
     def summary(self) -> dict[str, float]:
-        """Frames and their pace."""
+        """Number, latency and rate of frames, and the unnamed shares of frames and calls."""
         calls = {"calls_unnamed_share": unnamed_share(self.calls)} if self.calls else {}
         if not self.frames:
             return calls
@@ -78,7 +78,7 @@ class Report:
         return summary
 
     def to_json(self) -> dict[str, Any]:
-        """The figures, for programs."""
+        """The summary, the shares and the stages, for JSON."""
         return {
             "summary": self.summary(),
             "shares": self.shares(),
@@ -87,7 +87,10 @@ class Report:
 
 
 def make_report(path: Path) -> Report:
-    """Read trace files.  Raises OSError, and ValueError where there are no spans of maskmesh."""
+    """Make a report from trace files.
+
+    Raises OSError if a file cannot be read, and ValueError if it is malformed or there are no spans.
+    """
     traces = group_traces(read_spans(path))
     if not traces:
         raise ValueError(f"there are no spans in {path}")
@@ -100,7 +103,7 @@ def make_report(path: Path) -> Report:
 
 
 def situation(trace: Trace, span: Span) -> str:
-    """When a stage ran: cold, for a conditioning or a tracked frame, or for an image."""
+    """The situation in which a stage ran; see :class:`StageRow`."""
     if span.attributes.get(telemetry.COLD):
         return FIRST_CALL
     kind = span.attributes.get(telemetry.FRAME_KIND) or trace.root.attributes.get(telemetry.FRAME_KIND)
@@ -111,11 +114,11 @@ def situation(trace: Trace, span: Span) -> str:
 
 
 def stage_rows(traces: Sequence[Trace]) -> list[StageRow]:
-    """The table of stages, in the order of the pipeline."""
+    """The rows of the table of stages, in the order of the pipeline."""
     durations: dict[tuple[str, str], list[float]] = defaultdict(list)
     for trace in traces:
         if trace.root.name == telemetry.WARM_UP:
-            # Only what it is for: the cost of first runs.
+            # Of a warm-up only first runs count.
             spans = [s for s in trace.spans.values() if s.attributes.get(telemetry.COLD)]
         else:
             spans = list(trace.spans.values())
@@ -134,7 +137,7 @@ def stage_rows(traces: Sequence[Trace]) -> list[StageRow]:
 
 
 def _waits_within(trace: Trace) -> dict[str, int]:
-    """By stage: for how many nanoseconds it stood still to let something else go first."""
+    """For each stage, by span id: the nanoseconds that it waited in queues for other work."""
     waits: dict[str, int] = defaultdict(int)
     for span in trace.spans.values():
         if span.name == telemetry.QUEUE and span.parent_id:
@@ -156,9 +159,9 @@ def _row(stage: str, when: str, values: list[float]) -> StageRow:
 
 
 def choose_frame(report: Report, frame_index: int | None) -> Attribution:
-    """The frame to draw: the one asked for, else a typical one.
+    """The frame to draw: the requested one, or one of median latency if ``frame_index`` is None.
 
-    Raises ValueError where there is none.
+    Raises ValueError if there is none.
     """
     if frame_index is not None:
         for frame in report.frames:

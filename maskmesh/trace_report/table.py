@@ -1,4 +1,4 @@
-"""What ``maskmesh report`` prints."""
+"""The output of ``maskmesh report``."""
 
 from rich import box
 from rich.console import Console
@@ -6,11 +6,11 @@ from rich.table import Table
 
 from maskmesh.trace_report.report import Report
 
-_TABLE_WIDTH = 96  # what the table of stages needs, also where the output is a file
+_TABLE_WIDTH = 96  # least width of the table of stages, even if the output is a file
 
 
 def print_report(made: Report) -> None:
-    """Print the table of stages, and what a frame takes."""
+    """Print the table of stages, and the latency of frames and calls."""
     terminal = Console(highlight=False)
     output = Console(highlight=False, width=max(terminal.width, _TABLE_WIDTH))
     table = Table(title="Stages (milliseconds)", title_justify="left", box=box.SIMPLE_HEAD)
@@ -21,7 +21,7 @@ def print_report(made: Report) -> None:
     shares = made.shares()
     last = None
     for row in made.stages:
-        # The share is the stage's over all frames: said once.
+        # The share is that of the stage over all frames, so it is printed in its first row only.
         share = f"{shares.get(row.stage, 0):.1%}" if row.stage != last else ""
         table.add_row(
             row.stage if row.stage != last else "",
@@ -35,7 +35,7 @@ def print_report(made: Report) -> None:
     summary = made.summary()
     if "calls_unnamed_share" in summary:
         unnamed = f"{summary['calls_unnamed_share']:.2%}"
-        output.print(f"{len(made.calls)} calls (clicks and images); no stage: {unnamed} of their time")
+        output.print(f"{len(made.calls)} calls (clicks and images); {unnamed} of their time is in no stage")
     if "frames" not in summary:
         return
     output.print(
@@ -43,6 +43,6 @@ def print_report(made: Report) -> None:
         f"{summary.get('median_frame_ms', 0):.1f} ms ({summary.get('frames_per_second', 0):.1f} a second)"
     )
     output.print(
-        "share: of the time between deliveries, by the deepest stage that a frame was in; "
+        "share: of the time between deliveries, attributed to the deepest stage of the frame; "
         f"no stage: {summary['unnamed_share']:.2%}, worst frame {summary['worst_unnamed_share']:.1%}"
     )

@@ -33,7 +33,7 @@ class Span:
 
     @property
     def duration_ns(self) -> int:
-        """How long it took."""
+        """Duration of the span."""
         return self.end_ns - self.start_ns
 
 
@@ -47,7 +47,7 @@ class Trace:
 
     @property
     def root(self) -> Span:
-        """The span that has no parent here, the longest where there are several."""
+        """The span whose parent is not in the trace; the longest one if there are several."""
         roots = [s for s in self.spans.values() if s.parent_id not in self.spans]
         return max(roots, key=lambda s: s.duration_ns)
 
@@ -55,8 +55,8 @@ class Trace:
 def read_spans(path: Path) -> list[Span]:
     """Read a file, or all ``.jsonl`` files of a folder.
 
-    A last line that is cut off, of a process that was killed, is passed over.  Raises OSError, and
-    ValueError for a file that is not OTLP JSON lines.
+    An incomplete last line, as a killed process leaves it, is ignored.  Raises OSError if a file cannot be
+    read, and ValueError if it is not OTLP JSON lines.
     """
     files = sorted(path.glob("*.jsonl")) if path.is_dir() else [path]
     spans: list[Span] = []
@@ -74,7 +74,7 @@ def read_spans(path: Path) -> list[Span]:
 
 
 def group_traces(spans: Iterable[Span]) -> list[Trace]:
-    """Traces in the order of their beginnings, clocks of several hosts aligned."""
+    """Group spans into traces, in the order of their start; the clocks of different hosts are aligned."""
     by_trace: dict[str, dict[str, Span]] = defaultdict(dict)
     for span in spans:
         by_trace[span.trace_id][span.span_id] = span
@@ -102,14 +102,14 @@ def _make_trace(trace_id: str, spans: dict[str, Span]) -> Trace:
 
 
 def replace_times(span: Span, shift: int) -> Span:
-    """The span, later by ``shift`` nanoseconds."""
+    """A copy of the span that is ``shift`` nanoseconds later."""
     return replace(span, start_ns=span.start_ns + shift, end_ns=span.end_ns + shift)
 
 
 def _skew(parent: Span | None, span: Span) -> int:
-    """How far to move a server's span so that it lies in the middle of its client's.
+    """The nanoseconds by which to shift a server's span to the middle of its client's span.
 
-    Only between hosts: on one host the clock is one.
+    Zero if both are from one host, because they have the same clock.
     """
     if parent is None or parent.host == span.host:
         return 0
@@ -120,7 +120,7 @@ def _skew(parent: Span | None, span: Span) -> int:
 
 
 def _fit_transfers(spans: dict[str, Span], siblings: Sequence[str], handler: Span) -> None:
-    """Let the transfers around a handler end and begin where it was moved to."""
+    """Fit the transfers to a shifted handler: the request ends with its start, the response follows it."""
     for span_id in siblings:
         span = spans[span_id]
         if span.name != telemetry.TRANSFER:

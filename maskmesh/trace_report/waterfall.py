@@ -1,4 +1,4 @@
-"""The spans of one frame as a picture."""
+"""The waterfall diagram of one frame's spans."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from maskmesh import telemetry
 from maskmesh.trace_report.attribution import Attribution
 from maskmesh.trace_report.trace_files import Span
 
-# One colour for each stage that counts; spans that only hold others together are grey.
+# One colour for each named span; spans that only group others are grey.
 _COLOURS = {
     telemetry.DECODE_IMAGE: "#4e79a7",
     telemetry.PREPROCESS: "#76b7b2",
@@ -28,9 +28,9 @@ _HOLDER = "#eeeeee"
 
 
 def draw_waterfall(frame: Attribution, path: Path) -> None:
-    """Write a PNG with one line for each span, indented as they nest.
+    """Write a PNG with one bar for each span, with names indented by depth.
 
-    The shaded part is the interval that belongs to the frame: from the delivery before to its own.
+    The shaded part is the interval of the frame: from the previous delivery to its own.
     """
     trace = frame.trace
     spans = _in_order(frame)
@@ -81,11 +81,11 @@ def _heading(frame: Attribution) -> str:
     if root.name != telemetry.FRAME:
         return f"{_label(root)}: {milliseconds:.1f} ms"
     kind = root.attributes.get(telemetry.FRAME_KIND)
-    return f"frame {frame.frame_index} ({kind}): delivered {milliseconds:.1f} ms after the one before"
+    return f"frame {frame.frame_index} ({kind}): delivered {milliseconds:.1f} ms after the previous one"
 
 
 def _in_order(frame: Attribution) -> list[Span]:
-    """Depth first, siblings by their beginnings; empty transfers and queues are left out."""
+    """Spans depth first, siblings by their start; transfers and queues below 20 µs are left out."""
     trace = frame.trace
     children: dict[str, list[Span]] = {}
     for span in trace.spans.values():

@@ -1,0 +1,34 @@
+"""A file of trace lines that is bounded in size."""
+
+from pathlib import Path
+
+
+class BoundedFile:
+    """A text stream into a file and its predecessor, together at most ``max_bytes``.
+
+    When the file has half of that it is renamed to ``NAME.old.jsonl``, in place of the previous one, and a
+    new file is begun: the newest half is always there.
+    """
+
+    def __init__(self, path: Path, max_bytes: int) -> None:
+        self._path = path
+        self._half = max_bytes // 2
+        self._file = path.open("a", encoding="utf-8")
+
+    def write(self, text: str) -> int:
+        """Write one line."""
+        if self._file.tell() and self._file.tell() + len(text) > self._half:
+            self._file.close()
+            self._path.replace(self._path.with_suffix(".old.jsonl"))
+            self._file = self._path.open("a", encoding="utf-8")
+        return self._file.write(text)
+
+    def flush(self) -> None:
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
+
+    @property
+    def closed(self) -> bool:
+        return self._file.closed
