@@ -1,4 +1,4 @@
-"""The client: sessions and images over gRPC, in plain values.
+"""The asynchronous client: sessions, images and live streams, in plain values.
 
     async with AsyncClient("localhost:50050") as client, client.session() as session:
         await session.append_video("clip.mp4")
@@ -6,46 +6,38 @@
         async for frame in session.propagate():
             print(frame.frame_index, frame.objects[1].mask.decode().sum())
 
-Errors of the server are raised as the classes of :mod:`maskmesh.errors`.
+Errors of the gateway are raised as the classes of :mod:`maskmesh.errors`.
 """
 
 import contextlib
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from functools import partial
 from types import TracebackType
 from typing import Self
 
 from maskmesh import wire
+from maskmesh.client.connection import GatewayConnection
 from maskmesh.client.live import LiveStream, OnRejected
 from maskmesh.client.session import DEFAULT_MASKS, VideoSession, new_key
-from maskmesh.errors import SessionNotFound, translate_rpc_errors
+from maskmesh.errors import SessionNotFound
 from maskmesh.images import ImageLike, as_image
 from maskmesh.masks import MaskOptions
-from maskmesh.rpc.channel import open_channel
-from maskmesh.rpc.interceptors import TRACE_ID_KEY, trace_metadata, tracing
-from maskmesh.rpc.stream_call import StreamCall
-from maskmesh.rpc.tls import Tls
-from maskmesh.types import (
-    ImageMasks,
-    ObjectMask,
-    Prompt,
-)
-from maskmesh.v1 import segmentation_pb2, segmentation_pb2_grpc
+from maskmesh.types import ImageMasks, ObjectMask, Prompt, Tls
+from maskmesh.v1 import segmentation_pb2
 
-MAX_MESSAGE_BYTES = 64 * 2**20
-
-# Results of a live stream that were received and not asked for yet; beyond, nothing more is received.
-LIVE_RESULTS = 1  # what is shown is to be new
-WAITING_RESULTS = 64
+# Results of a live stream that wait for the application; beyond, no more are received.
+MAX_LIVE_RESULTS = 1  # with ``skip``: what is displayed must be new
+MAX_RESULTS = 64
 
 
 class AsyncClient:
-    """A connection to a gateway.  Connects when it is first used.
+    """A connection to a gateway.  Connects on the first call.
 
-    ``timeout`` is the deadline in seconds of every call but PropagateVideo, SegmentStream and AppendFrames,
-    None for none.  A call that finds the gateway out of reach is made again for a second or two; calls that
-    change something carry a key of their own, so that nothing is done twice.
+    ``timeout`` is the deadline in seconds of all calls but PropagateVideo, SegmentStream and
+    AppendFrames, None for none.  Calls that find the gateway unreachable are retried for two seconds;
+    calls that change something carry idempotency keys, so that a retry does not repeat the change.
     """
 
     def __init__(
@@ -58,20 +50,10 @@ class AsyncClient:
     ) -> None:
         """``endpoint`` is a gRPC target; several gateways are ``ipv4:host:port,host:port`` or a DNS name.
 
-        ``api_key`` is for gateways that ask for one, ``tls`` for those that speak TLS.  Raises OSError or
-        ValueError where its files are not as they should be.
+        ``api_key`` is for gateways that require one, ``tls`` for gateways with TLS.
+        Raises OSError or ValueError for certificate files that cannot be used.
         """
-        self._headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
-        self._channel = open_channel(
-            endpoint,
-            max_message_bytes=MAX_MESSAGE_BYTES,
-            retries=True,
-            notices_hangs=True,
-            interceptors=tracing(self._headers),
-            tls=tls,
-        )
-        self._stub = segmentation_pb2_grpc.SegmentationServiceStub(self._channel)
-        self._timeout = timeout
+        self._connection = GatewayConnection(endpoint, timeout=timeout, api_key=api_key, tls=tls)
 
     async def __aenter__(self) -> Self:
         return self
@@ -86,7 +68,7 @@ class AsyncClient:
 
     async def close(self) -> None:
         """Close the connection."""
-        await self._channel.close()
+        await self._connection.close()
 
     async def segment_image(
         self,
@@ -96,7 +78,7 @@ class AsyncClient:
         multimask_output: bool = False,
         mask_options: MaskOptions = DEFAULT_MASKS,
     ) -> ImageMasks:
-        """Segment objects on one image; ``prompts`` by ``obj_id``.
+        """Segment objects on one image; ``prompts`` are by ``obj_id``.
 
         With ``multimask_output`` each object has three masks, the most confident first.
         Raises InvalidImage, ImageTooLarge, InvalidPrompt.
@@ -108,47 +90,39 @@ class AsyncClient:
         )
         for obj_id, prompt in prompts.items():
             request.prompts.add(obj_id=obj_id, prompt=wire.prompt_to_proto(prompt))
-        with translate_rpc_errors():
-            response = await self._stub.SegmentImage(request, timeout=self._timeout)
+        response = await self._connection.call("SegmentImage", request)
         objects: dict[int, list[ObjectMask]] = {}
         for message in response.masks:
             objects.setdefault(message.obj_id, []).append(wire.object_mask_from_proto(message))
         return ImageMasks(objects, response.width, response.height, response.trace_id)
 
-    async def create_session(self, *, ttl: timedelta | None = None) -> "VideoSession":
-        """Begin a session that the caller deletes; :meth:`session` does both.
+    async def create_session(self, *, ttl: timedelta | None = None) -> VideoSession:
+        """Create a session, which the caller deletes; :meth:`session` does both.
 
-        ``ttl`` is how long it may stay unused; the server may shorten it.
+        ``ttl`` is how long the session may stay unused; the server may shorten it.
+        Raises ResourceExhausted, Unavailable.
         """
         request = segmentation_pb2.CreateSessionRequest(idempotency_key=new_key())
         if ttl is not None:
             request.ttl.FromTimedelta(ttl)
-        with translate_rpc_errors():
-            call = self._stub.CreateSession(request, timeout=self._timeout)
-            response = await call
-            metadata = dict(await call.trailing_metadata() or ())
-        return VideoSession(
-            self._stub, response, str(metadata.get(TRACE_ID_KEY, "")), self._timeout, self._headers
-        )
+        response, trace_id = await self._connection.traced_call("CreateSession", request)
+        return VideoSession(self._connection, response, trace_id)
 
     async def attach(self, session_id: str) -> VideoSession:
-        """A session that somebody else began, or this process before.  Raises SessionNotFound."""
+        """A session that another client or process created.  Raises SessionNotFound."""
         request = segmentation_pb2.GetSessionRequest(session_id=session_id)
-        with translate_rpc_errors():
-            response = await self._stub.GetSession(request, timeout=self._timeout)
-        return VideoSession(self._stub, response, "", self._timeout, self._headers)
+        response = await self._connection.call("GetSession", request)
+        return VideoSession(self._connection, response, "")
 
     @asynccontextmanager
-    async def session(self, *, ttl: timedelta | None = None) -> AsyncIterator["VideoSession"]:
-        """A session that is deleted at the end."""
+    async def session(self, *, ttl: timedelta | None = None) -> AsyncIterator[VideoSession]:
+        """A session that is deleted at the end; arguments and errors as for :meth:`create_session`."""
         session = await self.create_session(ttl=ttl)
         try:
             yield session
         finally:
-            try:
+            with contextlib.suppress(SessionNotFound):  # it expired, or was deleted already
                 await session.delete()
-            except SessionNotFound:
-                pass  # it expired, or was deleted already
 
     @asynccontextmanager
     async def stream(
@@ -160,13 +134,13 @@ class AsyncClient:
         resume_token: str = "",
         on_rejected: OnRejected | None = None,
     ) -> AsyncIterator[LiveStream]:
-        """A live stream, whose session is deleted at the end; what is under way then is dropped.
+        """A live stream, whose session is deleted at the end; frames in progress are dropped then.
 
-        Where it ends by an exception, or by :meth:`LiveStream.leave`, the session stays for its ``ttl``.
-        With ``skip`` frames are left out that come faster than they are tracked, as for a camera; without
-        it :meth:`LiveStream.send` waits.  ``ttl`` is how long the session stays after the stream broke;
-        ``resume_token`` of its last result goes on with it.  ``on_rejected`` is told of frames that cannot
-        be used.
+        After an exception or :meth:`LiveStream.leave` the session stays for its ``ttl``.
+        With ``skip`` frames that come faster than they are tracked are skipped, as for a camera; without it
+        :meth:`LiveStream.send` waits.  ``ttl`` is how long the session stays after the stream broke;
+        ``resume_token`` of its last result continues it.  ``on_rejected`` is called for each frame that
+        cannot be used.
         """
         config = segmentation_pb2.StreamConfig(
             mask_options=wire.mask_options_to_proto(mask_options),
@@ -175,12 +149,12 @@ class AsyncClient:
         )
         if ttl is not None:
             config.ttl.FromTimedelta(ttl)
-        results = LIVE_RESULTS if skip else WAITING_RESULTS
-
-        def connect() -> StreamCall:
-            return StreamCall(self._stub.SegmentStream(metadata=trace_metadata(self._headers)))
-
-        stream = LiveStream(connect, on_rejected, max_results=results, skips=skip)
+        stream = LiveStream(
+            partial(self._connection.stream_requests, "SegmentStream"),
+            on_rejected,
+            max_results=MAX_LIVE_RESULTS if skip else MAX_RESULTS,
+            skips=skip,
+        )
         try:
             await stream.open(config)
             yield stream
@@ -189,5 +163,5 @@ class AsyncClient:
             raise
         if not stream.was_left:
             await stream.leave()
-            with contextlib.suppress(SessionNotFound):  # it came to its end
+            with contextlib.suppress(SessionNotFound):  # a stream that finishes deletes its session
                 await (await self.attach(stream.session_id)).delete()

@@ -1,4 +1,4 @@
-"""Asynchronous work for callers that are not: an event loop on a thread of its own."""
+"""An event loop on a thread of its own, for the blocking client."""
 
 import asyncio
 import threading
@@ -8,12 +8,12 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-# How long a call that is interrupted may take to stop.
+# How long an interrupted call may take to stop.
 STOP_SECONDS = 5.0
 
 
 class BackgroundLoop:
-    """An event loop on a thread of its own."""
+    """Runs coroutines on an event loop on a thread of its own, and waits for them."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
@@ -21,74 +21,74 @@ class BackgroundLoop:
         self._thread.start()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Do work there; an exception here, such as Ctrl-C, stops it and waits until it has stopped.
+        """The result of a coroutine.  An exception in this thread, such as Ctrl-C, cancels it and waits
+        for its end.
 
         Raises RuntimeError on the loop's own thread, which would wait for itself.
         """
         if threading.current_thread() is self._thread:
             work.close()
             raise RuntimeError("a blocking client cannot be called from its own callbacks")
-        over = threading.Event()
+        ended = threading.Event()
 
-        async def follow() -> T:
+        async def run() -> T:
             try:
                 return await work
             finally:
-                over.set()
+                ended.set()
 
-        future = asyncio.run_coroutine_threadsafe(follow(), self._loop)
+        future = asyncio.run_coroutine_threadsafe(run(), self._loop)
         try:
             return future.result()
         except BaseException:
             if not future.done():
                 future.cancel()
-                over.wait(STOP_SECONDS)
+                ended.wait(STOP_SECONDS)
             raise
 
     def iterate(self, items: AsyncIterator[T]) -> Generator[T, None, None]:
-        """Take items one by one; leaving early closes the source."""
+        """The items of an asynchronous iterator, which is closed when the loop is left."""
 
-        async def step() -> tuple[bool, T | None]:
+        async def next_item() -> tuple[T] | None:
             try:
-                return True, await anext(items)
+                return (await anext(items),)
             except StopAsyncIteration:
-                return False, None
+                return None
 
         async def close() -> None:
             if (aclose := getattr(items, "aclose", None)) is not None:
                 await aclose()
 
         try:
-            while (found := self.run(step()))[0]:
-                yield found[1]  # type: ignore[misc]
+            while (item := self.run(next_item())) is not None:
+                yield item[0]
         finally:
             self.run(close())
 
     @contextmanager
     def entered(self, manager: AbstractAsyncContextManager[T]) -> Iterator[T]:
-        """Hold an asynchronous context."""
-        held = self.run(_enter(manager))
+        """An asynchronous context as a blocking one."""
+
+        async def enter() -> T:
+            return await manager.__aenter__()
+
+        async def leave(error: BaseException | None) -> None:
+            try:
+                await manager.__aexit__(type(error) if error else None, error, None)
+            except BaseException as raised:
+                if raised is not error:
+                    raise
+
+        value = self.run(enter())
         try:
-            yield held
+            yield value
         except BaseException as error:
-            self.run(_leave(manager, error))
+            self.run(leave(error))
             raise
-        self.run(_leave(manager, None))
+        self.run(leave(None))
 
     def close(self) -> None:
         """Stop the thread."""
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
-
-
-async def _enter(manager: AbstractAsyncContextManager[T]) -> T:
-    return await manager.__aenter__()
-
-
-async def _leave(manager: AbstractAsyncContextManager[Any], error: BaseException | None) -> None:
-    try:
-        await manager.__aexit__(type(error) if error else None, error, None)
-    except BaseException as raised:
-        if raised is not error:
-            raise

@@ -1,4 +1,6 @@
-"""What a client has sent on a live stream and has no answer to yet."""
+"""The messages of a live stream that the server has not acknowledged."""
+
+from collections import OrderedDict
 
 from maskmesh.v1 import segmentation_pb2
 
@@ -6,54 +8,53 @@ Request = segmentation_pb2.SegmentStreamRequest
 
 
 class ResendBuffer:
-    """Messages in the order in which they were sent; used on one event loop only.
+    """Messages in the order in which they were sent.  Used on one event loop only.
 
-    A frame is answered by a result of its own or of a later one, a prompt or removal by its request's id.
+    A frame is acknowledged by its own result or that of a later frame, a prompt or removal by its request id.
     At most ``max_frames`` frames are kept, the newest.
     """
 
     def __init__(self, max_frames: int) -> None:
         self._max_frames = max_frames
-        self._requests: list[Request] = []
+        self._requests: OrderedDict[int, Request] = OrderedDict()  # by identity
+        self._frames: OrderedDict[int, Request] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._requests)
 
-    def add(self, request: Request) -> None:
-        """A message is sent."""
-        self._requests.append(request)
-        if _is_frame(request):
-            frames = [r for r in self._requests if _is_frame(r)]
-            for oldest in frames[: max(len(frames) - self._max_frames, 0)]:
-                self.remove(oldest)
+    def __contains__(self, request: Request) -> bool:
+        return id(request) in self._requests
 
-    def has(self, request: Request) -> bool:
-        """Whether a message will be sent again."""
-        return any(r is request for r in self._requests)
+    def add(self, request: Request) -> None:
+        """Add a message that is being sent."""
+        self._requests[id(request)] = request
+        if request.WhichOneof("content") == "frame":
+            self._frames[id(request)] = request
+            if len(self._frames) > self._max_frames:
+                self.remove(next(iter(self._frames.values())))
+
+    def remove(self, request: Request) -> None:
+        """Remove a message, if it is here."""
+        self._requests.pop(id(request), None)
+        self._frames.pop(id(request), None)
 
     @property
     def first_frame(self) -> int | None:
-        """The number of the oldest frame, None where there is none."""
-        return next((r.frame.sequence for r in self._requests if _is_frame(r)), None)
+        """The number of the oldest frame, None if there is none."""
+        return next((r.frame.sequence for r in self._frames.values()), None)
 
-    def remove(self, request: Request) -> None:
-        """A message was not sent after all."""
-        self._requests = [r for r in self._requests if r is not request]
+    def acknowledge_frame(self, sequence: int) -> None:
+        """Remove the frames up to a number."""
+        while self._frames and next(iter(self._frames.values())).frame.sequence <= sequence:
+            self.remove(next(iter(self._frames.values())))
 
-    def acknowledge(self, sequence: int) -> None:
-        """The result of a frame came."""
-        self._requests = [r for r in self._requests if not (_is_frame(r) and r.frame.sequence <= sequence)]
-
-    def answered(self, request_id: str) -> None:
-        """A prompt or a removal was answered."""
-        self._requests = [
-            r for r in self._requests if request_id not in (r.prompt.request_id, r.removal.request_id)
-        ]
+    def acknowledge_request(self, request_id: str) -> None:
+        """Remove the prompt or removal with a request id."""
+        for request in list(self._requests.values()):
+            if request_id in (request.prompt.request_id, request.removal.request_id):
+                self.remove(request)
 
     def since(self, next_sequence: int) -> list[Request]:
-        """What is to be sent again to a server that has the frames before ``next_sequence``."""
-        return [r for r in self._requests if not (_is_frame(r) and r.frame.sequence < next_sequence)]
-
-
-def _is_frame(request: Request) -> bool:
-    return bool(request.WhichOneof("content") == "frame")
+        """The messages for a server that has the frames before ``next_sequence``."""
+        frames = self._frames
+        return [r for k, r in self._requests.items() if k not in frames or r.frame.sequence >= next_sequence]

@@ -1,34 +1,30 @@
 """The client's view of one session: a video and the objects in it."""
 
-import asyncio
 import dataclasses
 import time
 import uuid
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import grpc
-
 from maskmesh import wire
-from maskmesh.errors import Unavailable, translate_rpc_errors
-from maskmesh.history import ClearRecord, FrameRange, HistoryEntry, PromptRecord, SessionState
-from maskmesh.images import ImageLike, as_image
+from maskmesh.aio import RetryWindow
+from maskmesh.client.connection import GatewayConnection
+from maskmesh.client.upload import frame_messages, upload, video_messages
+from maskmesh.errors import Unavailable
+from maskmesh.history import ClearRecord, FrameRange, HistoryEntry, PromptRecord, SessionState, add_tracked
+from maskmesh.images import ImageLike
 from maskmesh.masks import BinaryMask, BoolArray, LowResLogits, MaskOptions, MaskSpace
-from maskmesh.rpc.interceptors import trace_metadata
-from maskmesh.rpc.stream_call import RESUME_SECONDS, RESUMPTIONS, StreamCall
-from maskmesh.types import (
-    Box,
-    FrameMasks,
-    ModelInfo,
-    Point,
-    Prompt,
-)
+from maskmesh.rpc.status import translate_rpc_errors
+from maskmesh.types import Box, FrameMasks, ModelInfo, Point, Prompt
 from maskmesh.v1 import segmentation_pb2
 
-CHUNK_BYTES = 2**20
 DEFAULT_MASKS = MaskOptions()
+
+# How long a stream that broke is resumed without a result, and the pause before each attempt.
+RESUME_SECONDS = 15.0
+RESUME_PAUSE_SECONDS = 0.5
 
 
 class VideoSession:
@@ -36,49 +32,38 @@ class VideoSession:
 
     def __init__(
         self,
-        stub: Any,
-        described: segmentation_pb2.CreateSessionResponse | segmentation_pb2.GetSessionResponse,
+        connection: GatewayConnection,
+        description: segmentation_pb2.CreateSessionResponse | segmentation_pb2.GetSessionResponse,
         trace_id: str,
-        timeout: float | None,
-        headers: Mapping[str, str] | None = None,
     ) -> None:
-        self._stub = stub
-        self._headers = headers
-        self._timeout = timeout
-        self.session_id: str = described.session_id
-        self.ttl: timedelta = described.ttl.ToTimedelta()
-        """How long it may stay unused, as the server decided."""
-        self.model: ModelInfo = wire.model_info_from_proto(described.model)
+        self._connection = connection
+        self.session_id: str = description.session_id
+        self.ttl: timedelta = description.ttl.ToTimedelta()
+        """How long the session may stay unused, as the server decided."""
+        self.model: ModelInfo = wire.model_info_from_proto(description.model)
         self.trace_id = trace_id
-        """The trace to which those of its frames are linked."""
+        """The trace to which the traces of its frames link."""
         self.revision = 0
-        """The revision after the last change that was made here."""
+        """The revision after the last change by this object."""
         self.num_frames = 0
         self.width = 0
         self.height = 0
         self.frames_per_second = 0.0
-        self._said: list[HistoryEntry] = []
-        if isinstance(described, segmentation_pb2.GetSessionResponse):
-            self.revision = described.revision
-            self.num_frames = described.num_frames
-            self.width, self.height = described.width, described.height
-            self.frames_per_second = described.frames_per_second
-            self._said = wire.history_from_proto(described.history)
+        self._history: list[HistoryEntry] = []
+        if isinstance(description, segmentation_pb2.GetSessionResponse):
+            self.revision = description.revision
+            self.num_frames = description.num_frames
+            self.width, self.height = description.width, description.height
+            self.frames_per_second = description.frames_per_second
+            self._history = wire.history_from_proto(description.history)
 
     async def append_video(self, video: bytes | Path | str, *, idempotency_key: str = "") -> int:
-        """Send a video file, by path or as bytes; returns the number of its frames.
+        """Upload a video file, given by path or as bytes; returns the number of its frames.
 
-        ``idempotency_key`` as for :meth:`add_prompt`.  Raises InvalidVideo where it cannot be read,
-        InvalidRequest where the session has frames already.
+        ``idempotency_key`` as for :meth:`add_prompt`.  Raises InvalidVideo if it cannot be read,
+        InvalidRequest if the session has frames already.
         """
-        if isinstance(video, bytes):
-            chunks: Iterable[bytes] = (
-                video[i : i + CHUNK_BYTES] for i in range(0, max(len(video), 1), CHUNK_BYTES)
-            )
-        else:
-            chunks = _file_chunks(Path(video))
-        messages = (segmentation_pb2.AppendFramesRequest(video_chunk=chunk) for chunk in chunks)
-        return await self._append(messages, None, idempotency_key)
+        return await self._append(video_messages(video), None, idempotency_key)
 
     async def append_frames(
         self,
@@ -87,22 +72,18 @@ class VideoSession:
         first_frame_index: int | None = None,
         idempotency_key: str = "",
     ) -> int:
-        """Send images, all of one size; returns the number of frames in the session.
+        """Upload images, all of one size; returns the number of frames in the session.
 
-        ``first_frame_index`` is the index that the first of them must get, None for any: it keeps the frames
-        of two clients apart.  ``idempotency_key`` as for :meth:`add_prompt`.
-        Raises InvalidImage, ImageTooLarge, InvalidRequest, Conflict; nothing is added then.
+        ``first_frame_index`` is the index that the first of them must get, None for any; with it two clients
+        do not mix their frames.  ``idempotency_key`` as for :meth:`add_prompt`.
+        Raises InvalidImage, ImageTooLarge, InvalidRequest, Conflict; then nothing is added.
         """
-        messages = (
-            segmentation_pb2.AppendFramesRequest(frame=wire.image_to_proto(as_image(f))) for f in frames
-        )
-        return await self._append(messages, first_frame_index, idempotency_key)
+        return await self._append(frame_messages(frames), first_frame_index, idempotency_key)
 
     async def get_state(self) -> SessionState:
-        """What the session holds: frames, objects, and all that was said.  Renews the lease."""
+        """The session's frames, objects and history.  Renews the lease."""
         request = segmentation_pb2.GetSessionRequest(session_id=self.session_id)
-        with translate_rpc_errors():
-            response = await self._stub.GetSession(request, timeout=self._timeout)
+        response = await self._connection.call("GetSession", request)
         self.revision = response.revision
         return wire.session_state_from_proto(response)
 
@@ -119,16 +100,16 @@ class VideoSession:
         expected_revision: int | None = None,
         idempotency_key: str = "",
     ) -> FrameMasks:
-        """Say where an object is on a frame; returns its mask there.
+        """Prompt an object on a frame; returns its mask there.
 
         points: (x, y), or (x, y, label) with 1 for positive and 0 for negative, in pixels of the frame.
         box: (x0, y0, x1, y1).  mask: [height, width], bool, of the frame's size.  Points add up over
-        calls; ``clear_previous`` starts over.  A prompt on a frame that was tracked corrects it: the mask
-        holds, and what is tracked from there on follows it.
-        With ``expected_revision``, that of :attr:`revision` or :meth:`get_state`, nothing is changed where
-        another client was faster.
-        After a deadline or a cancellation the prompt may have been taken in, or not: whoever has to know
-        gives an ``idempotency_key``, and asks again with the same one.
+        calls; ``clear_previous`` starts over.  A prompt on a tracked frame corrects it: the mask stays, and
+        later propagations follow it.
+        With ``expected_revision``, from :attr:`revision` or :meth:`get_state`, the call fails if another
+        client has changed the session since.
+        After a deadline or a cancellation the prompt may have been added or not.  To find out, repeat the
+        call with the same ``idempotency_key``.
         Raises InvalidPrompt, InvalidRequest, FrameOutOfMemory, Conflict.
         """
         request = segmentation_pb2.AddPromptRequest(
@@ -141,9 +122,9 @@ class VideoSession:
             idempotency_key=idempotency_key or new_key(),
             expected_revision=expected_revision,
         )
-        response = await self._change(self._stub.AddPrompt, request)
-        said = wire.recorded_prompt_from_proto(request.prompt)
-        self._said.append(PromptRecord(frame_index, obj_id, said, clear_previous))
+        response = await self._change("AddPrompt", request)
+        prompt = wire.recorded_prompt_from_proto(request.prompt)
+        self._history.append(PromptRecord(frame_index, obj_id, prompt, clear_previous))
         return wire.frame_masks_from_proto(response.frame)
 
     async def clear_prompts(
@@ -154,11 +135,10 @@ class VideoSession:
         expected_revision: int | None = None,
         idempotency_key: str = "",
     ) -> list[int]:
-        """Forget what was said of an object on a frame; returns the objects that remain.
+        """Remove the prompts of an object on a frame; returns the objects that remain.
 
-        An object of which nothing is said any more is removed.  The last arguments are those of
-        :meth:`add_prompt`.  Raises ObjectNotFound, PromptNotFound,
-        Conflict.
+        An object without prompts is removed.  The last arguments are those of :meth:`add_prompt`.
+        Raises ObjectNotFound, PromptNotFound, Conflict.
         """
         request = segmentation_pb2.ClearPromptsRequest(
             session_id=self.session_id,
@@ -167,9 +147,9 @@ class VideoSession:
             idempotency_key=idempotency_key or new_key(),
             expected_revision=expected_revision,
         )
-        response = await self._change(self._stub.ClearPrompts, request)
-        self._said.append(ClearRecord(frame_index, obj_id))
-        self._forget_removed(response.obj_ids)
+        response = await self._change("ClearPrompts", request)
+        self._history.append(ClearRecord(frame_index, obj_id))
+        self._drop_removed(response.obj_ids)
         return list(response.obj_ids)
 
     async def propagate(
@@ -182,13 +162,13 @@ class VideoSession:
         resume_token: str = "",
         timeout: float | None = None,
     ) -> AsyncGenerator[FrameMasks, None]:
-        """Track all objects, frame by frame, forward or in reverse.
+        """Track all objects frame by frame, forward or in reverse.
 
-        ``start_frame_index`` None means the first prompted frame, ``max_frames`` 0 all to the end, in
-        reverse to the beginning.  Leaving the loop stops the server.  Where the connection breaks it goes
-        on with the next frame as soon as the gateway is back, up to a few seconds after each frame; a
-        ``resume_token``, that of the last frame that was received, goes on in the same way later, or in
-        another process (without any of the arguments before, but ``mask_options``).
+        ``start_frame_index`` None is the first prompted frame; ``max_frames`` 0 means all to the end, in
+        reverse to the beginning.  Leaving the loop stops the server.  If the connection breaks, the
+        propagation continues with the next frame as soon as a gateway is reachable, within
+        ``RESUME_SECONDS``.  The ``resume_token`` of the last received frame continues it later or in another
+        process; then only ``mask_options`` may be given beside it.
         Raises NothingPrompted, SessionBusy, InvalidRequest, FrameOutOfMemory, Unavailable.
         """
         request = segmentation_pb2.PropagateVideoRequest(
@@ -202,10 +182,10 @@ class VideoSession:
         if resume_token and not reverse:
             request.ClearField("direction")
         deadline = None if timeout is None else time.monotonic() + timeout
-        attempts = RESUMPTIONS
+        window = RetryWindow(RESUME_SECONDS, first_pause=RESUME_PAUSE_SECONDS)
         while True:
-            left = None if deadline is None else max(deadline - time.monotonic(), 0.0)
-            call = self._stub.PropagateVideo(request, timeout=left)
+            remaining = None if deadline is None else max(deadline - time.monotonic(), 0.0)
+            call = self._connection.stream_responses("PropagateVideo", request, remaining)
             try:
                 with translate_rpc_errors():
                     async for response in call:
@@ -215,22 +195,21 @@ class VideoSession:
                             mask_options=request.mask_options,
                         )
                         frame = wire.frame_masks_from_proto(response.frame)
-                        self._note_tracked(frame.frame_index, reverse=reverse)
+                        add_tracked(self._history, frame.frame_index, reverse=reverse)
                         yield dataclasses.replace(frame, resume_token=response.resume_token)
-                        attempts = RESUMPTIONS
+                        window.reset()
                 return
-            except Unavailable:
-                if not request.resume_token or not attempts:
+            except Unavailable as error:
+                if not request.resume_token:
                     raise
-                attempts -= 1
-                await asyncio.sleep(RESUME_SECONDS)
+                await window.wait(error)
             finally:
                 call.cancel()
 
     async def remove_object(
         self, obj_id: int, *, expected_revision: int | None = None, idempotency_key: str = ""
     ) -> list[int]:
-        """Forget one object; returns those that remain.
+        """Remove one object; returns those that remain.
 
         The last arguments are those of :meth:`add_prompt`.  Raises ObjectNotFound, Conflict.
         """
@@ -240,12 +219,12 @@ class VideoSession:
             idempotency_key=idempotency_key or new_key(),
             expected_revision=expected_revision,
         )
-        response = await self._change(self._stub.RemoveObject, request)
-        self._forget_removed(response.obj_ids)
+        response = await self._change("RemoveObject", request)
+        self._drop_removed(response.obj_ids)
         return list(response.obj_ids)
 
     async def reset(self, *, expected_revision: int | None = None, idempotency_key: str = "") -> None:
-        """Forget all objects; the frames stay.
+        """Remove all objects; the frames stay.
 
         The arguments are those of :meth:`add_prompt`.  Raises Conflict.
         """
@@ -254,13 +233,13 @@ class VideoSession:
             idempotency_key=idempotency_key or new_key(),
             expected_revision=expected_revision,
         )
-        await self._change(self._stub.ResetSession, request)
-        self._said.clear()
+        await self._change("ResetSession", request)
+        self._history.clear()
 
     async def replay(self, history: Sequence[HistoryEntry]) -> None:
-        """Do again what was done in another session with the same frames, as :meth:`get_state` tells it.
+        """Repeat the history of another session with the same frames, from :meth:`get_state`.
 
-        The objects are then as they were there.  Raises what the calls raise that it makes.
+        The objects are then the same as there.  Raises what the repeated calls raise.
         """
         for entry in history:
             match entry:
@@ -276,49 +255,40 @@ class VideoSession:
                 case ClearRecord(frame_index, obj_id):
                     await self.clear_prompts(frame_index, obj_id)
                 case FrameRange(first, _, reverse):
-                    tracked = self.propagate(
+                    frames = self.propagate(
                         start_frame_index=first,
                         max_frames=entry.num_frames,
                         reverse=reverse,
                         mask_options=MaskOptions(space=MaskSpace.MODEL),
                     )
-                    async for _ in tracked:
+                    async for _ in frames:
                         pass
 
     async def recover(self, *, track: bool = False) -> None:
-        """After SessionLost: say again what was said by this object, and before it was attached.
+        """Repeat the session's prompts after SessionLost.
 
-        Propagation can then go on after the frame that the error names, from the prompts alone; with
-        ``track`` frames are tracked again as well, and the objects are as they were.  Raises what the calls
-        raise that it makes.
+        A propagation can then continue after the frame that the error names, conditioned by the prompts
+        alone; with ``track`` the frames before are tracked again, and the objects are as they were.
+        Raises what the repeated calls raise.
         """
-        said, self._said = self._said, []
+        history, self._history = self._history, []
         try:
-            await self.replay(said if track else [e for e in said if not isinstance(e, FrameRange)])
+            await self.replay(history if track else [e for e in history if not isinstance(e, FrameRange)])
         except BaseException:
-            self._said = said
+            self._history = history
             raise
 
     async def delete(self) -> None:
-        """End the session.  Raises SessionNotFound where it is over already."""
+        """Delete the session.  Raises SessionNotFound if it has ended already."""
         request = segmentation_pb2.DeleteSessionRequest(session_id=self.session_id, idempotency_key=new_key())
-        with translate_rpc_errors():
-            await self._stub.DeleteSession(request, timeout=self._timeout)
+        await self._connection.call("DeleteSession", request)
 
-    def _note_tracked(self, frame_index: int, *, reverse: bool) -> None:
-        last = self._said[-1] if self._said else None
-        if isinstance(last, FrameRange) and last.followed_by(frame_index, reverse=reverse):
-            self._said[-1] = dataclasses.replace(last, last_frame_index=frame_index)
-        else:
-            self._said.append(FrameRange(frame_index, frame_index, reverse))
+    def _drop_removed(self, obj_ids: Sequence[int]) -> None:
+        """Drop the entries of removed objects, which do not affect the others."""
+        self._history = [e for e in self._history if isinstance(e, FrameRange) or e.obj_id in obj_ids]
 
-    def _forget_removed(self, obj_ids: Sequence[int]) -> None:
-        """What was said of objects that are gone changes nothing of the others."""
-        self._said = [e for e in self._said if isinstance(e, FrameRange) or e.obj_id in obj_ids]
-
-    async def _change(self, method: Any, request: Any) -> Any:
-        with translate_rpc_errors():
-            response = await method(request, timeout=self._timeout)
+    async def _change(self, method: str, request: Any) -> Any:
+        response = await self._connection.call(method, request)
         self.revision = response.revision
         return response
 
@@ -333,21 +303,7 @@ class VideoSession:
             idempotency_key=idempotency_key or new_key(),
             first_frame_index=first_frame_index,
         )
-        finish = segmentation_pb2.AppendFramesFinish()
-        call = StreamCall(self._stub.AppendFrames(metadata=trace_metadata(self._headers)))
-        try:
-            with translate_rpc_errors():
-                try:
-                    await call.write(segmentation_pb2.AppendFramesRequest(config=config))
-                    for content in contents:
-                        await call.write(content)
-                    await call.write(segmentation_pb2.AppendFramesRequest(finish=finish))
-                    await call.done_writing()
-                except grpc.RpcError:
-                    pass  # the server ended the call early: its answer says why
-                response = await call.answer()
-        finally:
-            call.cancel()  # where it is not over yet, nothing is added
+        response = await upload(self._connection, config, contents)
         self.num_frames = response.num_frames
         self.width, self.height = response.width, response.height
         self.frames_per_second = response.frames_per_second
@@ -357,13 +313,3 @@ class VideoSession:
 def new_key() -> str:
     """An idempotency key."""
     return uuid.uuid4().hex
-
-
-def _file_chunks(path: Path) -> Iterable[bytes]:
-    with path.open("rb") as file:
-        empty = True
-        while chunk := file.read(CHUNK_BYTES):
-            empty = False
-            yield chunk
-        if empty:
-            yield b""
