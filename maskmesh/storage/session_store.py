@@ -1,16 +1,16 @@
-"""Sessions in a store that gateways and trackers share: who owns each, and what it was when it was kept last.
+"""Sessions in the store that gateways and trackers share: owner, frames and replicated state.
 
 A session is a few keys of one hash slot:
 
-    maskmesh:1:{ID}:session   hash: owner's address and epoch, lease, frames, whatever gateways note
-    maskmesh:1:{ID}:snapshot  the session without what is in the next
-    maskmesh:1:{ID}:states    hash: states of objects on frames, and answers to keyed calls
-    maskmesh:1:{ID}:frames    hash: the session's frames as they came
+    maskmesh:1:{ID}:session   hash: owner's address and epoch, lease, and attributes that gateways set
+    maskmesh:1:{ID}:snapshot  the session without the states
+    maskmesh:1:{ID}:states    hash: states of objects on frames, and responses by idempotency key
+    maskmesh:1:{ID}:frames    hash: the session's frames in their original form
 
-All of them expire with the lease.  Of a session that was deleted the first stays as long, and says so.
+All of them expire with the lease.  The first key of a deleted session stays that long and marks the deletion.
 
-The epoch counts the owners: it is compared in the same step in which
-anything of a snapshot is written, so that who owned the session before changes nothing any more.
+The epoch is the ownership epoch.  The script that writes a snapshot compares it, so that an earlier owner
+cannot overwrite the state of a later one.
 """
 
 import asyncio
@@ -19,85 +19,37 @@ import math
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from enum import Enum
-from typing import Any, NamedTuple, TypeAlias, cast
+from typing import Any, TypeAlias, cast
 
 from redis.asyncio import Redis
 from redis.asyncio.lock import Lock
 from redis.exceptions import RedisError
 
+from maskmesh.aio import stop
 from maskmesh.errors import Conflict, StaleEpoch
-from maskmesh.storage.redis_store import RedisStore, stop, texts
+from maskmesh.storage.redis_store import RedisStore, texts
+from maskmesh.storage.session_record import (
+    ENDED,
+    Owner,
+    SessionDelta,
+    SessionRecord,
+    StoredSession,
+    WriteResult,
+)
 
 PREFIX = "maskmesh:1"
 PARTS = ("session", "snapshot", "states", "frames")
 
-# Somebody who does something alone says so again three times in this.
+# Lease of a lock; its holder renews it three times in this period.
 LOCK_SECONDS = 6.0
 LOCK_PAUSE_SECONDS = 0.2
 
-# Noted in place of everything else when a session is deleted.
-ENDED = "ended"
-
-# A lease in the store is renewed no more often than this, and ends later by as much.
+# A lease in the store is renewed at most this often, and ends this much later.
 RENEWAL_SECONDS = 10.0
 
 
 _Fields: TypeAlias = Mapping[Any, Any]
-"""As the client of the protocol wants it, which knows more types than are used here."""
-
-
-class Owner(NamedTuple):
-    """The tracker that has a session, and the how manieth owner it is, from 1."""
-
-    address: str
-    epoch: int
-
-
-@dataclass(frozen=True, slots=True)
-class SessionRecord:
-    """What gateways know of a session."""
-
-    session_id: str
-    owner: Owner
-    ttl_seconds: float
-    notes: Mapping[str, str] = field(default_factory=dict)
-    """What gateways note of it for one another."""
-
-    @property
-    def has_ended(self) -> bool:
-        """Whether it was deleted."""
-        return ENDED in self.notes
-
-
-class Change(NamedTuple):
-    """What is written of a session at once."""
-
-    snapshot: bytes
-    fields: Mapping[str, bytes]
-    """States and answers to set, by name."""
-    deleted: Sequence[str] = ()
-    """Names of those that are no more."""
-    is_whole: bool = False
-    """Whether it is all of the session, in place of what was there."""
-
-
-class StoredSession(NamedTuple):
-    """A session as it was kept."""
-
-    snapshot: bytes
-    fields: Mapping[str, bytes]
-
-
-class WriteResult(Enum):
-    """What became of a write."""
-
-    DONE = 0
-    STALE = 1
-    """Somebody else owns the session now: nothing was written."""
-    ABSENT = 2
-    """The store has lost the session: what was to be added to is not there."""
+"""A hash, as redis-py types it."""
 
 
 _MOVE = """
@@ -109,8 +61,8 @@ end
 return redis.call('HMGET', KEYS[1], 'address', 'epoch')
 """
 
-# KEYS: session, snapshot, states.  ARGV: epoch, address, milliseconds, whether all is written anew, snapshot,
-# number of fields to delete, these, then fields and values to set.
+# KEYS: session, snapshot, states.  ARGV: epoch, address, milliseconds, whether the write is full, snapshot,
+# number of fields to delete, these fields, then fields and values to set.
 _WRITE = """
 if redis.call('HEXISTS', KEYS[1], 'ended') == 1 then return 1 end
 local epoch = redis.call('HGET', KEYS[1], 'epoch')
@@ -133,17 +85,17 @@ return 0
 
 
 class SessionStore:
-    """The sessions of a store.  Every method raises StoreDown where it does not answer."""
+    """The sessions in a store.  Every method raises StoreDown while the store is down."""
 
     def __init__(self, store: RedisStore) -> None:
         self._store = store
         self._move_script = store.script(_MOVE)
         self._write_script = store.script(_WRITE)
 
-    # What gateways do.
+    # Used by gateways.
 
     async def create(self, record: SessionRecord) -> None:
-        """Begin a session."""
+        """Create a session."""
         key = _key(record.session_id, "session")
         fields = {
             **record.attributes,
@@ -161,7 +113,7 @@ class SessionStore:
         await self._store.run(begin)
 
     async def get(self, session_id: str) -> SessionRecord | None:
-        """What gateways know of a session, None where there is none."""
+        """The record of a session, None if there is none."""
         key = _key(session_id, "session")
         fields = texts(await self._store.run(lambda redis: redis.hgetall(key)))
         if ENDED in fields:
@@ -172,7 +124,7 @@ class SessionStore:
         return SessionRecord(session_id, owner, float(fields.pop("ttl")), fields)
 
     async def renew(self, session_id: str, ttl_seconds: float) -> None:
-        """Begin the lease anew."""
+        """Renew the lease."""
 
         async def begin(redis: Redis) -> None:
             async with redis.pipeline(transaction=False) as steps:
@@ -183,25 +135,26 @@ class SessionStore:
         await self._store.run(begin)
 
     async def lease_left(self, session_id: str) -> float:
-        """The seconds until the store forgets a session, 0 where it has."""
+        """The seconds until a session expires in the store, 0 if it has."""
         key = _key(session_id, "session")
         milliseconds = await self._store.run(lambda redis: redis.pttl(key))
         return max(int(milliseconds), 0) / 1000
 
     async def move(self, session_id: str, owner: Owner, address: str) -> Owner | None:
-        """Give a session that ``owner`` has to the tracker at ``address``.
+        """Move a session from ``owner`` to the tracker at ``address``.
 
-        Returns who owns it now: another one where somebody else moved it before; None where there is none.
+        Returns the present owner, which is another one if another gateway was faster; None if there is no
+        session.
         """
-        found = await self._store.run(
+        values = await self._store.run(
             lambda redis: self._move_script(
                 keys=[_key(session_id, "session")], args=[owner.epoch, address], client=redis
             )
         )
-        return None if found is None else Owner(found[0].decode(), int(found[1]))
+        return None if values is None else Owner(values[0].decode(), int(values[1]))
 
     async def delete(self, session_id: str, ttl_seconds: float, reason: str = "") -> None:
-        """End a session; ``reason`` is noted for as long as it might have been used."""
+        """Delete a session; ``reason`` is stored for the rest of its lease."""
         keys = [_key(session_id, part) for part in PARTS]
 
         async def end(redis: Redis) -> None:
@@ -214,7 +167,7 @@ class SessionStore:
         await self._store.run(end)
 
     async def claim(self, name: str, value: str, seconds: float) -> str:
-        """What ``name`` stands for: ``value``, or what somebody else claimed for it before."""
+        """Claim ``name`` for ``value``; returns the value that it was claimed for first."""
         key = f"{PREFIX}:{name}"
 
         async def take(redis: Redis) -> bytes | None:
@@ -222,48 +175,45 @@ class SessionStore:
                 bytes | None, await redis.set(key, value, px=math.ceil(seconds * 1000), nx=True, get=True)
             )
 
-        found = await self._store.run(take)
-        return value if found is None else found.decode()
+        claimed = await self._store.run(take)
+        return value if claimed is None else claimed.decode()
 
     @asynccontextmanager
-    async def alone(self, session_id: str, *, patience_seconds: float) -> AsyncIterator[None]:
-        """Do what only one gateway at a time does with a session.
-
-        Raises Conflict where another one has been at it for ``patience_seconds``.
-        """
-        ending = time.monotonic() + patience_seconds
+    async def lock(self, session_id: str, *, wait_seconds: float) -> AsyncIterator[None]:
+        """Hold the lock of a session.  Raises Conflict if another gateway holds it for ``wait_seconds``."""
+        deadline = time.monotonic() + wait_seconds
 
         async def take(redis: Redis) -> Lock | None:
             lock = redis.lock(_key(session_id, "lock"), timeout=LOCK_SECONDS, blocking=False)
             return lock if await lock.acquire() else None
 
         while (lock := await self._store.run(take)) is None:
-            if time.monotonic() >= ending:
-                raise Conflict("another call does the same", session_id=session_id)
+            if time.monotonic() >= deadline:
+                raise Conflict("another upload to the session is in progress", session_id=session_id)
             await asyncio.sleep(LOCK_PAUSE_SECONDS)
-        # Whoever dies with it holds it for some seconds only.
-        keeping = asyncio.ensure_future(_keep(lock))
+        # The lock of a gateway that dies expires.
+        renewal = asyncio.ensure_future(_renew(lock))
         try:
             yield
         finally:
-            await stop(keeping)
-            with contextlib.suppress(RedisError, OSError):  # it was lost, or the store is down
+            await stop(renewal)
+            with contextlib.suppress(RedisError, OSError):  # it has expired, or the store is down
                 await lock.release()
 
-    # The frames of a session, in fields.
+    # Frames, in fields of a hash.
 
     async def put_frames(
-        self, session_id: str, fields: Mapping[str, bytes], notes: Mapping[str, str]
+        self, session_id: str, fields: Mapping[str, bytes], attributes: Mapping[str, str]
     ) -> None:
-        """Add fields to a session's frames, and note what they are."""
+        """Set fields of a session's frames, and attributes of the session."""
         key, frames = _key(session_id, "session"), _key(session_id, "frames")
 
         async def put(redis: Redis) -> None:
             async with redis.pipeline(transaction=True) as steps:
                 if fields:
                     steps.hset(frames, mapping=cast(_Fields, fields))
-                if notes:
-                    steps.hset(key, mapping=cast(_Fields, notes))
+                if attributes:
+                    steps.hset(key, mapping=cast(_Fields, attributes))
                 await steps.execute()
 
         await self._store.run(put)
@@ -274,34 +224,36 @@ class SessionStore:
         return cast(list[bytes | None], await self._store.run(lambda redis: redis.hmget(key, list(names))))
 
     async def drop_frames(self, session_id: str, names: Sequence[str]) -> None:
-        """Forget fields of a session's frames."""
+        """Delete fields of a session's frames."""
         key = _key(session_id, "frames")
         await self._store.run(lambda redis: redis.hdel(key, *names))
 
-    # What trackers do.
+    # Used by trackers.
 
     async def epoch(self, session_id: str) -> int | None:
-        """The epoch of a session, None where the store does not have it."""
+        """The epoch of a session, None if the store does not have it."""
         key = _key(session_id, "session")
-        found = await self._store.run(lambda redis: redis.hget(key, "epoch"))
-        return None if found is None else int(found)
+        epoch = await self._store.run(lambda redis: redis.hget(key, "epoch"))
+        return None if epoch is None else int(epoch)
 
-    async def write(self, session_id: str, owner: Owner, ttl_seconds: float, change: Change) -> WriteResult:
-        """Write what changed of a session, all in one step."""
+    async def write(
+        self, session_id: str, owner: Owner, ttl_seconds: float, delta: SessionDelta
+    ) -> WriteResult:
+        """Apply a delta atomically."""
         keys = [_key(session_id, part) for part in PARTS[:3]]
         arguments: list[str | int | bytes] = [owner.epoch, owner.address, _lease(ttl_seconds)]
-        arguments += [int(change.is_whole), change.snapshot, len(change.deleted), *change.deleted]
-        for name, content in change.fields.items():
+        arguments += [int(delta.is_full), delta.snapshot, len(delta.deleted), *delta.deleted]
+        for name, content in delta.fields.items():
             arguments += [name, content]
-        done = await self._store.run(
+        result = await self._store.run(
             lambda redis: self._write_script(keys=keys, args=arguments, client=redis)
         )
-        return WriteResult(int(done))
+        return WriteResult(int(result))
 
     async def read(self, session_id: str, epoch: int) -> StoredSession | None:
-        """A session as it was kept last, None where nothing was kept.
+        """The state of a session, None if nothing is stored.
 
-        Raises StaleEpoch where it has another owner than the one of ``epoch``.
+        Raises StaleEpoch if its epoch is not ``epoch``.
         """
         session, snapshot, states = (_key(session_id, part) for part in PARTS[:3])
 
@@ -310,18 +262,18 @@ class SessionStore:
                 steps.hget(session, "epoch")
                 steps.get(snapshot)
                 steps.hgetall(states)
-                found: list[Any] = await steps.execute()
-                return found
+                values: list[Any] = await steps.execute()
+                return values
 
-        found, kept, fields = await self._store.run(get)
-        if found is None or kept is None:
+        stored_epoch, content, fields = await self._store.run(get)
+        if stored_epoch is None or content is None:
             return None
-        if int(found) != epoch:
-            raise StaleEpoch("the session has another owner", session_id=session_id, epoch=int(found))
-        return StoredSession(kept, {name.decode(): state for name, state in fields.items()})
+        if int(stored_epoch) != epoch:
+            raise StaleEpoch("the session has another owner", session_id=session_id, epoch=int(stored_epoch))
+        return StoredSession(content, {name.decode(): state for name, state in fields.items()})
 
 
-async def _keep(lock: Lock) -> None:
+async def _renew(lock: Lock) -> None:
     while True:
         await asyncio.sleep(LOCK_SECONDS / 3)
         with contextlib.suppress(RedisError, OSError):
@@ -333,5 +285,5 @@ def _key(session_id: str, part: str) -> str:
 
 
 def _lease(ttl_seconds: float) -> int:
-    """Milliseconds after which the store forgets."""
+    """Milliseconds after which the store drops the session."""
     return math.ceil((ttl_seconds + RENEWAL_SECONDS) * 1000)

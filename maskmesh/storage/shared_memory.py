@@ -1,9 +1,9 @@
-"""Blocks of memory that one process writes and others read, where they can open the same file.
+"""Blocks of shared memory that one process writes and others read, if they can open the same file.
 
-The file lies in a file system in memory.  It begins with a page that says what it is and holds a nonce: who
-can name the nonce has opened the very file, whatever the names of hosts and folders say.  A generation for
-each block follows, odd while the block is written and another one each time, by which a reader notices that
-a block was written anew while it was read.  Then come the blocks, all of one size.
+The file is in an in-memory file system.  Its first page has a header with a nonce: a process that can name
+the nonce has opened this very file, even if hosts or folders have the same names.  A generation for each
+block follows, which is odd while the block is written and changes with every write, so that a reader
+detects that a block was overwritten while it was read.  The blocks are last, all of one size.
 """
 
 import logging
@@ -20,10 +20,11 @@ from typing import NamedTuple
 import numpy as np
 
 from maskmesh.masks import ByteArray
+from maskmesh.types import Block
 
 logger = logging.getLogger(__name__)
 
-# Each replica has a folder of its own, so named, and in it a file.
+# Name prefix of the folder that each encoder replica makes, and name of the file in it.
 SHARED_MEMORY_PREFIX = "maskmesh-encoder-"
 SHARED_MEMORY_FILE = "embeddings"
 
@@ -35,15 +36,8 @@ _VERSION = 1
 _HEADER = struct.Struct(f"<8sIIQ{NONCE_BYTES}s")  # magic, version, blocks, bytes of a block, nonce
 
 
-class Block(NamedTuple):
-    """A block by its number, and which content of it is meant."""
-
-    number: int
-    generation: int
-
-
 class _Layout(NamedTuple):
-    """Where things are in a file."""
+    """Layout of a file: the number and size of its blocks."""
 
     blocks: int
     block_bytes: int
@@ -68,11 +62,11 @@ def _pages(num_bytes: int) -> int:
 
 
 class SharedArena:
-    """The side that writes.
+    """The writer of a file.
 
-    Memory is taken from the system as blocks are first used, at most ``budget_bytes`` of it, and no more
-    than the file system has: :meth:`allocate` then returns None.  A block is free again when the array
-    that was allocated is garbage.  Raises OSError where the file cannot be made.
+    Memory is allocated when a block is first used, at most ``budget_bytes`` in total.  If the budget or the
+    file system is exhausted, :meth:`allocate` returns None.  A block is free again once its array is
+    garbage collected.  Raises OSError if the file cannot be created.
     """
 
     def __init__(self, path: Path, *, block_bytes: int, budget_bytes: int) -> None:
@@ -96,19 +90,19 @@ class SharedArena:
         self._generations = np.frombuffer(self._map, np.uint64, self._layout.blocks, PAGE)
 
     def allocate(self, num_bytes: int) -> tuple[ByteArray, int] | None:
-        """An array to write to and the index of its block, or None where there is no room."""
+        """An array to write to and the index of its block, or None if no block is free or large enough."""
         with self._lock:
             if num_bytes > self._layout.block_bytes or (index := self._take()) is None:
                 return None
-            # Odd while it is written; it may never have come to its end.
+            # Odd while the block is written; odd already if the previous write was never published.
             self._generations[index] += 1 + self._generations[index] % 2
         array = np.frombuffer(self._map, np.uint8, num_bytes, self._layout.offset(index))
-        # The one that was used last comes first: its pages are known to all.
+        # The block that was freed last is reused first: processes have mapped its pages already.
         weakref.finalize(array, self._free.append, index).atexit = False
         return array, index
 
     def publish(self, index: int) -> Block:
-        """Say that a block is written."""
+        """Mark a block as written; returns it with its generation."""
         self._generations[index] += 1
         return Block(index, int(self._generations[index]))
 
@@ -119,11 +113,11 @@ class SharedArena:
             pass
         if self._is_full or self._used == self._layout.blocks:
             return None
-        # Writing where there is no memory left would kill the process: it is asked for first.
+        # Allocated before the write, because a write without free memory would kill the process.
         try:
             os.posix_fallocate(self._descriptor, self._layout.offset(self._used), self._layout.block_bytes)
         except OSError as error:
-            logger.warning("shared memory ends at %d blocks: %s", self._used, error.strerror)
+            logger.warning("shared memory is exhausted after %d blocks: %s", self._used, error.strerror)
             self._is_full = True
             return None
         self._used += 1
@@ -131,7 +125,7 @@ class SharedArena:
 
 
 class SharedView:
-    """The side that reads.  Raises OSError or ValueError where the file cannot be opened or is another."""
+    """A reader of a file.  Raises OSError if it cannot be opened, ValueError if it has another format."""
 
     def __init__(self, path: Path) -> None:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -143,11 +137,11 @@ class SharedView:
         magic, version, blocks, block_bytes, self.nonce = _HEADER.unpack(start)
         self._layout = _Layout(blocks, block_bytes)
         if (magic, version) != (_MAGIC, _VERSION) or len(self._map) != self._layout.num_bytes:
-            raise ValueError(f"{path.name} is no shared memory of this version")
+            raise ValueError(f"{path.name} is not a shared-memory file of this version")
         self._generations = np.frombuffer(self._map, np.uint64, blocks, PAGE)
 
     def read(self, block: Block, num_bytes: int) -> ByteArray | None:
-        """A copy of a block, or None where it was written anew meanwhile."""
+        """A copy of a block, or None if it was overwritten.  Raises ValueError if it does not exist."""
         if block.number >= self._layout.blocks or num_bytes > self._layout.block_bytes:
             raise ValueError(f"there is no block {block.number} of {num_bytes} bytes")
         if self._generations[block.number] != block.generation:

@@ -1,4 +1,4 @@
-"""Values to messages and back; every check of an incoming message that needs no other state is here."""
+"""Conversion of values to messages and back, with all checks of incoming messages that need no state."""
 
 from maskmesh.wire.embeddings import (
     embedding_ref_from_proto,

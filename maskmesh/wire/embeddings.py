@@ -1,11 +1,10 @@
-"""Between references to embeddings and messages."""
+"""Conversion of references to embeddings, and of tensor descriptions, to messages and back."""
 
 from collections.abc import Sequence
 
 from maskmesh.errors import InvalidRequest
 from maskmesh.internal.v1 import embedding_pb2
-from maskmesh.storage.shared_memory import Block
-from maskmesh.types import DEFAULT_TENANT, EmbeddingRef, SharedBlock, TensorSpec
+from maskmesh.types import DEFAULT_TENANT, Block, EmbeddingRef, SharedBlock, TensorSpec
 
 _DTYPES = {
     "float32": embedding_pb2.D_TYPE_FLOAT32,
@@ -15,7 +14,7 @@ _DTYPES = {
 
 
 def embedding_ref_to_proto(ref: EmbeddingRef) -> embedding_pb2.EmbeddingRef:
-    """A reference as it is sent."""
+    """Convert a reference to a message."""
     message = embedding_pb2.EmbeddingRef(
         key=ref.key,
         model_id=ref.model_id,
@@ -31,7 +30,7 @@ def embedding_ref_to_proto(ref: EmbeddingRef) -> embedding_pb2.EmbeddingRef:
 
 
 def embedding_ref_from_proto(message: embedding_pb2.EmbeddingRef) -> EmbeddingRef:
-    """Raises InvalidRequest where a reference is incomplete."""
+    """Convert a message to a reference.  Raises InvalidRequest if it is incomplete."""
     for field in ("key", "model_id", "address", "image_width", "image_height"):
         if not getattr(message, field):
             raise InvalidRequest("a reference to an embedding is incomplete", field=f"embedding.{field}")
@@ -48,25 +47,25 @@ def embedding_ref_from_proto(message: embedding_pb2.EmbeddingRef) -> EmbeddingRe
 
 
 def shared_block_to_proto(shared: SharedBlock) -> embedding_pb2.SharedBlock:
-    """A place in shared memory as it is sent."""
+    """Convert a location in shared memory to a message."""
     number, generation = shared.block
     return embedding_pb2.SharedBlock(folder=shared.folder, number=number, generation=generation)
 
 
 def shared_block_from_proto(message: embedding_pb2.SharedBlock) -> SharedBlock:
-    """A place in shared memory as it came."""
+    """Convert a message to a location in shared memory."""
     return SharedBlock(message.folder, Block(message.number, message.generation))
 
 
 def tensor_spec_to_proto(spec: TensorSpec) -> embedding_pb2.TensorSpec:
-    """The description of a tensor as it is sent."""
+    """Convert the description of a tensor to a message."""
     return embedding_pb2.TensorSpec(name=spec.name, dtype=_DTYPES[spec.dtype], shape=spec.shape)
 
 
 def tensor_specs_from_proto(messages: Sequence[embedding_pb2.TensorSpec]) -> list[TensorSpec]:
-    """Raises InvalidRequest for an unknown type."""
+    """Convert messages to descriptions of tensors.  Raises InvalidRequest for an unknown type."""
     names = {number: name for name, number in _DTYPES.items()}
     for message in messages:
         if message.dtype not in names:
-            raise InvalidRequest(f"unknown type {message.dtype}", field="tensors.dtype")
+            raise InvalidRequest(f"unknown tensor type {message.dtype}", field="tensors.dtype")
     return [TensorSpec(m.name, names[m.dtype], tuple(m.shape)) for m in messages]

@@ -1,6 +1,6 @@
-"""Chunks of ``FetchResponse`` without the copies that its Python messages make of bytes.
+"""A codec of ``FetchResponse`` without the copies of bytes that Python protobuf messages make.
 
-What goes over the wire is what the proto says: a field's tag, its length, and its bytes.
+The encoding is that of the proto: the tag of the field, its length, and its bytes.
 """
 
 from maskmesh.internal.v1 import encoder_pb2
@@ -10,7 +10,7 @@ _TAG = encoder_pb2.FetchResponse.DESCRIPTOR.fields_by_name["chunk"].number << 3 
 
 
 def serialize(response: encoder_pb2.FetchResponse | memoryview) -> bytes:
-    """A message, or the bytes of a chunk, as they are sent."""
+    """Serialise a message, or the bytes of a chunk as a message that has this chunk only."""
     if isinstance(response, encoder_pb2.FetchResponse):
         return response.SerializeToString()
     start = bytearray([_TAG])
@@ -23,7 +23,7 @@ def serialize(response: encoder_pb2.FetchResponse | memoryview) -> bytes:
 
 
 def parse(data: bytes) -> encoder_pb2.FetchResponse | memoryview:
-    """A message, or the bytes of a chunk that is alone in it."""
+    """Parse a message; returns the bytes of its chunk if it has no other field."""
     if data and data[0] == _TAG:
         length = shift = 0
         for position in range(1, min(len(data), 6)):

@@ -1,4 +1,4 @@
-"""Images, to messages and back."""
+"""Conversion of images to messages and back."""
 
 import numpy as np
 
@@ -9,14 +9,14 @@ from maskmesh.v1 import types_pb2
 
 
 def image_to_proto(image: Image) -> types_pb2.Image:
-    """An image as it is sent."""
+    """Convert an image to a message."""
     message = types_pb2.Image()
     fill_image(message, image)
     return message
 
 
 def fill_image(message: types_pb2.Image, image: Image) -> None:
-    """Put an image into a message where that stands: a message that is put into another is copied."""
+    """Fill a message in place, because protobuf copies a message that is assigned to a field of another."""
     if isinstance(image, EncodedImage):
         message.encoded = image.data
     else:
@@ -25,7 +25,7 @@ def fill_image(message: types_pb2.Image, image: Image) -> None:
 
 
 def image_from_proto(message: types_pb2.Image, *, field: str, max_pixels: int) -> Image:
-    """Check what can be checked without decoding.  Raises InvalidImage or ImageTooLarge."""
+    """Convert a message to an image, checked without decoding.  Raises InvalidImage or ImageTooLarge."""
     kind = message.WhichOneof("data")
     if kind == "encoded":
         if not message.encoded:

@@ -1,4 +1,4 @@
-"""Masks, mask options and frame results, to messages and back."""
+"""Conversion of masks, mask options and frame results to messages and back."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -37,7 +37,7 @@ _MASK_SPACES = {
 
 
 def mask_to_proto(mask: BinaryMask | LowResLogits) -> types_pb2.Mask:
-    """A mask as it is sent."""
+    """Convert a mask to a message."""
     match mask:
         case RleMask(height, width, counts):
             return types_pb2.Mask(rle=types_pb2.RleMask(height=height, width=width, counts=counts))
@@ -54,35 +54,38 @@ def mask_to_proto(mask: BinaryMask | LowResLogits) -> types_pb2.Mask:
 
 
 def mask_from_proto(message: types_pb2.Mask, *, field: str = "mask") -> BinaryMask | LowResLogits:
-    """Raises InvalidPrompt where the mask is empty, or its bytes do not fill its size."""
+    """Convert a message to a mask.
+
+    Raises InvalidPrompt if the mask is empty, or if the number of its bytes does not match its size.
+    """
     form = message.WhichOneof("form")
     if form is None:
         raise InvalidPrompt("a mask must not be empty", field=field)
     field = f"{field}.{form}"
-    given = getattr(message, form)
-    if not given.height or not given.width:
+    encoded = getattr(message, form)
+    if not encoded.height or not encoded.width:
         raise InvalidPrompt("a mask must not be empty", field=field)
     if form == "low_res_logits":
-        if len(given.values) != 4 * given.height * given.width:
+        if len(encoded.values) != 4 * encoded.height * encoded.width:
             raise InvalidPrompt(
-                f"{len(given.values)} bytes are not {given.height} x {given.width} float32",
+                f"{len(encoded.values)} bytes are not {encoded.height} x {encoded.width} float32",
                 field=f"{field}.values",
             )
-        values = np.frombuffer(given.values, dtype="<f4").reshape(given.height, given.width)
+        values = np.frombuffer(encoded.values, dtype="<f4").reshape(encoded.height, encoded.width)
         if not np.isfinite(values).all():
             raise InvalidPrompt("logits must be finite", field=f"{field}.values")
         return LowResLogits(values)
     name, make = _BINARY_FORMS[form]
-    data = getattr(given, name)
+    data = getattr(encoded, name)
     if not data:
         raise InvalidPrompt("a mask must not be empty", field=f"{field}.{name}")
-    return make(given.height, given.width, data)
+    return make(encoded.height, encoded.width, data)
 
 
 def mask_options_from_proto(message: types_pb2.MaskOptions, *, field: str = "mask_options") -> MaskOptions:
-    """Unspecified means COCO RLE in the size of the image.
+    """Convert a message to mask options; unspecified means COCO RLE in the size of the image.
 
-    Raises InvalidRequest for an unknown number, and for logits in the size of the image.
+    Raises InvalidRequest for an unknown enum value, and for logits in the size of the image.
     """
     formats = {number: value for value, number in _MASK_FORMATS.items()}
     spaces = {number: value for value, number in _MASK_SPACES.items()}
@@ -96,12 +99,12 @@ def mask_options_from_proto(message: types_pb2.MaskOptions, *, field: str = "mas
         message.non_overlapping,
     )
     if options.format is MaskFormat.LOW_RES_LOGITS and options.space is MaskSpace.IMAGE:
-        raise InvalidRequest("logits are not upsampled: ask for the model's space", field=f"{field}.space")
+        raise InvalidRequest("logits are not upsampled: use the model's space", field=f"{field}.space")
     return options
 
 
 def mask_options_to_proto(options: MaskOptions) -> types_pb2.MaskOptions:
-    """The form of masks as it is sent."""
+    """Convert mask options to a message."""
     return types_pb2.MaskOptions(
         format=_MASK_FORMATS[options.format],
         space=types_pb2.MASK_SPACE_UNSPECIFIED if options.space is None else _MASK_SPACES[options.space],
@@ -110,7 +113,7 @@ def mask_options_to_proto(options: MaskOptions) -> types_pb2.MaskOptions:
 
 
 def object_mask_to_proto(mask: ObjectMask) -> types_pb2.ObjectMask:
-    """One object on one frame as it is sent."""
+    """Convert the mask of one object on one frame to a message."""
     return types_pb2.ObjectMask(
         obj_id=mask.obj_id,
         mask=mask_to_proto(mask.mask),
@@ -121,7 +124,7 @@ def object_mask_to_proto(mask: ObjectMask) -> types_pb2.ObjectMask:
 
 
 def object_mask_from_proto(message: types_pb2.ObjectMask) -> ObjectMask:
-    """One object on one frame as it came."""
+    """Convert a message to the mask of one object on one frame."""
     return ObjectMask(
         obj_id=message.obj_id,
         mask=mask_from_proto(message.mask),
@@ -132,7 +135,7 @@ def object_mask_from_proto(message: types_pb2.ObjectMask) -> ObjectMask:
 
 
 def frame_masks_from_proto(message: types_pb2.FrameMasks) -> FrameMasks:
-    """All objects on one frame as they came."""
+    """Convert a message to the masks of all objects on one frame."""
     return FrameMasks(
         frame_index=message.frame_index,
         objects={o.obj_id: object_mask_from_proto(o) for o in message.objects},
@@ -145,7 +148,7 @@ def frame_masks_from_proto(message: types_pb2.FrameMasks) -> FrameMasks:
 
 
 def stage_times_to_proto(seconds: Mapping[str, float]) -> list[types_pb2.StageTime]:
-    """How long stages worked, by name, as it is sent."""
+    """Convert seconds by stage name to messages."""
     times = []
     for stage, duration in seconds.items():
         time = types_pb2.StageTime(stage=stage)
@@ -155,5 +158,5 @@ def stage_times_to_proto(seconds: Mapping[str, float]) -> list[types_pb2.StageTi
 
 
 def stage_seconds_from_proto(messages: Sequence[types_pb2.StageTime]) -> dict[str, float]:
-    """How long stages worked, by name, as it came."""
+    """Convert messages to seconds by stage name."""
     return {m.stage: m.duration.ToNanoseconds() / 1e9 for m in messages}

@@ -1,11 +1,11 @@
-"""Descriptions of models, to messages and back."""
+"""Conversion of model descriptions to messages and back."""
 
 from maskmesh.types import ModelInfo
 from maskmesh.v1 import types_pb2
 
 
 def model_info_to_proto(info: ModelInfo) -> types_pb2.ModelInfo:
-    """The description of a model as it is sent."""
+    """Convert the description of a model to a message."""
     return types_pb2.ModelInfo(
         model_id=info.model_id,
         name=info.name,
@@ -20,7 +20,7 @@ def model_info_to_proto(info: ModelInfo) -> types_pb2.ModelInfo:
 
 
 def model_info_from_proto(message: types_pb2.ModelInfo) -> ModelInfo:
-    """The description of a model as it came."""
+    """Convert a message to the description of a model."""
     return ModelInfo(
         model_id=message.model_id,
         name=message.name,

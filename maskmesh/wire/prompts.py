@@ -1,4 +1,4 @@
-"""Prompts, to messages and back."""
+"""Conversion of prompts to messages and back."""
 
 import math
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ _LABELS = {types_pb2.POINT_LABEL_NEGATIVE: False, types_pb2.POINT_LABEL_POSITIVE
 
 
 def prompt_to_proto(prompt: Prompt) -> types_pb2.Prompt:
-    """A prompt as it is sent; it is checked where it arrives."""
+    """Convert a prompt to a message; the receiver checks it."""
     message = types_pb2.Prompt()
     for point in prompt.points:
         label = types_pb2.POINT_LABEL_POSITIVE if point.positive else types_pb2.POINT_LABEL_NEGATIVE
@@ -27,9 +27,9 @@ def prompt_to_proto(prompt: Prompt) -> types_pb2.Prompt:
 
 
 def prompt_from_proto(message: types_pb2.Prompt, *, width: int, height: int, field: str) -> Prompt:
-    """Check a prompt against the size of its frame.  ``field`` is where it stands in the request.
+    """Convert a message to a prompt, checked against the size of its frame.
 
-    Raises InvalidPrompt naming the first thing that is wrong.
+    ``field`` is the path of the prompt in the request.  Raises InvalidPrompt for the first invalid field.
     """
     if len(message.points) > MAX_POINTS:
         raise InvalidPrompt(f"at most {MAX_POINTS} points are allowed", field=f"{field}.points")
@@ -63,10 +63,10 @@ def prompt_from_proto(message: types_pb2.Prompt, *, width: int, height: int, fie
 
 
 def check_contradiction(points: Sequence[Point], *, field: str) -> None:
-    """Raises InvalidPrompt where one place is said to belong to the object and not to belong to it."""
-    said: dict[tuple[float, float], bool] = {}
+    """Raises InvalidPrompt if two points have the same coordinates and different labels."""
+    labels: dict[tuple[float, float], bool] = {}
     for index, point in enumerate(points):
-        if said.setdefault((point.x, point.y), point.positive) is not point.positive:
+        if labels.setdefault((point.x, point.y), point.positive) is not point.positive:
             raise InvalidPrompt(
                 f"({point.x:g}, {point.y:g}) is both positive and negative", field=f"{field}.points[{index}]"
             )

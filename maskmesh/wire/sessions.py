@@ -1,4 +1,4 @@
-"""Between what a session holds and messages."""
+"""Conversion of the state and history of sessions to messages and back."""
 
 from collections.abc import Sequence
 
@@ -12,29 +12,29 @@ from maskmesh.wire.prompts import prompt_to_proto
 
 
 def reverse_from_proto(value: int) -> bool:
-    """Unspecified means forward.  Raises InvalidRequest for an unknown number."""
+    """Whether a direction is reverse; unspecified is forward.  Raises InvalidRequest if it is unknown."""
     if value not in session_pb2.Direction.values():
         raise InvalidRequest(f"unknown direction {value}", field="direction")
     return value == session_pb2.DIRECTION_REVERSE
 
 
 def direction_to_proto(*, reverse: bool) -> session_pb2.Direction:
-    """The direction as it is sent."""
+    """Convert ``reverse`` to a direction."""
     return session_pb2.DIRECTION_REVERSE if reverse else session_pb2.DIRECTION_FORWARD
 
 
 def session_objects_to_proto(objects: Sequence[SessionObject]) -> list[session_pb2.SessionObject]:
-    """The objects of a session as they are sent."""
+    """Convert the objects of a session to messages."""
     return [session_pb2.SessionObject(obj_id=o.obj_id, prompted_frames=o.prompted_frames) for o in objects]
 
 
 def session_objects_from_proto(messages: Sequence[session_pb2.SessionObject]) -> list[SessionObject]:
-    """The objects of a session as they came."""
+    """Convert messages to the objects of a session."""
     return [SessionObject(m.obj_id, tuple(m.prompted_frames)) for m in messages]
 
 
 def frame_range_to_proto(frames: FrameRange) -> session_pb2.FrameRange:
-    """Frames in a row as they are sent."""
+    """Convert a range of frames to a message."""
     return session_pb2.FrameRange(
         first_frame_index=frames.first_frame_index,
         last_frame_index=frames.last_frame_index,
@@ -43,24 +43,24 @@ def frame_range_to_proto(frames: FrameRange) -> session_pb2.FrameRange:
 
 
 def frame_range_from_proto(message: session_pb2.FrameRange) -> FrameRange:
-    """Frames in a row as they came."""
+    """Convert a message to a range of frames."""
     reverse = message.direction == session_pb2.DIRECTION_REVERSE
     return FrameRange(message.first_frame_index, message.last_frame_index, reverse)
 
 
 def history_to_proto(entries: Sequence[HistoryEntry]) -> list[session_pb2.HistoryEntry]:
-    """A history as it is sent."""
+    """Convert a history to messages."""
     return [_entry_to_proto(entry) for entry in entries]
 
 
 def history_from_proto(messages: Sequence[session_pb2.HistoryEntry]) -> list[HistoryEntry]:
-    """A history as it came; entries of a newer version are left out."""
+    """Convert messages to a history; entries of kinds that a newer version added are left out."""
     entries = (_entry_from_proto(message) for message in messages)
     return [entry for entry in entries if entry is not None]
 
 
 def session_state_from_proto(message: segmentation_pb2.GetSessionResponse) -> SessionState:
-    """What a session holds, as it came."""
+    """Convert a message to the state of a session."""
     return SessionState(
         session_id=message.session_id,
         ttl=message.ttl.ToTimedelta(),
@@ -78,13 +78,13 @@ def session_state_from_proto(message: segmentation_pb2.GetSessionResponse) -> Se
 def _entry_to_proto(entry: HistoryEntry) -> session_pb2.HistoryEntry:
     match entry:
         case PromptRecord(frame_index, obj_id, prompt, clear_previous):
-            said = session_pb2.PromptRecord(
+            record = session_pb2.PromptRecord(
                 frame_index=frame_index,
                 obj_id=obj_id,
                 prompt=prompt_to_proto(prompt),
                 clear_previous=clear_previous,
             )
-            return session_pb2.HistoryEntry(prompt=said)
+            return session_pb2.HistoryEntry(prompt=record)
         case ClearRecord(frame_index, obj_id):
             cleared = session_pb2.ClearRecord(frame_index=frame_index, obj_id=obj_id)
             return session_pb2.HistoryEntry(cleared=cleared)
@@ -95,9 +95,12 @@ def _entry_to_proto(entry: HistoryEntry) -> session_pb2.HistoryEntry:
 def _entry_from_proto(message: session_pb2.HistoryEntry) -> HistoryEntry | None:
     match message.WhichOneof("event"):
         case "prompt":
-            said = message.prompt
+            record = message.prompt
             return PromptRecord(
-                said.frame_index, said.obj_id, recorded_prompt_from_proto(said.prompt), said.clear_previous
+                record.frame_index,
+                record.obj_id,
+                recorded_prompt_from_proto(record.prompt),
+                record.clear_previous,
             )
         case "cleared":
             return ClearRecord(message.cleared.frame_index, message.cleared.obj_id)
@@ -107,7 +110,7 @@ def _entry_from_proto(message: session_pb2.HistoryEntry) -> HistoryEntry | None:
 
 
 def recorded_prompt_from_proto(message: types_pb2.Prompt) -> Prompt:
-    """A prompt that was judged when it was said."""
+    """Convert a message to a prompt, without checks: it was checked when the client sent it."""
     points = [Point(p.x, p.y, p.label == types_pb2.POINT_LABEL_POSITIVE) for p in message.points]
     box = message.box
     return Prompt(
