@@ -1,1 +1,1 @@
-"""The encoder service: images in, image embeddings computed, cached and handed over."""
+"""The encoder service: computes, caches and serves image embeddings."""

@@ -1,4 +1,4 @@
-"""The embedding cache: bounded in bytes, least recently used first, pinned while somebody works with it."""
+"""The embedding cache of one encoder: bounded in bytes, with pins, evicting the least recently used."""
 
 import asyncio
 import time
@@ -10,22 +10,15 @@ from typing import NamedTuple
 
 from opentelemetry.trace import SpanContext
 
+from maskmesh.aio import SingleFlight
+from maskmesh.embedding_key import EmbeddingKey
 from maskmesh.errors import EmbeddingNotFound, ResourceExhausted
 from maskmesh.scheduling.admission import QueueEntry
-from maskmesh.storage.shared_memory import Block
-from maskmesh.types import TensorSpec
-
-
-class CacheKey(NamedTuple):
-    """What one embedding is kept under."""
-
-    tenant: str
-    model_id: str
-    digest: str
+from maskmesh.types import Block, TensorSpec
 
 
 class Outcome(StrEnum):
-    """What a request found."""
+    """The outcome of a lookup."""
 
     HIT = "hit"
     MISS = "miss"
@@ -34,7 +27,7 @@ class Outcome(StrEnum):
 
 
 class Pin(NamedTuple):
-    """Keeps an entry for its owner until it expires."""
+    """Protects an entry from eviction until the pin expires or its owner releases it."""
 
     owner: str
     ttl_seconds: float
@@ -42,7 +35,7 @@ class Pin(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Embedding:
-    """One image's embedding on the host: tensors one after the other in one buffer."""
+    """The embedding of one image on the host: all tensors in one buffer, without gaps."""
 
     tensors: Sequence[TensorSpec]
     data: memoryview
@@ -51,7 +44,7 @@ class Embedding:
     filled_by: SpanContext | None = None
     """The span that computed it."""
     block: Block | None = None
-    """Where the buffer is in shared memory, if it is."""
+    """The block of shared memory that contains ``data``; None if ``data`` is not in shared memory."""
 
 
 @dataclass(slots=True)
@@ -70,42 +63,41 @@ class _Entry:
     pins: dict[str, float] = field(default_factory=dict)  # owner -> expiry, monotonic seconds
 
     def has_pins(self, now: float) -> bool:
-        """What :meth:`is_pinned` says, and nothing is changed."""
+        """Whether the entry is pinned; may be called on any thread."""
         return any(expiry > now for expiry in list(self.pins.values()))
 
     def is_pinned(self, now: float) -> bool:
-        """Whether somebody holds it; who had it for long enough does not any more."""
+        """Whether the entry is pinned; removes expired pins."""
         for owner in [o for o, expiry in self.pins.items() if expiry <= now]:
             del self.pins[owner]
         return bool(self.pins)
 
 
-@dataclass(slots=True)
-class _Flight:
-    """One embedding that is being made, and who waits for it."""
+@dataclass(slots=True, eq=False)
+class _Fill:
+    """A fill in progress: the queue entry of its encode, and the pins that its cache entry will have."""
 
-    task: "asyncio.Task[Embedding]"
-    ticket: QueueEntry
-    waiters: int = 0
+    queue_entry: QueueEntry
     pins: dict[str, float] = field(default_factory=dict)
 
 
 class EmbeddingCache:
     """Embeddings by key.
 
-    Entries and work under way together never exceed ``budget_bytes``: room is made before the work
-    starts, by evicting what was used longest ago and is not pinned.  Where everything is pinned the work
-    waits for ``wait_seconds`` and is then refused.  However many ask for one key, it is made once, and
-    not at all if all of them leave.  Used on one event loop only.
+    Entries and fills in progress together never exceed ``budget_bytes``: before a fill begins, the least
+    recently used entries that are not pinned are evicted to make room.  If the remaining entries are
+    pinned, the fill waits up to ``wait_seconds`` and is then refused.  Concurrent requests for one key
+    share one fill, which is cancelled if all of them are cancelled.  Used on one event loop only.
     """
 
     def __init__(self, budget_bytes: int, *, wait_seconds: float = 10.0) -> None:
         self.budget_bytes = budget_bytes
         self.statistics = Statistics()
         self._wait_seconds = wait_seconds
-        self._entries: OrderedDict[CacheKey, _Entry] = OrderedDict()
-        self._flights: dict[CacheKey, _Flight] = {}
-        self._used_bytes = 0  # by entries, and reserved by flights
+        self._entries: OrderedDict[EmbeddingKey, _Entry] = OrderedDict()
+        self._fills: dict[EmbeddingKey, _Fill] = {}
+        self._flights: SingleFlight[EmbeddingKey, Embedding] = SingleFlight(cancel_abandoned=True)
+        self._used_bytes = 0  # by entries and fills in progress
         self._room = asyncio.Condition()
 
     def __len__(self) -> int:
@@ -113,17 +105,17 @@ class EmbeddingCache:
 
     @property
     def num_bytes(self) -> int:
-        """Bytes of the entries; may be asked from any thread."""
+        """Bytes of the entries; may be read on any thread."""
         return sum(len(e.embedding.data) for e in list(self._entries.values()))
 
     @property
     def pinned_bytes(self) -> int:
-        """Bytes of the entries that are pinned; may be asked from any thread."""
+        """Bytes of the entries that are pinned; may be read on any thread."""
         now = time.monotonic()
         entries = list(self._entries.values())
         return sum(len(e.embedding.data) for e in entries if e.has_pins(now))
 
-    def get(self, key: CacheKey) -> Embedding:
+    def get(self, key: EmbeddingKey) -> Embedding:
         """Read an entry, which makes it the most recently used.  Raises EmbeddingNotFound."""
         entry = self._entries.get(key)
         if entry is None:
@@ -131,8 +123,8 @@ class EmbeddingCache:
         self._entries.move_to_end(key)
         return entry.embedding
 
-    def hit(self, key: CacheKey, pin: Pin | None = None) -> Embedding | None:
-        """The entry, counted as a hit and pinned if asked; None if there is none."""
+    def hit(self, key: EmbeddingKey, pin: Pin | None = None) -> Embedding | None:
+        """Returns the entry, counts a hit and adds ``pin`` to the entry; None on a cache miss."""
         if key not in self._entries:
             return None
         self.statistics.hits += 1
@@ -140,64 +132,58 @@ class EmbeddingCache:
             self._entries[key].pins[pin.owner] = time.monotonic() + pin.ttl_seconds
         return self.get(key)
 
-    def is_under_way(self, key: CacheKey) -> bool:
-        """Whether an entry is being made."""
+    def is_filling(self, key: EmbeddingKey) -> bool:
+        """Whether a fill is in progress."""
         return key in self._flights
 
     async def get_or_create(
         self,
-        key: CacheKey,
+        key: EmbeddingKey,
         size: int,
         create: Callable[[], Awaitable[Embedding]],
         pin: Pin | None = None,
-        ticket: QueueEntry | None = None,
+        queue_entry: QueueEntry | None = None,
         *,
         counts: bool = True,
     ) -> tuple[Embedding, Outcome]:
-        """The entry, made by ``create`` if need be; ``size`` is how many bytes it will have.
+        """Returns the entry; on a cache miss, ``create`` makes its embedding, which must have ``size``
+        bytes.
 
-        ``ticket`` is the place of ``create``'s work in the device's queue: who joins it with a better
-        one takes it forward.  ``counts`` is whether the work is counted as a miss.
-        Raises ResourceExhausted where there is no room, and whatever ``create`` raises.
+        ``queue_entry`` is the queue entry of ``create``; a request of higher priority that joins the fill
+        promotes it.  ``counts`` is whether the fill is counted as a miss.  Raises ResourceExhausted if the
+        cache has no room, and the errors of ``create``.
         """
-        found = self.hit(key, pin)
-        if found is not None:
-            return found, Outcome.HIT
-        flight = self._flights.get(key)
-        outcome = Outcome.JOINED if flight else Outcome.MISS
-        if flight is None:
-            work = asyncio.ensure_future(self._fill(key, size, create))
-            flight = _Flight(work, ticket or QueueEntry())
-            self._flights[key] = flight
-            self.statistics.misses += counts
-        else:
+        cached = self.hit(key, pin)
+        if cached is not None:
+            return cached, Outcome.HIT
+        if key in self._flights:
+            outcome, fill = Outcome.JOINED, self._fills[key]
             self.statistics.joined += 1
+        else:
+            outcome, fill = Outcome.MISS, _Fill(queue_entry or QueueEntry())
+            self._fills[key] = fill
+            self.statistics.misses += counts
         if pin is not None:
-            flight.pins[pin.owner] = time.monotonic() + pin.ttl_seconds
-        if ticket is not None:
-            flight.ticket.promote(ticket.priority)
-        flight.waiters += 1
+            fill.pins[pin.owner] = time.monotonic() + pin.ttl_seconds
+        if queue_entry is not None:
+            fill.queue_entry.promote(queue_entry.priority)
         try:
-            return await asyncio.shield(flight.task), outcome
+            return await self._flights.run(key, lambda: self._fill(key, size, create, fill)), outcome
         except asyncio.CancelledError:
-            if pin is not None:  # who has left needs nothing; others may wait for the same
-                flight.pins.pop(pin.owner, None)
+            if pin is not None:  # this caller was cancelled; other callers may wait for the same fill
+                fill.pins.pop(pin.owner, None)
             raise
-        finally:
-            flight.waiters -= 1
-            if not flight.waiters and not flight.task.done():
-                flight.task.cancel()
-                self._forget(key, flight)
 
-    async def unpin(self, owner: str, keys: Sequence[CacheKey] = ()) -> int:
-        """Release pins of ``owner``, all of them where no keys are given; returns how many there were.
+    async def unpin(self, owner: str, keys: Sequence[EmbeddingKey] = ()) -> int:
+        """Release the pins of ``owner`` on ``keys``, or all its pins; returns the number of entries
+        released.
 
-        Work that is under way leaves none either.
+        Also removes the owner's pins from fills in progress, which are not counted.
         """
         released = 0
-        for key in keys or list(self._flights):
-            if key in self._flights:
-                self._flights[key].pins.pop(owner, None)
+        for key in keys or list(self._fills):
+            if key in self._fills:
+                self._fills[key].pins.pop(owner, None)
         for key in keys or list(self._entries):
             entry = self._entries.get(key)
             if entry is not None and entry.pins.pop(owner, None) is not None:
@@ -206,27 +192,25 @@ class EmbeddingCache:
             self._room.notify_all()
         return released
 
-    async def _fill(self, key: CacheKey, size: int, create: Callable[[], Awaitable[Embedding]]) -> Embedding:
-        flight = self._flights[key]
+    async def _fill(
+        self, key: EmbeddingKey, size: int, create: Callable[[], Awaitable[Embedding]], fill: _Fill
+    ) -> Embedding:
         try:
             await self._reserve(size)
             try:
                 embedding = await create()
                 if len(embedding.data) != size:
                     raise AssertionError(f"an embedding has {len(embedding.data)} bytes, not {size}")
-                self._entries[key] = _Entry(embedding, flight.pins)
+                self._entries[key] = _Entry(embedding, fill.pins)
             except BaseException:
                 self._used_bytes -= size
                 raise
         finally:
-            self._forget(key, flight)
+            if self._fills.get(key) is fill:
+                del self._fills[key]
             async with self._room:
                 self._room.notify_all()
         return embedding
-
-    def _forget(self, key: CacheKey, flight: _Flight) -> None:
-        if self._flights.get(key) is flight:
-            del self._flights[key]
 
     async def _reserve(self, size: int) -> None:
         deadline = time.monotonic() + self._wait_seconds
@@ -234,7 +218,7 @@ class EmbeddingCache:
             now = time.monotonic()
             if now >= deadline or size > self.budget_bytes:
                 raise ResourceExhausted("the embedding cache has no room", resource="cache")
-            # Pins also expire by themselves, and nobody tells.
+            # The expiry of a pin notifies no waiter, so the wait ends when the next pin expires.
             expiries = [expiry for e in self._entries.values() for expiry in e.pins.values()]
             until = min([deadline, *expiries]) - now
             async with self._room:

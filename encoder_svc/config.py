@@ -7,26 +7,26 @@ from maskmesh.config import ModelSettings
 
 
 class EncoderSettings(ModelSettings):
-    """Image encoder and embedding cache."""
+    """Settings of the image encoder and of the embedding cache."""
 
     model_config = SettingsConfigDict(env_prefix="MASKMESH_ENCODER_")
 
     port: int = Field(50051, ge=0, le=65535)
     """Port to listen on; 0 chooses a free one."""
     advertise: str = ""
-    """Target by which trackers reach this replica, by default host and port."""
+    """Address at which trackers reach this replica; host and port by default."""
     cache_bytes: int = Field(2 * 2**30, ge=2**20)
     """Budget of the embedding cache in bytes."""
     cache_wait_seconds: float = Field(10.0, ge=0)
-    """How long an encode waits for room where everything is pinned."""
+    """How long a request waits for space in the cache if all entries are pinned, in seconds."""
     cache_url: str = Field("", validation_alias=AliasChoices("cache_url", "MASKMESH_CACHE_URL"))
-    """Store of the Redis protocol in which replicas share embeddings:
-    ``redis://[user:password@]host:port/database``; empty means that each has its own only."""
+    """Redis-compatible server in which encoder replicas share embeddings:
+    ``redis://[user:password@]host:port/database``; if empty, each replica has only its own cache."""
     shared_cache_bytes: int = Field(4 * 2**30, ge=2**20)
-    """Budget of that, the same in all replicas."""
+    """Budget of the shared cache in bytes; must be equal in all replicas."""
     shared_cache_seconds: float = Field(3600.0, gt=0)
-    """How long an embedding is kept there."""
+    """Time to live of an embedding in the shared cache, in seconds."""
     max_pixels: int = Field(64 * 2**20, ge=1)
-    """Largest image in pixels."""
+    """Maximum number of pixels of an image."""
     decode_threads: int = Field(2, ge=1)
-    """Threads that decode images."""
+    """Number of threads that decode images."""

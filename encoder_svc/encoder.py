@@ -1,4 +1,4 @@
-"""Image bytes in, embedding out: decoding, preprocessing and the image encoder."""
+"""Computes the embedding of an image: decoding, preprocessing and the image encoder."""
 
 import asyncio
 import logging
@@ -16,32 +16,35 @@ from torch import Tensor
 from encoder_svc.cache import Embedding
 from encoder_svc.config import EncoderSettings
 from encoder_svc.image_decoding import decode_image
-from encoder_svc.loading import LoadedModel
+from encoder_svc.model.image_encoder import ImageEncoder
 from encoder_svc.model.preprocess import preprocess
 from maskmesh import telemetry
+from maskmesh.embedding_key import image_digest
 from maskmesh.errors import InvalidRequest
-from maskmesh.images import image_digest
 from maskmesh.malloc import trim_heap
 from maskmesh.masks import ByteArray
-from maskmesh.scheduling.admission import AdmissionPolicy, QueueEntry, PrioritySemaphore
+from maskmesh.nn.device import synchronizer
+from maskmesh.nn.loading import LoadedModel
+from maskmesh.nn.preemption import Preemption
+from maskmesh.scheduling.admission import AdmissionPolicy, PrioritySemaphore, QueueEntry
 from maskmesh.scheduling.batching import choose_batch
-from maskmesh.scheduling.cores import share_cores
-from maskmesh.scheduling.device_worker import DeviceWorker, BatchedOperation
-from maskmesh.storage.shared_memory import Block, SharedArena
-from maskmesh.types import Image, TensorSpec
+from maskmesh.scheduling.cpu_sharing import core_policy
+from maskmesh.scheduling.device_worker import BatchedOperation, DeviceWorker
+from maskmesh.storage.shared_memory import SharedArena
+from maskmesh.types import Block, Image, TensorSpec
 
 logger = logging.getLogger(__name__)
 
 
 class _Decoded(NamedTuple):
-    """A picture that is ready for the device."""
+    """A decoded image."""
 
     pixels: ByteArray
     recorder: telemetry.StageRecorder
 
 
-class _Place(NamedTuple):
-    """Where an embedding is written, and what says that it is."""
+class _Buffer(NamedTuple):
+    """Memory for an embedding, and a function that publishes the memory and returns its block."""
 
     data: ByteArray
     publish: Callable[[], Block | None]
@@ -50,69 +53,69 @@ class _Place(NamedTuple):
 class Encoder:
     """Owns the model and its device.
 
-    Decoding has threads of its own, so that the model never waits for a picture that could have been
-    ready; the device runs what waits, in batches where that gains, what a person waits for first.
+    Separate threads decode images, so that the device does not wait for decoding.  The device encodes
+    batches, interactive images first.
     """
 
-    def __init__(self, loaded: LoadedModel, settings: EncoderSettings) -> None:
+    def __init__(self, loaded: LoadedModel[ImageEncoder], settings: EncoderSettings) -> None:
         self.info = loaded.info
         self._model, self._device, self._dtype = loaded.model, loaded.device, loaded.dtype
         self._max_pixels = settings.max_pixels
-        self._cores = share_cores(settings.shared_cores, "encoder", loaded.layout, torch.set_num_threads)
-        self._worker = DeviceWorker("encoder-device", cores=self._cores, when_idle=trim_heap)
+        self._cores = core_policy(settings.shared_cores, "encoder", loaded.layout, torch.set_num_threads)
+        # ``_slots`` admits images before they are decoded, so the worker has no admission policy.
+        self._worker = DeviceWorker("encoder-device", cores=self._cores, on_idle=trim_heap)
+        self._preemption = Preemption(self._model, self._worker.run_urgent_work)
         self._decoders = ThreadPoolExecutor(settings.decode_threads, thread_name_prefix="decode")
         self.max_batch = choose_batch(
             settings.max_batch, device=loaded.info.device, image_size=loaded.info.image_size
         )
-        # Decoded pictures are large: only so many wait for the device at once.
-        self._decoded = PrioritySemaphore(
+        # Decoded images are large, so their number is bounded.
+        self._slots = PrioritySemaphore(
             settings.decode_threads + self.max_batch + 1,
             reserved=settings.decode_threads,
-            limits=AdmissionPolicy(self.max_batch + settings.max_interactive_queue, settings.max_queue),
+            policy=AdmissionPolicy(self.max_batch + settings.max_interactive_queue, settings.max_queue),
             seconds_each=lambda: self._worker.seconds_each,
         )
         self._undecoded: set[telemetry.StageRecorder] = set()
-        self._images = BatchedOperation(self._encode, most=self.max_batch)
+        self._operation = BatchedOperation(self._encode, max_weight=self.max_batch)
         self._seen: set[str] = set()
-        self._synchronize: Callable[[], None] | None = None
-        if loaded.device.type == "cuda":
-            self._synchronize = lambda: torch.cuda.synchronize(loaded.device)
+        self._synchronize = synchronizer(loaded.device)
         self.tensors: tuple[TensorSpec, ...] = ()
         self.arena: SharedArena | None = None
-        """Where embeddings go while it has room, if there is one."""
+        """Shared memory for embeddings; None if shared memory is not used."""
 
     @property
     def num_bytes(self) -> int:
-        """Bytes of one embedding; known after the warm-up."""
+        """Size of one embedding in bytes; 0 before the warm-up."""
         return sum(spec.num_bytes for spec in self.tensors)
 
     @property
-    def num_waiting(self) -> int:
-        """How many pictures wait for the device."""
-        return self._worker.num_waiting
+    def num_queued(self) -> int:
+        """Number of decoded images in the queue of the device."""
+        return self._worker.num_queued
 
     @property
     def num_undecoded(self) -> int:
-        """How many images are not decoded yet."""
+        """Number of images that are not decoded yet."""
         return len(self._undecoded)
 
-    def check_room(self, ticket: QueueEntry) -> None:
-        """Raises ResourceExhausted where an image would be refused now."""
-        self._decoded.check(ticket)
+    def check_room(self, entry: QueueEntry) -> None:
+        """Raises ResourceExhausted if an image would be refused now."""
+        self._slots.check(entry)
 
     async def warm_up(self) -> None:
-        """Pay for what the first runs cost, and learn the shapes of embeddings."""
+        """Run the model with the smallest and the largest batch, and record the shapes of embeddings."""
         start = time.perf_counter()
         size = self.info.image_size
-        # Another size than the model's, so that resizing is warm too.
+        # The size differs from the model's input, so that resizing is warmed up too.
         pixels = np.zeros((size * 3 // 4, size, 3), dtype=np.uint8)
         with telemetry.tracer().start_as_current_span(telemetry.WARM_UP):
-            # The usual case once more at the end: what is measured there is warm.
+            # A single image is encoded again at the end, to record its time with a warm model.
             for count in (1, self.max_batch, 1):
                 images = [_Decoded(pixels, self.recorder()) for _ in range(count)]
-                encode = partial(self._encode, images)
-                work = encode if self._cores is None else partial(self._cores.with_each, encode)
-                embeddings = await self._worker.run(work)
+                embeddings = await self._worker.run(
+                    partial(self._cores.warm_up, partial(self._encode, images))
+                )
                 telemetry.emit(images[0].recorder.records, None)
         self.tensors = tuple(embeddings[0].tensors)
         self.info = replace(self.info, warm_up_seconds=time.perf_counter() - start)
@@ -123,7 +126,7 @@ class Encoder:
         )  # fmt: skip
 
     def recorder(self) -> telemetry.StageRecorder:
-        """A recorder for one piece of this encoder's work."""
+        """Create a recorder of the stages of one image."""
         return telemetry.StageRecorder(
             seen=self._seen,
             synchronize=self._synchronize,
@@ -131,31 +134,30 @@ class Encoder:
         )
 
     async def encode(
-        self, image: Image, *, key: str, ticket: QueueEntry, recorder: telemetry.StageRecorder
+        self, image: Image, *, key: str, entry: QueueEntry, recorder: telemetry.StageRecorder
     ) -> Embedding:
-        """Encode one image whose content must have the digest ``key``.
+        """Encode one image, whose digest must be ``key``.
 
-        Raises InvalidRequest where it has another, InvalidImage or ImageTooLarge where it cannot be
-        decoded, ResourceExhausted where too much is waiting.
+        Raises InvalidRequest if the digest differs, InvalidImage or ImageTooLarge if the image cannot be
+        decoded, ResourceExhausted if the queue is full.
         """
         submitted_ns = time.time_ns()
 
         def decode() -> ByteArray:
-            waited = {telemetry.WAITS_FOR: "decoder"}
-            recorder.add(telemetry.QUEUE, submitted_ns, time.time_ns(), dict(waited))
+            recorder.wait(submitted_ns, time.time_ns(), "decoder")
             return self._decode(image, key, recorder)
 
         self._undecoded.add(recorder)
         try:
-            async with self._decoded.enter(ticket):
+            async with self._slots.acquire(entry):
                 pixels = await asyncio.get_running_loop().run_in_executor(self._decoders, decode)
                 self._undecoded.remove(recorder)
                 decoded_ns = recorder.records[-1].end_ns
                 return await self._worker.run_batched(
-                    self._images,
+                    self._operation,
                     _Decoded(pixels, recorder),
                     recorder=recorder,
-                    ticket=ticket,
+                    entry=entry,
                     since_ns=decoded_ns,
                 )
         finally:
@@ -164,10 +166,13 @@ class Encoder:
     def adopt(
         self, specs: Sequence[TensorSpec], data: bytes, image_width: int, image_height: int
     ) -> Embedding:
-        """An embedding that was made elsewhere; a copy, not for the event loop."""
-        place = self._place(len(data))
-        place.data[:] = np.frombuffer(data, np.uint8)
-        return Embedding(specs, place.data.data, image_width, image_height, block=place.publish())
+        """Copy an embedding from the shared cache into a buffer of this encoder.
+
+        Blocks, so it must not run on the event loop.
+        """
+        buffer = self._allocate(len(data))
+        buffer.data[:] = np.frombuffer(data, np.uint8)
+        return Embedding(specs, buffer.data.data, image_width, image_height, block=buffer.publish())
 
     def close(self) -> None:
         """Stop the threads."""
@@ -184,42 +189,34 @@ class Encoder:
     def _encode(self, images: Sequence[_Decoded]) -> list[Embedding]:
         recorders = [image.recorder for image in images]
         with telemetry.stages(recorders, telemetry.PREPROCESS):
-            # Copies: pixels may lie in the request, which torch must not write to.
+            # Read-only pixels may be part of a request message, so they are copied.
             hosts = [torch.from_numpy(p if p.flags.writeable else p.copy()) for p, _ in images]
             size, device, dtype = self.info.image_size, self._device, self._dtype
             batch = torch.cat([preprocess(host, size, device, dtype) for host in hosts])
-        with telemetry.stages(recorders, telemetry.IMAGE_ENCODER, batch__size=len(images)):
-            features = self._model(batch, partial(self._pause, recorders))._asdict()
+        with telemetry.stages(recorders, telemetry.IMAGE_ENCODER, {telemetry.BATCH_SIZE: len(images)}):
+            with self._preemption.enabled(recorders):
+                features = self._model(batch)._asdict()
             return [
                 self._embedding({name: value[row] for name, value in features.items()}, image.pixels)
                 for row, image in enumerate(images)
             ]
 
-    def _pause(self, recorders: Sequence[telemetry.StageRecorder]) -> None:
-        """Let go first what somebody waits for; the wait is recorded."""
-        start = time.time_ns()
-        if self._worker.run_urgent_work():
-            end = time.time_ns()
-            for recorder in recorders:
-                recorder.wait(start, end, "click")
-
     def _embedding(self, tensors: Mapping[str, Tensor], pixels: ByteArray) -> Embedding:
-        """The features of one image on the host, in shared memory while that has room."""
+        """Copy the features of one image to the host, into shared memory if it has a free block."""
         height, width, _ = pixels.shape
         specs = [TensorSpec(n, self.info.dtype, tuple(t.shape)) for n, t in tensors.items()]
-        place = self._place(sum(spec.num_bytes for spec in specs))
-        _to_host(list(tensors.values()), place.data)
-        return Embedding(specs, place.data.data, width, height, block=place.publish())
+        buffer = self._allocate(sum(spec.num_bytes for spec in specs))
+        _to_host(list(tensors.values()), buffer.data)
+        return Embedding(specs, buffer.data.data, width, height, block=buffer.publish())
 
-    def _place(self, num_bytes: int) -> "_Place":
-        """Where to write an embedding."""
+    def _allocate(self, num_bytes: int) -> _Buffer:
         if self.arena is not None and (allocated := self.arena.allocate(num_bytes)) is not None:
-            return _Place(allocated[0], partial(self.arena.publish, allocated[1]))
-        return _Place(np.empty(num_bytes, np.uint8), lambda: None)
+            return _Buffer(allocated[0], partial(self.arena.publish, allocated[1]))
+        return _Buffer(np.empty(num_bytes, np.uint8), lambda: None)
 
 
 def _to_host(tensors: list[Tensor], data: ByteArray) -> None:
-    """Write the bytes of tensors one after the other."""
+    """Write the bytes of the tensors to ``data``, without gaps."""
     start = 0
     for tensor in tensors:
         flat = tensor.reshape(-1).view(torch.uint8)

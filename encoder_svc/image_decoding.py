@@ -1,15 +1,16 @@
-"""Image files to pixels."""
+"""Decodes image files to pixels."""
 
 import io
 import warnings
 
 import numpy as np
 from PIL import Image as PillowImage
-from PIL import ImageOps, UnidentifiedImageError
+from PIL import UnidentifiedImageError
 
 from maskmesh.errors import ImageTooLarge, InvalidImage
 from maskmesh.images import check_pixels, check_still
 from maskmesh.masks import ByteArray
+from maskmesh.orientation import displayed_image
 from maskmesh.types import EncodedImage, Image, RawImage
 
 FORMATS = ("JPEG", "PNG")
@@ -17,10 +18,10 @@ FIELD = "image"
 
 
 def decode_image(image: Image, *, max_pixels: int) -> ByteArray:
-    """Decode an image as a person would see it.
+    """Decode an image to RGB pixels in display orientation.
 
-    EXIF rotation is applied, alpha dropped, grey spread to three channels, 16 bit brought to 8.
-    Returns [H, W, 3], uint8, RGB.  Raises InvalidImage or ImageTooLarge (before decoding).
+    Applies the EXIF orientation, drops alpha, and converts grey to three channels and 16 bits to 8.
+    Returns [H, W, 3], uint8, RGB.  Raises InvalidImage, and ImageTooLarge before decoding.
     """
     if isinstance(image, RawImage):
         return image.pixels
@@ -28,16 +29,16 @@ def decode_image(image: Image, *, max_pixels: int) -> ByteArray:
 
 
 def decode_file(image: EncodedImage, *, max_pixels: int) -> ByteArray:
-    """The part of :func:`decode_image` for JPEG and PNG files."""
+    """Decode a JPEG or PNG file, as described in :func:`decode_image`."""
     try:
         with warnings.catch_warnings():
-            # Pillow's own limit is below ours or above it; ours decides.
+            # ``max_pixels`` replaces Pillow's own limit.
             warnings.simplefilter("ignore", PillowImage.DecompressionBombWarning)
             opened = PillowImage.open(io.BytesIO(image.data), formats=FORMATS)
         with opened:
             check_pixels(opened.width, opened.height, field=FIELD, max_pixels=max_pixels)
             check_still(opened, field=FIELD)
-            upright = ImageOps.exif_transpose(opened)
+            upright = displayed_image(opened)
             if upright.mode.startswith("I"):  # 16 bit grey
                 grey = (np.asarray(upright).astype(np.uint32) >> 8).astype(np.uint8)
                 return np.repeat(grey[:, :, None], 3, axis=2)
@@ -50,5 +51,5 @@ def decode_file(image: EncodedImage, *, max_pixels: int) -> ByteArray:
         OSError,
         SyntaxError,
         ValueError,
-    ) as error:  # Pillow's ways to say that a file is broken
+    ) as error:  # the errors that Pillow raises for a corrupt file
         raise InvalidImage(f"the image cannot be decoded: {error}", field=FIELD) from error

@@ -1,22 +1,21 @@
-"""What an encoder says of itself to whoever collects metrics."""
-
-import torch
+"""Metrics of the encoder service."""
 
 from encoder_svc.cache import EmbeddingCache
 from encoder_svc.encoder import Encoder
 from encoder_svc.redis_embedding_cache import RedisEmbeddingCache
+from maskmesh.nn.device import observe_device_memory
 from maskmesh.telemetry import metrics
 from maskmesh.telemetry.metrics import observe
 
 
 def observe_encoder(encoder: Encoder, cache: EmbeddingCache, shared: RedisEmbeddingCache | None) -> None:
-    """Queues, caches and memory; read whenever metrics are collected."""
+    """Register metrics of queues, caches and device memory; values are read at each collection."""
     observe(
         metrics.QUEUE_DEPTH,
-        lambda: {"device": encoder.num_waiting, "decoder": encoder.num_undecoded},
+        lambda: {"device": encoder.num_queued, "decoder": encoder.num_undecoded},
         by="queue",
         unit="{item}",
-        description="Images that wait",
+        description="Images in the queue",
     )
     observe(
         "maskmesh.cache.size",
@@ -41,33 +40,34 @@ def observe_encoder(encoder: Encoder, cache: EmbeddingCache, shared: RedisEmbedd
         "maskmesh.cache.evictions",
         lambda: statistics.evictions,
         unit="{entry}",
-        description="Embeddings that made room for others",
+        description="Embeddings that were evicted",
         counts=True,
     )
     if shared is not None:
-        found = shared.statistics
+        shared_statistics = shared.statistics
         observe(
             "maskmesh.shared_cache.requests",
-            lambda: {"hit": found.hits, "miss": found.misses, "passed_over": found.passed_over},
+            lambda: {
+                "hit": shared_statistics.hits,
+                "miss": shared_statistics.misses,
+                "passed_over": shared_statistics.passed_over,
+            },
             by="outcome",
             unit="{request}",
-            description="Requests to the cache that replicas share",
+            description="Lookups in the shared embedding cache",
             counts=True,
         )
         observe(
             "maskmesh.shared_cache.writes",
-            lambda: {"written": found.written, "not_written": found.not_written, "evicted": found.evictions},
+            lambda: {
+                "written": shared_statistics.written,
+                "not_written": shared_statistics.not_written,
+                "evicted": shared_statistics.evictions,
+            },
             by="outcome",
             unit="{entry}",
-            description="Embeddings that were to be put into the cache that replicas share",
+            description="Writes to the shared embedding cache",
             counts=True,
         )
         metrics.observe_store("cache", shared.store)
-    device = encoder.info.device
-    if device.startswith("cuda"):
-        metrics.observe_device_memory(
-            lambda: {
-                "allocated": torch.cuda.memory_allocated(device),
-                "reserved": torch.cuda.memory_reserved(device),
-            }
-        )
+    observe_device_memory(encoder.info.device)

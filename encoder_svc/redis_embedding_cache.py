@@ -1,4 +1,4 @@
-"""The embedding cache that replicas share: read through, written in the background, not waited for."""
+"""The embedding cache in Redis that all encoder replicas share: read-through and write-behind."""
 
 import asyncio
 import logging
@@ -9,10 +9,12 @@ from typing import Any, NamedTuple
 
 from redis.asyncio import Redis
 
-from encoder_svc.cache import CacheKey, Embedding
+from encoder_svc.cache import Embedding
+from maskmesh.aio import stop
+from maskmesh.embedding_key import EmbeddingKey
 from maskmesh.errors import InvalidRequest
 from maskmesh.internal.v1 import encoder_pb2
-from maskmesh.storage.redis_store import RedisStore, StoreDown, stop
+from maskmesh.storage.redis_store import RedisStore, StoreDown
 from maskmesh.types import TensorSpec
 from maskmesh.wire import tensor_spec_to_proto, tensor_specs_from_proto
 
@@ -20,14 +22,15 @@ logger = logging.getLogger(__name__)
 
 PREFIX = "maskmesh:1:embeddings"
 
-# Embeddings that wait to be written; beyond, they are not.
-MAX_WAITING = 16
+# Capacity of the write queue in embeddings.  An embedding is not written if the queue is full.
+MAX_QUEUED = 16
 
-# Where fetching turns out to be slower than encoding, one of so many requests looks whether it still is.
-TRY_AGAIN = 32
+# While fetching is slower than encoding, one in this many lookups still fetches, to measure the time again.
+PROBE_INTERVAL = 32
 
-# KEYS: embedding, all by time, all by size, sum of sizes.  ARGV: description, bytes, size, milliseconds, now,
-# budget.  What was written longest ago goes first; what has expired is only counted still.
+# KEYS: embedding, all embeddings by write time, all embeddings by size, sum of sizes.
+# ARGV: description, bytes, size, time to live in milliseconds, now, budget.
+# The embedding that was written first is evicted first; an expired embedding counts until it is evicted.
 _PUT = """
 local before = redis.call('ZSCORE', KEYS[3], KEYS[1])
 if before then redis.call('DECRBY', KEYS[4], before) end
@@ -49,8 +52,8 @@ return dropped
 """
 
 
-class Fetched(NamedTuple):
-    """An embedding as it was kept."""
+class CachedTensors(NamedTuple):
+    """An embedding from the cache."""
 
     tensors: Sequence[TensorSpec]
     data: bytes
@@ -65,16 +68,16 @@ class SharedStatistics:
     hits: int = 0
     misses: int = 0
     passed_over: int = 0
-    """Requests that were not asked for, because encoding is faster."""
+    """Lookups that were skipped because encoding is faster."""
     written: int = 0
     not_written: int = 0
     evictions: int = 0
 
 
 class RedisEmbeddingCache:
-    """Embeddings in a store of the Redis protocol, at most ``budget_bytes`` of all models and tenants.
+    """Caches embeddings in a Redis-compatible server, at most ``budget_bytes`` over all models and tenants.
 
-    Each goes ``ttl_seconds`` after it was written.  Used on one event loop only.
+    An embedding expires ``ttl_seconds`` after it was written.  Used on one event loop only.
     """
 
     def __init__(self, store: RedisStore, *, budget_bytes: int, ttl_seconds: float) -> None:
@@ -83,21 +86,21 @@ class RedisEmbeddingCache:
         self._budget_bytes = budget_bytes
         self._ttl_seconds = ttl_seconds
         self._put_script = store.script(_PUT)
-        self._waiting: asyncio.Queue[tuple[CacheKey, Embedding]] = asyncio.Queue(MAX_WAITING)
+        self._write_queue: asyncio.Queue[tuple[EmbeddingKey, Embedding]] = asyncio.Queue(MAX_QUEUED)
         self._writer = asyncio.ensure_future(self._write())
-        self._fetch_seconds = 0.0  # usual ones
+        self._fetch_seconds = 0.0
         self._encode_seconds = 0.0
-        self._asked = 0
+        self._num_lookups = 0
 
     @property
     def store(self) -> RedisStore:
-        """Where embeddings are."""
+        """The Redis server."""
         return self._store
 
-    async def get(self, key: CacheKey) -> Fetched | None:
-        """An embedding, None where there is none, or it is not worth looking, or the store is down."""
-        self._asked += 1
-        if self._is_slow() and self._asked % TRY_AGAIN:
+    async def get(self, key: EmbeddingKey) -> CachedTensors | None:
+        """Returns an embedding; None on a cache miss, if encoding is faster, or if the store is down."""
+        self._num_lookups += 1
+        if self._is_slow() and self._num_lookups % PROBE_INTERVAL:
             self.statistics.passed_over += 1
             return None
         start = time.perf_counter()
@@ -112,8 +115,8 @@ class RedisEmbeddingCache:
             return None
         self._fetch_seconds = _mean(self._fetch_seconds, time.perf_counter() - start)
         try:
-            found = encoder_pb2.CachedEmbedding.FromString(description)
-            tensors = tensor_specs_from_proto(found.tensors)
+            message = encoder_pb2.CachedEmbedding.FromString(description)
+            tensors = tensor_specs_from_proto(message.tensors)
         except (InvalidRequest, ValueError) as error:
             logger.warning("an embedding in the shared cache cannot be read: %s", error)
             return None
@@ -121,28 +124,31 @@ class RedisEmbeddingCache:
             logger.warning("an embedding in the shared cache is incomplete")
             return None
         self.statistics.hits += 1
-        return Fetched(tensors, data, found.image_width, found.image_height)
+        return CachedTensors(tensors, data, message.image_width, message.image_height)
 
-    def put(self, key: CacheKey, embedding: Embedding, encode_seconds: float) -> None:
-        """Write an embedding soon, which took so long to encode; not where too many wait."""
+    def put(self, key: EmbeddingKey, embedding: Embedding, encode_seconds: float) -> None:
+        """Enqueue an embedding for writing; encoding it took ``encode_seconds``.
+
+        The embedding is not written if the queue is full.
+        """
         self._encode_seconds = _mean(self._encode_seconds, encode_seconds)
         try:
-            self._waiting.put_nowait((key, embedding))
+            self._write_queue.put_nowait((key, embedding))
         except asyncio.QueueFull:
             self.statistics.not_written += 1
 
     async def close(self) -> None:
-        """Stop; what waits is not written."""
+        """Stop the writer and close the store; queued embeddings are dropped."""
         await stop(self._writer)
         await self._store.close()
 
     def _is_slow(self) -> bool:
-        """Whether encoding is faster, as far as is known."""
+        """Whether the average fetch takes longer than the average encode."""
         return 0.0 < self._encode_seconds < self._fetch_seconds
 
     async def _write(self) -> None:
         while True:
-            key, embedding = await self._waiting.get()
+            key, embedding = await self._write_queue.get()
             description = encoder_pb2.CachedEmbedding(
                 tensors=[tensor_spec_to_proto(spec) for spec in embedding.tensors],
                 image_width=embedding.image_width,
@@ -164,10 +170,10 @@ class RedisEmbeddingCache:
                 self.statistics.not_written += 1
 
 
-def _name(key: CacheKey) -> str:
+def _name(key: EmbeddingKey) -> str:
     return f"{PREFIX}:{key.tenant}:{key.model_id}:{key.digest}"
 
 
 def _mean(before: float, now: float) -> float:
-    """A mean in which what is new counts most."""
+    """An exponential moving average."""
     return now if not before else 0.8 * before + 0.2 * now

@@ -1,4 +1,4 @@
-"""EncoderService over gRPC: messages to values and back, nothing else."""
+"""EncoderService over gRPC."""
 
 import asyncio
 import hmac
@@ -9,34 +9,26 @@ from dataclasses import replace
 from typing import Any
 
 import grpc
-import torch
 from opentelemetry import trace
 
-from encoder_svc.cache import CacheKey, Embedding, EmbeddingCache, Outcome, Pin
+from encoder_svc import components
+from encoder_svc.cache import Embedding, Outcome, Pin
+from encoder_svc.components import Components
 from encoder_svc.config import EncoderSettings
-from encoder_svc.encoder import Encoder
-from encoder_svc.loading import load_model
 from encoder_svc.metrics import observe_encoder
-from encoder_svc.redis_embedding_cache import RedisEmbeddingCache
 from maskmesh import telemetry, wire
+from maskmesh.embedding_key import EmbeddingKey
 from maskmesh.errors import EmbeddingNotFound, InvalidRequest, ModelMismatch
 from maskmesh.internal.v1 import encoder_pb2, encoder_pb2_grpc
 from maskmesh.malloc import retain_freed_memory
-from maskmesh.rpc.server import Service, reachable_address
+from maskmesh.rpc.server import Service
 from maskmesh.scheduling.admission import Priority, QueueEntry
-from maskmesh.storage.redis_store import RedisStore
-from maskmesh.storage.scratch import ScratchFolder
-from maskmesh.storage.shared_memory import SHARED_MEMORY_FILE, SHARED_MEMORY_PREFIX, SharedArena
-from maskmesh.types import EmbeddingRef, SharedBlock
+from maskmesh.types import DEFAULT_TENANT, EmbeddingRef, SharedBlock
 from maskmesh.wire import fetch_codec
 
 logger = logging.getLogger(__name__)
 
 CHUNK_BYTES = 2**20
-
-# The shared cache is there to save time: what takes longer than this it does not save.
-SHARED_SECONDS = 0.25
-SHARED_PAUSE_SECONDS = 10.0
 
 _KEY_LENGTH = len("sha256:") + 64
 
@@ -49,67 +41,27 @@ _OUTCOMES = {
 
 
 class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
-    """Answers calls once :meth:`start` has returned."""
+    """Serves calls once :meth:`start` has returned.  The proto describes its methods."""
 
-    encoder: Encoder
-    cache: EmbeddingCache
+    components: Components
 
     def __init__(self, settings: EncoderSettings) -> None:
         self._settings = settings
-        self._memory: ScratchFolder | None = None
-        self._shared_cache: RedisEmbeddingCache | None = None
 
     async def start(self, port: int) -> None:
-        """Load the model and warm it up."""
-        self._address = self._settings.advertise or reachable_address(self._settings.host, port)
-        loaded = await asyncio.to_thread(load_model, self._settings)
-        torch.set_num_threads(loaded.layout.threads)
-        self.encoder = Encoder(loaded, self._settings)
-        self.cache = EmbeddingCache(
-            self._settings.cache_bytes, wait_seconds=self._settings.cache_wait_seconds
-        )
-        await self.encoder.warm_up()
-        await asyncio.to_thread(self._share_memory)
-        if url := self._settings.cache_url:
-            self._shared_cache = RedisEmbeddingCache(
-                RedisStore(
-                    url,
-                    name="shared cache",
-                    answer_seconds=SHARED_SECONDS,
-                    longest_pause=SHARED_PAUSE_SECONDS,
-                ),
-                budget_bytes=self._settings.shared_cache_bytes,
-                ttl_seconds=self._settings.shared_cache_seconds,
-            )
-        observe_encoder(self.encoder, self.cache, self._shared_cache)
-
-    def _share_memory(self) -> None:
-        """Give embeddings a place where trackers on this machine can read them, if there is one."""
-        if (folder := self._settings.shared_memory_dir) is None:
-            return
-        try:
-            self._memory = ScratchFolder(SHARED_MEMORY_PREFIX, folder)
-            self.encoder.arena = SharedArena(
-                self._memory.path / SHARED_MEMORY_FILE,
-                block_bytes=self.encoder.num_bytes,
-                budget_bytes=self._settings.cache_bytes,
-            )
-        except OSError as error:
-            logger.warning("no shared memory: %s", error)
+        """Load the model and warm it up.  Raises CheckpointError, OSError."""
+        self.components = parts = await components.start(self._settings, port)
+        self._encoder, self._cache, self._shared_cache = parts.encoder, parts.cache, parts.shared_cache
+        observe_encoder(parts.encoder, parts.cache, parts.shared_cache)
 
     async def close(self) -> None:
         """Stop the threads."""
-        if self._shared_cache is not None:
-            await self._shared_cache.close()
-        if hasattr(self, "encoder"):
-            await asyncio.to_thread(self.encoder.close)
-        if self._memory is not None:
-            await asyncio.to_thread(self._memory.close)
+        if hasattr(self, "components"):
+            await self.components.close()
 
     async def Encode(self, request: encoder_pb2.EncodeRequest, context: Any) -> Any:
-        """See the proto."""
         if len(request.key) != _KEY_LENGTH or not request.key.startswith("sha256:"):
-            raise InvalidRequest("a key is sha256: and 64 hexadecimal digits", field="key")
+            raise InvalidRequest("the key must be sha256: followed by 64 hexadecimal digits", field="key")
         pin = None
         if request.HasField("pin"):
             ttl = request.pin.ttl.ToNanoseconds() / 1e9
@@ -120,15 +72,16 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
         key = self._cache_key(request.tenant, request.key)
         stage_seconds: dict[str, float] = {}
         if not request.HasField("image"):
-            found = await self._find(key, pin)
-            span.set_attribute(telemetry.CACHE_OUTCOME, "miss" if found is None else found[1].value)
-            if found is None:
-                if not self.cache.is_under_way(key):
-                    self.encoder.check_room(_ticket(request))  # before the image is sent for nothing
+            cached = await self._find_cached(key, pin)
+            span.set_attribute(telemetry.CACHE_OUTCOME, "miss" if cached is None else cached[1].value)
+            if cached is None:
+                if not self._cache.is_filling(key):
+                    # Refuse now rather than after the caller has sent the image.
+                    self._encoder.check_room(_queue_entry(request))
                 return encoder_pb2.EncodeResponse(cache_outcome=encoder_pb2.CACHE_OUTCOME_MISS)
-            embedding, outcome = found
+            embedding, outcome = cached
         else:
-            recorder = self.encoder.recorder()
+            recorder = self._encoder.recorder()
             embedding, outcome = await self._encode(request, key, pin, recorder)
             stage_seconds = telemetry.stage_seconds(recorder.records)
             span.set_attribute(telemetry.CACHE_OUTCOME, outcome.value)
@@ -140,89 +93,88 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
             stage_times=wire.stage_times_to_proto(stage_seconds),
         )
 
-    async def _find(self, key: CacheKey, pin: Pin | None) -> tuple[Embedding, Outcome] | None:
-        """An embedding that is here, or that another replica has put into the shared cache."""
-        if (here := self.cache.hit(key, pin)) is not None:
-            return here, Outcome.HIT
+    async def _find_cached(self, key: EmbeddingKey, pin: Pin | None) -> tuple[Embedding, Outcome] | None:
+        """An embedding in this encoder's cache or in the shared cache."""
+        if (cached := self._cache.hit(key, pin)) is not None:
+            return cached, Outcome.HIT
         if (shared := self._shared_cache) is None:
             return None
 
         async def fetch() -> Embedding:
-            if (found := await shared.get(key)) is None or len(found.data) != self.encoder.num_bytes:
-                raise EmbeddingNotFound("the embedding is in no cache", key=key.digest)
-            return await asyncio.to_thread(self.encoder.adopt, *found)
+            tensors = await shared.get(key)
+            if tensors is None or len(tensors.data) != self._encoder.num_bytes:
+                raise EmbeddingNotFound("the embedding is not in any cache", key=key.digest)
+            return await asyncio.to_thread(self._encoder.adopt, *tensors)
 
         try:
-            made, outcome = await self.cache.get_or_create(
-                key, self.encoder.num_bytes, fetch, pin, counts=False
+            embedding, outcome = await self._cache.get_or_create(
+                key, self._encoder.num_bytes, fetch, pin, counts=False
             )
         except EmbeddingNotFound:
             return None
-        return made, Outcome.SHARED_HIT if outcome is Outcome.MISS else outcome
+        return embedding, Outcome.SHARED_HIT if outcome is Outcome.MISS else outcome
 
     async def _encode(
         self,
         request: encoder_pb2.EncodeRequest,
-        key: CacheKey,
+        key: EmbeddingKey,
         pin: Pin | None,
         recorder: telemetry.StageRecorder,
     ) -> tuple[Embedding, Outcome]:
         image = wire.image_from_proto(request.image, field="image", max_pixels=self._settings.max_pixels)
-        ticket = _ticket(request)
-        asked_ns = time.time_ns()
+        queue_entry = _queue_entry(request)
+        start_ns = time.time_ns()
         filled_by = trace.get_current_span().get_span_context()
 
         async def create() -> Embedding:
-            waited: dict[str, telemetry.AttributeValue] = {telemetry.WAITS_FOR: "cache"}
-            recorder.add(telemetry.QUEUE, asked_ns, time.time_ns(), waited)
+            recorder.wait(start_ns, time.time_ns(), "cache")
             try:
-                made = await self.encoder.encode(
-                    image,
-                    key=request.key,
-                    ticket=ticket,
-                    recorder=recorder,
+                embedding = await self._encoder.encode(
+                    image, key=request.key, entry=queue_entry, recorder=recorder
                 )
             finally:
                 telemetry.emit_soon(recorder.records, None)
-            return replace(made, filled_by=filled_by)
+            return replace(embedding, filled_by=filled_by)
 
         while True:
             try:
-                found = await self.cache.get_or_create(key, self.encoder.num_bytes, create, pin, ticket)
+                embedding, outcome = await self._cache.get_or_create(
+                    key, self._encoder.num_bytes, create, pin, queue_entry
+                )
                 break
-            except EmbeddingNotFound:  # who looked for it in the shared cache has not found it
+            except EmbeddingNotFound:  # this call joined a lookup in the shared cache, which failed
                 continue
-        if found[1] is Outcome.MISS and self._shared_cache is not None:
+        if outcome is Outcome.MISS and self._shared_cache is not None:
             seconds = sum(telemetry.stage_seconds(recorder.records).values())
-            self._shared_cache.put(key, found[0], seconds)
-        # Work in the trace of another call is what this one waited for; from the work to the call it is a
-        # few turns of an event loop that others use too.
-        joined = found[1] is not Outcome.MISS
-        reason = "encode" if joined else "event_loop"
-        since_ns = asked_ns if joined else recorder.records[-1].end_ns
-        waits: dict[str, telemetry.AttributeValue] = {telemetry.WAITS_FOR: reason}
-        record = telemetry.StageRecord(telemetry.QUEUE, since_ns, time.time_ns(), waits)
+            self._shared_cache.put(key, embedding, seconds)
+        # A call that joined waited for the encode of another call; the call that encoded waited for the
+        # event loop.
+        is_joined = outcome is not Outcome.MISS
+        reason = "encode" if is_joined else "event_loop"
+        since_ns = start_ns if is_joined else recorder.records[-1].end_ns
+        record = telemetry.StageRecord(
+            telemetry.QUEUE, since_ns, time.time_ns(), {telemetry.WAITS_FOR: reason}
+        )
         telemetry.emit_soon([record], None)
-        return found
+        return embedding, outcome
 
     async def Fetch(
         self, request: encoder_pb2.FetchRequest, context: Any
     ) -> AsyncIterator[encoder_pb2.FetchResponse | memoryview]:
-        """See the proto."""
-        if request.model_id != self.encoder.info.model_id:
+        if request.model_id != self._encoder.info.model_id:
             raise ModelMismatch(
                 "the embedding was made by another model",
-                expected=self.encoder.info.model_id,
+                expected=self._encoder.info.model_id,
                 actual=request.model_id,
             )
-        embedding = self.cache.get(self._cache_key(request.tenant, request.key))
+        embedding = self._cache.get(self._cache_key(request.tenant, request.key))
         header = encoder_pb2.FetchHeader(
             tensors=[wire.tensor_spec_to_proto(spec) for spec in embedding.tensors],
             num_bytes=len(embedding.data),
         )
-        arena = self.encoder.arena
-        if self._memory is not None and arena is not None:
-            header.shared_memory = self._memory.path.name
+        arena = self._encoder.arena
+        if self.components.shared_memory is not None and arena is not None:
+            header.shared_memory = self.components.shared_memory.path.name
             can_read = hmac.compare_digest(request.shared_memory_nonce, arena.nonce)
             if can_read and (shared := self._shared_block(embedding)) is not None:
                 header.shared_block.CopyFrom(wire.shared_block_to_proto(shared))
@@ -237,19 +189,16 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
             yield embedding.data[start : start + CHUNK_BYTES]
 
     async def Unpin(self, request: encoder_pb2.UnpinRequest, context: Any) -> Any:
-        """See the proto."""
         if not request.owner:
-            raise InvalidRequest("pins have an owner", field="owner")
+            raise InvalidRequest("the owner must not be empty", field="owner")
         keys = [self._cache_key(request.tenant, key) for key in request.keys]
-        return encoder_pb2.UnpinResponse(released=await self.cache.unpin(request.owner, keys))
+        return encoder_pb2.UnpinResponse(released=await self._cache.unpin(request.owner, keys))
 
     async def GetModel(self, request: encoder_pb2.GetModelRequest, context: Any) -> Any:
-        """See the proto."""
-        return encoder_pb2.GetModelResponse(model=wire.model_info_to_proto(self.encoder.info))
+        return encoder_pb2.GetModelResponse(model=wire.model_info_to_proto(self._encoder.info))
 
     async def GetCacheStatistics(self, request: encoder_pb2.GetCacheStatisticsRequest, context: Any) -> Any:
-        """See the proto."""
-        statistics, shared = self.cache.statistics, self._shared_cache
+        statistics, shared = self._cache.statistics, self._shared_cache
         return encoder_pb2.GetCacheStatisticsResponse(
             shared_hits=0 if shared is None else shared.statistics.hits,
             shared_failures=0 if shared is None else shared.store.failures,
@@ -257,20 +206,20 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
             misses=statistics.misses,
             joined=statistics.joined,
             evictions=statistics.evictions,
-            entries=len(self.cache),
-            num_bytes=self.cache.num_bytes,
-            pinned_bytes=self.cache.pinned_bytes,
-            budget_bytes=self.cache.budget_bytes,
+            entries=len(self._cache),
+            num_bytes=self._cache.num_bytes,
+            pinned_bytes=self._cache.pinned_bytes,
+            budget_bytes=self._cache.budget_bytes,
         )
 
-    def _cache_key(self, tenant: str, key: str) -> CacheKey:
-        return CacheKey(tenant or DEFAULT_TENANT, self.encoder.info.model_id, key)
+    def _cache_key(self, tenant: str, key: str) -> EmbeddingKey:
+        return EmbeddingKey(tenant or DEFAULT_TENANT, self._encoder.info.model_id, key)
 
-    def _ref(self, key: CacheKey, embedding: Embedding) -> EmbeddingRef:
+    def _ref(self, key: EmbeddingKey, embedding: Embedding) -> EmbeddingRef:
         return EmbeddingRef(
             key=key.digest,
             model_id=key.model_id,
-            address=self._address,
+            address=self.components.address,
             num_bytes=len(embedding.data),
             image_width=embedding.image_width,
             image_height=embedding.image_height,
@@ -279,19 +228,19 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
         )
 
     def _shared_block(self, embedding: Embedding) -> SharedBlock | None:
-        """Where an embedding is in shared memory, if it is."""
-        if self._memory is None or embedding.block is None:
+        """The embedding's block in shared memory; None if the embedding is not in shared memory."""
+        if self.components.shared_memory is None or embedding.block is None:
             return None
-        return SharedBlock(self._memory.path.name, embedding.block)
+        return SharedBlock(self.components.shared_memory.path.name, embedding.block)
 
 
-def _ticket(request: encoder_pb2.EncodeRequest) -> QueueEntry:
+def _queue_entry(request: encoder_pb2.EncodeRequest) -> QueueEntry:
     interactive = request.priority == encoder_pb2.ENCODE_PRIORITY_INTERACTIVE
     return QueueEntry(Priority.INTERACTIVE if interactive else Priority.AHEAD, request.tenant)
 
 
 def make_service(settings: EncoderSettings) -> Service:
-    """The encoder as a service to run."""
+    """Create the encoder service."""
     retain_freed_memory()
     servicer = EncoderServicer(settings)
     full_name = encoder_pb2.DESCRIPTOR.services_by_name["EncoderService"].full_name
@@ -301,7 +250,7 @@ def make_service(settings: EncoderSettings) -> Service:
         fetch = grpc.unary_stream_rpc_method_handler(
             servicer.Fetch, encoder_pb2.FetchRequest.FromString, fetch_codec.serialize
         )
-        # In place of the one that was added just now.
+        # Replaces the handler of ``Fetch`` with one that serialises chunks without a copy.
         server.add_registered_method_handlers(full_name, {"Fetch": fetch})
 
     return Service(

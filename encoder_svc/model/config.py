@@ -1,16 +1,16 @@
-"""Presets of the image encoder: the only part in which the sizes of SAM 2.1 differ."""
+"""Presets of the image encoder, the only part that differs between the sizes of SAM 2.1."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HieraConfig:
-    """Numbers of one Hiera trunk.
+    """Hyperparameters of a Hiera trunk.
 
-    ``stages`` counts the blocks of each of the four stages; ``window_sizes`` are the attention windows
-    of the stages in patches, except for the blocks listed in ``global_attention_blocks``, which see
-    the whole image.  ``background_size`` is the stored size of the position embedding before it is
-    resized to the patch grid.
+    ``stages`` is the number of blocks of each of the four stages.  ``window_sizes`` is the side of the
+    attention windows of each stage in patches; the blocks in ``global_attention_blocks`` attend to the
+    whole image instead.  ``background_size`` is the size of the position embedding in the checkpoint,
+    before it is interpolated to the patch grid.
     """
 
     dim: int
@@ -22,7 +22,7 @@ class HieraConfig:
 
     def __post_init__(self) -> None:
         if max(self.global_attention_blocks) >= sum(self.stages):
-            raise ValueError("global_attention_blocks names a block that the stages do not have")
+            raise ValueError("global_attention_blocks contains the index of a block that does not exist")
 
     @property
     def dims(self) -> tuple[int, int, int, int]:
@@ -32,7 +32,7 @@ class HieraConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResidualTrunkConfig:
-    """Numbers of one residual trunk: widths and blocks of the stages, heads of the last."""
+    """Hyperparameters of a residual trunk: channels and blocks of each stage, heads of the last stage."""
 
     dims: tuple[int, int, int, int]
     blocks: tuple[int, int, int, int]
@@ -41,7 +41,11 @@ class ResidualTrunkConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageEncoderConfig:
-    """Numbers of one image encoder: its trunk, the width of its embeddings, the side of its input."""
+    """Hyperparameters of an image encoder.
+
+    ``embed_dim`` is the number of channels of the embedding, ``image_size`` the side of the input in
+    pixels.
+    """
 
     trunk: HieraConfig | ResidualTrunkConfig
     embed_dim: int = 256
@@ -78,13 +82,15 @@ PRESETS: dict[str, ImageEncoderConfig] = {
             window_sizes=(8, 4, 16, 8),
         )
     ),
-    # Trained by this project and shipped with it; MODEL_CARD.md says how, and what it is good for.
+    # Trained by this project and shipped with it; MODEL_CARD.md describes its training and its intended
+    # use.
     "micro": ImageEncoderConfig(
         trunk=ResidualTrunkConfig(dims=(48, 96, 160, 192), blocks=(2, 3, 2, 2), heads=6),
         embed_dim=128,
         image_size=256,
     ),
-    # Random weights from a fixed seed: the shapes and the code of the real thing, small enough for tests.
+    # Random weights from a fixed seed: the code of the SAM 2.1 presets at a size that is small enough for
+    # tests.
     "test": ImageEncoderConfig(
         trunk=HieraConfig(dim=32, heads=1, stages=(1, 1, 2, 1), global_attention_blocks=(3,)),
         embed_dim=64,

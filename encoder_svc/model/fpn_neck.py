@@ -1,7 +1,7 @@
-"""The neck: brings the trunk's maps to one width and passes the coarsest one down.
+"""The neck: projects the trunk's maps to one number of channels and adds the coarsest map to the next one.
 
-Source: Lin et al., "Feature Pyramid Networks for Object Detection" (2017), as SAM 2 (Ravi et al., 2024)
-uses it: only stride 16 receives the map above it.
+Source: Lin et al., "Feature Pyramid Networks for Object Detection" (2017), in the form that SAM 2
+(Ravi et al., 2024) uses: only the map at stride 16 receives a top-down addition.
 """
 
 import torch.nn.functional as F
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 class Lateral(nn.Module):
-    """A 1 x 1 convolution under the name that the checkpoints give it."""
+    """A 1 x 1 convolution with the attribute name of the checkpoints."""
 
     def __init__(self, in_dim: int, out_dim: int) -> None:
         super().__init__()
@@ -21,11 +21,13 @@ class FpnNeck(nn.Module):
 
     def __init__(self, dims: tuple[int, int, int, int], embed_dim: int) -> None:
         super().__init__()
-        # The checkpoints count from the coarsest map to the finest.
+        # The checkpoints order the maps from the coarsest to the finest.
         self.convs = nn.ModuleList(Lateral(dim, embed_dim) for dim in reversed(dims))
 
     def lateral(self, level: int) -> nn.Conv2d:
-        """The convolution of one map, 0 for the finest; what follows it there is not the neck's."""
+        """The convolution of one map, 0 for the finest; :meth:`forward` applies those of levels 2 and 3
+        only.
+        """
         conv = self.convs[-1 - level]
         assert isinstance(conv, Lateral)
         return conv.conv

@@ -2,47 +2,34 @@
 
 Source: Ryali et al., "Hiera: A Hierarchical Vision Transformer without the Bells-and-Whistles" (2023),
 in the form that SAM 2 uses (Ravi et al., 2024): windowed position embeddings (Bolya et al., 2023), a few
-global blocks, and queries pooled by two where a stage begins.  Attributes carry the names of the official
-checkpoints.
+blocks with global attention, and queries pooled by two in the first block of each later stage.  Attributes
+have the names of the official checkpoints.
 """
-
-from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from encoder_svc.model.attention import attend
 from encoder_svc.model.token_map import TokenMap, merge_windows, partition_windows
+from maskmesh.nn.attention import attend
+from maskmesh.nn.layers import MLP
+from maskmesh.nn.preemption import PausePoint
 
-POOL = 2  # both the query stride and the window shrinkage where a stage begins
+POOL = 2  # stride of the queries, and factor by which windows shrink, in the first block of a later stage
 
 
 def max_pool(x: Tensor) -> Tensor:
     """Halve x: [B, H, W, C] in height and width by taking maxima.
 
-    Not torch's pooling, which keeps indices too, and lays maps out anew for it.
+    Faster than torch's pooling, which also computes indices and copies the map into another layout.
     """
     rows = x.unflatten(1, (-1, POOL))
     halved = torch.maximum(rows[:, :, 0], rows[:, :, 1]).unflatten(2, (-1, POOL))
     return torch.maximum(halved[:, :, :, 0], halved[:, :, :, 1])
 
 
-class MLP(nn.Module):
-    """Two linear layers with a GELU between them."""
-
-    def __init__(self, dim: int, hidden_dim: int) -> None:
-        super().__init__()
-        self.layers = nn.ModuleList([nn.Linear(dim, hidden_dim), nn.Linear(hidden_dim, dim)])
-
-    def forward(self, x: Tensor) -> Tensor:
-        """x: [..., dim]; returns the same shape."""
-        y: Tensor = self.layers[1](F.gelu(self.layers[0](x)))
-        return y
-
-
 class MultiScaleAttention(nn.Module):
-    """Self-attention within one window (or the whole map), its queries pooled where a stage begins."""
+    """Self-attention within one window or the whole map; pools its queries if ``pool_queries``."""
 
     def __init__(self, dim: int, out_dim: int, *, heads: int, pool_queries: bool) -> None:
         super().__init__()
@@ -68,7 +55,7 @@ class MultiScaleAttention(nn.Module):
 
 
 class MultiScaleBlock(nn.Module):
-    """A transformer block; the first one of a later stage also widens and pools.
+    """A transformer block; the first block of a later stage also doubles the channels and pools.
 
     ``window`` is the window size of its attention in patches of its input, 0 for the whole map.
     """
@@ -80,7 +67,7 @@ class MultiScaleBlock(nn.Module):
         self.norm1 = nn.LayerNorm(dim, eps=1e-6)
         self.attn = MultiScaleAttention(dim, out_dim, heads=heads, pool_queries=pool_queries)
         self.norm2 = nn.LayerNorm(out_dim, eps=1e-6)
-        self.mlp = MLP(out_dim, 4 * out_dim)
+        self.mlp = MLP(out_dim, 4 * out_dim, out_dim, depth=2, activation=F.gelu)
         self.proj = nn.Linear(dim, out_dim) if dim != out_dim else None
 
     def forward(self, x: TokenMap) -> TokenMap:
@@ -106,7 +93,7 @@ class MultiScaleBlock(nn.Module):
         return TokenMap(tokens, x.height // shrink, x.width // shrink, x.window // shrink)
 
     def _attend_to_all(self, x: TokenMap) -> Tensor:
-        """Attention does not ask for the order of tokens, but pooling does."""
+        """Attend to the whole map.  Attention does not depend on the order of tokens, but pooling does."""
         if self.pool_queries:
             pooled: Tensor = self.attn(x.tokens)
             return pooled
@@ -114,7 +101,9 @@ class MultiScaleBlock(nn.Module):
         return attended.view(*x.tokens.shape[:-1], -1)
 
     def _attend_with_padding(self, x: TokenMap) -> Tensor:
-        """Windows that do not fit are padded with zeros, which are attended to, as in training."""
+        """Attend within windows that do not fit: they are padded with zeros, which are attended to, as in
+        training.
+        """
         shrink = POOL if self.pool_queries else 1
         attended = self.attn(partition_windows(x.tokens, self.window))
         return merge_windows(attended, x.height // shrink, x.width // shrink)
@@ -154,13 +143,14 @@ class Hiera(nn.Module):
         self.fixed_positions: Tensor | None
         self.register_buffer("fixed_positions", None, persistent=False)
         self.blocks = nn.ModuleList()
+        self.pause = PausePoint()
         self.stage_ends: list[int] = []
         for stage, depth in enumerate(stages):
             for position in range(depth):
                 begins_stage = stage > 0 and position == 0
                 out_dim = dim * 2 if begins_stage else dim
                 heads = heads * 2 if begins_stage else heads
-                # A pooling block still works in the windows of the stage before it.
+                # A pooling block uses the window size of the previous stage.
                 window = window_sizes[stage - 1 if begins_stage else stage]
                 if len(self.blocks) in global_attention_blocks:
                     window = 0
@@ -171,7 +161,7 @@ class Hiera(nn.Module):
             self.stage_ends.append(len(self.blocks) - 1)
 
     def fix_positions(self, height: int, width: int) -> None:
-        """Compute the position embedding of a grid once; call it again when the weights have changed."""
+        """Compute and store the position embedding of a grid; must be repeated if the weights change."""
         self.fixed_positions = self.position_embedding(height, width).contiguous()
 
     def position_embedding(self, height: int, width: int) -> Tensor:
@@ -182,11 +172,8 @@ class Hiera(nn.Module):
         tiled = tile.tile(1, 1, *repeats)[:, :, :height, :width]
         return (background + tiled).permute(0, 2, 3, 1)
 
-    def forward(self, image: Tensor, pause: Callable[[], object] = lambda: None) -> list[Tensor]:
-        """image: [B, 3, S, S]; returns maps [B, C, H, W] at strides 4, 8, 16, 32, the finest first.
-
-        ``pause`` is called between the blocks.
-        """
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """image: [B, 3, S, S]; returns maps [B, C, H, W] at strides 4, 8, 16, 32, the finest first."""
         patches = self.patch_embed(image)
         height, width = patches.shape[1:3]
         positions = self.fixed_positions
@@ -196,7 +183,7 @@ class Hiera(nn.Module):
         maps: list[Tensor] = []
         for index, block in enumerate(self.blocks):
             x = block(x)
-            pause()
+            self.pause()
             if index in self.stage_ends:
                 maps.append(x.cut(0).tokens.permute(0, 3, 1, 2))
         return maps

@@ -1,13 +1,13 @@
-"""The image encoder up to the cut: everything that depends on the image alone.
+"""The image encoder: the part of SAM 2.1 that depends on the image alone.
 
-Source: Ravi et al., "SAM 2: Segment Anything in Images and Videos" (2024).  The two high-resolution
-projections ``conv_s0`` and ``conv_s1`` are stored with the mask decoder in the official checkpoints, but
-they see nothing but the image; with them on this side an embedding is a fifth of the size it would be.
+Source: Ravi et al., "SAM 2: Segment Anything in Images and Videos" (2024).  The official checkpoints store
+the two high-resolution projections ``conv_s0`` and ``conv_s1`` with the mask decoder, but their only input
+is the image.  The encoder applies them, because this reduces an embedding to a fifth of its size.
 """
 
-from collections.abc import Callable
-from typing import NamedTuple
+from typing import Self
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -15,18 +15,11 @@ from encoder_svc.model.config import HieraConfig, ImageEncoderConfig, ResidualTr
 from encoder_svc.model.fpn_neck import FpnNeck
 from encoder_svc.model.hiera import Hiera
 from encoder_svc.model.residual_trunk import ResidualTrunk
-
-
-class ImageFeatures(NamedTuple):
-    """What leaves the encoder.  Shapes for an image of S x S and a width of C (256 in SAM 2.1)."""
-
-    image_embedding: Tensor  # [B, C, S / 16, S / 16]
-    high_res_features_s4: Tensor  # [B, C / 8, S / 4, S / 4]
-    high_res_features_s8: Tensor  # [B, C / 4, S / 8, S / 8]
+from maskmesh.nn.image_features import ImageFeatures
 
 
 def build_trunk(config: HieraConfig | ResidualTrunkConfig) -> nn.Module:
-    """A trunk: from [B, 3, S, S] to four maps [B, config.dims[i], H, W] at strides 4, 8, 16 and 32."""
+    """Build a trunk: [B, 3, S, S] to four maps [B, config.dims[i], H, W] at strides 4, 8, 16 and 32."""
     if isinstance(config, ResidualTrunkConfig):
         return ResidualTrunk(config.dims, blocks=config.blocks, heads=config.heads)
     return Hiera(
@@ -40,7 +33,7 @@ def build_trunk(config: HieraConfig | ResidualTrunkConfig) -> nn.Module:
 
 
 class Backbone(nn.Module):
-    """Trunk and neck, grouped as the checkpoints group them."""
+    """Trunk and neck, grouped as in the official checkpoints."""
 
     def __init__(self, config: ImageEncoderConfig) -> None:
         super().__init__()
@@ -49,7 +42,7 @@ class Backbone(nn.Module):
 
 
 class ImageEncoder(nn.Module):
-    """Backbone and high-resolution projections: an image in, an embedding out."""
+    """Backbone and high-resolution projections: computes the embedding of an image."""
 
     def __init__(self, config: ImageEncoderConfig) -> None:
         super().__init__()
@@ -57,26 +50,28 @@ class ImageEncoder(nn.Module):
         self.conv_s0 = nn.Conv2d(config.embed_dim, config.embed_dim // 8, kernel_size=1)
         self.conv_s1 = nn.Conv2d(config.embed_dim, config.embed_dim // 4, kernel_size=1)
 
-    def forward(self, image: Tensor, pause: Callable[[], object] = lambda: None) -> ImageFeatures:
-        """image: [B, 3, S, S], normalised, S a multiple of 32.
+    def move_to(self, device: torch.device, dtype: torch.dtype) -> Self:
+        """Move and cast the weights."""
+        return self.to(device, dtype)
 
-        ``pause`` is called wherever the work can be left for a while.
-        """
-        stride4, stride8, stride16, stride32 = self.image_encoder.trunk(image, pause)
+    def forward(self, image: Tensor) -> ImageFeatures:
+        """image: [B, 3, S, S], normalised, S a multiple of 32."""
+        stride4, stride8, stride16, stride32 = self.image_encoder.trunk(image)
         neck = self.image_encoder.neck
         features = (
             neck(stride16, stride32),
             project_through(neck.lateral(0), self.conv_s0, stride4),
             project_through(neck.lateral(1), self.conv_s1, stride8),
         )
-        # One layout in memory, whether an embedding crosses the wire or not: kernels differ by layout,
-        # and so do the last bits of what follows.
+        # Kernels round differently for different memory layouts.  An embedding that was serialised is
+        # contiguous, so every embedding is made contiguous: results do not depend on serialisation.
         return ImageFeatures(*(f.contiguous() for f in features))
 
 
 def project_through(first: nn.Conv2d, second: nn.Conv2d, x: Tensor) -> Tensor:
-    """Two 1 x 1 convolutions as one: the map between them is eight times as wide as what is needed of it.
+    """Apply two 1 x 1 convolutions as one convolution.
 
+    This avoids the intermediate map, which has up to eight times as many channels as the output.
     x: [B, C, H, W]; returns [B, second.out_channels, H, W].
     """
     assert first.bias is not None

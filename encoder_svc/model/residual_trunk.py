@@ -1,22 +1,23 @@
-"""A small convolutional trunk: learns from far fewer pictures than Hiera, and is faster on a processor.
+"""A small convolutional trunk, which needs far fewer training images than Hiera and is faster on a CPU.
 
-Sources: residual blocks of He et al., "Deep Residual Learning for Image Recognition" (2016); blocks of
-attention at the coarsest stride, their positions by a depth-wise convolution (Chu et al., "Conditional
-Positional Encodings for Vision Transformers", 2023); the way back up of Ronneberger et al., "U-Net" (2015).
+Sources: residual blocks of He et al., "Deep Residual Learning for Image Recognition" (2016); attention
+blocks at the coarsest stride with positions from a depth-wise convolution (Chu et al., "Conditional
+Positional Encodings for Vision Transformers", 2023); the upsampling path of Ronneberger et al., "U-Net"
+(2015).
 """
-
-from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from maskmesh.nn.preemption import PausePoint
+
 
 class Conv(nn.Module):
     """A convolution that keeps the size, or halves it with a stride of 2.
 
-    ``norm`` does nothing here: training puts a batch normalisation in its place, and folds it into the
-    convolution when it exports the weights.
+    ``norm`` is the identity here: training replaces it with batch normalisation, and folds that into the
+    convolution when the weights are exported.
     """
 
     def __init__(self, in_dim: int, out_dim: int, *, stride: int = 1) -> None:
@@ -31,7 +32,7 @@ class Conv(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Two convolutions around a residual."""
+    """Two convolutions with a residual connection."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -44,7 +45,7 @@ class ResidualBlock(nn.Module):
 
 
 class AttentionBlock(nn.Module):
-    """Attention of every place to every other, and an MLP over channels."""
+    """Self-attention over all positions, and an MLP over channels."""
 
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
@@ -70,7 +71,7 @@ class AttentionBlock(nn.Module):
 
 
 class Merge(nn.Module):
-    """Adds a coarser map to a finer one, and looks at the sum."""
+    """Adds a coarser map to a finer one, and applies a residual block to the sum."""
 
     def __init__(self, coarse_dim: int, dim: int) -> None:
         super().__init__()
@@ -85,10 +86,10 @@ class Merge(nn.Module):
 
 
 class ResidualTrunk(nn.Module):
-    """Four stages at strides 4, 8, 16 and 32, and the way back up to stride 4.
+    """Four stages at strides 4, 8, 16 and 32, and an upsampling path back to stride 4.
 
-    ``dims`` are the widths of the stages and ``blocks`` their numbers of blocks, those of the last stage
-    blocks of attention with ``heads`` heads.
+    ``dims`` is the number of channels of each stage and ``blocks`` its number of blocks.  The blocks of the
+    last stage are attention blocks with ``heads`` heads.
     """
 
     def __init__(
@@ -97,28 +98,26 @@ class ResidualTrunk(nn.Module):
         super().__init__()
         self.stem = Conv(3, dims[0] // 2, stride=2)
         self.down = nn.ModuleList(
-            Conv(before, dim, stride=2) for before, dim in zip((dims[0] // 2, *dims), dims, strict=False)
+            Conv(in_dim, dim, stride=2) for in_dim, dim in zip((dims[0] // 2, *dims), dims, strict=False)
         )
         self.stages = nn.ModuleList(
             nn.Sequential(*(ResidualBlock(dim) for _ in range(count)))
             for dim, count in zip(dims[:3], blocks[:3], strict=True)
         )
         self.stages.append(nn.Sequential(*(AttentionBlock(dims[3], heads) for _ in range(blocks[3]))))
+        self.pause = PausePoint()
         self.up = nn.ModuleList(Merge(coarse, dim) for coarse, dim in zip(dims[1:], dims[:3], strict=True))
-        # Channels last: a quarter faster on a processor, and tokens are a view of a map.
+        # Channels last is a quarter faster on a CPU, and makes tokens a view of a map.
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def forward(self, image: Tensor, pause: Callable[[], object] = lambda: None) -> list[Tensor]:
-        """image: [B, 3, S, S]; returns maps [B, dims[i], H, W] at strides 4, 8, 16 and 32.
-
-        ``pause`` is called between the stages.
-        """
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """image: [B, 3, S, S]; returns maps [B, dims[i], H, W] at strides 4, 8, 16 and 32."""
         x = F.relu(self.stem(image.contiguous(memory_format=torch.channels_last)))
         maps: list[Tensor] = []
         for down, stage in zip(self.down, self.stages, strict=True):
             x = stage(F.relu(down(x)))
             maps.append(x)
-            pause()
+            self.pause()
         for level in (2, 1, 0):
             maps[level] = self.up[level](maps[level], maps[level + 1])
         return maps

@@ -1,4 +1,4 @@
-"""Maps as tokens, and the order in which the tokens lie in memory."""
+"""Feature maps as tokens, and the order of the tokens in memory."""
 
 from typing import NamedTuple, Self
 
@@ -9,22 +9,22 @@ from torch import Tensor
 class TokenMap(NamedTuple):
     """A map of B x ``height`` x ``width`` tokens.
 
-    Tokens lie row by row, or window by window where the map is cut.  Whatever works on tokens one by one,
-    or within windows, does not care; a map is laid out anew only where the windows change.
+    Tokens are stored row by row, or window by window if the map is cut.  Operations on single tokens or
+    within windows work with both orders, so a map is reordered only if the window size changes.
     """
 
     tokens: Tensor  # [B, height, width, C], or cut: [B * windows, window, window, C]
     height: int
     width: int
     window: int = 0
-    """Side of the windows, 0 where the map is not cut."""
+    """Side of the windows in tokens; 0 if the map is not cut."""
 
     def fits(self, window: int) -> bool:
         """Whether windows of a size cover the map without padding."""
         return self.height % window == 0 and self.width % window == 0
 
     def cut(self, window: int) -> Self:
-        """The same map cut into windows that fit, or not cut for 0."""
+        """Returns the map cut into windows of size ``window``, which must fit; 0 undoes the cut."""
         if window == self.window:
             return self
         tokens = self.tokens
