@@ -1,1 +1,1 @@
-"""The tracker service: sessions, prompts, memory and masks against embeddings of the encoder service."""
+"""The tracker service: tracks prompted objects in sessions, from embeddings of the encoder service."""

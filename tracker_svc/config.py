@@ -9,37 +9,38 @@ from maskmesh.config import SESSION_URL, ModelSettings
 
 
 class TrackerSettings(ModelSettings):
-    """Tracking model and sessions."""
+    """Settings of the tracking model and of sessions."""
 
     model_config = SettingsConfigDict(env_prefix="MASKMESH_TRACKER_")
 
     port: int = Field(50052, ge=0, le=65535)
     """Port to listen on; 0 chooses a free one."""
     max_interactive_queue: int = Field(8, ge=1)
-    """Largest number of clicks and single images that wait for the device; more than an encoder's, because
-    encoders hand over what they have computed at once."""
+    """Maximum number of interactive requests in the queue of the device.  Larger than an encoder's, because
+    the requests of a whole encoder batch arrive at once."""
     max_sessions: int = Field(64, ge=1)
-    """Largest number of sessions."""
+    """Maximum number of sessions."""
     max_objects: int = Field(64, ge=1)
-    """Largest number of objects in a session."""
+    """Maximum number of objects in a session."""
     max_prompted_frames: int = Field(256, ge=1)
-    """Largest number of frames on which one object may be prompted: each counts on every frame."""
+    """Maximum number of prompted frames of one object; each one slows down the tracking of all frames."""
     session_ttl_seconds: float = Field(600.0, gt=0)
-    """How long a session may stay unused, at most and by default."""
+    """Maximum and default time to live of an unused session, in seconds."""
     data_dir: Path | None = None
-    """Folder for what sessions keep of frames tracked long ago, by default the system's temporary folder."""
+    """Folder for the archives of sessions; the system's temporary folder by default."""
     session_disk_bytes: int = Field(8 * 2**30, ge=2**20)
-    """Budget of that in one session."""
+    """Budget of the archive of one session in bytes."""
     recent_frames: int = Field(16, ge=16)
-    """Tracked frames of each object that are held in memory; older ones are on disk."""
+    """Number of tracked frames of each object in memory; older frames are archived on disk."""
     max_history: int = Field(10_000, ge=1)
-    """Largest number of entries in the history of one session."""
+    """Maximum number of entries in the history of one session."""
     advertise: str = ""
-    """Target by which gateways reach this replica, by default host and port."""
+    """Address at which gateways reach this replica; host and port by default."""
     session_url: str = Field("", validation_alias=SESSION_URL)
-    """Store of the Redis protocol in which sessions are kept, for other trackers to take over:
-    ``redis://[user:password@]host:port/database``; empty means that they live here alone."""
+    """Redis-compatible session store to which sessions are replicated, so that other trackers can take them
+    over: ``redis://[user:password@]host:port/database``; if empty, sessions are lost if this tracker
+    fails."""
     session_store_bytes: int = Field(256 * 2**20, ge=0)
-    """Budget of what the store keeps of one session's frames that were tracked long ago."""
+    """Budget of the archived states of one session in the session store, in bytes."""
     embedding_bytes: int = Field(256 * 2**20, ge=2**20)
-    """Budget of fetched embeddings in bytes."""
+    """Budget of the cache of fetched embeddings in bytes."""

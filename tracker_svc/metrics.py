@@ -1,20 +1,19 @@
-"""What a tracker says of itself to whoever collects metrics."""
+"""Metrics of the tracker service."""
 
-import torch
-
+from maskmesh.nn.device import observe_device_memory
 from maskmesh.telemetry import metrics
 from maskmesh.telemetry.metrics import observe
 from tracker_svc.components import Components
 
 
 def observe_tracker(components: Components) -> None:
-    """Queue, sessions and memory; read whenever metrics are collected."""
+    """Register metrics of the queue, sessions and device memory; values are read at each collection."""
     observe(
         metrics.QUEUE_DEPTH,
-        lambda: {"device": components.worker.num_waiting},
+        lambda: {"device": components.worker.num_queued},
         by="queue",
         unit="{item}",
-        description="Steps that wait",
+        description="Steps in the queue",
     )
     observe(
         "maskmesh.sessions",
@@ -25,15 +24,8 @@ def observe_tracker(components: Components) -> None:
         },
         by="kind",
         unit="{session}",
-        description="Sessions of which this tracker has the objects",
+        description="Sessions on this tracker",
     )
     if components.store is not None:
         metrics.observe_store("sessions", components.store)
-    device = components.info.device
-    if device.startswith("cuda"):
-        metrics.observe_device_memory(
-            lambda: {
-                "allocated": torch.cuda.memory_allocated(device),
-                "reserved": torch.cuda.memory_reserved(device),
-            }
-        )
+    observe_device_memory(components.info.device)

@@ -1,1 +1,1 @@
-"""The model at work: loading, warm-up, prompts, tracking and the form of masks."""
+"""Inference with the tracking model: warm-up, prompts, tracking and mask output."""

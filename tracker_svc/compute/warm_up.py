@@ -1,4 +1,4 @@
-"""Pay for what first runs cost before anybody waits."""
+"""Warm-up of the tracker: runs each stage before the service is ready, because first runs are slow."""
 
 import time
 from functools import partial
@@ -7,43 +7,43 @@ import torch
 
 from maskmesh import telemetry
 from maskmesh.masks import MaskOptions
-from maskmesh.scheduling.cpu_sharing import SharedCores
+from maskmesh.nn.image_features import ImageFeatures
+from maskmesh.scheduling.cpu_sharing import CorePolicy
 from maskmesh.scheduling.device_worker import DeviceWorker
 from maskmesh.types import Point, Prompt
-from tracker_svc.compute.output import object_masks
-from tracker_svc.compute.tracker import Frame, Step, Tracker
-from tracker_svc.model.tracking_model import ImageFeatures, TrackingModel
-from tracker_svc.sessions.objects import TrackedObject
+from tracker_svc.compute.mask_output import object_masks
+from tracker_svc.compute.step import Frame, Step
+from tracker_svc.compute.tracker import Tracker
+from tracker_svc.memory.tracked_object import TrackedObject
+from tracker_svc.model.tracking_model import TrackingModel
 
 TRACKED_FRAMES = 2
 
 
-async def warm_up(
-    tracker: Tracker, worker: DeviceWorker, *, max_batch: int, cores: SharedCores | None = None
-) -> float:
-    """Click on an empty frame and track it through two more, alone and in a batch of sessions.
+async def warm_up(tracker: Tracker, worker: DeviceWorker, cores: CorePolicy, *, max_batch: int) -> float:
+    """Prompt an object on an empty frame and track it over two more, in one session and in a batch of
+    sessions.
 
-    Returns the seconds it took.
+    Returns the duration in seconds.
     """
     start = time.perf_counter()
     recorder = tracker.recorder()
     with telemetry.tracer().start_as_current_span(telemetry.WARM_UP):
-        # The usual case once more at the end: what is measured there is warm.
+        # A single session is tracked again at the end, to record its time with a warm model.
         for count in (1, max_batch, 1) if max_batch > 1 else (1,):
-            run = partial(_run, tracker, recorder, count)
-            await worker.run(run if cores is None else partial(cores.with_each, run))
+            await worker.run(partial(cores.warm_up, partial(_run, tracker, recorder, count)))
         telemetry.emit(recorder.records, None)
     return time.perf_counter() - start
 
 
 def _run(tracker: Tracker, recorder: telemetry.StageRecorder, count: int) -> None:
-    """As many sessions as ``count``, with an object each."""
+    """Prompt and track ``count`` sessions of one object each."""
     frame = empty_frame(tracker.model)
     objects = [TrackedObject(0) for _ in range(count)]
     for obj in objects:
         state = tracker.prompt(obj, 0, Prompt([Point(1, 1)]), frame, clear_previous=False, recorder=recorder)
         obj.bank.prompt(0, state)
-        tracker.memorize_prompted([obj], 0, frame, recorder)
+        tracker.memorize_prompted(Step([obj], 0, frame, recorder))
     for index in range(TRACKED_FRAMES + 1):
         steps = [Step([obj], index, frame, recorder) for obj in objects[:1]]
         steps += [Step([obj], index, frame, tracker.recorder()) for obj in objects[1:]]

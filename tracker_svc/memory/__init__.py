@@ -1,1 +1,3 @@
-"""The memory of tracked objects: which frames condition a frame, and where their states are."""
+"""The memory of tracked objects: selection of the frames that condition a frame, and storage of their
+states.
+"""

@@ -1,7 +1,7 @@
-"""What the objects of a session were on frames that were tracked long ago: on disk, to go back to.
+"""The archive of a session: the states of objects on older frames, on disk.
 
-Tracking itself never looks back this far.  A correction on an old frame does, and a propagation that starts
-there; for them the archive holds everything that memory held, bit for bit.
+Tracking the next frame does not read the archive.  A prompt on an old frame and a propagation that starts
+there do, so the archive stores complete states without loss.
 """
 
 import contextlib
@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from maskmesh.errors import SessionNotFound
-from tracker_svc.compute.tensors import from_bytes, to_bytes
 from tracker_svc.memory.frame_state import FrameState, Held
+from tracker_svc.memory.tensor_bytes import from_bytes, to_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -28,23 +28,23 @@ CREATE TABLE states (
     PRIMARY KEY (obj_id, frame_index)
 )
 """
-# It goes with the session, so nothing is lost that a crash would not take anyway.
+# A crash ends the session and makes its archive useless, so the file need not survive a crash.
 _PRAGMAS = ("journal_mode = MEMORY", "synchronous = OFF", "locking_mode = EXCLUSIVE", "cache_size = -2048")
 
 
 class _Form(NamedTuple):
-    """Type and shape of a tensor whose bytes are in a column."""
+    """Data type and shape of the tensors in a column."""
 
     dtype: torch.dtype
     shape: torch.Size
 
 
 class SessionArchive:
-    """The archive of one session: an SQLite file that goes with it.
+    """The archive of one session: an SQLite file that is deleted with the session.
 
-    At most ``max_bytes`` are held; beyond, and where the disk is full, the states that were put first go.
-    Safe for use by several threads.  Once it is closed it takes nothing in, and reading raises
-    SessionNotFound.
+    If a new state would exceed ``max_bytes``, the states that were added first are deleted.  If the disk is
+    full, the new state is dropped.  Safe for use by several threads.  Once the archive is closed, writes
+    are ignored and reads raise SessionNotFound.
     """
 
     def __init__(self, session_id: str, path: Path, *, max_bytes: int, device: torch.device) -> None:
@@ -58,7 +58,7 @@ class SessionArchive:
         self._is_closed = False
 
     def put(self, obj_id: int, frame_index: int, state: FrameState) -> None:
-        """Keep the state of an object on a frame in place of what was kept of it there."""
+        """Store the state of an object on a frame, and replace an earlier state."""
         tensors = {
             "object_pointer": state.object_pointer,
             "memory_features": state.memory_features,
@@ -77,12 +77,12 @@ class SessionArchive:
                     self._make_room(connection, state.num_bytes)
                     connection.execute("INSERT OR REPLACE INTO states VALUES (?, ?, ?, ?, ?, ?, ?)", row)
         except sqlite3.OperationalError as error:
-            logger.warning("frame %d of object %d is not kept: %s", frame_index, obj_id, error)
+            logger.warning("frame %d of object %d is not archived: %s", frame_index, obj_id, error)
             with contextlib.suppress(sqlite3.OperationalError):
-                self.delete(obj_id, frame_index)  # better nothing than what was there before
+                self.delete(obj_id, frame_index)  # no state is better than an outdated one
 
     def get(self, obj_id: int, frame_index: int) -> FrameState | None:
-        """The state of an object on a frame, None where none is held."""
+        """The state of an object on a frame; None if the archive does not have it."""
         row = self._row(
             "SELECT predicted_iou, object_score_logit, object_pointer, memory_features, low_res_masks"
             " FROM states WHERE obj_id = ? AND frame_index = ?",
@@ -102,14 +102,16 @@ class SessionArchive:
         )
 
     def pointer(self, obj_id: int, frame_index: int) -> Tensor | None:
-        """The pointer alone, for the many frames of which nothing else counts."""
+        """The object pointer of a state, without reading the other tensors."""
         row = self._row(
             "SELECT object_pointer FROM states WHERE obj_id = ? AND frame_index = ?", obj_id, frame_index
         )
         return None if row is None else self._tensor("object_pointer", row[0])
 
     def held(self, obj_id: int, first: int, last: int) -> dict[int, Held]:
-        """What is held of an object on the frames of a range that are in the archive."""
+        """Which parts of an object's states the archive has on the frames of a range, both ends
+        included.
+        """
         rows = self._rows(
             "SELECT frame_index, object_pointer IS NOT NULL, memory_features IS NOT NULL FROM states"
             " WHERE obj_id = ? AND frame_index BETWEEN ? AND ?",
@@ -120,7 +122,7 @@ class SessionArchive:
         return {index: Held(bool(pointer), bool(memory)) for index, pointer, memory in rows}
 
     def clear_memories(self, obj_id: int, first: int, last: int) -> None:
-        """Forget pointers and memories on a range of frames; the masks stay."""
+        """Clear pointers and memories on a range of frames, both ends included; the masks are kept."""
         with self._open() as connection:
             if connection is not None:
                 connection.execute(
@@ -130,7 +132,7 @@ class SessionArchive:
                 )
 
     def delete(self, obj_id: int, frame_index: int | None = None) -> None:
-        """Forget an object, or an object on a frame."""
+        """Delete the state of an object on a frame, or on all frames."""
         first, last = (0, 2**62) if frame_index is None else (frame_index, frame_index)
         with self._open() as connection:
             if connection is not None:
@@ -140,17 +142,17 @@ class SessionArchive:
                 )
 
     def frames(self, obj_id: int) -> list[int]:
-        """An object's frames in the archive, those that were put first at the beginning."""
+        """The archived frames of an object, in the order in which they were added."""
         rows = self._rows("SELECT frame_index FROM states WHERE obj_id = ? ORDER BY rowid", obj_id)
         return [index for (index,) in rows]
 
     def oldest(self, obj_id: int) -> int | None:
-        """The lowest index of an object's frames in the archive."""
+        """The lowest index of an object's archived frames; None if it has none."""
         row = self._row("SELECT min(frame_index) FROM states WHERE obj_id = ?", obj_id)
         return row[0] if row else None
 
     def close(self) -> None:
-        """Delete the file."""
+        """Close the archive and delete its file."""
         with self._lock:
             self._is_closed = True
             if self._connection is not None:
@@ -159,30 +161,30 @@ class SessionArchive:
                 self._path.unlink(missing_ok=True)
 
     def _row(self, query: str, *values: int) -> Any:
-        """The first row of a query, None without one."""
+        """The first row of a query; None if the query has no rows."""
         return next(iter(self._rows(query, *values)), None)
 
     def _rows(self, query: str, *values: int) -> Sequence[Any]:
-        """Raises SessionNotFound once the archive is closed."""
+        """The rows of a query.  Raises SessionNotFound if the archive is closed."""
         try:
             with self._open() as connection:
                 if connection is None:
                     raise SessionNotFound("the session has ended", session_id=self._session_id)
                 return connection.execute(query, values).fetchall()
-        except sqlite3.OperationalError as error:  # a disk that is full or broken: nothing is held
+        except sqlite3.OperationalError as error:  # the disk is full or broken
             logger.warning("the archive cannot be read: %s", error)
             return ()
 
     @contextlib.contextmanager
     def _open(self) -> Iterator[sqlite3.Connection | None]:
-        """The connection, which begins with the first use; None once the archive is closed."""
+        """Yields the connection, which is opened on first use; None if the archive is closed."""
         with self._lock:
             if self._connection is None and not self._is_closed:
-                made = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
+                connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
                 for pragma in _PRAGMAS:
-                    made.execute(f"PRAGMA {pragma}")
-                made.execute(_SCHEMA)
-                self._connection = made
+                    connection.execute(f"PRAGMA {pragma}")
+                connection.execute(_SCHEMA)
+                self._connection = connection
             yield self._connection
 
     def _make_room(self, connection: sqlite3.Connection, num_bytes: int) -> None:
@@ -200,7 +202,7 @@ class SessionArchive:
 
 
 def _used_bytes(connection: sqlite3.Connection) -> int:
-    """Size of what is in the file, without the room that was freed in it."""
+    """Size of the file without its free pages, in bytes."""
     pages, free, size = (
         connection.execute(f"PRAGMA {name}").fetchone()[0]
         for name in ("page_count", "freelist_count", "page_size")

@@ -1,4 +1,4 @@
-"""One object on one frame, as it is remembered."""
+"""The state of one object on one frame."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -8,7 +8,10 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FrameState:
-    """One object on one frame.  Pointer and memory are None where they were cleared or not made yet."""
+    """The state of one object on one frame.
+
+    Pointer and memory are None if they were cleared or are not computed yet.
+    """
 
     low_res_masks: Tensor  # [1, S / 4, S / 4] logits, float32
     predicted_iou: float
@@ -24,12 +27,12 @@ class FrameState:
 
     @property
     def held(self) -> "Held":
-        """Which of its parts are there."""
+        """Which optional parts the state has."""
         return Held(self.object_pointer is not None, self.memory_features is not None)
 
 
 class Held(NamedTuple):
-    """Which parts of a state are there."""
+    """Which optional parts a state has."""
 
     pointer: bool
     memory: bool

@@ -1,7 +1,7 @@
-"""What one object remembers, and which of it counts on a given frame: choosing, not computing.
+"""The memory bank of one object, and the selection of the memories that condition a frame.
 
-Source of the rules: Ravi et al., "SAM 2" (2024), and its reference implementation; where they differ from
-it, DESIGN.md says so.
+Source of the rules: Ravi et al., "SAM 2" (2024), and its reference implementation; DESIGN.md lists the
+differences.
 """
 
 from collections.abc import Sequence
@@ -15,45 +15,45 @@ from tracker_svc.memory.frame_state import FrameState
 from tracker_svc.memory.tracked_frames import TrackedFrames
 from tracker_svc.model.tracking_model import MEMORY_SLOTS
 
-# A frame sees the memories of this many frames just before it, and the pointers of as many as these.
+# Numbers of preceding frames whose memories and whose object pointers condition a frame.
 RECENT_MEMORIES = MEMORY_SLOTS - 1
 RECENT_POINTERS = 15
 
-# A prompt makes what was believed around it doubtful: memories this close to it are cleared.
+# A prompt invalidates tracking results around it: memories within this many frames are cleared.
 CLEARED_AROUND_PROMPT = 7
 
-# What is held in memory at least: nothing older can count while tracking goes on.
+# Minimum number of tracked frames in memory; tracking does not select older frames.
 MIN_RECENT_FRAMES = RECENT_POINTERS + 1
 
 
 class SelectedMemory(NamedTuple):
-    """A frame whose memory counts, and the temporal embedding it takes."""
+    """A frame whose memory is selected, and the index of its temporal embedding."""
 
     frame_index: int
     slot: int
 
 
 class SelectedPointer(NamedTuple):
-    """A frame whose pointer counts, and how far it lies before the current one in tracking direction."""
+    """A frame whose pointer is selected, and its distance to the current frame in tracking direction."""
 
     frame_index: int
     frames_before: int
 
 
 class Selection(NamedTuple):
-    """What counts on one frame."""
+    """The memories and pointers that condition one frame."""
 
     memories: list[SelectedMemory]
     pointers: list[SelectedPointer]
 
     @property
     def signature(self) -> tuple[int, int]:
-        """Objects of equal signature fit into one batch."""
+        """Objects with equal signatures fit into one batch."""
         return len(self.memories), len(self.pointers)
 
 
 class Run(NamedTuple):
-    """Frames in a row, both ends included, and whether they were visited in reverse."""
+    """Consecutive frames, both ends included, and whether they were visited in reverse."""
 
     first: int
     last: int
@@ -61,9 +61,9 @@ class Run(NamedTuple):
 
 
 class VisitedFrames:
-    """Which frames an object was on when it was tracked, and in which direction the last time.
+    """The frames on which an object was tracked, and the direction in which each was tracked last.
 
-    Kept as runs, so that it takes no more room for a long video than for a short one.
+    Stored as runs, so that its size does not grow with the length of the video.
     """
 
     def __init__(self, runs: Sequence[Run] = ()) -> None:
@@ -75,7 +75,7 @@ class VisitedFrames:
         return self._runs
 
     def add(self, frame_index: int, *, reverse: bool) -> None:
-        """Take in a frame."""
+        """Add a frame."""
         if self.direction(frame_index) is reverse:
             return
         if self._runs:
@@ -86,15 +86,15 @@ class VisitedFrames:
         self._runs.append(Run(frame_index, frame_index, reverse))
 
     def discard(self, frame_index: int) -> None:
-        """As if a frame had never been visited."""
-        split: list[Run] = []
+        """Remove a frame."""
+        runs: list[Run] = []
         for first, last, reverse in self._runs:
             pieces = ((first, min(last, frame_index - 1)), (max(first, frame_index + 1), last))
             if first <= frame_index <= last:
-                split += [Run(start, end, reverse) for start, end in pieces if start <= end]
+                runs += [Run(start, end, reverse) for start, end in pieces if start <= end]
             else:
-                split.append(Run(first, last, reverse))
-        self._runs = split
+                runs.append(Run(first, last, reverse))
+        self._runs = runs
 
     def direction(self, frame_index: int) -> bool | None:
         """Whether a frame was visited in reverse, None if it was not visited."""
@@ -108,12 +108,12 @@ class VisitedFrames:
 
 
 class MemoryBank:
-    """Frames of one object.
+    """The states of one object by frame.
 
-    ``prompted`` are frames whose prompts are not memorized yet; they count in no selection, but what an
-    earlier prompt or tracking left there does until then.  ``conditioning`` are prompted frames that are
-    memorized; they stay for as long as the object.  ``tracked`` are all others.  A frame is never in both
-    ``conditioning`` and ``tracked``.
+    ``prompted`` frames have prompts that are not memorized yet.  They are not selected; until they are
+    memorized, an earlier state of the same frame is selected.  ``conditioning`` frames are memorized
+    prompted frames; they are kept until their prompts are removed.  ``tracked`` frames are all other
+    frames.  A frame is never both ``conditioning`` and ``tracked``.
     """
 
     def __init__(
@@ -129,14 +129,14 @@ class MemoryBank:
         self.visited = VisitedFrames()
 
     def current(self, frame_index: int) -> FrameState | None:
-        """The latest that is known of the object on a frame."""
+        """The object's latest state on a frame, None if it has none."""
         for states in (self.prompted, self.conditioning):
             if frame_index in states:
                 return states[frame_index]
         return self.tracked.get(frame_index)
 
     def is_forgotten(self, frame_index: int) -> bool:
-        """Whether the object was tracked on a frame of which nothing is held any more."""
+        """Whether the object was tracked on a frame whose state is no longer held."""
         return (
             frame_index in self.visited
             and frame_index not in self.prompted
@@ -145,11 +145,13 @@ class MemoryBank:
         )
 
     def select(self, frame_index: int, *, reverse: bool = False) -> Selection:
-        """What counts on ``frame_index`` when tracking forward, or in reverse.
+        """Select the memories and pointers that condition ``frame_index`` when tracking forward or in
+        reverse.
 
-        Memories: of every conditioning frame, later ones too, and of the 6 frames just before that are
-        not conditioning; a gap stays empty.  Pointers: of conditioning frames that are not later, and of
-        other frames up to 15 back.  The farthest first, as the original has it.
+        Memories: all conditioning frames, also later ones, and the 6 preceding frames that are not
+        conditioning frames; a preceding frame without a memory is not replaced by an older one.  Pointers:
+        conditioning frames that are not later, and the 15 preceding frames that are not conditioning
+        frames.  The farthest frame comes first, as in the reference implementation.
         """
         step = -1 if reverse else 1
         memories = [SelectedMemory(i, MEMORY_SLOTS - 1) for i in self.conditioning]
@@ -171,36 +173,35 @@ class MemoryBank:
         return Selection(memories, pointers)
 
     def memory_features(self, frame_index: int) -> Tensor:
-        """The memory of a frame that was selected."""
+        """Returns the memory of a selected frame."""
         state = self.conditioning.get(frame_index) or self.tracked.get(frame_index)
         assert state is not None, "only frames that are held are selected"
         assert state.memory_features is not None, "only frames with a memory are selected"
         return state.memory_features
 
     def object_pointer(self, frame_index: int) -> Tensor:
-        """The pointer of a frame that was selected."""
+        """Returns the object pointer of a selected frame."""
         state = self.conditioning.get(frame_index)
         pointer = self.tracked.pointer(frame_index) if state is None else state.object_pointer
         assert pointer is not None, "only frames with a pointer are selected"
         return pointer
 
     def prompt(self, frame_index: int, state: FrameState) -> None:
-        """Take in the outcome of a prompt; it is memorized later."""
+        """Add the state that results from a prompt; it is memorized later."""
         self.prompted[frame_index] = state
 
-    def memorize(self, frame_index: int, memory_features: Tensor) -> None:
-        """Make a prompted frame a conditioning frame, and clear what was remembered around it."""
+    def make_conditioning(self, frame_index: int, memory_features: Tensor) -> None:
+        """Make a prompted frame a conditioning frame, and clear the memories around it."""
         state = self.prompted.pop(frame_index)
         self.conditioning[frame_index] = replace(state, memory_features=memory_features)
         self.tracked.discard(frame_index)
         self._clear_around(frame_index)
 
     def remove_prompt(self, frame_index: int) -> None:
-        """Forget what prompts left on a frame.
+        """Remove the prompts of a frame.
 
-        Where they were not memorized yet, what tracking left there counts again.  Where they were, the
-        object is as if it had never been on that frame, and what was remembered around it is as doubtful
-        as after a new prompt.
+        If they were not memorized, the frame's tracked state is valid again.  If they were, the object has no
+        state on the frame any more, and the memories around it are cleared as after a new prompt.
         """
         self.prompted.pop(frame_index, None)
         if self.conditioning.pop(frame_index, None) is not None:
@@ -208,10 +209,10 @@ class MemoryBank:
             self._clear_around(frame_index)
 
     def track(self, frame_index: int, state: FrameState) -> None:
-        """Take in a tracked frame."""
+        """Add a tracked frame."""
         self.tracked.put(frame_index, state)
 
-    def remember(self, frame_index: int, memory_features: Tensor) -> None:
+    def set_memory(self, frame_index: int, memory_features: Tensor) -> None:
         """Add the memory of a frame that was tracked just now."""
         self.tracked.set_memory(frame_index, memory_features)
 

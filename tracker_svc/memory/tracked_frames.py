@@ -10,9 +10,9 @@ from tracker_svc.memory.frame_state import FrameState, Held
 
 
 class TrackedFrames:
-    """States by frame index.  ``max_recent`` of them, those tracked last, are in memory.
+    """States by frame index; the ``max_recent`` frames that were tracked last are in memory.
 
-    Older ones go to the archive when :meth:`spill` is called, or, where there is none, nowhere.
+    :meth:`spill` moves older states to the archive, or drops them if the session has no archive.
     """
 
     def __init__(self, obj_id: int, archive: SessionArchive | None, *, max_recent: int) -> None:
@@ -26,7 +26,7 @@ class TrackedFrames:
         return frame_index in self.held(frame_index, frame_index)
 
     def get(self, frame_index: int) -> FrameState | None:
-        """The state on a frame, None where it is not held."""
+        """The state on a frame, None if it is not held."""
         state = self._recent.get(frame_index)
         if state is None and self._archive is not None:
             state = self._archive.get(self._obj_id, frame_index)
@@ -34,60 +34,62 @@ class TrackedFrames:
 
     @property
     def in_memory(self) -> Mapping[int, FrameState]:
-        """The states that are in memory, those that were tracked last at the end."""
+        """The states in memory, in the order in which they were tracked."""
         return self._recent
 
     def archived_frames(self) -> list[int]:
-        """The frames whose states are in the archive alone, those that were put first at the beginning."""
+        """The frames whose states are only in the archive, in the order in which they were archived."""
         if self._archive is None:
             return []
         return [i for i in self._archive.frames(self._obj_id) if i not in self._recent]
 
     def take_touched(self) -> set[int]:
-        """The frames of which something was cleared or forgotten since this was called last."""
+        """The frames whose states were cleared or deleted since the last call."""
         touched, self._touched = self._touched, set()
         return touched
 
     def restore(self, frame_index: int, state: FrameState, *, recent: bool) -> None:
-        """Take in a state that was held elsewhere, the oldest first."""
+        """Add a state of a restored session, the oldest first; to memory if ``recent``, else to the
+        archive.
+        """
         if recent:
             self._recent[frame_index] = state
         elif self._archive is not None:
             self._archive.put(self._obj_id, frame_index, state)
 
     def recent(self, frame_index: int) -> FrameState | None:
-        """The state on a frame if it is in memory."""
+        """The state on a frame, None if it is not in memory."""
         return self._recent.get(frame_index)
 
     @property
     def overflows(self) -> bool:
-        """Whether more is in memory than there may be."""
+        """Whether memory has more than ``max_recent`` states."""
         return len(self._recent) > self._max_recent
 
     def pointer(self, frame_index: int) -> Tensor | None:
-        """The pointer on a frame, without reading what else is held of it."""
+        """The pointer on a frame, without the rest of its state."""
         if frame_index in self._recent:
             return self._recent[frame_index].object_pointer
         return self._archive.pointer(self._obj_id, frame_index) if self._archive is not None else None
 
     def held(self, first: int, last: int) -> dict[int, Held]:
-        """What is held on the frames of a range, both ends included."""
+        """Which parts are held on each frame of a range, both ends included."""
         held = {i: self._recent[i].held for i in range(first, last + 1) if i in self._recent}
         if self._archive is not None and len(held) <= last - first:
             held = self._archive.held(self._obj_id, first, last) | held
         return held
 
     def put(self, frame_index: int, state: FrameState) -> None:
-        """Take in a frame that was tracked now, in place of what was held of it."""
+        """Add the state of the frame that was tracked last, and replace an earlier state of the frame."""
         self._recent.pop(frame_index, None)
         self._recent[frame_index] = state
 
-    def remember(self, frame_index: int, memory_features: Tensor) -> None:
-        """Add its memory to a frame that was tracked just now."""
+    def set_memory(self, frame_index: int, memory_features: Tensor) -> None:
+        """Add the memory of a frame whose state is in memory."""
         self._recent[frame_index] = replace(self._recent[frame_index], memory_features=memory_features)
 
     def spill(self) -> None:
-        """Keep no more in memory than there may be."""
+        """Move the oldest states out of memory until ``max_recent`` remain."""
         while self.overflows:
             index = next(iter(self._recent))
             if self._archive is not None:
@@ -95,7 +97,10 @@ class TrackedFrames:
             del self._recent[index]
 
     def clear_memories(self, first: int, last: int) -> None:
-        """Forget pointers and memories on a range of frames.  The masks stay: corrections start from them."""
+        """Clear pointers and memories on a range of frames.
+
+        The masks are kept, because corrections start from them.
+        """
         for index, state in self._recent.items():
             if first <= index <= last:
                 self._recent[index] = replace(state, object_pointer=None, memory_features=None)
@@ -104,7 +109,7 @@ class TrackedFrames:
         self._touched.update(range(first, last + 1))
 
     def discard(self, frame_index: int) -> None:
-        """Forget a frame."""
+        """Delete the state of a frame."""
         self._recent.pop(frame_index, None)
         if self._archive is not None:
             self._archive.delete(self._obj_id, frame_index)

@@ -1,1 +1,1 @@
-"""Everything of SAM 2.1 that follows the cut, in plain torch: prompts, memory and masks."""
+"""The part of SAM 2.1 after the image encoder, in plain torch: prompts, memory and masks."""

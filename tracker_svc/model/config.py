@@ -1,14 +1,15 @@
-"""Presets of the tracking model: one architecture for all of SAM 2.1, and two small ones."""
+"""Presets of the tracking model: one architecture for all sizes of SAM 2.1, and two small ones."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrackingModelConfig:
-    """Numbers of one tracking model; the defaults are those of every SAM 2.1 checkpoint.
+    """Hyperparameters of a tracking model; the defaults are those of all SAM 2.1 checkpoints.
 
-    ``embed_dim`` is the width of image embeddings and prompts, ``memory_dim`` that of memories (it
-    divides ``embed_dim``: an object pointer enters memory attention as ``embed_dim / memory_dim`` tokens).
+    ``embed_dim`` is the number of channels of image embeddings and prompts, ``memory_dim`` that of
+    memories.  ``memory_dim`` must divide ``embed_dim``, because an object pointer enters memory attention
+    as ``embed_dim / memory_dim`` tokens.
     """
 
     embed_dim: int = 256

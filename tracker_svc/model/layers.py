@@ -1,12 +1,10 @@
 """Small layers that several stages share."""
 
-import itertools
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tracker_svc.model.attention import attend
+from maskmesh.nn.attention import attend
 
 
 class LayerNorm2d(nn.Module):
@@ -24,27 +22,10 @@ class LayerNorm2d(nn.Module):
         return normed.permute(0, 3, 1, 2)
 
 
-class MLP(nn.Module):
-    """Linear layers with ReLUs between them."""
-
-    def __init__(self, in_dim: int, hidden_dim: int, out_dim: int, *, depth: int) -> None:
-        super().__init__()
-        dims = [in_dim, *[hidden_dim] * (depth - 1), out_dim]
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(dims))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """x: [..., in_dim]; returns [..., out_dim]."""
-        *hidden, last = self.layers
-        for layer in hidden:
-            x = F.relu(layer(x))
-        y: Tensor = last(x)
-        return y
-
-
 class Attention(nn.Module):
     """Multi-head attention whose inner width may be smaller than that of its tokens.
 
-    ``key_dim`` is the width of keys and values where it differs from ``dim``.
+    ``key_dim`` is the width of keys and values, ``dim`` by default.
     """
 
     def __init__(
@@ -71,7 +52,7 @@ class Attention(nn.Module):
         return heads
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """The part after the projections of queries and keys.
+        """Attend with queries and keys that are projected already.
 
         query, key: [B, N or M, heads, inner_dim / heads]; value: [B, M, key_dim], not yet projected.
         """

@@ -1,4 +1,4 @@
-"""Mask decoder: embeddings of an image and of prompts to masks, their quality and the object's presence.
+"""Mask decoder: computes masks, their predicted IoU and the object score from image and prompt embeddings.
 
 Source: Kirillov et al., "Segment Anything" (2023), with the object score and the high-resolution skip
 connections of SAM 2 (Ravi et al., 2024).
@@ -10,13 +10,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tracker_svc.model.layers import MLP, LayerNorm2d
+from maskmesh.nn.layers import MLP
+from tracker_svc.model.layers import LayerNorm2d
 from tracker_svc.model.two_way_transformer import TwoWayTransformer
 
 MULTIMASK_OUTPUTS = 3
 
-# A single mask is stable if it hardly changes between these two thresholds; SAM 2 falls back to the
-# best of the three masks where it is not.
+# A single mask is stable if its areas above -STABILITY_DELTA and above STABILITY_DELTA are almost equal:
+# their ratio is at least STABILITY_THRESHOLD.  If it is not stable, SAM 2 falls back to the best of the
+# three masks.
 STABILITY_DELTA = 0.05
 STABILITY_THRESHOLD = 0.98
 
@@ -27,18 +29,20 @@ class DecodedMasks(NamedTuple):
     low_res_masks: Tensor  # [B, M, S / 4, S / 4] logits
     iou_predictions: Tensor  # [B, M], 0 to 1
     mask_tokens: Tensor  # [B, M, C], from which object pointers are made (always the first for one mask)
-    object_score_logits: Tensor  # [B, 1], above zero where the object is in sight
+    object_score_logits: Tensor  # [B, 1], above zero if the object is in sight
 
 
 def stability_score(logits: Tensor) -> Tensor:
-    """The area above +delta over that above -delta.  logits: [B, M, H, W]; returns [B, M]."""
+    """The area above +delta divided by the area above -delta.  logits: [B, M, H, W]; returns [B, M]."""
     inner = (logits > STABILITY_DELTA).sum(dim=(-1, -2)).float()
     outer = (logits > -STABILITY_DELTA).sum(dim=(-1, -2)).float()
     return torch.where(outer > 0, inner / outer, 1.0)
 
 
 class MaskDecoder(nn.Module):
-    """Decodes one mask (token 0) and three alternatives (tokens 1 to 3) and returns what was asked for."""
+    """Decodes one mask (token 0) and three alternatives (tokens 1 to 3), and returns the requested
+    masks.
+    """
 
     def __init__(self, dim: int, *, hidden_dim: int) -> None:
         super().__init__()
@@ -118,12 +122,12 @@ class MaskDecoder(nn.Module):
 
 
 def stable_mask(masks: Tensor, ious: Tensor) -> tuple[Tensor, Tensor]:
-    """The single mask where it is stable, else the best alternative.
+    """Select the single mask if it is stable, else the alternative with the highest predicted IoU.
 
     masks: [B, 4, H, W], ious: [B, 4], the single mask first; returns [B, 1, H, W] and [B, 1].
     """
     best = 1 + ious[:, 1:].argmax(dim=-1)
     rows = torch.arange(len(masks), device=masks.device)
     is_stable = stability_score(masks[:, :1]) >= STABILITY_THRESHOLD
-    chosen = torch.where(is_stable[:, 0], 0, best)
-    return masks[rows, chosen].unsqueeze(1), ious[rows, chosen].unsqueeze(1)
+    mask_indices = torch.where(is_stable[:, 0], 0, best)
+    return masks[rows, mask_indices].unsqueeze(1), ious[rows, mask_indices].unsqueeze(1)

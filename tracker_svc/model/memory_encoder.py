@@ -1,6 +1,6 @@
-"""Memory encoder: a frame's embedding and an object's mask on it to a memory of that object.
+"""Memory encoder: computes the memory of an object from a frame's embedding and the object's mask.
 
-Source: Ravi et al., "SAM 2" (2024); the fusing blocks are those of Liu et al., "A ConvNet for the 2020s"
+Source: Ravi et al., "SAM 2" (2024); the fuser blocks are those of Liu et al., "A ConvNet for the 2020s"
 (2022).
 """
 
@@ -12,7 +12,7 @@ from tracker_svc.model.layers import LayerNorm2d
 
 
 class MaskDownsampler(nn.Module):
-    """A mask brought to the grid of the embedding: four convolutions with a stride of 2."""
+    """Downsamples a mask to the grid of the embedding with four convolutions of stride 2."""
 
     def __init__(self, embed_dim: int) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class MaskDownsampler(nn.Module):
 
 
 class FuserBlock(nn.Module):
-    """A depth-wise 7 x 7 convolution and an MLP over channels, scaled, around a residual."""
+    """A depth-wise 7 x 7 convolution and a scaled MLP over channels, with a residual connection."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -53,7 +53,7 @@ class FuserBlock(nn.Module):
 
 
 class Fuser(nn.Module):
-    """Two blocks, grouped as the checkpoints group them."""
+    """Two blocks, grouped as in the official checkpoints."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -67,7 +67,7 @@ class Fuser(nn.Module):
 
 
 class MemoryEncoder(nn.Module):
-    """Mask and embedding, added, fused and narrowed."""
+    """Adds the features of mask and embedding, fuses them and projects them to ``memory_dim`` channels."""
 
     def __init__(self, embed_dim: int, memory_dim: int) -> None:
         super().__init__()

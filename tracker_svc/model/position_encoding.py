@@ -1,4 +1,4 @@
-"""Positions of pixels, of points and of moments in time."""
+"""Encodings of grid positions, of points and of times."""
 
 import math
 from functools import lru_cache
@@ -12,8 +12,8 @@ def sine_position_encoding(height: int, width: int, dim: int, device: torch.devi
     """Fixed sines of a grid's rows and columns: [dim, height, width], the rows first.
 
     Source: Vaswani et al. (2017), in two dimensions as in Carion et al., "End-to-End Object Detection
-    with Transformers" (2020): positions count from 1 and are scaled to one full turn.  The tensor is
-    shared by all who ask for it: nobody writes to it.
+    with Transformers" (2020): positions count from 1 and are scaled to 2 pi.  The tensor is cached and must
+    not be modified.
     """
 
     def one_axis(length: int) -> Tensor:
@@ -48,7 +48,7 @@ class RandomPositionEncoding(nn.Module):
         self.register_buffer("positional_encoding_gaussian_matrix", torch.randn(2, dim // 2))
 
     def forward(self, points: Tensor) -> Tensor:
-        """points: [..., 2], xy as shares of the image in [0, 1]; returns [..., dim]."""
+        """points: [..., 2], xy relative to the image size, in [0, 1]; returns [..., dim]."""
         matrix = self.positional_encoding_gaussian_matrix
         angles = 2 * math.pi * ((2 * points.to(matrix.dtype) - 1) @ matrix)
         return torch.cat((angles.sin(), angles.cos()), dim=-1)

@@ -1,7 +1,7 @@
 """Prompt encoder: points, boxes and masks to embeddings.
 
-Source: Kirillov et al., "Segment Anything" (2023), as kept by SAM 2.  A box is two points with labels of
-their own, so boxes and points mix freely.
+Source: Kirillov et al., "Segment Anything" (2023), unchanged in SAM 2.  A box is encoded as two points with
+separate labels, so a prompt can combine a box with points.
 """
 
 from enum import IntEnum
@@ -14,9 +14,12 @@ from torch import Tensor, nn
 from tracker_svc.model.layers import LayerNorm2d
 from tracker_svc.model.position_encoding import RandomPositionEncoding
 
+# Channels of a mask prompt before its projection to the width of the embedding.
+MASK_DIM = 16
+
 
 class PointLabel(IntEnum):
-    """What a point says, by the numbers that the checkpoints were trained with."""
+    """Labels of points; the values are those with which the checkpoints were trained."""
 
     PADDING = -1
     NEGATIVE = 0
@@ -26,16 +29,16 @@ class PointLabel(IntEnum):
 
 
 class PromptEmbeddings(NamedTuple):
-    """Prompts as the mask decoder reads them; E is S / 16 for an image of S x S."""
+    """Prompts at the input of the mask decoder; E is S / 16 for an image of S x S."""
 
     sparse_embeddings: Tensor  # [B, N + 1, C], a padding point last; [B, 0, C] without points
     dense_embeddings: Tensor  # [B, C, E, E]
 
 
 class PromptEncoder(nn.Module):
-    """Embeds the prompts of B objects for images of ``image_size`` squared."""
+    """Embeds the prompts of B objects for images of ``image_size`` x ``image_size`` pixels."""
 
-    def __init__(self, embed_dim: int, image_size: int, *, mask_dim: int = 16) -> None:
+    def __init__(self, embed_dim: int, image_size: int) -> None:
         super().__init__()
         self.image_size = image_size
         self.embedding_size = image_size // 16
@@ -44,19 +47,19 @@ class PromptEncoder(nn.Module):
         self.not_a_point_embed = nn.Embedding(1, embed_dim)
         self.no_mask_embed = nn.Embedding(1, embed_dim)
         self.mask_downscaling = nn.Sequential(
-            nn.Conv2d(1, mask_dim // 4, kernel_size=2, stride=2),
-            LayerNorm2d(mask_dim // 4),
+            nn.Conv2d(1, MASK_DIM // 4, kernel_size=2, stride=2),
+            LayerNorm2d(MASK_DIM // 4),
             nn.GELU(),
-            nn.Conv2d(mask_dim // 4, mask_dim, kernel_size=2, stride=2),
-            LayerNorm2d(mask_dim),
+            nn.Conv2d(MASK_DIM // 4, MASK_DIM, kernel_size=2, stride=2),
+            LayerNorm2d(MASK_DIM),
             nn.GELU(),
-            nn.Conv2d(mask_dim, embed_dim, kernel_size=1),
+            nn.Conv2d(MASK_DIM, embed_dim, kernel_size=1),
         )
 
     def forward(
         self, point_coords: Tensor, point_labels: Tensor, mask_input: Tensor | None = None
     ) -> PromptEmbeddings:
-        """Embed points and, where there is one, a mask.
+        """Embed points and an optional mask.
 
         point_coords: [B, N, 2], xy in pixels of the model's input; N may be 0.
         point_labels: [B, N], integers of :class:`PointLabel`.
@@ -74,8 +77,8 @@ class PromptEncoder(nn.Module):
     def _embed_points(self, coords: Tensor, labels: Tensor) -> Tensor:
         if not coords.shape[1]:
             return coords.new_zeros(coords.shape[0], 0, self.no_mask_embed.embedding_dim)
-        # Clicks name pixels; the encoding is of pixel centres.  The padding point is not shifted into
-        # meaning anything: its position is dropped with its label.
+        # Coordinates are those of pixels, and the encoding uses the pixel centres.  The position of the
+        # padding point is dropped below.
         centres = F.pad(coords + 0.5, (0, 0, 0, 1))
         labels = F.pad(labels, (0, 1), value=PointLabel.PADDING)[..., None]
         embedded: Tensor = self.pe_layer(centres / self.image_size)

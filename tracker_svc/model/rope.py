@@ -1,11 +1,11 @@
 """Rotary position embedding over the two axes of a grid.
 
 Source: Su et al., "RoFormer" (2021); the axial form is that of Heo et al., "Rotary Position Embedding for
-Vision Transformer" (2024): the first half of the pairs turns with x, the second with y.
+Vision Transformer" (2024): the first half of the channel pairs rotates with x, the second with y.
 
-What is turned is always the outcome of a linear layer.  With its rows swapped within the pairs the layer
-gives the other half of each turn, so that turning is two products and two passes over the outcome, instead
-of taking it apart and putting it together again.
+Rotation is applied to the output of a linear layer.  A second product, with the layer's rows swapped within
+each pair, gives the other channel of the pair, so that a rotation is two products and two passes over their
+output.
 """
 
 from functools import lru_cache
@@ -19,13 +19,13 @@ THETA = 10000.0
 
 
 class Rotation(NamedTuple):
-    """What a channel, and the other one of its pair, are multiplied with at each position.
+    """The factors of a channel and of the other channel of its pair, at each of N positions.
 
-    Both [N, dim], or [dim, N] where channels come first.
+    Both have the shape [N, dim], or [dim, N] with channels first.
     """
 
-    same: Tensor  # cosines
-    other: Tensor  # sines, those of the first of a pair negative
+    cos: Tensor
+    sin: Tensor  # negative for the first channel of a pair
 
 
 @lru_cache(maxsize=16)
@@ -37,7 +37,7 @@ def axial_rotation(
     *,
     channels_first: bool = False,
 ) -> Rotation:
-    """Rotations of a grid's positions in row order, for tokens of width ``dim`` (a multiple of 4)."""
+    """Rotations of the positions of a grid in row order, for tokens of width ``dim`` (a multiple of 4)."""
     height, width = grid
     frequencies = 1.0 / THETA ** (torch.arange(0, dim, 4, device=device).float() / dim)
     index = torch.arange(height * width, device=device)
@@ -51,27 +51,28 @@ def axial_rotation(
 
 
 def swap_pairs(x: Tensor) -> Tensor:
-    """Exchange neighbours in the first dimension."""
+    """Exchange the two rows of each pair in the first dimension."""
     swapped: Tensor = x.unflatten(0, (-1, 2)).flip(1).flatten(0, 1)
     return swapped
 
 
-def turned(layer: nn.Linear, x: Tensor, rotation: Rotation) -> Tensor:
-    """What ``layer`` makes of x: [B, N, C], turned: [B, N, dim]; N are the positions of ``rotation``."""
-    other = F.linear(x, swap_pairs(layer.weight), swap_pairs(layer.bias))
-    return torch.addcmul(layer(x) * rotation.same, other, rotation.other)
+def rotate(layer: nn.Linear, x: Tensor, rotation: Rotation) -> Tensor:
+    """Returns the output of ``layer`` for x: [B, N, C], rotated by ``rotation``: [B, N, dim]."""
+    swapped = F.linear(x, swap_pairs(layer.weight), swap_pairs(layer.bias))
+    return torch.addcmul(layer(x) * rotation.cos, swapped, rotation.sin)
 
 
 def rotate_grids(layer: nn.Linear, x: Tensor, rotation: Rotation, *, num_pointer_tokens: int) -> Tensor:
-    """What ``layer`` makes of several grids one after the other, and of tokens that have no position.
+    """Returns the output of ``layer`` for x: [C, M], rotated except for the last ``num_pointer_tokens``:
+    [dim, M].
 
-    x: [C, M], the ``num_pointer_tokens`` tokens last; ``rotation`` has its channels first too.  Returns [dim, M].
+    The other tokens are consecutive grids.  ``rotation`` has channels first.
     """
-    with_positions = x.shape[-1] - num_pointer_tokens
-    same = torch.addmm(layer.bias[:, None], layer.weight, x)
-    other = torch.addmm(swap_pairs(layer.bias)[:, None], swap_pairs(layer.weight), x[:, :with_positions])
-    grids = (-1, rotation.same.shape[-1])
-    turning = same[:, :with_positions].unflatten(1, grids)
-    turning *= rotation.same[:, None]
-    turning.addcmul_(other.unflatten(1, grids), rotation.other[:, None])
-    return same
+    num_grid_tokens = x.shape[-1] - num_pointer_tokens
+    output = torch.addmm(layer.bias[:, None], layer.weight, x)
+    swapped = torch.addmm(swap_pairs(layer.bias)[:, None], swap_pairs(layer.weight), x[:, :num_grid_tokens])
+    grids = (-1, rotation.cos.shape[-1])
+    rotated = output[:, :num_grid_tokens].unflatten(1, grids)
+    rotated *= rotation.cos[:, None]
+    rotated.addcmul_(swapped.unflatten(1, grids), rotation.sin[:, None])
+    return output

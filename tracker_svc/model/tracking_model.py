@@ -1,8 +1,8 @@
-"""The tracking model: the stages after the cut, and the learned tokens between them.
+"""The tracking model: the stages after the image encoder, and the learned tokens between them.
 
-Source: Ravi et al., "SAM 2: Segment Anything in Images and Videos" (2024).  Attributes carry the names of
-the official checkpoints.  Every stage is a method with a named result; which memories a stage sees is
-decided elsewhere (``tracker_svc.memory.memory_bank``), from plain numbers.
+Source: Ravi et al., "SAM 2: Segment Anything in Images and Videos" (2024).  Attributes have the names of
+the official checkpoints.  Every stage is a method with a named result.  ``tracker_svc.memory.memory_bank``
+selects the memories that a stage reads, from frame indices alone.
 """
 
 from collections.abc import Sequence
@@ -12,79 +12,45 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from maskmesh.nn.image_features import ImageFeatures
+from maskmesh.nn.layers import MLP
 from tracker_svc.model.config import TrackingModelConfig
-from tracker_svc.model.layers import MLP
 from tracker_svc.model.mask_decoder import DecodedMasks, MaskDecoder
-from tracker_svc.model.memory_attention import (
-    FrameQueries,
-    MemoryAttention,
-    MemoryTokens,
-    Pause,
-    go_on,
-)
+from tracker_svc.model.memory_attention import FrameQueries, MemoryAttention, MemoryTokens
 from tracker_svc.model.memory_encoder import MemoryEncoder
 from tracker_svc.model.position_encoding import sine_position_encoding, sine_time_encoding
 from tracker_svc.model.prompt_encoder import PointLabel, PromptEmbeddings, PromptEncoder
 
-# One temporal embedding for conditioning frames and one for each of the 6 frames before.
+# One temporal embedding for conditioning frames, and one for each of the 6 preceding frames.
 MEMORY_SLOTS = 7
 
-# The original divides by the length of the video where that is shorter; a stream has no length, so a
-# file and a stream agree only if it is constant.
+# The reference implementation divides by the length of the video if that is shorter.  A live stream has no
+# length, so a constant makes the results of video files and live streams equal.
 POINTER_TIME_SCALE = 15.0
 
 # Logits of an object that is out of sight.
 NO_OBJECT_LOGIT = -1024.0
 
-# The scale that masks have when the memory encoder sees them, and that of masks given as prompts.
+# Scale and offset of masks at the input of the memory encoder, and of masks that are prompts.
 MASK_SCALE, MASK_BIAS = 20.0, -10.0
 
 
-class ImageFeatures(NamedTuple):
-    """The embedding of one frame as it comes from the encoder service; S is the model's image size.
-
-    Where stages compute for several frames at once there are as many rows.
-    """
-
-    image_embedding: Tensor  # [1, C, S / 16, S / 16]
-    high_res_features_s4: Tensor  # [1, C / 8, S / 4, S / 4]
-    high_res_features_s8: Tensor  # [1, C / 4, S / 8, S / 8]
-
-    @property
-    def high_res_features(self) -> tuple[Tensor, Tensor]:
-        """The two finer maps, the finest first."""
-        return self.high_res_features_s4, self.high_res_features_s8
-
-    @classmethod
-    def stack(cls, frames: "Sequence[ImageFeatures]") -> "ImageFeatures":
-        """Several frames as one, [F, ...] each; one frame as it is."""
-        if len(frames) == 1:
-            return frames[0]
-        return cls(*(torch.cat(maps) for maps in zip(*frames, strict=True)))
-
-    def rows(self, at: Sequence[int]) -> "ImageFeatures":
-        """The frame of each row, [B, ...]; one frame is shared by all rows."""
-        if len(self.image_embedding) == 1:
-            return self
-        return ImageFeatures(*(maps[at] for maps in self))
-
-
 class SpatialMemory(NamedTuple):
-    """One memory of one object, and which temporal embedding it takes."""
+    """One memory of one object, and the index of its temporal embedding."""
 
     features: Tensor  # [memory_dim, E, E]
     slot: int  # 0 for the frame just before, up to 5; 6 for conditioning frames
 
 
 class Pointer(NamedTuple):
-    """One pointer of one object, and how many frames it lies before the current one."""
+    """One pointer of one object, and its distance to the current frame in frames."""
 
     object_pointer: Tensor  # [C]
     frames_before: int
 
 
 class Memories(NamedTuple):
-    """What one object remembers at one frame."""
+    """The memories and pointers of one object that condition one frame."""
 
     spatial: Sequence[SpatialMemory]
     pointers: Sequence[Pointer]
@@ -100,10 +66,10 @@ class ObjectPredictions(NamedTuple):
 
 
 def scale_mask(low_res_masks: Tensor, prompted: Tensor, image_size: int) -> Tensor:
-    """Bring masks to the size and scale that the memory encoder was trained with.
+    """Resize and scale masks to the input of the memory encoder.
 
     low_res_masks: [B, 1, S / 4, S / 4] logits.  prompted: [B] bool; masks of prompted frames are
-    binarised, others keep their confidence.  Returns [B, 1, S, S].
+    binarised, other masks become probabilities.  Returns [B, 1, S, S].
     """
     size = (image_size, image_size)
     logits = F.interpolate(low_res_masks.float(), size=size, mode="bilinear", align_corners=False)
@@ -114,7 +80,8 @@ def scale_mask(low_res_masks: Tensor, prompted: Tensor, image_size: int) -> Tens
 class TrackingModel(nn.Module):
     """Prompt encoder, memory attention, mask decoder and memory encoder, as stages.
 
-    Every stage works on B objects, all of one frame, which then has a batch of 1, or each of its own.
+    Every stage computes B objects.  The features of the frame have a batch of 1 if all objects are on one
+    frame, and a batch of B if each object has its own frame.
     """
 
     def __init__(self, config: TrackingModelConfig) -> None:
@@ -144,8 +111,8 @@ class TrackingModel(nn.Module):
     def move_to(self, device: torch.device, dtype: torch.dtype) -> Self:
         """Move and cast the weights.
 
-        The frequencies of point positions stay as they are: in bfloat16 a point would be read some pixels
-        beside its place.
+        The frequencies of point positions keep their type: in bfloat16, a point would be displaced by some
+        pixels.
         """
         positions = self.sam_prompt_encoder.pe_layer
         frequencies = positions.positional_encoding_gaussian_matrix
@@ -155,7 +122,7 @@ class TrackingModel(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device of the weights."""
         return self.no_mem_embed.device
 
     @property
@@ -171,13 +138,13 @@ class TrackingModel(nn.Module):
         return prompts
 
     def encode_no_prompt(self, batch: int) -> PromptEmbeddings:
-        """The prompt of a tracked frame: one padding point for each of ``batch`` objects."""
+        """Encode the prompt of a tracked frame: one padding point for each of ``batch`` objects."""
         coords = torch.zeros(batch, 1, 2, device=self.device)
         labels = torch.full((batch, 1), PointLabel.PADDING, device=self.device)
         return self.encode_prompts(coords, labels)
 
     def without_memory(self, frame: ImageFeatures) -> Tensor:
-        """The embedding of a frame that no memory conditions: [1, C, E, E]."""
+        """Returns the embedding of a frame that is not conditioned on memories: [1, C, E, E]."""
         return frame.image_embedding + self.no_mem_embed.view(1, -1, 1, 1)
 
     def query_memories(self, frame: ImageFeatures) -> FrameQueries:
@@ -186,18 +153,15 @@ class TrackingModel(nn.Module):
         positions = sine_position_encoding(size, size, self.embed_dim, self.device)[None]
         return self.memory_attention.prepare(frame.image_embedding, positions.to(self.dtype))
 
-    def attend_to_memories(
-        self, queries: FrameQueries, memories: Sequence[Memories], pause: Pause = go_on
-    ) -> Tensor:
-        """The stage ``memory_attention``: condition a frame on what B objects remember.
+    def attend_to_memories(self, queries: FrameQueries, memories: Sequence[Memories]) -> Tensor:
+        """The stage ``memory_attention``: condition a frame on the memories of B objects.
 
-        The objects must agree in their numbers of memories and of pointers.  ``pause`` is called wherever
-        the work can be left for a while.  Returns [B, C, E, E].
+        The objects must have equal numbers of memories and of pointers.  Returns [B, C, E, E].
         """
         tokens, with_positions = zip(*(self._memory_tokens(m) for m in memories), strict=True)
-        pointers = len(memories[0].pointers) * (self.embed_dim // self.memory_dim)
-        stacked = MemoryTokens(torch.stack(tokens), torch.stack(with_positions), pointers)
-        conditioned: Tensor = self.memory_attention(queries, stacked, pause=pause)
+        num_pointer_tokens = len(memories[0].pointers) * (self.embed_dim // self.memory_dim)
+        stacked = MemoryTokens(torch.stack(tokens), torch.stack(with_positions), num_pointer_tokens)
+        conditioned: Tensor = self.memory_attention(queries, stacked)
         return conditioned
 
     def decode(
@@ -220,7 +184,7 @@ class TrackingModel(nn.Module):
         return decoded
 
     def select(self, decoded: DecodedMasks) -> ObjectPredictions:
-        """Take the best of the alternatives, and account for objects that are out of sight."""
+        """Select the alternative with the highest predicted IoU; objects out of sight get an empty mask."""
         rows = torch.arange(len(decoded.iou_predictions), device=decoded.iou_predictions.device)
         best = decoded.iou_predictions.argmax(dim=-1)
         scores = decoded.object_score_logits[:, 0]
@@ -234,7 +198,7 @@ class TrackingModel(nn.Module):
         )
 
     def adopt_mask(self, frame: ImageFeatures, mask: Tensor) -> ObjectPredictions:
-        """Take masks given as prompts as the output; the decoder contributes their pointers only.
+        """Use mask prompts as the output; the decoder computes only their object pointers.
 
         mask: [B, 1, S, S], zeros and ones.
         """
@@ -273,8 +237,8 @@ class TrackingModel(nn.Module):
         """The stage ``memory_encoder``.
 
         low_res_masks: [B, 1, S / 4, S / 4]; object_score_logits: [B]; prompted: [B] bool.
-        Returns [B, memory_dim, E, E] in bfloat16: memories are rounded whatever the model's type, as in
-        the original, so that kept, sent and restored memories are equal.
+        Returns [B, memory_dim, E, E] in bfloat16, whichever type the model has, as in the reference
+        implementation.  Memories that are replicated or archived are therefore equal to the originals.
         """
         mask = scale_mask(low_res_masks, prompted, self.image_size).to(self.dtype)
         features: Tensor = self.memory_encoder(frame.image_embedding, mask)

@@ -1,4 +1,4 @@
-"""The transformer of the mask decoder: tokens and image attend to one another.
+"""The transformer of the mask decoder: tokens attend to the image, and the image attends to the tokens.
 
 Source: Kirillov et al., "Segment Anything" (2023).
 """
@@ -7,11 +7,12 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from tracker_svc.model.layers import MLP, Attention
+from maskmesh.nn.layers import MLP
+from tracker_svc.model.layers import Attention
 
 
 class TwoWayOutput(NamedTuple):
-    """Both sides after the transformer."""
+    """The tokens and the image after the transformer."""
 
     tokens: Tensor  # [B, N, C]
     image: Tensor  # [B, H * W, C]
@@ -20,7 +21,7 @@ class TwoWayOutput(NamedTuple):
 class TwoWayBlock(nn.Module):
     """Self-attention of the tokens, tokens to image, an MLP, image to tokens.
 
-    In the first block the tokens carry no position yet and have no residual around self-attention.
+    In the first block, self-attention has no token positions and no residual connection.
     """
 
     def __init__(self, dim: int, *, heads: int, hidden_dim: int, first: bool) -> None:
@@ -57,7 +58,7 @@ class TwoWayBlock(nn.Module):
 
 
 class TwoWayTransformer(nn.Module):
-    """Blocks, and a last attention of the tokens to the image."""
+    """A stack of blocks, and a final attention of the tokens to the image."""
 
     def __init__(self, dim: int, *, depth: int, heads: int, hidden_dim: int) -> None:
         super().__init__()

@@ -1,21 +1,24 @@
-"""A session kept in a shared store while it goes on, so that another tracker can take it from there."""
+"""Write-behind replication of a session to the store, from which another tracker can take it over."""
 
 import asyncio
 import logging
 from dataclasses import dataclass, field
 
+from maskmesh.aio import stop
 from maskmesh.errors import StaleEpoch
 from maskmesh.internal.v1 import snapshot_pb2
-from maskmesh.rpc.idempotency import KeyedAnswer
-from maskmesh.storage.redis_store import PAUSE_SECONDS, StoreDown, stop
-from maskmesh.storage.session_store import Change, StoredSession, Owner, SessionStore, WriteResult
+from maskmesh.rpc.idempotency import KeyedResponse
+from maskmesh.storage.redis_store import PAUSE_SECONDS, StoreDown
+from maskmesh.storage.session_record import Owner, SessionDelta, StoredSession, WriteResult
+from maskmesh.storage.session_store import SessionStore
 from tracker_svc.memory.frame_state import FrameState
+from tracker_svc.sessions.replicator import Replicator
 from tracker_svc.sessions.session import Session
 from tracker_svc.sessions.snapshot import (
     TRACKED,
     StateKey,
-    answer_to_proto,
     archived_keys,
+    response_to_proto,
     session_to_proto,
     state_to_proto,
     states_in_memory,
@@ -23,151 +26,154 @@ from tracker_svc.sessions.snapshot import (
 
 logger = logging.getLogger(__name__)
 
-# So many frames may be tracked and not kept yet: whoever takes the session over tracks them again.
-MAX_BEHIND = 8
+# Maximum replication lag in tracked frames; the next owner tracks the missing frames again.
+MAX_LAG = 8
 
-# Answers stand among the states, under the key of their request.
-ANSWER = "answer."
+# Responses are stored among the states, under this prefix and their idempotency key.
+RESPONSE_PREFIX = "answer."
 
 
 @dataclass(slots=True)
 class _Pending:
-    """What is to be written: the session as it is, and states that changed; None for one that is no more."""
+    """A pending write: the snapshot, and the states and responses that changed; None if they were
+    deleted.
+    """
 
     snapshot: snapshot_pb2.SessionSnapshot
     states: dict[StateKey, FrameState | None] = field(default_factory=dict)
-    answers: dict[str, KeyedAnswer | None] = field(default_factory=dict)
-    """By their keys."""
-    is_whole: bool = False
-    count: int = 0
-    """How many notes it holds, of all since the start."""
+    responses: dict[str, KeyedResponse | None] = field(default_factory=dict)
+    """By idempotency key."""
+    is_full: bool = False
+    """Whether the write replaces all data of the session in the store."""
+    num_changes: int = 0
+    """Number of changes enqueued since the start, up to this one."""
 
     def after(self, earlier: "_Pending") -> "_Pending":
-        """Both in one."""
-        if self.is_whole:
+        """This write and an ``earlier`` one, merged."""
+        if self.is_full:
             return self
-        states, answers = earlier.states | self.states, earlier.answers | self.answers
-        return _Pending(self.snapshot, states, answers, earlier.is_whole, self.count)
+        states, responses = earlier.states | self.states, earlier.responses | self.responses
+        return _Pending(self.snapshot, states, responses, earlier.is_full, self.num_changes)
 
 
-class SessionReplicator:
-    """Writes what changed of one session, in order and in the background.
+class SessionReplicator(Replicator):
+    """Writes the changes of one session to the store, in order and in the background.
 
-    The store holds a session as it was after one of its steps, never between two.  While it is down the
-    session goes on, and is written when it is back: nobody can take it over meanwhile.  Used on one event
-    loop only.
+    The store has the state after a completed step, never a partial step.  While the store is down, the
+    session continues, because no other tracker can take it over; it is written when the store is reachable
+    again.  Used on one event loop only.
     """
 
     def __init__(
         self,
-        shared: SessionStore,
+        store: SessionStore,
         session: Session,
         owner: Owner,
         *,
         model_id: str,
         budget_bytes: int,
-        is_kept: bool = False,
+        is_stored: bool = False,
     ) -> None:
-        """``is_kept`` says that the store has the session as it is now.
+        """``is_stored`` is whether the store has the session's current state.
 
-        Of states that went to the archive at most ``budget_bytes`` are kept, the newest.
+        The store keeps the newest ``budget_bytes`` of the archived states.
         """
-        self._shared = shared
+        self._store = store
         self._session = session
         self._owner = owner
         self._model_id = model_id
         self._budget_bytes = budget_bytes
-        self._known: dict[StateKey, FrameState] = states_in_memory(session) if is_kept else {}
-        self._answers = {a.key: a for a in session.answers.entries()} if is_kept else {}
+        self._enqueued_states: dict[StateKey, FrameState] = states_in_memory(session) if is_stored else {}
+        self._enqueued_responses = {r.key: r for r in session.answers.entries()} if is_stored else {}
         # States that are in the archive and in the store, and their sizes, the oldest first.
         self._archived: dict[StateKey, int] = {}
-        if is_kept:
-            typical = max((s.num_bytes for s in self._known.values()), default=0)
-            self._archived = dict.fromkeys(archived_keys(session), typical)
+        if is_stored:
+            estimated_bytes = max((s.num_bytes for s in self._enqueued_states.values()), default=0)
+            self._archived = dict.fromkeys(archived_keys(session), estimated_bytes)
         self._pending: _Pending | None = None
-        self._noted = 0
-        self._written = 0
+        self._num_enqueued = 0
+        self._num_written = 0
         self._is_down = False
         self._stale: StaleEpoch | None = None
         self._has_work = asyncio.Event()
         self._changed = asyncio.Condition()
         self._writer = asyncio.ensure_future(self._write())
-        if not is_kept:
-            self.note(is_whole=True)
+        if not is_stored:
+            self._enqueue(is_full=True)
 
     @property
-    def is_stale(self) -> bool:
-        """Whether somebody else owns the session by now."""
+    def is_stale(self) -> bool:  # type: ignore[override]
+        """Whether another tracker owns the session now."""
         return self._stale is not None
 
-    def note(self, *, is_whole: bool = False) -> None:
-        """Write the session as it is now, soon; the caller holds its lock."""
-        self._noted += 1
+    def enqueue(self) -> None:
+        self._enqueue(is_full=False)
+
+    async def flush(self) -> None:
+        """Wait as :meth:`Replicator.flush` does; returns at once while the store is down."""
+        await self._wait_written(self._num_enqueued)
+
+    async def wait_for_room(self) -> None:
+        await self._wait_written(self._num_enqueued - MAX_LAG + 1)
+
+    async def confirm(self) -> bool:
+        if self._stale is None:
+            try:
+                epoch = await self._store.epoch(self._session.session_id)
+            except StoreDown:
+                return True
+            if epoch is not None and epoch > self._owner.epoch:
+                await self._set_stale(epoch)
+        if self._stale is not None:
+            raise self._stale
+        return True
+
+    async def close(self) -> None:
+        await stop(self._writer)
+
+    def _enqueue(self, *, is_full: bool) -> None:
+        self._num_enqueued += 1
         snapshot = session_to_proto(self._session, self._model_id)
-        pending = _Pending(snapshot, self._differences(), self._new_answers(), is_whole, self._noted)
+        states, responses = self._changed_states(), self._changed_responses()
+        pending = _Pending(snapshot, states, responses, is_full, self._num_enqueued)
         self._pending = pending if self._pending is None else pending.after(self._pending)
         self._has_work.set()
 
-    async def flush(self) -> None:
-        """Wait until all that was noted is written.  Raises StaleEpoch where somebody else owns the session.
-
-        Where the store is down nothing is waited for.
-        """
-        await self._until(self._noted)
-
-    async def make_room(self) -> None:
-        """Wait until another frame may be tracked.  Raises as :meth:`flush` does."""
-        await self._until(self._noted - MAX_BEHIND + 1)
-
-    async def confirm(self) -> None:
-        """Raises StaleEpoch where somebody else owns the session by now: nothing may be answered then."""
-        if self._stale is None:
-            try:
-                epoch = await self._shared.epoch(self._session.session_id)
-            except StoreDown:
-                return
-            if epoch is not None and epoch > self._owner.epoch:
-                await self._lose(epoch)
-        if self._stale is not None:
-            raise self._stale
-
-    async def close(self) -> None:
-        """Stop; what is noted and not written is not."""
-        await stop(self._writer)
-
-    def _differences(self) -> dict[StateKey, FrameState | None]:
-        """What changed since this was asked last."""
+    def _changed_states(self) -> dict[StateKey, FrameState | None]:
+        """The states that changed since the last call; None for deleted states."""
         current = states_in_memory(self._session)
-        found: dict[StateKey, FrameState | None] = {
-            key: state for key, state in current.items() if self._known.get(key) is not state
+        changed: dict[StateKey, FrameState | None] = {
+            key: state for key, state in current.items() if self._enqueued_states.get(key) is not state
         }
-        for key, state in self._known.items():
+        for key, state in self._enqueued_states.items():
             if key not in current:
-                # From memory it goes to the archive, if there is one; what became of it there is seen below.
+                # A state that is no longer in memory was moved to the archive or deleted, which is checked
+                # below.
                 self._archived[key] = state.num_bytes
-        self._known = current
+        self._enqueued_states = current
         for key in self._changed_in_archive():
             tracked = self._session.objects[key.obj_id].bank.tracked if self._is_archived(key) else None
-            found[key] = None if tracked is None else tracked.get(key.frame_index)
-        for key in [k for k in self._archived if k in current or found.get(k, ...) is None]:
+            changed[key] = None if tracked is None else tracked.get(key.frame_index)
+        for key in [k for k in self._archived if k in current or changed.get(k, ...) is None]:
             del self._archived[key]
-        excess = sum(self._archived.values()) - self._budget_bytes
-        while excess > 0:
+        excess_bytes = sum(self._archived.values()) - self._budget_bytes
+        while excess_bytes > 0:
             key = next(iter(self._archived))
-            excess -= self._archived.pop(key)
-            found[key] = None
-        return found
+            excess_bytes -= self._archived.pop(key)
+            changed[key] = None
+        return changed
 
-    def _new_answers(self) -> dict[str, KeyedAnswer | None]:
-        """Answers that came since this was asked last, and None for those that were forgotten."""
-        current = {answer.key: answer for answer in self._session.answers.entries()}
-        found: dict[str, KeyedAnswer | None] = dict.fromkeys(k for k in self._answers if k not in current)
-        found |= {key: answer for key, answer in current.items() if key not in self._answers}
-        self._answers = current
-        return found
+    def _changed_responses(self) -> dict[str, KeyedResponse | None]:
+        """The responses that were added since the last call; None for those that were dropped."""
+        current = {response.key: response for response in self._session.answers.entries()}
+        enqueued = self._enqueued_responses
+        changed: dict[str, KeyedResponse | None] = dict.fromkeys(k for k in enqueued if k not in current)
+        changed |= {key: response for key, response in current.items() if key not in enqueued}
+        self._enqueued_responses = current
+        return changed
 
     def _changed_in_archive(self) -> list[StateKey]:
-        """States that are not in memory and were cleared or forgotten, or may have been."""
+        """States outside memory that were or may have been cleared or deleted."""
         touched = {
             StateKey(obj.obj_id, index, TRACKED)
             for obj in self._session.objects.values()
@@ -179,24 +185,24 @@ class SessionReplicator:
         """Whether a state that is not in memory can be in the archive."""
         return key.kind == TRACKED and key.obj_id in self._session.objects and not self._session.is_live
 
-    async def _until(self, count: int) -> None:
+    async def _wait_written(self, num_changes: int) -> None:
         async with self._changed:
             await self._changed.wait_for(
-                lambda: self._written >= count or self._is_down or self._stale is not None
+                lambda: self._num_written >= num_changes or self._is_down or self._stale is not None
             )
         if self._stale is not None:
             raise self._stale
 
     async def _write(self) -> None:
         try:
-            await self._write_on()
+            await self._write_pending()
         except Exception:
-            # Nobody must wait for what never comes; the session goes on as if the store were down.
-            logger.exception("session %s is kept no longer", self._session.session_id)
+            # Callers of flush must not wait indefinitely; the session continues as if the store were down.
+            logger.exception("session %s is no longer replicated", self._session.session_id)
             self._is_down = True
             await self._notify()
 
-    async def _write_on(self) -> None:
+    async def _write_pending(self) -> None:
         while True:
             await self._has_work.wait()
             if (pending := self._pending) is None:
@@ -204,11 +210,11 @@ class SessionReplicator:
                 continue
             self._pending = None
             try:
-                written = await self._shared.write(
+                result = await self._store.write(
                     self._session.session_id,
                     self._owner,
                     self._session.ttl_seconds,
-                    await asyncio.to_thread(_to_change, pending),
+                    await asyncio.to_thread(_to_delta, pending),
                 )
             except StoreDown:
                 self._pending = pending if self._pending is None else self._pending.after(pending)
@@ -217,23 +223,29 @@ class SessionReplicator:
                 await asyncio.sleep(PAUSE_SECONDS)
                 continue
             self._is_down = False
-            if written is WriteResult.STALE:
-                await self._lose(None)
+            if result is WriteResult.STALE:
+                await self._set_stale(None)
                 return
-            if written is WriteResult.ABSENT:
-                logger.warning("session %s is written anew: the store has lost it", self._session.session_id)
-                self._begin_anew(pending)
+            if result is WriteResult.ABSENT:
+                logger.warning("the store has lost session %s: it is written again", self._session.session_id)
+                self._write_all_again(pending)
                 continue
-            self._written = pending.count
+            self._num_written = pending.num_changes
             await self._notify()
 
-    def _begin_anew(self, pending: _Pending) -> None:
-        """All is written again that is in memory."""
+    def _write_all_again(self, pending: _Pending) -> None:
+        """Enqueue all states and responses in memory."""
         self._archived.clear()
         latest = pending if self._pending is None else self._pending
-        self._pending = _Pending(latest.snapshot, dict(self._known), dict(self._answers), True, latest.count)
+        self._pending = _Pending(
+            latest.snapshot,
+            dict(self._enqueued_states),
+            dict(self._enqueued_responses),
+            is_full=True,
+            num_changes=latest.num_changes,
+        )
 
-    async def _lose(self, epoch: int | None) -> None:
+    async def _set_stale(self, epoch: int | None) -> None:
         self._stale = StaleEpoch(
             "the session has another owner",
             session_id=self._session.session_id,
@@ -246,8 +258,8 @@ class SessionReplicator:
             self._changed.notify_all()
 
 
-def _to_change(pending: _Pending) -> Change:
-    """On a thread: tensors are copied."""
+def _to_delta(pending: _Pending) -> SessionDelta:
+    """Serialise a pending write; runs on a thread, because tensors are copied."""
     fields: dict[str, bytes] = {}
     deleted: list[str] = []
     for key, state in pending.states.items():
@@ -255,20 +267,20 @@ def _to_change(pending: _Pending) -> Change:
             deleted.append(str(key))
         else:
             fields[str(key)] = state_to_proto(key, state).SerializeToString()
-    for name, answer in pending.answers.items():
-        if answer is None:
-            deleted.append(f"{ANSWER}{name}")
+    for name, response in pending.responses.items():
+        if response is None:
+            deleted.append(f"{RESPONSE_PREFIX}{name}")
         else:
-            fields[f"{ANSWER}{name}"] = answer_to_proto(answer).SerializeToString()
-    return Change(pending.snapshot.SerializeToString(), fields, deleted, pending.is_whole)
+            fields[f"{RESPONSE_PREFIX}{name}"] = response_to_proto(response).SerializeToString()
+    return SessionDelta(pending.snapshot.SerializeToString(), fields, deleted, pending.is_full)
 
 
-def read_stored(kept: StoredSession) -> tuple[snapshot_pb2.SessionSnapshot, list[bytes]]:
-    """A session as it was kept, with its answers, and its states."""
-    snapshot = snapshot_pb2.SessionSnapshot.FromString(kept.snapshot)
+def read_stored(stored: StoredSession) -> tuple[snapshot_pb2.SessionSnapshot, list[bytes]]:
+    """The snapshot of a stored session, with its responses, and its serialised states."""
+    snapshot = snapshot_pb2.SessionSnapshot.FromString(stored.snapshot)
     states = []
-    for name, content in kept.fields.items():
-        if name.startswith(ANSWER):
+    for name, content in stored.fields.items():
+        if name.startswith(RESPONSE_PREFIX):
             snapshot.answers.append(snapshot_pb2.KeyedAnswer.FromString(content))
         else:
             states.append(content)

@@ -1,7 +1,7 @@
-"""A session as messages, and a session from messages: the same to the bit.
+"""Lossless conversion of sessions to messages and back.
 
-The session as a whole is one message, each state of an object on a frame another: so that what changed can
-be written alone, and no message grows with the video.
+The session is one message, and each state of an object on a frame is a separate message, so that a changed
+state is written alone and no message grows with the length of the video.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,14 +15,14 @@ from maskmesh import wire
 from maskmesh.errors import InvalidRequest, ModelMismatch
 from maskmesh.history import FrameRange
 from maskmesh.internal.v1 import embedding_pb2, snapshot_pb2, tracker_pb2
-from maskmesh.rpc.idempotency import KeyedAnswer
-from tracker_svc.compute.tensors import from_bytes, to_bytes
+from maskmesh.rpc.idempotency import KeyedResponse
 from tracker_svc.memory.frame_state import FrameState
 from tracker_svc.memory.memory_bank import Run, VisitedFrames
+from tracker_svc.memory.tensor_bytes import from_bytes, to_bytes
 from tracker_svc.sessions.history import History
 from tracker_svc.sessions.session import Position, Session
 
-# What a reader of snapshots of this module knows.
+# The version of snapshots that this module writes, and the newest version that it reads.
 VERSION = 1
 
 PROMPTED = snapshot_pb2.STATE_KIND_PROMPTED
@@ -31,8 +31,8 @@ TRACKED = snapshot_pb2.STATE_KIND_TRACKED
 
 _KINDS = {PROMPTED: "prompted", CONDITIONING: "conditioning", TRACKED: "tracked"}
 
-# Responses that are remembered for their keys.
-_ANSWERS: Sequence[type[Message]] = (
+# Types of responses that are stored for their idempotency keys.
+_RESPONSES: Sequence[type[Message]] = (
     tracker_pb2.AddPromptResponse,
     tracker_pb2.ClearPromptsResponse,
     tracker_pb2.RemoveObjectResponse,
@@ -48,7 +48,7 @@ _NUMBERS = {dtype: number for number, dtype in _DTYPES.items()}
 
 
 class StateKey(NamedTuple):
-    """Which state of a session."""
+    """The key of one state of a session."""
 
     obj_id: int
     frame_index: int
@@ -59,22 +59,22 @@ class StateKey(NamedTuple):
 
 
 def states_in_memory(session: Session) -> dict[StateKey, FrameState]:
-    """All states but those in the archive."""
+    """All states outside the archive."""
     states = {}
     for obj in session.objects.values():
         bank = obj.bank
-        for kind, known in (
+        for kind, states_of_kind in (
             (PROMPTED, bank.prompted),
             (CONDITIONING, bank.conditioning),
             (TRACKED, bank.tracked.in_memory),
         ):
-            for index, state in known.items():
+            for index, state in states_of_kind.items():
                 states[StateKey(obj.obj_id, index, kind)] = state
     return states
 
 
 def archived_keys(session: Session) -> list[StateKey]:
-    """The states in the archive, those that were put first at the beginning."""
+    """The keys of the states in the archive, in the order in which they were archived."""
     return [
         StateKey(obj.obj_id, index, TRACKED)
         for obj in session.objects.values()
@@ -83,7 +83,7 @@ def archived_keys(session: Session) -> list[StateKey]:
 
 
 def archived_states(session: Session) -> Iterator[tuple[StateKey, FrameState]]:
-    """The states in the archive, one after the other."""
+    """The states in the archive."""
     for key in archived_keys(session):
         state = session.objects[key.obj_id].bank.tracked.get(key.frame_index)
         if state is not None:
@@ -91,7 +91,7 @@ def archived_states(session: Session) -> Iterator[tuple[StateKey, FrameState]]:
 
 
 def session_to_proto(session: Session, model_id: str) -> snapshot_pb2.SessionSnapshot:
-    """A session as a whole, without its answers."""
+    """A session without its states and responses."""
     message = snapshot_pb2.SessionSnapshot(
         version=VERSION,
         session_id=session.session_id,
@@ -102,17 +102,17 @@ def session_to_proto(session: Session, model_id: str) -> snapshot_pb2.SessionSna
     )
     message.ttl.FromNanoseconds(int(session.ttl_seconds * 1e9))
     for obj in session.objects.values():
-        kept = message.objects.add(
+        stored_object = message.objects.add(
             obj_id=obj.obj_id,
             prompted_frames=obj.bank.prompted,
             conditioning_frames=obj.bank.conditioning,
             recent_frames=obj.bank.tracked.in_memory,
         )
         for index, prompt in obj.prompts.items():
-            kept.prompts.add(frame_index=index, prompt=wire.prompt_to_proto(prompt))
+            stored_object.prompts.add(frame_index=index, prompt=wire.prompt_to_proto(prompt))
         for first, last, reverse in obj.bank.visited.runs:
             frames = FrameRange(last, first, True) if reverse else FrameRange(first, last)
-            kept.visited.append(wire.frame_range_to_proto(frames))
+            stored_object.visited.append(wire.frame_range_to_proto(frames))
     for index, ref in session.prompted_refs.items():
         message.prompted_refs.add(frame_index=index, embedding=wire.embedding_ref_to_proto(ref))
     if session.position is not None:
@@ -120,10 +120,10 @@ def session_to_proto(session: Session, model_id: str) -> snapshot_pb2.SessionSna
     return message
 
 
-def answer_to_proto(answer: KeyedAnswer) -> snapshot_pb2.KeyedAnswer:
-    """An answer that is remembered for its key."""
-    message = snapshot_pb2.KeyedAnswer(key=answer.key, request_digest=answer.request_digest)
-    message.answer.Pack(answer.message)
+def response_to_proto(response: KeyedResponse) -> snapshot_pb2.KeyedAnswer:
+    """A response and its idempotency key."""
+    message = snapshot_pb2.KeyedAnswer(key=response.key, request_digest=response.request_digest)
+    message.answer.Pack(response.message)
     return message
 
 
@@ -145,14 +145,14 @@ def state_to_proto(key: StateKey, state: FrameState) -> snapshot_pb2.FrameState:
 
 
 def check_snapshot(message: snapshot_pb2.SessionSnapshot, model_id: str) -> None:
-    """Raises InvalidRequest for a version that is not known here, ModelMismatch for another model."""
+    """Raises InvalidRequest if the version is not supported, ModelMismatch if the model is another one."""
     if not 1 <= message.version <= VERSION:
         raise InvalidRequest(
-            f"a snapshot of version {message.version} needs another reader", field="session.version"
+            f"the snapshot version {message.version} is not supported", field="session.version"
         )
     if message.model_id != model_id:
         raise ModelMismatch(
-            "the session is of another model",
+            "the session was created with another model",
             field="session.model_id",
             expected=model_id,
             actual=message.model_id,
@@ -160,7 +160,7 @@ def check_snapshot(message: snapshot_pb2.SessionSnapshot, model_id: str) -> None
 
 
 class Restorer:
-    """Fills a session that was begun just now with what another one was."""
+    """Restores an exported session into a new, empty one."""
 
     def __init__(self, session: Session, message: snapshot_pb2.SessionSnapshot, device: torch.device) -> None:
         self._session = session
@@ -168,22 +168,22 @@ class Restorer:
         self._device = device
         self._states: dict[StateKey, FrameState] = {}
         self._recent = {o.obj_id: set(o.recent_frames) for o in message.objects}
-        for kept in message.objects:
-            obj = session.make(kept.obj_id)
+        for stored_object in message.objects:
+            obj = session.make(stored_object.obj_id)
             obj.prompts.update(
-                {p.frame_index: wire.recorded_prompt_from_proto(p.prompt) for p in kept.prompts}
+                {p.frame_index: wire.recorded_prompt_from_proto(p.prompt) for p in stored_object.prompts}
             )
-            ranges = [wire.frame_range_from_proto(r) for r in kept.visited]
+            ranges = [wire.frame_range_from_proto(r) for r in stored_object.visited]
             obj.bank.visited = VisitedFrames([_run(frames) for frames in ranges])
-            session.objects[kept.obj_id] = obj
+            session.objects[stored_object.obj_id] = obj
 
     def add(self, message: snapshot_pb2.FrameState) -> None:
-        """Take in one state; those that were tracked longest ago come first.
+        """Add one state; archived states come in the order in which they were tracked.
 
-        Raises InvalidRequest for one that does not fit.
+        Raises InvalidRequest for a state that does not belong to the session.
         """
         if message.obj_id not in self._recent or message.kind not in _KINDS:
-            raise InvalidRequest("a state that belongs to nothing", field="state")
+            raise InvalidRequest("the state does not belong to an object of the session", field="state")
         key = StateKey(message.obj_id, message.frame_index, message.kind)
         state = self._state(message)
         if key.kind == TRACKED and key.frame_index not in self._recent[key.obj_id]:
@@ -193,16 +193,19 @@ class Restorer:
             self._states[key] = state
 
     def finish(self) -> None:
-        """Put everything in its place, on the event loop.  Raises InvalidRequest where a state is missing."""
+        """Finish the session after its last state; runs on the event loop.
+
+        Raises InvalidRequest if a state is missing.
+        """
         session, message = self._session, self._message
-        for kept in message.objects:
-            bank = session.objects[kept.obj_id].bank
-            for index in kept.prompted_frames:
-                bank.prompted[index] = self._take(kept.obj_id, index, PROMPTED)
-            for index in kept.conditioning_frames:
-                bank.conditioning[index] = self._take(kept.obj_id, index, CONDITIONING)
-            for index in kept.recent_frames:
-                bank.tracked.restore(index, self._take(kept.obj_id, index, TRACKED), recent=True)
+        for stored_object in message.objects:
+            bank = session.objects[stored_object.obj_id].bank
+            for index in stored_object.prompted_frames:
+                bank.prompted[index] = self._take(stored_object.obj_id, index, PROMPTED)
+            for index in stored_object.conditioning_frames:
+                bank.conditioning[index] = self._take(stored_object.obj_id, index, CONDITIONING)
+            for index in stored_object.recent_frames:
+                bank.tracked.restore(index, self._take(stored_object.obj_id, index, TRACKED), recent=True)
         session.revision = message.revision
         entries = wire.history_from_proto(message.history)
         session.history = History(entries, max_entries=session.limits.max_history)
@@ -212,8 +215,8 @@ class Restorer:
         if message.HasField("position"):
             session.position = Position(message.position.propagation_id, message.position.frame_index)
         for answer in message.answers:
-            if (response := _answer(answer)) is not None:
-                session.answers.insert(KeyedAnswer(answer.key, answer.request_digest, response))
+            if (response := _response(answer)) is not None:
+                session.answers.insert(KeyedResponse(answer.key, answer.request_digest, response))
 
     def _take(self, obj_id: int, frame_index: int, kind: snapshot_pb2.StateKind) -> FrameState:
         key = StateKey(obj_id, frame_index, kind)
@@ -235,7 +238,7 @@ class Restorer:
                 ),
             )
         except (KeyError, ValueError) as error:
-            raise InvalidRequest(f"a tensor that cannot be read: {error}", field="state") from error
+            raise InvalidRequest(f"the tensor cannot be read: {error}", field="state") from error
 
     def _tensor(self, message: snapshot_pb2.TensorValue) -> Tensor:
         return from_bytes(message.data, _DTYPES[message.dtype], message.shape, self._device)
@@ -246,13 +249,13 @@ def _tensor_to_proto(tensor: Tensor) -> snapshot_pb2.TensorValue:
 
 
 def _run(frames: FrameRange) -> Run:
-    ends = sorted((frames.first_frame_index, frames.last_frame_index))
-    return Run(ends[0], ends[1], frames.reverse)
+    first, last = sorted((frames.first_frame_index, frames.last_frame_index))
+    return Run(first, last, frames.reverse)
 
 
-def _answer(message: snapshot_pb2.KeyedAnswer) -> Message | None:
-    """The answer, None for one that only a newer version gives."""
-    for kind in _ANSWERS:
+def _response(message: snapshot_pb2.KeyedAnswer) -> Message | None:
+    """The response; None if its type is not known to this version."""
+    for kind in _RESPONSES:
         response = kind()
         if message.answer.Unpack(response):
             return response
