@@ -1,1 +1,1 @@
-"""The gateway: the one door for other backends."""
+"""The gateway: the public API, which client backends call."""

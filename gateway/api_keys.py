@@ -1,11 +1,9 @@
-"""Who calls, and what they may: API keys in a file, of which only digests are kept."""
+"""API keys and the limits of their owners.  The key file contains only digests of the keys."""
 
 import asyncio
-import contextlib
 import hashlib
 import hmac
 import logging
-import time
 import tomllib
 from collections.abc import Mapping
 from contextvars import ContextVar
@@ -16,6 +14,8 @@ from aiolimiter import AsyncLimiter
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from maskmesh.errors import ResourceExhausted, Unauthenticated
+from maskmesh.reloading import FileWatch
+from maskmesh.scheduling.admission import retry_after
 from maskmesh.types import DEFAULT_TENANT
 
 logger = logging.getLogger(__name__)
@@ -23,18 +23,15 @@ logger = logging.getLogger(__name__)
 HEADER = "authorization"
 _SCHEME = "Bearer "
 
-# So often is looked whether the file has changed.
-LOOK_SECONDS = 1.0
-
-# A burst of so many seconds' frames is let through.
+# A rate limit admits a burst of the frames of this many seconds.
 BURST_SECONDS = 1.0
 
-# So many frames of it are for who does not stream.
-CLICKS = 1
+# Frames of a burst that are reserved for interactive calls.
+RESERVED_FRAMES = 1
 
 
 class _Entry(BaseModel):
-    """One ``[[key]]`` of the file."""
+    """One ``[[key]]`` table of the key file."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -54,38 +51,40 @@ class _File(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Whoever has a key; without a file of keys everybody is the same one, who may do anything."""
+    """The owner of a key.  Without a key file, every caller is :data:`ANYBODY`, which has no limits."""
 
     name: str = ""
     tenant: str = DEFAULT_TENANT
     max_sessions: int | None = None
     max_bytes: int | None = None
-    """Of the frames that its sessions hold at once."""
-    pace: AsyncLimiter | None = None
-    """Frames that it may have worked on."""
+    """Limit of the total size of the frames of its sessions, in bytes."""
+    rate: AsyncLimiter | None = None
+    """Limit of frames per second."""
 
-    async def count_frame(self) -> None:
-        """Count a frame that somebody waits for.  Raises ResourceExhausted where there were too many."""
-        if self.pace is None:
+    async def count_interactive_frame(self) -> None:
+        """Count a frame of an interactive call.  Raises ResourceExhausted beyond the rate."""
+        if self.rate is None:
             return
-        if not self.pace.has_capacity():
-            seconds = self.pace.time_period / self.pace.max_rate
+        if not self.rate.has_capacity():
+            seconds = self.rate.time_period / self.rate.max_rate
             raise ResourceExhausted(
-                "too many frames in a second", resource="frames_per_second", retry_seconds=seconds
+                "the frame rate limit of the key is exceeded",
+                resource="frames_per_second",
+                retry_seconds=retry_after(seconds, is_exact=True),
             )
-        await self.pace.acquire()
+        await self.rate.acquire()
 
-    async def keep_pace(self) -> None:
-        """Count a frame of a stream, which waits until it may be worked on.
+    async def wait_for_stream_frame(self) -> None:
+        """Count a frame of a stream, as soon as the rate admits it.
 
-        Streams leave something for who clicks meanwhile, where there is more than one at a time.
+        ``RESERVED_FRAMES`` of a burst are reserved for interactive calls, if the burst is larger than that.
         """
-        if self.pace is None:
+        if self.rate is None:
             return
-        left = CLICKS if self.pace.max_rate > CLICKS else 0
-        while not self.pace.has_capacity(1 + left):
-            await asyncio.sleep(self.pace.time_period / self.pace.max_rate)
-        await self.pace.acquire()
+        reserved = RESERVED_FRAMES if self.rate.max_rate > RESERVED_FRAMES else 0
+        while not self.rate.has_capacity(1 + reserved):
+            await asyncio.sleep(self.rate.time_period / self.rate.max_rate)
+        await self.rate.acquire()
 
 
 ANYBODY = Caller()
@@ -94,69 +93,61 @@ _current: ContextVar[Caller] = ContextVar("caller", default=ANYBODY)
 
 
 def current_caller() -> Caller:
-    """Who makes the current call."""
+    """The caller of the current call."""
     return _current.get()
 
 
-class Keys:
-    """The keys of a file, which is read again when it has changed.
+class ApiKeys:
+    """The keys of a key file, which is reloaded when it changes.
 
-    The file is TOML: a ``[[key]]`` with ``name`` and ``sha256`` (of the key, in hexadecimal) for each, and,
-    as one likes, ``tenant`` (by default the name), ``max_sessions``, ``max_bytes`` and
-    ``frames_per_second``.  Limits hold for each gateway by itself.
+    The file is TOML, with a ``[[key]]`` for each key: ``name`` and ``sha256`` (of the key, in hexadecimal),
+    and optionally ``tenant`` (by default the name), ``max_sessions``, ``max_bytes`` and
+    ``frames_per_second``.  Each gateway applies the limits separately.
     """
 
     def __init__(self, path: Path) -> None:
-        """Raises OSError where the file cannot be read, ValueError where it is not as it should be."""
+        """Raises OSError if the file cannot be read, ValueError if its content is invalid."""
         self._path = path
-        self._seen: tuple[int, ...] = ()
-        self._looked = 0.0
+        self._watch = FileWatch([path])
         self._callers: dict[bytes, Caller] = {}
         self._read()
 
-    def admit(self, metadata: Mapping[str, str]) -> None:
-        """Note who makes the current call.  Raises Unauthenticated where nobody has that key."""
-        if time.monotonic() - self._looked >= LOOK_SECONDS:
-            # A file that is wrong, or being written, changes nothing.
-            with contextlib.suppress(OSError):
-                try:
-                    self._read()
-                except ValueError as error:
-                    logger.warning("the keys stay as they were: %s", error)
+    def authenticate(self, metadata: Mapping[str, str]) -> None:
+        """Set the current caller from a call's metadata.  Raises Unauthenticated for an unknown key."""
+        if (stamp := self._watch.poll()) is not None:
+            try:
+                self._read()
+                self._watch.accept(stamp)
+            except (OSError, ValueError) as error:
+                logger.warning("the API keys are not reloaded: %s", error)
         value = metadata.get(HEADER, "")
         if not value.startswith(_SCHEME):
-            raise Unauthenticated("this gateway asks for a key: authorization: Bearer KEY")
-        found = hashlib.sha256(value.removeprefix(_SCHEME).encode()).digest()
+            raise Unauthenticated("this gateway requires an API key: authorization: Bearer KEY")
+        digest = hashlib.sha256(value.removeprefix(_SCHEME).encode()).digest()
         caller = None
-        # All of them, whichever it is: how long it takes says nothing.
-        for digest, known in self._callers.items():
-            if hmac.compare_digest(digest, found):
-                caller = known
+        # All digests are compared, so that the response time reveals nothing about the key.
+        for known_digest, known_caller in self._callers.items():
+            if hmac.compare_digest(known_digest, digest):
+                caller = known_caller
         if caller is None:
-            raise Unauthenticated("nobody has this key")
+            raise Unauthenticated("the API key is unknown")
         _current.set(caller)
 
     def _read(self) -> None:
-        self._looked = time.monotonic()
-        stat = self._path.stat()
-        seen = stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino, stat.st_size
-        if seen == self._seen:
-            return
         try:
             entries = _File.model_validate(tomllib.loads(self._path.read_text())).key
         except (ValidationError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise ValueError(f"{self._path}: {error}") from error
-        before = {caller.name: caller for caller in self._callers.values()}
-        self._callers = {bytes.fromhex(e.sha256): _caller(e, before.get(e.name)) for e in entries}
-        self._seen = seen
+        previous = {caller.name: caller for caller in self._callers.values()}
+        self._callers = {bytes.fromhex(e.sha256): _caller(e, previous.get(e.name)) for e in entries}
 
 
-def _caller(entry: _Entry, before: Caller | None) -> Caller:
-    """Who has a key; what was counted of it before goes on."""
-    pace = None
+def _caller(entry: _Entry, previous: Caller | None) -> Caller:
+    """Create the caller of an entry; the limiter of an unchanged rate is reused, with its count."""
+    rate = None
     if entry.frames_per_second is not None:
         burst = max(entry.frames_per_second * BURST_SECONDS, 1.0)
-        pace = AsyncLimiter(burst, burst / entry.frames_per_second)
-        if before is not None and before.pace is not None and before.pace.max_rate == burst:
-            pace = before.pace
-    return Caller(entry.name, entry.tenant or entry.name, entry.max_sessions, entry.max_bytes, pace)
+        rate = AsyncLimiter(burst, burst / entry.frames_per_second)
+        if previous is not None and previous.rate is not None and previous.rate.max_rate == burst:
+            rate = previous.rate
+    return Caller(entry.name, entry.tenant or entry.name, entry.max_sessions, entry.max_bytes, rate)

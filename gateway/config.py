@@ -9,7 +9,7 @@ from maskmesh.config import SESSION_URL, ServerSettings
 
 
 class GatewaySettings(ServerSettings):
-    """Where the other services are, and what sessions may hold."""
+    """Addresses of the other services, and limits of sessions."""
 
     model_config = SettingsConfigDict(env_prefix="MASKMESH_GATEWAY_")
 
@@ -18,29 +18,29 @@ class GatewaySettings(ServerSettings):
     encoder: str = "127.0.0.1:50051"
     """gRPC target of the encoder service."""
     tracker: str = "127.0.0.1:50052"
-    """Trackers: an address, several with commas between them, or a name with an address for each
-    (``dns:///trackers:50052``)."""
+    """Addresses of the trackers: one address, a comma-separated list, or a DNS name that resolves to all of
+    them (``dns:///trackers:50052``)."""
     session_url: str = Field("", validation_alias=SESSION_URL)
-    """Store of the Redis protocol in which sessions are kept, the same as that of the trackers:
-    ``redis://[user:password@]host:port/database``; empty means that a session ends with
-    its tracker or gateway."""
+    """Redis-compatible session store, the same as that of the trackers:
+    ``redis://[user:password@]host:port/database``; if empty, a session is lost if its tracker or gateway
+    fails."""
     keys: Path | None = None
-    """File of API keys (TOML, digests only); without one everybody may call."""
+    """File of API keys (TOML, digests only); without it, calls are not authenticated."""
     window: int = Field(4, ge=2, le=64)
-    """Frames of a propagation that are under way at once, from reading to delivery."""
+    """Maximum number of frames of a propagation that are in progress, from reading to delivery."""
     live_window: int = Field(3, ge=2, le=8)
-    """Frames of a live stream that are under way at once."""
+    """Maximum number of frames of a live stream that are in progress."""
     data_dir: Path | None = None
-    """Folder for the frames of sessions, by default the system's temporary folder."""
+    """Folder for the frames of sessions; the system's temporary folder by default."""
     session_ttl_seconds: float = Field(600.0, gt=0)
-    """How long a session may stay unused, at most and by default."""
+    """Maximum and default time to live of an unused session, in seconds."""
     max_sessions: int = Field(64, ge=1)
-    """Largest number of sessions."""
+    """Maximum number of sessions."""
     max_session_bytes: int = Field(4 * 2**30, ge=2**20)
-    """Largest size of the frames of one session, as they came."""
+    """Maximum total size of the uploaded frames of one session in bytes."""
     max_frames: int = Field(200_000, ge=1)
-    """Largest number of frames of one session."""
+    """Maximum number of frames of one session."""
     max_pixels: int = Field(64 * 2**20, ge=1)
-    """Largest frame in pixels."""
+    """Maximum number of pixels of a frame."""
     pin_seconds: float = Field(60.0, gt=0)
-    """How long an embedding of a frame under way is kept in the encoder at most."""
+    """Time to live of the pin on the embedding of a frame in progress, in seconds."""

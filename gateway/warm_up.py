@@ -1,29 +1,28 @@
-"""One small session through both services, before the gateway says that it is ready.
+"""Warm-up of the gateway: one short session through both services before the gateway is ready.
 
-The services have warmed up their models.  What is left for a first call to pay is connections, also that of
-the tracker to the encoder, and whatever runs for the first time in this process, as the reading of a video.
+The other services warm up their models themselves.  This warm-up opens connections, also those from
+trackers to encoders, and runs the gateway's own code once, for example the code that reads a video.
 """
 
 import logging
 import time
 import uuid
+from importlib.resources import files
 from pathlib import Path
 
 import av
 import grpc
-import numpy as np
 from opentelemetry.trace import INVALID_SPAN_CONTEXT
 
 from gateway.api_keys import ANYBODY
-from gateway.backends.embeddings import encode_image
-from gateway.backends.encoders import Encoders, EncodeOptions
-from gateway.backends.pins import unpin
-from gateway.backends.track_call import TrackCall
+from gateway.backends.encoders import EncodeOptions, Encoders
+from gateway.backends.image_encoding import encode_image
 from gateway.frames.frame_store import Addition, FrameLimits, FrameStore
+from gateway.sessions.pins import unpin
 from gateway.sessions.session import GatewaySession
 from gateway.sessions.session_router import SessionRouter
+from gateway.streams.track_call import TrackCall
 from maskmesh import telemetry, wire
-from maskmesh.cli.media import video_writer
 from maskmesh.errors import MaskmeshError
 from maskmesh.internal.v1 import tracker_pb2
 from maskmesh.masks import MaskOptions
@@ -31,16 +30,18 @@ from maskmesh.types import EmbeddingRef, Image, Point, Prompt
 
 logger = logging.getLogger(__name__)
 
-HEIGHT, WIDTH = 360, 640
-FRAMES = 2
+# Two frames of 640 x 360, H.264.
+CLIP = files("gateway") / "warm_up.mp4"
+
 SECONDS = 60.0
-_LIMITS = FrameLimits(max_bytes=2**24, max_frames=FRAMES, max_pixels=WIDTH * HEIGHT)
+_LIMITS = FrameLimits(max_bytes=2**24, max_frames=2, max_pixels=640 * 360)
 
 
-async def warm_up(encoder: Encoders, router: SessionRouter, folder: Path) -> None:
-    """Click on an empty picture of a video and track it through another; the video is in ``folder``.
+async def warm_up(encoders: Encoders, router: SessionRouter, folder: Path) -> None:
+    """Prompt an object on the first frame of a clip and track it on the second; ``folder`` stores the
+    frames.
 
-    Where that fails, calls will say why: the log does, too, and the gateway is ready nevertheless.
+    A failure is logged; the gateway becomes ready nevertheless, and calls report the error.
     """
     session_id = f"warm-up-{uuid.uuid4().hex}"
     start = time.perf_counter()
@@ -48,58 +49,47 @@ async def warm_up(encoder: Encoders, router: SessionRouter, folder: Path) -> Non
         try:
             frames = FrameStore(session_id, folder, _LIMITS)
             try:
-                pictures = await _read_video(frames)
+                images = await _read_clip(frames)
                 owner, _ = await router.begin(session_id, SECONDS, live=False)
                 session = GatewaySession(session_id, SECONDS, frames, owner, ANYBODY, INVALID_SPAN_CONTEXT)
-                refs: list[EmbeddingRef] = []
                 try:
-                    await _track(encoder, router, session, pictures, refs)
+                    await _track(encoders, router, session, images)
                 finally:
-                    await router.backend(owner).delete_session(session_id, owner.epoch)
-                    await unpin(encoder, session, {ref.address for ref in refs})
+                    await router.delete(session_id, owner)
+                    await unpin(encoders, session, session.encoder_addresses)
             finally:
                 await frames.close()
         except (MaskmeshError, grpc.RpcError, av.FFmpegError, OSError) as error:
-            logger.warning("the first call will take longer: %s", error)
+            logger.warning("the warm-up failed, the first call will take longer: %s", error)
     logger.info("warm after %.2f s", time.perf_counter() - start)
 
 
-async def _read_video(frames: FrameStore) -> list[Image]:
-    """The pictures of a video that is written for this, as those of a session are read."""
+async def _read_clip(frames: FrameStore) -> list[Image]:
+    """Upload the clip and read its frames, as a session does."""
     addition = await frames.on_thread(Addition, frames)
-    await frames.on_thread(addition.add_video_chunk, await frames.on_thread(_make_video, frames.folder))
+    await frames.on_thread(addition.add_video_chunk, CLIP.read_bytes())
     await frames.on_thread(addition.commit)
     reader = frames.open_reader()
     try:
-        return [await reader.read(index) for index in range(FRAMES)]
+        return [await reader.read(index) for index in range(frames.num_frames)]
     finally:
         reader.close()
 
 
-def _make_video(folder: Path) -> bytes:
-    path = folder / "warm-up.mp4"
-    with video_writer(path, 25.0) as write:
-        for value in range(FRAMES):
-            write(np.full((HEIGHT, WIDTH, 3), 100 * value, np.uint8))
-    return path.read_bytes()
-
-
 async def _track(
-    encoder: Encoders,
-    router: SessionRouter,
-    session: GatewaySession,
-    pictures: list[Image],
-    refs: list[EmbeddingRef],
+    encoders: Encoders, router: SessionRouter, session: GatewaySession, images: list[Image]
 ) -> None:
-    encode_options = EncodeOptions(interactive=True, owner=session.session_id, pin_seconds=SECONDS, timeout=SECONDS)
-    for picture in pictures:
-        refs.append(await encode_image(encoder, picture, encode_options))
-    prompt = wire.prompt_to_proto(Prompt([Point(WIDTH / 2, HEIGHT / 2)]))
+    options = EncodeOptions(interactive=True, owner=session.session_id, pin_seconds=SECONDS, timeout=SECONDS)
+    for index, image in enumerate(images):
+        session.set_ref(index, await encode_image(encoders, image, options))
+    refs = session.refs
+    prompt = Prompt([Point(session.frames.width / 2, session.frames.height / 2)])
     click = tracker_pb2.AddPromptRequest(
-        session_id=session.session_id, prompt=prompt, epoch=session.owner.epoch
+        session_id=session.session_id,
+        prompt=wire.prompt_to_proto(prompt),
+        embedding=wire.embedding_ref_to_proto(refs[0]),
     )
-    click.embedding.CopyFrom(wire.embedding_ref_to_proto(refs[0]))
-    await router.backend(session.owner).add_prompt(click, SECONDS)
+    await router.call(session, "AddPrompt", click, SECONDS)
 
     async def encode(frame_index: int, is_gone: bool) -> EmbeddingRef:
         return refs[frame_index]
@@ -107,7 +97,7 @@ async def _track(
     call = TrackCall(router, session, timeout=SECONDS, encode=encode)
     try:
         await call.open(MaskOptions())
-        for index, ref in enumerate(refs):
+        for index, ref in refs.items():
             await call.send(index, ref, "")
         await call.finish()
         async for _ in call.results():

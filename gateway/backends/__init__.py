@@ -1,1 +1,1 @@
-"""The services behind the gateway, and the embeddings that pass between them."""
+"""Clients of the services behind the gateway, and the encoding of images."""

@@ -1,4 +1,4 @@
-"""The encoders behind a gateway, as it sees them: images in, references to embeddings out."""
+"""The client of the encoders: encodes images and returns references to their embeddings."""
 
 import asyncio
 import time
@@ -9,34 +9,41 @@ from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar
 
 import grpc
-from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_exponential_jitter
 
 from maskmesh import telemetry, wire
-from maskmesh.errors import ResourceExhausted, Unavailable, translate_rpc_errors
+from maskmesh.aio import RetryWindow, retry
+from maskmesh.errors import ResourceExhausted, Unavailable
 from maskmesh.internal.v1 import encoder_pb2, encoder_pb2_grpc
 from maskmesh.rpc.channel import open_channel
-from maskmesh.rpc.interceptors import timed_call, traced_call
-from maskmesh.rpc.tls import Tls
-from maskmesh.types import DEFAULT_TENANT, EmbeddingRef, EncodedImage, Image, ModelInfo
+from maskmesh.rpc.client_calls import TimedResponse, TracedStub
+from maskmesh.rpc.status import translate_rpc_errors
+from maskmesh.types import DEFAULT_TENANT, EmbeddingRef, EncodedImage, Image, ModelInfo, Tls
 
-# By this the ring hash finds the replica that has an image.
+# The ring hash selects the encoder replica of an image by the value of this header.
 KEY_HEADER = "maskmesh-embedding-key"
 
-# Replicas come and go; while all are out of reach at once, calls wait for so long.
-PATIENCE_SECONDS = 20.0
+# How long calls are retried while no replica is reachable, and the pauses between the retries.
+RETRY_SECONDS = 20.0
+FIRST_PAUSE_SECONDS = 0.05
+MAX_PAUSE_SECONDS = 1.0
+
 UNPIN_SECONDS = 5.0
 
-# What is digested, or put into a message, in a tenth of a millisecond.
+# Hashing an image of this size, or copying it into a message, takes a tenth of a millisecond.
 SMALL_BYTES = 2**17
 
 T = TypeVar("T")
 
-_SERVICE = encoder_pb2.DESCRIPTOR.services_by_name["EncoderService"].full_name
+_SERVICE = encoder_pb2.DESCRIPTOR.services_by_name["EncoderService"]
 
 
 @dataclass(frozen=True, slots=True)
 class EncodeOptions:
-    """How a call to the encoder is made: before others, kept for whom, and by when."""
+    """Priority, tenant, pin and deadline of an Encode call.
+
+    If ``owner`` is set, the embedding is pinned for that owner for ``pin_seconds``.  ``timeout`` is in
+    seconds; None means no deadline.
+    """
 
     interactive: bool
     tenant: str = DEFAULT_TENANT
@@ -46,9 +53,9 @@ class EncodeOptions:
 
 
 class Encoded(NamedTuple):
-    """Where an embedding is, and when that was known: nanoseconds since the epoch.
+    """A reference to an embedding, and when the reference was received, in nanoseconds since the epoch.
 
-    ``stage_seconds`` are the stages that worked for it now, none where it was there.
+    ``stage_seconds`` are the durations of the stages of this encode; empty on a cache hit.
     """
 
     ref: EmbeddingRef
@@ -57,101 +64,106 @@ class Encoded(NamedTuple):
 
 
 class Encoders:
-    """EncoderService of all replicas.  Used on one event loop only.
+    """The client of EncoderService on all replicas.  Used on one event loop only.
 
-    Equal images go to the same replica by gRPC's own ring hash; to another one while that is out of reach.
+    gRPC's ring hash sends equal images to one replica, and to the next replica on the ring while that
+    replica is unreachable.
     """
 
     def __init__(self, target: str, *, max_message_bytes: int, tls: Tls | None = None) -> None:
-        """``target`` as gRPC has it: an address, ``ipv4:`` and several, or ``dns:///`` and a name."""
+        """``target`` is a gRPC target: an address, ``ipv4:`` with several, or ``dns:///`` and a name."""
         self._open = partial(open_channel, max_message_bytes=max_message_bytes, tls=tls)
         self._channel = self._open(
-            target,
-            notices_hangs=True,
-            hash_by=KEY_HEADER,
-            serves=_SERVICE,
+            target, detect_hangs=True, hash_header=KEY_HEADER, health_service=_SERVICE.full_name
         )
-        self._stub = encoder_pb2_grpc.EncoderServiceStub(self._channel)
-        self._replicas: dict[str, grpc.aio.Channel] = {}
-        self._replica_stubs: dict[str, Any] = {}
+        self._ring = self._stub(self._channel, target)
+        self._replica_channels: dict[str, grpc.aio.Channel] = {}
+        self._replicas: dict[str, TracedStub] = {}
 
-    async def encode(self, image: Image, key: str, encode_options: EncodeOptions) -> Encoded:
-        """The embedding of an image, whose bytes are sent only where the encoder does not have it."""
-        found = await self._call(encoder_pb2.EncodeRequest(key=key), encode_options)
-        if found is not None:
-            return found
+    async def encode(self, image: Image, key: str, options: EncodeOptions) -> Encoded:
+        """Encode an image, whose bytes are sent only if its embedding is not cached.
+
+        ``key`` is the image's digest.  Raises InvalidImage, ImageTooLarge, ResourceExhausted, Unavailable.
+        """
+        encoded = await self._encode(encoder_pb2.EncodeRequest(key=key), options)
+        if encoded is not None:
+            return encoded
         recorder = telemetry.StageRecorder()
-        with recorder.stage(telemetry.TRANSFER, direction="request"):
+        with recorder.stage(telemetry.TRANSFER, {telemetry.DIRECTION: "request"}):
             request = await on_thread_if_large(image, _encode_request, key, image)
         telemetry.emit(recorder.records, None)
-        encoded = await self._call(request, encode_options)
-        assert encoded is not None, "an encoder that has the image has its embedding"
+        encoded = await self._encode(request, options)
+        assert encoded is not None, "the response to a request with an image has a reference"
         return encoded
 
     async def unpin(self, owner: str, tenant: str, address: str, keys: Sequence[str] = ()) -> None:
-        """Release pins in one replica; without keys, all of the owner's."""
+        """Release pins of an owner in one replica; without ``keys``, all of them."""
         if address not in self._replicas:
-            self._replicas[address] = self._open(address)
-            self._replica_stubs[address] = encoder_pb2_grpc.EncoderServiceStub(self._replicas[address])
+            self._replica_channels[address] = self._open(address)
+            self._replicas[address] = self._stub(self._replica_channels[address], address)
         request = encoder_pb2.UnpinRequest(owner=owner, tenant=tenant, keys=keys)
         with translate_rpc_errors():
-            await traced_call(self._replica_stubs[address], "Unpin", request, timeout=UNPIN_SECONDS)
+            await self._replicas[address].call("Unpin", request, timeout=UNPIN_SECONDS)
 
     async def model(self) -> ModelInfo:
-        """The model that the service runs; waits until the service is there."""
+        """The encoders' model; waits until one is reachable."""
         with translate_rpc_errors():
-            answer = await traced_call(
-                self._stub, "GetModel", encoder_pb2.GetModelRequest(), wait_for_ready=True
-            )
-        return wire.model_info_from_proto(answer.model)
+            response = await self._ring.call("GetModel", encoder_pb2.GetModelRequest(), wait_for_ready=True)
+        return wire.model_info_from_proto(response.model)
 
     async def close(self) -> None:
         """Close the connections."""
-        for channel in (self._channel, *self._replicas.values()):
+        for channel in (self._channel, *self._replica_channels.values()):
             await channel.close()
 
-    async def _call(self, request: encoder_pb2.EncodeRequest, encode_options: EncodeOptions) -> Encoded | None:
+    @staticmethod
+    def _stub(channel: grpc.aio.Channel, target: str) -> TracedStub:
+        return TracedStub(_SERVICE, encoder_pb2_grpc.EncoderServiceStub, channel, target)
+
+    async def _encode(self, request: encoder_pb2.EncodeRequest, options: EncodeOptions) -> Encoded | None:
+        """Returns None if the request has no image and the embedding is not cached."""
         request.priority = (
             encoder_pb2.ENCODE_PRIORITY_INTERACTIVE
-            if encode_options.interactive
+            if options.interactive
             else encoder_pb2.ENCODE_PRIORITY_AHEAD
         )
-        request.tenant = encode_options.tenant
-        if encode_options.owner:
-            request.pin.owner = encode_options.owner
-            request.pin.ttl.FromNanoseconds(int(encode_options.pin_seconds * 1e9))
-        deadline = None if encode_options.timeout is None else time.monotonic() + encode_options.timeout
-        # Not by gRPC itself, which makes no call again whose message is large.
-        async for attempt in AsyncRetrying(
-            retry=retry_if_exception(partial(_is_tried_again, interactive=encode_options.interactive)),
-            stop=stop_after_delay(PATIENCE_SECONDS),
-            wait=wait_exponential_jitter(multiplier=0.05, max=1.0, jitter=0.1),
-            reraise=True,
-        ):
-            with attempt, translate_rpc_errors():
-                left = None if deadline is None else max(deadline - time.monotonic(), 0.0)
-                headers = {KEY_HEADER: request.key}
-                answer = await timed_call(self._stub, "Encode", request, timeout=left, headers=headers)
-        if not answer.message.HasField("ref"):
+        request.tenant = options.tenant
+        if options.owner:
+            request.pin.owner = options.owner
+            request.pin.ttl.FromNanoseconds(int(options.pin_seconds * 1e9))
+        deadline = None if options.timeout is None else time.monotonic() + options.timeout
+
+        async def call() -> TimedResponse:
+            remaining = None if deadline is None else max(deadline - time.monotonic(), 0.0)
+            headers = {KEY_HEADER: request.key}
+            with translate_rpc_errors():
+                return await self._ring.timed_call("Encode", request, timeout=remaining, headers=headers)
+
+        # gRPC's own retries do not cover messages as large as an image.
+        window = RetryWindow(RETRY_SECONDS, first_pause=FIRST_PAUSE_SECONDS, max_pause=MAX_PAUSE_SECONDS)
+        response = await retry(call, window, partial(_is_retried, interactive=options.interactive))
+        message = response.message
+        if not message.HasField("ref"):
             return None
-        message = answer.message
         return Encoded(
             wire.embedding_ref_from_proto(message.ref),
-            answer.received_ns,
+            response.received_ns,
             wire.stage_seconds_from_proto(message.stage_times),
         )
 
 
 async def on_thread_if_large(image: Image, work: Callable[..., T], *arguments: Any) -> T:
-    """Do what takes longer for a larger image; on a thread where the image is larger than ``SMALL_BYTES``."""
+    """Run work whose duration grows with the image, on a thread if the image exceeds ``SMALL_BYTES``."""
     data = image.data if isinstance(image, EncodedImage) else image.pixels.data
     if memoryview(data).nbytes <= SMALL_BYTES:
         return work(*arguments)
     return await asyncio.to_thread(work, *arguments)
 
 
-def _is_tried_again(error: BaseException, *, interactive: bool) -> bool:
-    """A stream that was let in waits for room; who asks for one frame is told that there is none."""
+def _is_retried(error: Exception, *, interactive: bool) -> bool:
+    """Frames read ahead are retried while the encoder's queue is full; an interactive request fails at
+    once.
+    """
     if isinstance(error, ResourceExhausted):
         return error.passes and not interactive
     return isinstance(error, Unavailable)

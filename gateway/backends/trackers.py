@@ -1,4 +1,4 @@
-"""The trackers behind a gateway: where they are, and which has the least to do."""
+"""The trackers behind a gateway: discovery, and selection of the least loaded tracker."""
 
 import asyncio
 import contextlib
@@ -15,99 +15,104 @@ from gateway.backends.tracker_backend import Load, TrackerBackend
 from maskmesh.errors import MaskmeshError, ResourceExhausted, Unavailable
 from maskmesh.internal.v1 import tracker_pb2
 from maskmesh.rpc.channel import open_channel
-from maskmesh.rpc.tls import Tls
-from maskmesh.types import ModelInfo
+from maskmesh.scheduling.admission import SESSION_SECONDS, retry_after
+from maskmesh.types import ModelInfo, Tls
 from maskmesh.v1 import types_pb2
 
 logger = logging.getLogger(__name__)
 
-# Names are looked up, and loads asked for, no more often than this.
-LOOK_UP_SECONDS = 2.0
+# DNS names are resolved at most this often.
+RESOLVE_SECONDS = 2.0
 PROBE_SECONDS = 1.0
 
 _DNS = "dns:///"
-_LISTS = ("ipv4:", "ipv6:")
+_ADDRESS_SCHEMES = ("ipv4:", "ipv6:")
 
 
 class Trackers:
     """Trackers by address.
 
-    ``target`` is one address, a list of them (``ipv4:10.0.0.1:50052,10.0.0.2:50052``, or without the scheme),
-    or a name with an address for each (``dns:///trackers:50052``, as of a headless service).  Used on one
-    event loop only.
+    ``target`` is one address, a comma-separated list of addresses (``ipv4:10.0.0.1:50052,10.0.0.2:50052``,
+    the scheme is optional), or a DNS name that resolves to the addresses of all trackers
+    (``dns:///trackers:50052``, for example of a headless service).  Used on one event loop only.
     """
 
     def __init__(self, target: str, *, max_message_bytes: int, tls: Tls | None = None) -> None:
         self._target = target
-        self._open = partial(open_channel, max_message_bytes=max_message_bytes, notices_hangs=True, tls=tls)
+        self._open = partial(open_channel, max_message_bytes=max_message_bytes, detect_hangs=True, tls=tls)
         self._channels: dict[str, grpc.aio.Channel] = {}
         self._backends: dict[str, TrackerBackend] = {}
-        self._known: Sequence[str] = ()
-        self._looked_up = 0.0
-        self._turn = 0
+        self._addresses: Sequence[str] = ()
+        self._resolved_at = 0.0
+        self._next_image_tracker = 0
 
     def backend(self, address: str) -> TrackerBackend:
         """The tracker at an address."""
         if address not in self._backends:
             self._channels[address] = self._open(address)
-            self._backends[address] = TrackerBackend(self._channels[address])
+            self._backends[address] = TrackerBackend(self._channels[address], address)
         return self._backends[address]
 
     async def addresses(self) -> Sequence[str]:
-        """The addresses of all; those known before where the name cannot be looked up now."""
-        if time.monotonic() - self._looked_up >= LOOK_UP_SECONDS:
+        """The addresses of all trackers; the previous ones while the name cannot be resolved."""
+        if time.monotonic() - self._resolved_at >= RESOLVE_SECONDS:
             try:
-                self._known = await _look_up(self._target)
+                self._addresses = await _resolve(self._target)
             except OSError as error:
-                logger.warning("%s cannot be looked up: %s", self._target, error)
-            self._looked_up = time.monotonic()
-        return self._known
+                logger.warning("the name %s cannot be resolved: %s", self._target, error)
+            self._resolved_at = time.monotonic()
+        return self._addresses
 
-    async def choose(self, avoid: Collection[str] = ()) -> str:
-        """The address of the tracker with the least to do, other than those in ``avoid``.
+    async def choose(self, excluded: Collection[str] = ()) -> str:
+        """The address of the least loaded tracker that is not in ``excluded``.
 
-        Raises ResourceExhausted where all that there are have as many sessions as they may, Unavailable where
-        none takes sessions otherwise.
+        Raises ResourceExhausted if every tracker has its maximum number of sessions, Unavailable if no
+        tracker is reachable.
         """
-        candidates = [a for a in await self.addresses() if a not in avoid]
+        candidates = [a for a in await self.addresses() if a not in excluded]
         loads = await asyncio.gather(*(self.load(address) for address in candidates))
-        open_ones = [
+        accepting = [
             (load.propagating, load.sessions, random.random(), address)
             for address, load in zip(candidates, loads, strict=True)
             if load is not None and not load.draining and load.sessions < load.max_sessions
         ]
-        if not open_ones:
+        if not accepting:
             if any(load is not None and not load.draining for load in loads):
                 raise ResourceExhausted(
-                    "all trackers have as many sessions as they may", resource="sessions", retry_seconds=5.0
+                    "every tracker has its maximum number of sessions",
+                    resource="sessions",
+                    retry_seconds=retry_after(SESSION_SECONDS),
                 )
-            raise Unavailable("no tracker takes sessions", service="tracker")
-        return min(open_ones)[-1]
+            raise Unavailable("no tracker accepts sessions", service="tracker")
+        return min(accepting)[-1]
 
     async def segment_image(
         self, request: tracker_pb2.SegmentImageRequest, timeout: float | None
     ) -> list[types_pb2.ObjectMask]:
-        """Masks on one image, by one tracker after the other; by the next where one is out of reach."""
+        """Masks on one image.  Trackers are used round-robin; if one is unreachable, the next one is
+        called.
+        """
         addresses = await self.addresses()
-        self._turn += 1
+        self._next_image_tracker += 1
         for attempt in range(len(addresses)):
-            address = addresses[(self._turn + attempt) % len(addresses)]
+            address = addresses[(self._next_image_tracker + attempt) % len(addresses)]
             try:
-                return await self.backend(address).segment_image(request, timeout)
+                response = await self.backend(address).call("SegmentImage", request, timeout)
+                return list(response.masks)
             except Unavailable:
                 if attempt == len(addresses) - 1:
                     raise
-        raise Unavailable("no tracker is known", service="tracker")
+        raise Unavailable("the gateway has no tracker addresses", service="tracker")
 
     async def model(self) -> ModelInfo:
-        """The model that the trackers run.  Raises Unavailable where none says."""
+        """The trackers' model.  Raises Unavailable if no tracker responds."""
         for address in await self.addresses():
             with contextlib.suppress(MaskmeshError, grpc.RpcError):
                 return await self.backend(address).model(PROBE_SECONDS)
-        raise Unavailable("no tracker says what it runs", service="tracker")
+        raise Unavailable("no tracker responds", service="tracker")
 
     async def load(self, address: str) -> Load | None:
-        """What a tracker has to do, None where it does not say soon enough."""
+        """The load of a tracker; None if it does not respond in time."""
         try:
             return await self.backend(address).load(PROBE_SECONDS)
         except (MaskmeshError, grpc.RpcError):
@@ -119,14 +124,14 @@ class Trackers:
             await channel.close()
 
 
-async def _look_up(target: str) -> Sequence[str]:
-    """Raises OSError where a name is not known."""
+async def _resolve(target: str) -> Sequence[str]:
+    """The addresses of a target.  Raises OSError if its name cannot be resolved."""
     if not target.startswith(_DNS):
-        for scheme in _LISTS:
+        for scheme in _ADDRESS_SCHEMES:
             target = target.removeprefix(scheme)
         return target.split(",")
     host, _, port = target.removeprefix(_DNS).rpartition(":")
     loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)
-    addresses = {info[4][0] for info in found}
+    infos = await loop.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)
+    addresses = {info[4][0] for info in infos}
     return sorted(f"[{a}]:{port}" if ":" in str(a) else f"{a}:{port}" for a in addresses)

@@ -8,24 +8,24 @@ from gateway.frames.frames import FrameReader, Frames
 from maskmesh.errors import FrameOutOfMemory, InvalidRequest
 from maskmesh.types import Image
 
-# A prompt reaches back 8 frames that were delivered, and so many results may be lost when a stream breaks;
-# as many again may be under way.
+# Prompts may refer to the last 8 delivered frames, and a broken stream may lose that many results; up to 8
+# more frames are in progress.
 KEPT_FRAMES = 16
 
-# Of so many frames a client that resumes late is told that they are lost.
+# Number of frames whose sequence numbers are kept, to report dropped frames to a client that resumes late.
 KNOWN_SEQUENCES = 1024
 
 
 @dataclass(frozen=True, slots=True)
 class KeptFrame:
-    """One frame, and its number as the client sent it."""
+    """One frame, and the sequence number that the client sent with it."""
 
     image: Image
     sequence: int
 
 
 class RingState(NamedTuple):
-    """What a ring is besides the pictures in it."""
+    """A ring without its images."""
 
     num_frames: int
     width: int
@@ -33,24 +33,26 @@ class RingState(NamedTuple):
     next_sequence: int
     skipped: Sequence[int]
     kept: Sequence[tuple[int, int]]
-    """Index and number of each frame that is held."""
+    """Index and sequence number of each frame that is held."""
 
 
 class FrameRing(Frames):
-    """Takes in frame after frame and keeps the last of them.  Used on one event loop only."""
+    """The last frames of a live stream.  Used on one event loop only."""
+
+    is_live = True
 
     def __init__(self) -> None:
         self.next_sequence = 0
-        """The client's number of the frame after the last that was taken in."""
+        """The client's sequence number of the next frame."""
         self.skipped: list[int] = []
-        """Frames that were left out and not reported yet, by the client's numbers."""
+        """Sequence numbers of skipped frames that are not reported yet."""
         self.on_append: Callable[[], None] = lambda: None
-        """Called after each frame that was taken in."""
+        """Called after each :meth:`append`."""
         self._kept: dict[int, KeptFrame] = {}
-        self._sequences: dict[int, int] = {}  # of more frames than are kept
+        self._sequences: dict[int, int] = {}  # by index; also of dropped frames
 
     def append(self, image: Image, sequence: int) -> int:
-        """Add a frame that :meth:`check_size` has let in; returns its index."""
+        """Add a frame whose size was checked; returns its index."""
         index = self.num_frames
         self._kept[index] = KeptFrame(image, sequence)
         self._kept.pop(index - KEPT_FRAMES, None)
@@ -66,29 +68,30 @@ class FrameRing(Frames):
         return dict(self._kept)
 
     def state(self) -> RingState:
-        """What it is besides the pictures."""
-        kept = [(index, frame.sequence) for index, frame in self._kept.items()]
+        """The ring without its images."""
+        sequences = [(index, frame.sequence) for index, frame in self._kept.items()]
         return RingState(
-            self.num_frames, self.width, self.height, self.next_sequence, list(self.skipped), kept
+            self.num_frames, self.width, self.height, self.next_sequence, list(self.skipped), sequences
         )
 
     def restore(self, state: RingState, kept: Mapping[int, KeptFrame]) -> None:
-        """Become what another ring was."""
+        """Replace the state and the frames by those of another ring."""
         self.num_frames, self.width, self.height = state.num_frames, state.width, state.height
         self.next_sequence, self.skipped = state.next_sequence, list(state.skipped)
         self._kept = dict(sorted(kept.items()))
         self._sequences |= {index: frame.sequence for index, frame in kept.items()}
 
-    def go_on_at(self, frame_index: int, sequence: int) -> None:
-        """Let ``frame_index`` be the next one, and the client's ``sequence``, where they are not already.
+    def continue_at(self, frame_index: int, sequence: int) -> None:
+        """Continue with ``frame_index`` and the client's ``sequence``, unless the ring is already past
+        them.
 
-        Another ring may have come further than what was known of it.
+        The gateway of an earlier stream may have been ahead of the state that this ring was restored from.
         """
         self.num_frames = max(self.num_frames, frame_index)
         self.next_sequence = max(self.next_sequence, sequence)
 
     def check_size(self, size: tuple[int, int], *, field: str) -> None:
-        """Raises InvalidRequest where a frame has another size (width, height) than the first."""
+        """Raises InvalidRequest if ``size`` (width, height) is not that of the first frame."""
         if not self.width:
             self.width, self.height = size
         if size != (self.width, self.height):
@@ -97,24 +100,24 @@ class FrameRing(Frames):
             )
 
     def check_index(self, frame_index: int, *, field: str = "frame_index") -> None:
-        """Raises InvalidRequest for a frame that never was, FrameOutOfMemory for one that is not held."""
+        """Raises InvalidRequest for a frame that does not exist, FrameOutOfMemory for a dropped one."""
         super().check_index(frame_index, field=field)
         self._get(frame_index)
 
     def sequence(self, frame_index: int) -> int:
-        """The client's number of a frame.  Raises FrameOutOfMemory."""
+        """The client's sequence number of a frame.  Raises FrameOutOfMemory."""
         return self._get(frame_index).sequence
 
     def index_of(self, sequence: int) -> int:
-        """The index of a frame by the client's number.
+        """The index of a frame with the client's sequence number.
 
-        Raises FrameOutOfMemory where it is no longer held, or was left out.
+        Raises FrameOutOfMemory if it was dropped or skipped.
         """
-        for index, kept in self._kept.items():
-            if kept.sequence == sequence:
+        for index, frame in self._kept.items():
+            if frame.sequence == sequence:
                 return index
         raise FrameOutOfMemory(
-            f"frame {sequence} is not among the last {KEPT_FRAMES} that were tracked",
+            f"frame {sequence} is not one of the last {KEPT_FRAMES} that were tracked",
             sequence=sequence,
             oldest_sequence=min((k.sequence for k in self._kept.values()), default=""),
         )
@@ -123,14 +126,13 @@ class FrameRing(Frames):
         """The frames from an index on that are still held."""
         return range(max(frame_index, min(self._kept, default=self.num_frames)), self.num_frames)
 
-    def lost_from(self, frame_index: int) -> list[int]:
-        """The client's numbers of frames from an index on that are no longer held, where they are known."""
+    def dropped_from(self, frame_index: int) -> list[int]:
+        """The client's sequence numbers of the dropped frames from an index on, as far as they are kept."""
         return [
             self._sequences[i] for i in range(frame_index, min(self._kept, default=0)) if i in self._sequences
         ]
 
     def open_reader(self, *, reverse: bool = False) -> FrameReader:
-        """See Frames."""
         return _RingReader(self)
 
     def read(self, frame_index: int) -> Image:
@@ -140,7 +142,7 @@ class FrameRing(Frames):
     def _get(self, frame_index: int) -> KeptFrame:
         if frame_index not in self._kept:
             raise FrameOutOfMemory(
-                f"of a live stream the last {KEPT_FRAMES} frames are held",
+                f"a live stream keeps its last {KEPT_FRAMES} frames",
                 frame_index=frame_index,
                 oldest_frame_index=min(self._kept, default=""),
             )
@@ -152,5 +154,4 @@ class _RingReader(FrameReader):
         self._ring = ring
 
     async def read(self, frame_index: int) -> Image:
-        """See FrameReader."""
         return self._ring.read(frame_index)

@@ -1,4 +1,4 @@
-"""The frames of a session, on disk as they came."""
+"""Uploaded frames of a session, on disk in their original form."""
 
 import asyncio
 import io
@@ -24,6 +24,7 @@ from maskmesh.errors import (
     SessionNotFound,
 )
 from maskmesh.images import check_pixels, check_still
+from maskmesh.orientation import displayed_size
 from maskmesh.types import EncodedImage, Image, RawImage
 
 T = TypeVar("T")
@@ -34,7 +35,7 @@ _FORMATS = ("JPEG", "PNG")
 
 @dataclass(frozen=True, slots=True)
 class FrameLimits:
-    """What one session may hold."""
+    """Limits of one session."""
 
     max_bytes: int
     max_frames: int
@@ -42,13 +43,15 @@ class FrameLimits:
 
 
 class FrameStore(Frames):
-    """Frames of one session: images in the order in which they came, or one video.
+    """Frames of one session: images in the order of their upload, or one video; all of one size.
 
-    All have one size.  Additions go through :class:`Addition` and happen as a whole or not at all.
+    Frames are added by :class:`Addition`, completely or not at all.
     """
 
     def __init__(self, session_id: str, parent: Path | None, limits: FrameLimits) -> None:
         self.limits = limits
+        self.adding = asyncio.Lock()
+        """Held while frames are added."""
         self._session_id = session_id
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="add-frames")
         self.folder = Path(tempfile.mkdtemp(prefix="maskmesh-session-", dir=parent))
@@ -61,7 +64,6 @@ class FrameStore(Frames):
         return self.video.frames_per_second if self.video else 0.0
 
     def open_reader(self, *, reverse: bool = False) -> FrameReader:
-        """See Frames."""
         if self.video is None:
             return ThreadedReader(self._read_image, lambda: None, self._session_id)
         kind = ReverseVideoReader if reverse else VideoReader
@@ -71,7 +73,7 @@ class FrameStore(Frames):
         )
 
     def _read_image(self, frame_index: int) -> Image:
-        """One image as it came."""
+        """One image in its original form."""
         raw = self.folder / f"{frame_index}.rgb"
         if not raw.exists():
             return EncodedImage((self.folder / f"{frame_index}.image").read_bytes())
@@ -79,9 +81,9 @@ class FrameStore(Frames):
         return RawImage(pixels.reshape(self.height, self.width, 3))
 
     async def on_thread(self, function: Callable[..., T], *arguments: Any) -> T:
-        """Run a step of an addition: one after the other, and not on the event loop.
+        """Run a step of an addition on the thread of this store.
 
-        Raises SessionNotFound where the session has ended.
+        Raises SessionNotFound if the session has ended.
         """
         try:
             future = self._thread.submit(function, *arguments)
@@ -90,15 +92,16 @@ class FrameStore(Frames):
         return await asyncio.wrap_future(future)
 
     async def close(self) -> None:
-        """Delete everything."""
+        """Delete all frames and stop the thread."""
         await self.on_thread(shutil.rmtree, self.folder, True)
         self._thread.shutdown(wait=False)
 
 
 class Addition:
-    """Frames that are being added.  :meth:`commit` takes them in; without it they are dropped.
+    """An upload in progress: :meth:`commit` adds its frames, :meth:`close` drops frames that are not
+    committed.
 
-    Blocking; used by one thread at a time.
+    Methods block; used by one thread at a time.
     """
 
     def __init__(self, store: FrameStore) -> None:
@@ -111,14 +114,14 @@ class Addition:
 
     @property
     def num_bytes(self) -> int:
-        """What was added so far."""
+        """Size of the upload so far, in bytes."""
         return self._bytes
 
     def add_frame(self, image: Image) -> None:
         """Add one image.
 
-        Raises InvalidImage or ImageTooLarge where it cannot be opened, InvalidRequest where its size is
-        not that of the other frames, or there is a video already.
+        Raises InvalidImage or ImageTooLarge if it cannot be opened, InvalidRequest if its size is not that of
+        the other frames or the session has a video, ResourceExhausted beyond the limits.
         """
         if self._has_video or self._store.video is not None:
             raise InvalidRequest("a session has one video or images, not both", field=FIELD)
@@ -135,14 +138,17 @@ class Addition:
             )
         limit = self._store.limits.max_frames
         if self._store.num_frames + self._count >= limit:
-            raise ResourceExhausted(f"a session takes at most {limit} frames", resource="frames")
+            raise ResourceExhausted(f"a session can have at most {limit} frames", resource="frames")
         self._size = size
         index = self._store.num_frames + self._count
         (self._folder / f"{index}.{suffix}").write_bytes(data)
         self._count += 1
 
     def add_video_chunk(self, chunk: bytes) -> None:
-        """Add the next part of the video.  Raises InvalidRequest where there are frames already."""
+        """Add the next part of the video.
+
+        Raises InvalidRequest if the session has frames, ResourceExhausted.
+        """
         if self._count or self._store.num_frames:
             raise InvalidRequest("a session has one video or images, not both", field="video_chunk")
         self._has_video = True
@@ -151,9 +157,9 @@ class Addition:
             file.write(chunk)
 
     def commit(self) -> int:
-        """Take everything in; returns the index of the first new frame.
+        """Add all frames to the session; returns the index of the first.
 
-        Raises InvalidVideo where the video cannot be read, InvalidRequest where nothing was added.
+        Raises InvalidVideo if the video cannot be read, InvalidRequest if nothing was added.
         """
         store, first, index = self._store, self._store.num_frames, None
         if self._has_video:
@@ -174,19 +180,19 @@ class Addition:
         return first
 
     def close(self) -> None:
-        """Drop what was not committed."""
+        """Drop frames that were not committed."""
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _count_bytes(self, number: int) -> None:
         self._bytes += number
         if self._store.num_bytes + self._bytes > self._store.limits.max_bytes:
             raise ResourceExhausted(
-                f"a session takes at most {self._store.limits.max_bytes} bytes", resource="bytes"
+                f"a session can have at most {self._store.limits.max_bytes} bytes", resource="bytes"
             )
 
 
 def image_size(image: Image, *, max_pixels: int, field: str = FIELD) -> tuple[int, int]:
-    """Width and height after EXIF rotation, from the header alone.
+    """Width and height in EXIF orientation, from the header alone.
 
     Raises InvalidImage or ImageTooLarge.
     """
@@ -196,9 +202,7 @@ def image_size(image: Image, *, max_pixels: int, field: str = FIELD) -> tuple[in
         with PillowImage.open(io.BytesIO(image.data), formats=_FORMATS) as opened:
             check_pixels(opened.width, opened.height, field=field, max_pixels=max_pixels)
             check_still(opened, field=field)
-            # Orientations 5 to 8 lie on their side.
-            turned = opened.getexif().get(0x0112) in (5, 6, 7, 8)
-            return (opened.height, opened.width) if turned else (opened.width, opened.height)
+            return displayed_size(opened)
     except (PillowImage.DecompressionBombError, PillowImage.DecompressionBombWarning) as error:
         raise ImageTooLarge(str(error), field=field, limit=max_pixels) from error
     except UnidentifiedImageError as error:

@@ -1,4 +1,4 @@
-"""The frames of a session, wherever they are."""
+"""Frames of a session: the common interface of uploaded frames and of live frames."""
 
 import asyncio
 from abc import ABC, abstractmethod
@@ -13,21 +13,21 @@ T = TypeVar("T")
 
 
 class FrameReader(ABC):
-    """Reads frames of one session for one user."""
+    """Reads frames of one session for one consumer."""
 
     @abstractmethod
     async def read(self, frame_index: int) -> Image:
         """One frame.
 
-        Raises InvalidVideo where it is broken, FrameOutOfMemory where it is no longer held, SessionNotFound
-        where the session has ended meanwhile.
+        Raises InvalidVideo if it cannot be decoded, FrameOutOfMemory if it was dropped, SessionNotFound if
+        the session has ended.
         """
 
     async def prepare(self) -> None:  # noqa: B027 - most readers have nothing to do
-        """Do what the first read would have to do."""
+        """Do the work of the first read in advance."""
 
     def close(self) -> None:  # noqa: B027 - most readers hold nothing
-        """Free what it holds."""
+        """Free the reader's resources."""
 
 
 class Frames(ABC):
@@ -37,7 +37,9 @@ class Frames(ABC):
     width: int = 0
     height: int = 0
     num_bytes: int = 0
-    """What they take on disk."""
+    """Size of the frames on disk."""
+    is_live: bool = False
+    """Whether the frames are those of a live stream."""
 
     @property
     def frames_per_second(self) -> float:
@@ -53,20 +55,19 @@ class Frames(ABC):
 
     @abstractmethod
     def open_reader(self, *, reverse: bool = False) -> FrameReader:
-        """A reader of its own for each user, so that one's jumps do not cost the other.
+        """Open a reader for one consumer; a seek of one reader does not slow down other readers.
 
-        ``reverse`` says that frames will be read from higher indices to lower ones.
+        ``reverse`` is whether frames will be read from higher indices to lower ones.
         """
 
     async def close(self) -> None:  # noqa: B027 - some hold nothing but memory
-        """Delete everything."""
+        """Delete all frames."""
 
 
 class ThreadedReader(FrameReader):
-    """Reads by a blocking function on a thread of its own.
+    """Reads with a blocking function on a separate thread.
 
-    It may be closed while somebody who has left is still being read for: closing comes after that on the
-    same thread.
+    The reader is closed on the same thread, after reads in progress, even if their callers were cancelled.
     """
 
     def __init__(
@@ -84,16 +85,14 @@ class ThreadedReader(FrameReader):
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="read-frames")
 
     async def read(self, frame_index: int) -> Image:
-        """See FrameReader."""
         return await self._on_thread(self._read, frame_index)
 
     async def prepare(self) -> None:
-        """See FrameReader."""
         if self._prepare is not None:
             await self._on_thread(self._prepare)
 
     def close(self) -> None:
-        """Close as soon as nobody reads."""
+        """Close after the reads in progress."""
         self._thread.submit(self._close)
         self._thread.shutdown(wait=False)
 

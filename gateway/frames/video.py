@@ -1,4 +1,4 @@
-"""Video files: which frames there are, and their pixels by index."""
+"""Video files: an index of their frames, and pixels by frame index."""
 
 import contextlib
 import itertools
@@ -8,46 +8,47 @@ from pathlib import Path
 from typing import Any
 
 import av
-import numpy as np
 from av.video.stream import VideoStream
 
 from maskmesh.errors import InvalidVideo, ResourceExhausted
 from maskmesh.images import check_pixels
 from maskmesh.masks import ByteArray
+from maskmesh.orientation import displayed_frame_size, displayed_pixels
 
 FIELD = "video_chunk"
 
-# Containers only: playlists would have FFmpeg open files and addresses that the client names.
+# Containers only: a playlist would let the client choose files and addresses that FFmpeg opens.
 _CONTAINERS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,ogg,asf,h264,hevc,ivf,mxf,gif"
 )
 _OPTIONS = {"format_whitelist": _CONTAINERS, "protocol_whitelist": "file"}
 
-# Up to so many frames ahead are decoded and passed over; beyond, a seek to a key frame is cheaper.
-PASS_OVER = 12
+# Maximum number of frames that are decoded to reach a later one; otherwise a seek to a key frame is
+# cheaper.
+MAX_FRAMES_AHEAD = 12
 
-# In reverse so much is decoded at once.
+# Limits of the block of frames that is decoded at once in reverse.
 REVERSE_BYTES = 64 * 2**20
 MAX_REVERSE_FRAMES = 64
 
 
 @dataclass(frozen=True, slots=True)
 class VideoIndex:
-    """The frames of one video in the order in which they are shown."""
+    """The frames of one video in presentation order."""
 
     num_frames: int
     width: int  # after rotation
     height: int
     frames_per_second: float
     times: tuple[int, ...]
-    """Presentation time of each frame in the stream's own units; empty where the file has none."""
+    """Presentation time of each frame in units of the stream's time base; empty if the file has none."""
 
 
 def index_video(path: Path, *, max_pixels: int, max_frames: int) -> VideoIndex:
-    """Find the frames of a video; only where packets have no times are they decoded for that.
+    """Index a video from its packets; frames are decoded only if packets have no times.
 
-    Raises InvalidVideo where the file is empty or cannot be read, ImageTooLarge for large frames,
-    ResourceExhausted for too many.
+    Raises InvalidVideo if the file is empty or cannot be read, ImageTooLarge if its frames are too large,
+    ResourceExhausted if it has too many frames.
     """
     try:
         with _open(path) as container:
@@ -71,11 +72,11 @@ def index_video(path: Path, *, max_pixels: int, max_frames: int) -> VideoIndex:
             first = next(_decode(container), None)
             if first is None:
                 raise InvalidVideo("the video has no frames", field=FIELD)
-            width, height = _size(first)
+            width, height = displayed_frame_size(first)
             if complete:
-                # Frames from before the first that can be shown are not shown.
-                shown = sorted({t for t in times if first.pts is None or t >= first.pts})
-                return VideoIndex(len(shown), width, height, rate, tuple(shown))
+                # Frames before the first one that can be decoded are not presented.
+                presented_times = sorted({t for t in times if first.pts is None or t >= first.pts})
+                return VideoIndex(len(presented_times), width, height, rate, tuple(presented_times))
             count = 1
             for _ in _decode(container):
                 count += 1
@@ -86,7 +87,7 @@ def index_video(path: Path, *, max_pixels: int, max_frames: int) -> VideoIndex:
 
 
 class VideoReader:
-    """Decodes frames by index; one after the other is cheap, a jump costs a seek.
+    """Decodes frames by index; consecutive frames are cheap, other frames need a seek.
 
     Not safe for use by several threads at once.
     """
@@ -99,14 +100,14 @@ class VideoReader:
         self._next = 0
 
     def read(self, frame_index: int) -> ByteArray:
-        """One frame: [H, W, 3], uint8, RGB, after rotation.  Raises InvalidVideo if it is broken."""
+        """One frame: [H, W, 3], uint8, RGB, after rotation.  Raises InvalidVideo if it cannot be decoded."""
         try:
             ahead = frame_index - self._next
-            if self._container is None or not 0 <= ahead <= PASS_OVER:
+            if self._container is None or not 0 <= ahead <= MAX_FRAMES_AHEAD:
                 self._seek(frame_index)
             frame = self._advance(frame_index)
             if frame is None:
-                # Not every container finds the key frame before: from the beginning, then.
+                # Some containers do not find the preceding key frame: decode from the beginning.
                 self._restart()
                 frame = self._advance(frame_index)
         except FileNotFoundError:
@@ -120,13 +121,13 @@ class VideoReader:
             self.close()
             raise InvalidVideo(f"frame {frame_index} cannot be decoded", field=FIELD)
         self._next = frame_index + 1
-        if _size(frame) != (self._index.width, self._index.height):
+        if displayed_frame_size(frame) != (self._index.width, self._index.height):
             raise InvalidVideo(f"frame {frame_index} has another size", field=FIELD)
-        return _pixels(frame)
+        return displayed_pixels(frame)
 
     def prepare(self) -> None:
-        """Open the file and decode its first frame, which is then the next one."""
-        # Whoever reads a frame is told what is wrong with it.
+        """Open the file and decode its first frame in advance."""
+        # The error occurs again when the frame is read.
         with contextlib.suppress(OSError, av.FFmpegError):
             self._restart()
             if (first := next(self._frames, None)) is not None:
@@ -145,7 +146,7 @@ class VideoReader:
         self._next = 0
 
     def _seek(self, frame_index: int) -> None:
-        """To the key frame before; what lies between is decoded and passed over."""
+        """Seek to the key frame at or before a frame."""
         times = self._index.times
         if self._container is None or not times or frame_index == 0:
             self._restart()
@@ -155,20 +156,20 @@ class VideoReader:
             self._frames = _decode(self._container)
 
     def _advance(self, frame_index: int) -> Any:
-        """Decode up to a frame; None where it does not come."""
+        """Decode up to a frame; returns None if the decoder does not produce it."""
         if not self._index.times:
             for _ in range(frame_index - self._next):
                 next(self._frames, None)
             return next(self._frames, None)
-        wanted = self._index.times[frame_index]
-        frame = next((f for f in self._frames if f.pts is None or f.pts >= wanted), None)
-        return frame if frame is not None and frame.pts == wanted else None
+        frame_time = self._index.times[frame_index]
+        frame = next((f for f in self._frames if f.pts is None or f.pts >= frame_time), None)
+        return frame if frame is not None and frame.pts == frame_time else None
 
 
 class ReverseVideoReader(VideoReader):
     """Decodes frames from the end to the beginning.
 
-    Videos decode forward only: a stretch of frames is decoded at once and kept until it has been read.
+    Videos decode forward only, so a block of frames is decoded at once and kept until it has been read.
     """
 
     def __init__(self, path: Path, index: VideoIndex) -> None:
@@ -178,7 +179,6 @@ class ReverseVideoReader(VideoReader):
         self._block: dict[int, ByteArray] = {}
 
     def read(self, frame_index: int) -> ByteArray:
-        """See VideoReader."""
         if frame_index not in self._block:
             first = max(frame_index - self._block_length + 1, 0)
             self._block = {}
@@ -187,7 +187,7 @@ class ReverseVideoReader(VideoReader):
                     self._block[index] = super().read(index)
                 except InvalidVideo:
                     if index == frame_index:
-                        raise  # else it may never be asked for
+                        raise  # other frames of the block may never be read
         return self._block.pop(frame_index)
 
 
@@ -200,13 +200,13 @@ def _video_stream(container: Any) -> VideoStream:
         raise InvalidVideo("the file has no video", field=FIELD)
     stream: VideoStream = container.streams.video[0]
     if stream.codec_context is None:
-        raise InvalidVideo("the codec of the video is not known", field=FIELD)
+        raise InvalidVideo("the codec of the video is not supported", field=FIELD)
     return stream
 
 
 def _check_count(count: int, max_frames: int) -> None:
     if count > max_frames:
-        raise ResourceExhausted(f"a session takes at most {max_frames} frames", resource="frames")
+        raise ResourceExhausted(f"a session can have at most {max_frames} frames", resource="frames")
 
 
 def _decode(container: Any) -> Iterator[Any]:
@@ -214,19 +214,3 @@ def _decode(container: Any) -> Iterator[Any]:
     if not stream.codec_context.is_open:
         stream.thread_type = "AUTO"
     yield from container.decode(stream)
-
-
-def _quarter_turns(frame: Any) -> int:
-    turns: int = round(frame.rotation / 90) % 4
-    return turns
-
-
-def _size(frame: Any) -> tuple[int, int]:
-    """Width and height as shown."""
-    on_its_side = _quarter_turns(frame) % 2
-    return (frame.height, frame.width) if on_its_side else (frame.width, frame.height)
-
-
-def _pixels(frame: Any) -> ByteArray:
-    rgb = frame.to_ndarray(format="rgb24")
-    return np.ascontiguousarray(np.rot90(rgb, _quarter_turns(frame)))

@@ -1,1 +1,1 @@
-"""Sessions of the gateway: leases, resume points, and the tracker that each session is on."""
+"""Sessions of the gateway: leases, resume points, and routing to the tracker that owns a session."""

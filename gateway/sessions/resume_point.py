@@ -1,4 +1,4 @@
-"""Where a broken stream goes on: tokens that clients keep and do not look into."""
+"""Resume tokens: the point at which a broken stream resumes, in a form that is opaque to clients."""
 
 from dataclasses import dataclass
 
@@ -6,15 +6,15 @@ from maskmesh.errors import InvalidRequest
 
 FIELD = "resume_token"
 
-# More than any session has.
+# Upper limit of frame indices; no session has this many frames.
 MOST_FRAMES = 2**40
 
 
 @dataclass(frozen=True, slots=True)
 class ResumePoint:
-    """What was left of a propagation: from ``next_frame_index`` to before ``end``, in steps of ``step``.
+    """The remaining frames of a propagation: from ``next_frame_index`` to ``end``, exclusive, by ``step``.
 
-    Of a live stream ``end`` is 0: it has none.
+    ``end`` is 0 for a live stream, which has no end.
     """
 
     session_id: str
@@ -31,30 +31,30 @@ class ResumePoint:
 
     @classmethod
     def parse(cls, token: str, *, session_id: str | None = None, field: str = FIELD) -> "ResumePoint":
-        """Raises InvalidRequest for what is no token, or one of another session than ``session_id``."""
+        """Parse a token.  Raises InvalidRequest if it is invalid or not a token of ``session_id``."""
         try:
-            owner, *rest = token.split(".")
-            if len(rest) not in (3, 5):  # gateways of the version before gave three
+            owner, *fields = token.split(".")
+            if len(fields) not in (3, 5):  # the previous version issued tokens with three fields
                 raise ValueError
-            next_frame_index, end, step, start = map(int, [*rest[:3], *(rest[3:4] or "0")])
-            propagation_id = rest[4] if len(rest) == 5 else ""
+            next_frame_index, end, step, start = map(int, [*fields[:3], *(fields[3:4] or "0")])
+            propagation_id = fields[4] if len(fields) == 5 else ""
         except ValueError:
-            raise InvalidRequest("not a token of this service", field=field) from None
-        # In reverse the last frame is followed by none.
-        least = 0 if step > 0 else -1
-        is_a_place = least <= next_frame_index < MOST_FRAMES and -1 <= end < MOST_FRAMES
-        if abs(step) != 1 or not is_a_place or not 0 <= start < MOST_FRAMES:
-            raise InvalidRequest("not a token of this service", field=field)
+            raise InvalidRequest("the resume token is invalid", field=field) from None
+        # In reverse, the index after the last frame is -1.
+        min_frame_index = 0 if step > 0 else -1
+        is_in_range = min_frame_index <= next_frame_index < MOST_FRAMES and -1 <= end < MOST_FRAMES
+        if abs(step) != 1 or not is_in_range or not 0 <= start < MOST_FRAMES:
+            raise InvalidRequest("the resume token is invalid", field=field)
         if session_id is not None and owner != session_id:
             raise InvalidRequest("the token belongs to another session", field=field)
         return cls(owner, next_frame_index, end, step, start, propagation_id)
 
     @property
     def done(self) -> range:
-        """The frames of a propagation that were tracked."""
+        """The frames that the propagation has tracked."""
         return range(self.start, self.next_frame_index, self.step)
 
     @property
     def frames(self) -> range:
-        """The frames of a propagation that are left."""
+        """The remaining frames of the propagation."""
         return range(self.next_frame_index, self.end, self.step)

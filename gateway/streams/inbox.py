@@ -1,4 +1,4 @@
-"""What a live stream brings, in the order in which it is worked off."""
+"""The queue of the requests of a live stream: frames, prompts and removals."""
 
 import asyncio
 import time
@@ -14,118 +14,124 @@ from maskmesh.errors import InvalidRequest, MaskmeshError
 from maskmesh.types import Image
 from maskmesh.v1 import segmentation_pb2
 
-# Prompts and removals that wait for their turn; beyond, nothing more is read.
-MAX_WAITING = 64
+# Maximum number of queued items after a prompt or removal; no requests are read while there are more.
+MAX_QUEUED_COMMANDS = 64
 
 
 @dataclass(slots=True, eq=False)
-class Arrived:
-    """A frame, when it began to be waited for, and when it came."""
+class ReceivedFrame:
+    """A frame, when this gateway began to wait for it, and when it was received."""
 
     sequence: int
     image: Image
     awaited_ns: int
-    arrived_ns: int
+    received_ns: int
     is_prompted: bool = False
-    """A prompt is about it: it is not left out."""
+    """Whether a prompt refers to the frame, which is then never skipped."""
 
 
 @dataclass(frozen=True, slots=True)
-class Prompted:
-    """A prompt about the frame that the client numbered ``sequence``."""
+class PromptCommand:
+    """A prompt on the frame with the client's sequence number ``sequence``."""
 
-    prompt: segmentation_pb2.StreamPrompt
+    message: segmentation_pb2.StreamPrompt
     sequence: int
 
 
 @dataclass(frozen=True, slots=True)
-class Removed:
-    """A removal."""
+class RemovalCommand:
+    """The removal of an object."""
 
-    removal: segmentation_pb2.StreamRemoval
+    message: segmentation_pb2.StreamRemoval
 
 
-Command = Prompted | Removed
+Command = PromptCommand | RemovalCommand
 
 
 class Reject(Protocol):
-    """Says what is wrong with one message."""
+    """Rejects one message."""
 
     def __call__(self, error: MaskmeshError, *, request_id: str = "", sequence: int | None = None) -> None:
-        """``sequence`` is a frame's, ``request_id`` a command's."""
+        """``sequence`` identifies a rejected frame, ``request_id`` a rejected command."""
 
 
 class Inbox:
-    """Frames and commands that wait.
+    """The queue of received frames and commands.
 
-    With ``skips`` a frame that arrives takes the place of one that still waits, so that at most one does,
-    besides those that a prompt is about, which are never left out; else nothing is read while one waits.
+    With ``skips``, a new frame replaces a queued frame, so that at most one frame without a prompt is
+    queued.  Without ``skips``, no request is read while a frame is queued.
     """
 
     def __init__(self, ring: FrameRing, *, skips: bool, max_pixels: int, reject: Reject) -> None:
         self.is_finished = False
-        """Whether the client said that nothing follows."""
+        """Whether the client has sent its finish message."""
         self._ring = ring
         self._skips = skips
         self._max_pixels = max_pixels
         self._reject = reject
-        self._waiting: deque[Arrived | Command] = deque()
+        self._waiting: deque[ReceivedFrame | Command] = deque()
         self._changed = asyncio.Condition()
         self._next_sequence = 0
         self._newest: int | None = None
 
     def begin(self) -> None:
-        """Expect what the ring does not have."""
+        """Expect the frame after the last one in the ring."""
         self._next_sequence = self._ring.next_sequence
         self._newest = self._next_sequence - 1 if self._ring.num_frames else None
 
     async def fill(self, requests: AsyncIterator[segmentation_pb2.SegmentStreamRequest]) -> None:
-        """Take messages until the client finishes.
+        """Receive requests until the finish message.
 
-        Raises InvalidRequest for a message that no stream has at its place, and where the client leaves
-        without the last one.
+        Raises InvalidRequest if a request must not follow the configuration, or if the stream ends without
+        a finish message.
         """
         awaited_ns = time.time_ns()
         async for request in requests:
             match request.WhichOneof("content"):
                 case "frame":
-                    await self._take_frame(request.frame, awaited_ns)
+                    await self._add_frame(request.frame, awaited_ns)
                 case "prompt":
-                    await self._take_prompt(request.prompt)
+                    await self._add_prompt(request.prompt)
                 case "removal":
-                    await self._take(Removed(request.removal), lambda: len(self._waiting) < MAX_WAITING)
+                    await self._add(
+                        RemovalCommand(request.removal), lambda: len(self._waiting) < MAX_QUEUED_COMMANDS
+                    )
                 case "finish":
                     self.is_finished = True
                     await self._notify()
                     return
                 case _:
-                    raise InvalidRequest("after the configuration come frames and prompts", field="content")
+                    raise InvalidRequest(
+                        "only frames, prompts and removals may follow the configuration", field="content"
+                    )
             awaited_ns = time.time_ns()
-        raise InvalidRequest("the stream ended before its last message", field="content")
+        raise InvalidRequest("the stream ended without a finish message", field="content")
 
-    async def next(self, slots: asyncio.Semaphore) -> Arrived | Command | None:
-        """What is next: a command at once, a frame when there is a slot for it; None at the end."""
+    async def next(self, slots: asyncio.Semaphore) -> ReceivedFrame | Command | None:
+        """The next item: a command at once, a frame as soon as a slot is free; None after the last item."""
         has_slot = False
         while True:
             async with self._changed:
                 await self._changed.wait_for(lambda: self._waiting or self.is_finished)
-            if self._waiting and isinstance(self._waiting[0], Arrived) and not has_slot:
-                # A newer frame may take its place meanwhile.
+            if self._waiting and isinstance(self._waiting[0], ReceivedFrame) and not has_slot:
+                # A newer frame may replace the queued one meanwhile.
                 await slots.acquire()
                 has_slot = True
                 continue
             first = self._waiting.popleft() if self._waiting else None
-            if has_slot and not isinstance(first, Arrived):
+            if has_slot and not isinstance(first, ReceivedFrame):
                 slots.release()
             await self._notify()
             return first
 
-    async def _take_frame(self, frame: segmentation_pb2.StreamFrame, awaited_ns: int) -> None:
-        arrived_ns = time.time_ns()
+    async def _add_frame(self, frame: segmentation_pb2.StreamFrame, awaited_ns: int) -> None:
+        received_ns = time.time_ns()
         if frame.sequence < self._next_sequence:
-            return  # it came before the stream broke
+            return  # an earlier stream has accepted this frame
         if frame.sequence > self._next_sequence:
-            error = InvalidRequest(f"frame {self._next_sequence} comes next", field="frame.sequence")
+            error = InvalidRequest(
+                f"the sequence of the next frame must be {self._next_sequence}", field="frame.sequence"
+            )
             self._reject(error, sequence=frame.sequence)
             return
         self._next_sequence += 1
@@ -138,29 +144,29 @@ class Inbox:
             return
         self._newest = frame.sequence
         if self._skips:
-            for waiting in [w for w in self._waiting if isinstance(w, Arrived) and not w.is_prompted]:
-                self._waiting.remove(waiting)
-                self._ring.skipped.append(waiting.sequence)
-        arrived = Arrived(frame.sequence, image, awaited_ns, arrived_ns)
-        await self._take(arrived, lambda: self._skips or arrived not in self._waiting)
+            for queued in [w for w in self._waiting if isinstance(w, ReceivedFrame) and not w.is_prompted]:
+                self._waiting.remove(queued)
+                self._ring.skipped.append(queued.sequence)
+        received_frame = ReceivedFrame(frame.sequence, image, awaited_ns, received_ns)
+        await self._add(received_frame, lambda: self._skips or received_frame not in self._waiting)
 
-    async def _take_prompt(self, prompt: segmentation_pb2.StreamPrompt) -> None:
+    async def _add_prompt(self, prompt: segmentation_pb2.StreamPrompt) -> None:
         sequence = prompt.sequence if prompt.HasField("sequence") else self._newest
         if sequence is None or not 0 <= sequence < self._next_sequence:
-            error = InvalidRequest("that frame has not been sent yet", field="prompt.sequence")
+            error = InvalidRequest("the frame has not been sent yet", field="prompt.sequence")
             self._reject(error, request_id=prompt.request_id)
             return
-        for waiting in self._waiting:
-            if isinstance(waiting, Arrived) and waiting.sequence == sequence:
-                waiting.is_prompted = True
-        await self._take(Prompted(prompt, sequence), lambda: len(self._waiting) < MAX_WAITING)
+        for queued in self._waiting:
+            if isinstance(queued, ReceivedFrame) and queued.sequence == sequence:
+                queued.is_prompted = True
+        await self._add(PromptCommand(prompt, sequence), lambda: len(self._waiting) < MAX_QUEUED_COMMANDS)
 
-    async def _take(self, item: Arrived | Command, may_go_on: Callable[[], bool]) -> None:
-        """Put something in, and read on as soon as it may be."""
+    async def _add(self, item: ReceivedFrame | Command, may_continue: Callable[[], bool]) -> None:
+        """Add an item, and return when the next request may be read."""
         self._waiting.append(item)
         await self._notify()
         async with self._changed:
-            await self._changed.wait_for(may_go_on)
+            await self._changed.wait_for(may_continue)
 
     async def _notify(self) -> None:
         async with self._changed:

@@ -1,40 +1,38 @@
-"""A propagation: frames read and encoded ahead, tracked in order, delivered in order."""
+"""PropagateVideo: frames are read and encoded ahead, tracked in order and delivered in order."""
 
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
-from functools import partial
 from typing import TypeAlias
 
-from opentelemetry.trace import SpanContext
-
-from gateway.backends.embeddings import encode_frame, frame_ref, read_frame
-from gateway.backends.encoders import Encoded, Encoders, EncodeOptions
-from gateway.backends.pins import Pins
-from gateway.backends.track_call import Result, TrackCall
+from gateway.backends.encoders import Encoded
+from gateway.sessions.frame_embeddings import ReadFrame, encode_frame, frame_embedding, read_frame
 from gateway.sessions.resume_point import ResumePoint
 from gateway.sessions.session import GatewaySession
-from gateway.sessions.session_router import SessionRouter
-from gateway.streams.frame_stream import FrameStream
-from gateway.streams.frame_trace import FrameTrace
+from gateway.streams.frame_stream import FrameStream, StreamContext
+from gateway.streams.track_call import Result
+from maskmesh import wire
+from maskmesh.errors import InvalidRequest
 from maskmesh.masks import MaskOptions
-from maskmesh.telemetry import add_seconds
 from maskmesh.types import EmbeddingRef
-from maskmesh.v1 import types_pb2
+from maskmesh.v1 import segmentation_pb2
 
 
 @dataclass(frozen=True, slots=True)
 class FrameSelection:
-    """Which frames to propagate over; ``start`` None means the first prompted one, 0 frames all."""
+    """The frames to propagate over.
+
+    ``start`` None means the first prompted frame, ``max_frames`` 0 means all frames.
+    """
 
     start: int | None
     max_frames: int
     reverse: bool = False
 
     def frames(self, first_prompted: int, num_frames: int) -> range:
-        """The frames of a session with ``num_frames``, in order."""
+        """The selected frames of a session with ``num_frames``, in order."""
         start = first_prompted if self.start is None else self.start
         step = -1 if self.reverse else 1
         end = -1 if self.reverse else num_frames
@@ -43,183 +41,145 @@ class FrameSelection:
         return range(start, end, step)
 
 
-@dataclass(frozen=True, slots=True)
-class Propagated:
-    """One frame, and where to go on after it."""
+def select_frames(
+    request: segmentation_pb2.PropagateVideoRequest, session: GatewaySession
+) -> tuple[FrameSelection, ResumePoint | None]:
+    """The frames to propagate over, or the point at which to resume.  Raises InvalidRequest."""
+    reverse = wire.reverse_from_proto(request.direction)
+    start = request.start_frame_index if request.HasField("start_frame_index") else None
+    if request.resume_token:
+        for field, is_set in (
+            ("start_frame_index", start is not None),
+            ("max_frames", bool(request.max_frames)),
+            ("direction", bool(request.direction)),
+        ):
+            if is_set:
+                raise InvalidRequest("the resume token determines the frames", field=field)
+        resume_point = ResumePoint.parse(request.resume_token, session_id=session.session_id)
+        return FrameSelection(None, 0), resume_point
+    if start is not None:
+        session.frames.check_index(start, field="start_frame_index")
+    return FrameSelection(start, request.max_frames, reverse), None
 
-    frame: types_pb2.FrameMasks
-    resume_token: str
 
-
-# A frame, and the work that ends in its embedding and the time when it was there.
+# A frame, and the task that ends with its embedding.
 _Encoding: TypeAlias = tuple[int, "asyncio.Task[Encoded]"]
 
 
 class Propagation(FrameStream[Result]):
     """One call of PropagateVideo.
 
-    At most ``window`` frames are under way, from reading to delivery: so many are encoded ahead, and a
-    slow client slows everything before it down.  Three tasks carry the frames on: one reads and encodes
-    them, one sends their references to the tracker in order, one takes what comes back.
+    Three tasks move the frames: one reads and encodes them, as many ahead as the window has slots; one sends
+    their references to the tracker in order; one receives the results.  A slow client slows all of them down.
     """
 
     def __init__(
-        self,
-        session: GatewaySession,
-        encoder: Encoders,
-        router: SessionRouter,
-        *,
-        window: int,
-        encode_options: EncodeOptions,
-        links: list[SpanContext],
-        resumes: ResumePoint | None = None,
+        self, session: GatewaySession, context: StreamContext, *, resume_point: ResumePoint | None = None
     ) -> None:
-        self._propagation_id = resumes.propagation_id if resumes is not None else uuid.uuid4().hex[:16]
-        call = TrackCall(
-            router,
-            session,
-            timeout=encode_options.timeout,
-            encode=self._encode_again,
-            propagation_id=self._propagation_id,
-        )
-        super().__init__(session, call, Pins(encoder, session))
-        self._encoder = encoder
-        self._window = window
-        self._encode_options = encode_options
-        self._links = links
-        self._resumes = resumes
-        self._id = uuid.uuid4().hex[:16]
-        self._slots = asyncio.Semaphore(window)
-        self._encoded: asyncio.Queue[_Encoding | None] = asyncio.Queue()
+        self._propagation_id = uuid.uuid4().hex[:16] if resume_point is None else resume_point.propagation_id
+        super().__init__(session, context, propagation_id=self._propagation_id)
+        self._resume_point = resume_point
+        self._encodings: asyncio.Queue[_Encoding | None] = asyncio.Queue()
 
-    async def run(self, extent: FrameSelection, options: MaskOptions, *, start_ns: int) -> AsyncIterator[Propagated]:
-        """The frames in order, where nothing is resumed those of ``extent``.
+    async def run(
+        self, selection: FrameSelection, options: MaskOptions, *, start_ns: int
+    ) -> AsyncGenerator[segmentation_pb2.PropagateVideoResponse, None]:
+        """Yield the responses in order, for ``selection`` or the remaining frames of a resumed propagation.
 
-        ``start_ns`` is when the call came in.
+        ``start_ns`` is when the call was received.
         """
         opening_ns = time.time_ns()
-        resumes = self._resumes
-        reverse = extent.reverse if resumes is None else resumes.step < 0
-        if resumes is not None:
-            for index in (*resumes.frames[:1], *resumes.frames[-1:]):
+        resume = self._resume_point
+        reverse = selection.reverse if resume is None else resume.step < 0
+        if resume is not None:
+            for index in (*resume.frames[:1], *resume.frames[-1:]):
                 self._session.frames.check_index(index, field="resume_token")
         after_another = self._session.had_stream
-        async with self._session.streaming(self, takes_over=resumes is not None):
+        async with self._session.streaming(self, takes_over=resume is not None):
             try:
-                with self.explained():
+                with self.raising_interruption():
                     first_prompted = await self._call.open(
                         options,
                         reverse=reverse,
                         after_another=after_another,
-                        resumes=None if resumes is None else resumes.done,
+                        tracked=None if resume is None else resume.done,
                     )
-                if resumes is not None:
-                    frames, start = resumes.frames, resumes.start
+                if resume is not None:
+                    frames, start = resume.frames, resume.start
                 else:
-                    frames = extent.frames(first_prompted, self._session.frames.num_frames)
+                    frames = selection.frames(first_prompted, self._session.frames.num_frames)
                     start = frames.start
                 opening = (opening_ns, time.time_ns())
-                self._spawn(self._read_ahead(frames, start_ns, opening))
-                self._spawn(self._send())
-                self._spawn(self._receive(len(frames)))
-                while (result := await self._outgoing.get()) is not None:
-                    if isinstance(result, BaseException):
-                        raise result
-                    index = result.frame.frame_index
-                    point = ResumePoint(
+                self._output.spawn(self._read_ahead(frames, start_ns, opening))
+                self._output.spawn(self._send())
+                self._output.spawn(self._receive(len(frames)))
+                async for result in self._output:
+                    token = ResumePoint(
                         self._session.session_id,
-                        index + frames.step,
+                        result.frame.frame_index + frames.step,
                         frames.stop,
                         frames.step,
                         start,
                         self._propagation_id,
                     )
-                    yield Propagated(self._open(result), str(point))
+                    yield segmentation_pb2.PropagateVideoResponse(
+                        frame=self._complete(result), resume_token=str(token)
+                    )
                     self._delivered(result)
             finally:
                 await self._end()
 
     async def _read_ahead(self, frames: range, start_ns: int, opening: tuple[int, int]) -> None:
-        """Read frames one after the other and begin to encode each, while there is room in the window.
+        """Read frames in order, and begin to encode each frame as soon as the window has a free slot.
 
-        The first frame's trace begins with the call, and with the opening of the stream to the tracker.
+        The first frame's trace begins with the call, and contains the opening of the stream to the tracker.
         """
         reader = self._session.frames.open_reader(reverse=frames.step < 0)
+        encoders, options = self._context.encoders, self._context.encode_options
         try:
             for index in frames:
                 await self._slots.acquire()
-                await self._session.caller.keep_pace()
+                await self._session.caller.wait_for_stream_frame()
                 is_first = index == frames.start
-                trace = FrameTrace(
-                    index,
-                    session_id=self._session.session_id,
-                    propagation_id=self._id,
-                    links=self._links,
-                    start_ns=start_ns if is_first else time.time_ns(),
-                )
+                trace = self._begin_trace(index, start_ns if is_first else time.time_ns())
                 if is_first:
                     trace.opened_stream(*opening)
-                self._traces[index] = trace
-                if index not in self._session.refs:
-                    read = await trace.task(read_frame(index, partial(reader.read, index)))
-                    trace.stage_seconds = dict(read.stage_seconds)
-                    encode = encode_frame(
-                        self._session, self._encoder, index, read.image, read.key, self._encode_options
-                    )
+                if index in self._session.refs:
+                    task = trace.task(frame_embedding(self._session, encoders, index, options))
                 else:
-                    encode = frame_ref(self._session, self._encoder, index, self._encode_options)
-                task = trace.task(encode)
-                self._tasks.add(task)
-                await self._encoded.put((index, task))
-            await self._encoded.put(None)
+                    frame: ReadFrame = await trace.task(read_frame(index, reader.read))
+                    task = trace.task(encode_frame(self._session, encoders, index, frame, options))
+                self._output.tasks.hold(task)
+                await self._encodings.put((index, task))
+            await self._encodings.put(None)
         finally:
             reader.close()
 
     async def _send(self) -> None:
-        """Send references to the tracker in order, each as soon as it is there."""
-        while (item := await self._encoded.get()) is not None:
-            index, task = item
-            try:
-                encoded = await task
-            finally:
-                self._tasks.discard(task)
+        """Send references to the tracker in order, each as soon as the frame is encoded."""
+        while (encoding := await self._encodings.get()) is not None:
+            index, task = encoding
+            encoded = await task
             trace = self._traces[index]
-            trace.stage_seconds = add_seconds(trace.stage_seconds, encoded.stage_seconds)
+            trace.add_stage_seconds(encoded.stage_seconds)
             await self._call.send(index, encoded.ref, trace.sent_to_tracker(encoded.ready_ns))
 
-    async def _receive(self, expected: int) -> None:
-        """Take results as they come, up to the last one."""
-        if not expected:
+    async def _receive(self, num_frames: int) -> None:
+        """Receive the results of ``num_frames`` frames."""
+        if not num_frames:
             await self._call.finish()
         async for result in self._call.results():
-            await self._outgoing.put(result)
-            expected -= 1
-            if not expected:
+            self._output.put(result)
+            num_frames -= 1
+            if not num_frames:
                 await self._call.finish()
-        await self._outgoing.put(None)
+        self._output.finish()
 
     async def _encode_again(self, frame_index: int, is_gone: bool) -> EmbeddingRef:
-        """Where the embedding of a frame is that was encoded before; encoded again where it is gone."""
         if is_gone:
-            self._session.forget_ref(frame_index)
-        work = frame_ref(self._session, self._encoder, frame_index, self._encode_options)
-        # The frame that waits for it may be another one than the frame that is encoded.
-        waiting = self._traces.get(frame_index) or next(iter(self._traces.values()), None)
-        return (await (waiting.task(work) if waiting else work)).ref
-
-    def _open(self, result: Result) -> types_pb2.FrameMasks:
-        trace = self._traces[result.frame.frame_index]
-        trace.received(result.handling, result.received_ns)
-        return trace.signed(result.frame)
-
-    def _delivered(self, result: Result) -> None:
-        """The client has taken the frame: its place in the window is free."""
-        index = result.frame.frame_index
-        self._traces.pop(index).delivered(
-            conditioning=result.frame.conditioning, objects=len(result.frame.objects)
-        )
-        self._session.last_frame_index = index
-        self._session.renew()
-        self._slots.release()
-        if (ref := self._session.refs.get(index)) is not None:
-            self._pins.release(ref)
+            self._session.drop_ref(frame_index)
+        context = self._context
+        work = frame_embedding(self._session, context.encoders, frame_index, context.encode_options)
+        # A prompted frame is needed by the frame that is tracked now, and is part of that frame's trace.
+        trace = self._traces.get(frame_index) or next(iter(self._traces.values()), None)
+        return (await (trace.task(work) if trace else work)).ref

@@ -1,21 +1,19 @@
-"""AppendFrames: an upload is taken in as a whole or not at all."""
+"""AppendFrames: an upload is added completely or not at all."""
 
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 
-from gateway.frames.frame_replication import added, adding
 from gateway.frames.frame_store import Addition, FrameStore
 from gateway.sessions.session import GatewaySession
 from maskmesh import wire
 from maskmesh.errors import Conflict, InvalidRequest, SessionNotFound
-from maskmesh.storage.session_store import SessionStore
 from maskmesh.v1 import segmentation_pb2
 
 Requests = AsyncIterator[segmentation_pb2.AppendFramesRequest]
 
-# How long a caller whose upload is refused may go on sending, and pause meanwhile.
-READ_OUT_SECONDS = 10.0
+# How long a client whose upload is refused may continue to send, and how long it may pause meanwhile.
+DRAIN_SECONDS = 10.0
 PAUSE_SECONDS = 0.5
 
 
@@ -23,24 +21,21 @@ async def append_frames(
     session: GatewaySession,
     config: segmentation_pb2.AppendFramesConfig,
     requests: Requests,
-    shared: SessionStore | None,
     *,
     max_pixels: int,
     check_bytes: Callable[[], None],
 ) -> segmentation_pb2.AppendFramesResponse:
-    """Take in all frames of a call, one upload after the other.  Raises what AppendFrames says.
+    """Add all frames of a call, also to the store; uploads to one session are serialised.
 
-    ``check_bytes`` raises where all that the caller adds and has is too much.
-
-    With a store they are there, too, when this returns.
+    ``check_bytes`` raises if the caller's frames exceed its limit.  Raises the errors of AppendFrames.
     """
     frames = session.frames
     if not isinstance(frames, FrameStore):
-        raise InvalidRequest("frames of a live session come by its stream", field="config.session_id")
-    async with session.appending, adding(shared, session):
+        raise InvalidRequest("a live session receives frames by SegmentStream", field="config.session_id")
+    async with frames.adding, session.replicator.upload_lock():
         if config.HasField("first_frame_index") and config.first_frame_index != frames.num_frames:
             raise Conflict(
-                f"the session has {frames.num_frames} frames by now",
+                f"the session has {frames.num_frames} frames, not {config.first_frame_index}",
                 field="config.first_frame_index",
                 num_frames=frames.num_frames,
             )
@@ -52,8 +47,8 @@ async def append_frames(
             height=frames.height,
             frames_per_second=frames.frames_per_second,
         )
-        await added(shared, session, first, config, response)
-    await session.prepare()
+        await session.replicator.replicate_upload(first, config, response)
+    await session.prepare_reader()
     return response
 
 
@@ -64,10 +59,10 @@ async def _add_frames(
     max_pixels: int,
     check_bytes: Callable[[], None],
 ) -> int:
-    """Take in all frames of a call or none; returns the index of the first.
+    """Add all frames of a call or none; returns the index of the first.
 
-    The session's one thread does it step by step, so a caller who leaves interrupts no step, and what is
-    dropped then is dropped after the step.
+    The steps run on one thread, so the cancellation of a call interrupts no step; its frames are dropped
+    after the step.
     """
     try:
         addition = await frames.on_thread(Addition, frames)
@@ -84,24 +79,24 @@ async def _add_frames(
                 case "finish":
                     return await frames.on_thread(addition.commit)
                 case _:
-                    raise InvalidRequest("after the configuration come frames", field="content")
-            session.adding_bytes = addition.num_bytes
+                    raise InvalidRequest("only frames may follow the configuration", field="content")
+            session.upload_bytes = addition.num_bytes
             check_bytes()
-        raise InvalidRequest("the call ended before its last message", field="content")
+        raise InvalidRequest("the call ended without a finish message", field="content")
     finally:
-        session.adding_bytes = 0
+        session.upload_bytes = 0
         await frames.on_thread(addition.close)
 
 
 async def drain_requests(requests: Requests, remaining: float | None) -> None:
-    """Let a caller finish what it is sending, and drop it; ``remaining`` are the seconds to its deadline.
+    """Read and drop the rest of an upload; ``remaining`` are the seconds to its deadline.
 
-    An answer that overtakes messages on their way is lost on gRPC's own client for asyncio: the failure
-    of the write takes the place of the reason.
+    gRPC's asyncio client loses a response that it receives while it is still sending messages: it reports
+    the failure of the write instead of the error.
     """
-    seconds = READ_OUT_SECONDS if remaining is None else min(READ_OUT_SECONDS, remaining / 2)
+    seconds = DRAIN_SECONDS if remaining is None else min(DRAIN_SECONDS, remaining / 2)
     messages = aiter(requests)
-    # Nothing more may be coming, or too much: then the reason may be lost.
+    # The client may send nothing more, or too much; the error may be lost then.
     with contextlib.suppress(TimeoutError, StopAsyncIteration):
         async with asyncio.timeout(seconds):
             while True:

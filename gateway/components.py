@@ -1,0 +1,116 @@
+"""The components of a gateway: backends, sessions, store."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+import grpc
+
+from gateway.backends.encoders import Encoders
+from gateway.backends.trackers import Trackers
+from gateway.config import GatewaySettings
+from gateway.frames.frame_store import FrameLimits
+from gateway.sessions.lifecycle import Lifecycle
+from gateway.sessions.session_router import SessionRouter
+from gateway.sessions.session_table import GatewaySessionTable
+from gateway.warm_up import warm_up
+from maskmesh.errors import MaskmeshError
+from maskmesh.storage.redis_store import RedisStore
+from maskmesh.storage.scratch import ScratchFolder
+from maskmesh.storage.session_store import SessionStore
+from maskmesh.telemetry.metrics import observe, observe_store
+from maskmesh.types import ModelInfo
+
+logger = logging.getLogger(__name__)
+
+PROBE_PAUSE_SECONDS = 0.2
+
+
+@dataclass(slots=True, kw_only=True)
+class Components:
+    """The components of a running gateway, created by :func:`start`."""
+
+    model: ModelInfo = field(init=False)
+    encoders: Encoders
+    trackers: Trackers
+    router: SessionRouter
+    sessions: GatewaySessionTable
+    lifecycle: Lifecycle
+    redis: RedisStore | None
+    """The server of the session store; None if it is not configured."""
+    scratch: ScratchFolder
+    max_pixels: int
+    """Maximum number of pixels of a frame."""
+
+    async def close(self) -> None:
+        """Delete the frames and close the connections."""
+        await self.lifecycle.close()
+        await asyncio.to_thread(self.scratch.close)
+        await self.trackers.close()
+        await self.encoders.close()
+        if self.redis is not None:
+            await self.redis.close()
+
+
+async def start(settings: GatewaySettings) -> Components:
+    """Connect to the services, wait until they are ready, and warm up.
+
+    Raises ValueError if encoders and trackers have different models, OSError if certificate files or the
+    folder of frames cannot be used.
+    """
+    encoders = Encoders(settings.encoder, max_message_bytes=settings.max_message_bytes, tls=settings.tls)
+    trackers = Trackers(settings.tracker, max_message_bytes=settings.max_message_bytes, tls=settings.tls)
+    redis, store = None, None
+    if settings.session_url:
+        redis = RedisStore(settings.session_url, name="session store")
+        store = SessionStore(redis)
+        observe_store("sessions", redis)
+    router = SessionRouter(trackers, store)
+    scratch = ScratchFolder("maskmesh-gateway-", settings.data_dir)
+    # A decoded frame is sent to the encoder in one message.
+    max_pixels = min(settings.max_pixels, (settings.max_message_bytes - 2**16) // 3)
+    sessions = GatewaySessionTable(
+        folder=scratch.path,
+        limits=FrameLimits(settings.max_session_bytes, settings.max_frames, max_pixels),
+        store=store,
+        max_sessions=settings.max_sessions,
+    )
+    lifecycle = Lifecycle(sessions, encoders, router, store, ttl_seconds=settings.session_ttl_seconds)
+    observe(
+        "maskmesh.sessions",
+        lambda: {"open": len(sessions), "limit": settings.max_sessions},
+        by="kind",
+        unit="{session}",
+        description="Sessions whose frames are at this gateway",
+    )
+    components = Components(
+        encoders=encoders,
+        trackers=trackers,
+        router=router,
+        sessions=sessions,
+        lifecycle=lifecycle,
+        redis=redis,
+        scratch=scratch,
+        max_pixels=max_pixels,
+    )
+    try:
+        encoder_model = await _wait_for_model(encoders.model)
+        components.model = model = await _wait_for_model(trackers.model)
+        if encoder_model.model_id != model.model_id:
+            raise ValueError(f"the encoder runs {encoder_model.model_id}, the tracker {model.model_id}")
+        await warm_up(encoders, router, scratch.path)
+    except BaseException:
+        await components.close()
+        raise
+    return components
+
+
+async def _wait_for_model(model: Callable[[], Awaitable[ModelInfo]]) -> ModelInfo:
+    """The model of a service, as soon as the service is ready."""
+    while True:
+        try:
+            return await model()
+        except (MaskmeshError, grpc.RpcError) as error:
+            logger.info("the gateway waits for a service: %s", error)
+            await asyncio.sleep(PROBE_PAUSE_SECONDS)

@@ -1,0 +1,71 @@
+"""Encodes frames of a session and returns references to their embeddings."""
+
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import NamedTuple
+
+from gateway.backends.encoders import Encoded, EncodeOptions, Encoders
+from gateway.backends.image_encoding import digest_of
+from gateway.sessions.session import GatewaySession
+from maskmesh import telemetry
+from maskmesh.errors import ImageTooLarge, InvalidImage, InvalidVideo
+from maskmesh.telemetry import StageRecorder, add_seconds
+from maskmesh.types import Image
+
+_seen: set[str] = set()  # stages that this process has run
+
+
+class ReadFrame(NamedTuple):
+    """A frame, its digest, and the seconds of the stages that read it."""
+
+    image: Image
+    key: str
+    stage_seconds: Mapping[str, float]
+
+
+async def read_frame(frame_index: int, read: Callable[[int], Awaitable[Image]]) -> ReadFrame:
+    """Read a frame and compute its digest, as the stage ``decode_image`` of the current trace."""
+    recorder = StageRecorder(seen=_seen)
+    try:
+        with recorder.stage(telemetry.DECODE_IMAGE, {telemetry.FRAME_INDEX: frame_index}):
+            try:
+                image = await read(frame_index)
+            except InvalidVideo as error:
+                raise InvalidVideo(error.message, field="frame_index", frame_index=frame_index) from error
+            key = await digest_of(image)
+        return ReadFrame(image, key, telemetry.stage_seconds(recorder.records))
+    finally:
+        telemetry.emit(recorder.records, None)
+
+
+async def encode_frame(
+    session: GatewaySession,
+    encoders: Encoders,
+    frame_index: int,
+    frame: ReadFrame,
+    options: EncodeOptions,
+) -> Encoded:
+    """Encode a frame of a session and store the reference to its embedding in the session.
+
+    Raises InvalidImage with the frame's index if the image cannot be decoded.
+    """
+    try:
+        encoded = await encoders.encode(frame.image, frame.key, options)
+    except ImageTooLarge:
+        raise
+    except InvalidImage as error:
+        raise InvalidImage(
+            f"frame {frame_index}: {error.message}", field="frame_index", frame_index=frame_index
+        ) from error
+    session.set_ref(frame_index, encoded.ref)
+    return encoded._replace(stage_seconds=add_seconds(frame.stage_seconds, encoded.stage_seconds))
+
+
+async def frame_embedding(
+    session: GatewaySession, encoders: Encoders, frame_index: int, options: EncodeOptions
+) -> Encoded:
+    """The embedding of a frame, which is encoded if the session has no reference to it."""
+    if frame_index in session.refs:
+        return Encoded(session.refs[frame_index], time.time_ns())
+    frame = await read_frame(frame_index, session.read)
+    return await encode_frame(session, encoders, frame_index, frame, options)
