@@ -39,8 +39,7 @@ from maskmesh.masks import (
     PngMask,
     RleMask,
 )
-from maskmesh.rpc.tls import Tls
-from maskmesh.types import Box, FrameMasks, ImageMasks, ModelInfo, ObjectMask, Point, Prompt
+from maskmesh.types import Box, FrameMasks, ImageMasks, ModelInfo, ObjectMask, Point, Prompt, Tls
 from maskmesh.version import __version__
 
 __all__ = [

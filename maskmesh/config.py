@@ -1,58 +1,79 @@
-"""Settings of services: the only place where the environment is read.
+"""Settings of services: the only module that reads the environment.
 
 A service's settings are flags of its command and environment variables of the same names, for example
-``--cache-bytes`` and ``MASKMESH_ENCODER_CACHE_BYTES``.  All that is wrong is reported at once.
+``--cache-bytes`` and ``MASKMESH_ENCODER_CACHE_BYTES``.  All invalid settings are reported together.
 """
 
 import os
 import sys
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Literal, Self, TypeVar
 
 from pydantic import AliasChoices, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, CliApp, SettingsConfigDict, SettingsError
 
-from maskmesh.nn.dtype import DTypeSetting
-from maskmesh.rpc.tls import Tls
+from maskmesh.types import DTypeSetting, Tls
 
 S = TypeVar("S", bound=BaseSettings)
 
-# One store for all services: its variable has no service's name.
+# Trackers and gateways share one store, so the variable does not contain the name of a service.
 SESSION_URL = AliasChoices("session_url", "MASKMESH_SESSION_URL")
 
 
 def _tls_file(name: str) -> AliasChoices:
-    """Of all services as well: their machines have the files in the same places."""
+    """The flag of a TLS setting, and the variable that sets it for all services."""
     return AliasChoices(name, f"MASKMESH_{name.upper()}")
 
 
-# Where Linux has a file system in memory for this; elsewhere there is none.
+# Linux mounts an in-memory file system here; other systems do not.
 DEFAULT_SHARED_MEMORY_DIR = Path("/dev/shm") if Path("/dev/shm").is_dir() else None
 
-DEFAULT_TRACE_DIR = Path("maskmesh-traces")
+DEFAULT_TRACE_DIR = "maskmesh-traces"
 
 
 class TelemetrySettings(BaseSettings):
-    """Where spans go."""
+    """Export of traces.  The variables are OpenTelemetry's own, except for those of the local files."""
 
     model_config = SettingsConfigDict(populate_by_name=True)
 
-    otlp_endpoint: str = Field("", validation_alias="OTEL_EXPORTER_OTLP_ENDPOINT")
-    """gRPC target of an OTLP receiver; empty means the local file."""
-    trace_dir: str = Field(str(DEFAULT_TRACE_DIR), validation_alias="MASKMESH_TRACE_DIR")
-    """Folder of the local files; empty means none."""
-
+    exporter: Literal["", "otlp", "console", "none"] = Field("", validation_alias="OTEL_TRACES_EXPORTER")
+    """Exporter of spans; empty means ``otlp`` if an endpoint is set, and local files if not."""
+    otlp_endpoint: str = Field(
+        "",
+        validation_alias=AliasChoices("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"),
+    )
+    """Address of an OTLP receiver, for example ``http://collector:4317``."""
+    otlp_protocol: Literal["grpc", "http/protobuf"] = Field(
+        "grpc",
+        validation_alias=AliasChoices("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"),
+    )
+    """Protocol of the OTLP receiver."""
+    otlp_insecure: bool | None = Field(
+        None,
+        validation_alias=AliasChoices("OTEL_EXPORTER_OTLP_TRACES_INSECURE", "OTEL_EXPORTER_OTLP_INSECURE"),
+    )
+    """Connect in plain text to an endpoint without a scheme; true by default."""
+    max_queue_size: int = Field(65_536, ge=1, validation_alias="OTEL_BSP_MAX_QUEUE_SIZE")
+    """Largest number of spans in the export queue."""
+    schedule_delay_ms: int = Field(1_000, ge=1, validation_alias="OTEL_BSP_SCHEDULE_DELAY")
+    """Milliseconds between two exports."""
+    trace_dir: str = Field(DEFAULT_TRACE_DIR, validation_alias="MASKMESH_TRACE_DIR")
+    """Folder of the local trace files; empty disables them."""
     trace_bytes: int = Field(256 * 2**20, ge=2**16, validation_alias="MASKMESH_TRACE_BYTES")
-    """Largest size of the local file of one process; the newest spans are kept."""
+    """Largest total size in bytes of the local trace files of one process; the newest spans are kept."""
 
     @property
-    def trace_path(self) -> Path | None:
-        """``trace_dir`` as a path, or None."""
-        return Path(self.trace_dir) if self.trace_dir else None
+    def effective_exporter(self) -> Literal["otlp", "console", "file", "none"]:
+        """The exporter that the settings choose."""
+        if self.exporter:
+            return self.exporter
+        if self.otlp_endpoint:
+            return "otlp"
+        return "file" if self.trace_dir else "none"
 
 
 class ServerSettings(BaseSettings):
-    """What every service has."""
+    """Settings of every service."""
 
     model_config = SettingsConfigDict(
         cli_kebab_case=True, cli_implicit_flags=True, use_attribute_docstrings=True
@@ -63,37 +84,39 @@ class ServerSettings(BaseSettings):
     port: int = Field(0, ge=0, le=65535)
     """Port to listen on; 0 chooses a free one."""
     port_file: Path | None = None
-    """File that receives the port once the service listens."""
+    """File to which the service writes its port once it listens."""
     health_port: int = Field(0, ge=0, le=65535)
-    """Port for health checks in plain text, for probes; 0 means none but the service's own."""
+    """Additional port for health checks in plain text, for probes; 0 disables it, and health checks are
+    served on the service's own port only."""
     metrics_port: int = Field(0, ge=0, le=65535)
-    """Port at which Prometheus finds metrics; 0 means none."""
+    """Port of the Prometheus metrics endpoint; 0 disables it."""
     tls_cert: Path | None = Field(None, validation_alias=_tls_file("tls_cert"))
-    """Certificate of this service (PEM, with those between it and its authority); without one it speaks in
-    plain text."""
+    """Certificate of this service (PEM), followed by its intermediate certificates; if it is not set, the
+    service listens in plain text."""
     tls_key: Path | None = Field(None, validation_alias=_tls_file("tls_key"))
-    """Private key of the certificate (PEM)."""
+    """Private key of tls_cert (PEM)."""
     tls_client_ca: Path | None = Field(None, validation_alias=_tls_file("tls_client_ca"))
-    """Authorities (PEM) of the certificates that callers must show; without them callers need none."""
+    """Certificate authorities (PEM) that verify the certificates of callers; if they are not set, callers
+    need no certificate."""
     tls_ca: Path | None = Field(None, validation_alias=_tls_file("tls_ca"))
-    """Authorities (PEM) of the other services, which are called by TLS then, with this service's own
-    certificate if it has one."""
+    """Certificate authorities (PEM) that verify the other services; if they are set, this service calls the
+    others over TLS and presents tls_cert if it has one."""
     tls_server_name: str = Field("", validation_alias=_tls_file("tls_server_name"))
-    """Name that the certificates of the other services have, in place of the addresses by which they are
+    """Name that the certificates of the other services must contain, instead of the address that is
     called."""
     max_connection_age_seconds: float = Field(0.0, ge=0)
-    """After so long callers connect anew, and look up names again: they find replicas that were added; 0
-    means never."""
+    """Age in seconds at which the server closes a connection, so that the client resolves names again and
+    finds added replicas; 0 means no limit."""
     max_calls: int = Field(256, ge=1)
-    """Largest number of calls that are worked on at once; others are refused."""
+    """Largest number of concurrent calls; further calls are refused."""
     reflection: bool = False
     """Serve gRPC reflection, for development."""
     max_message_bytes: int = Field(64 * 2**20, ge=2**20)
-    """Largest message in bytes."""
+    """Largest size of a gRPC message in bytes."""
     drain_seconds: float = Field(5.0, ge=0)
-    """How long running calls may take to finish after SIGTERM."""
+    """Seconds that calls in progress have to finish after SIGTERM."""
     log_level: str = "INFO"
-    """Least level of messages in the log."""
+    """Lowest level of messages that are logged."""
 
     @field_validator("tls_cert", "tls_key", "tls_client_ca", "tls_ca", mode="before")
     @classmethod
@@ -103,48 +126,51 @@ class ServerSettings(BaseSettings):
     @model_validator(mode="after")
     def _certificates_are_whole(self) -> Self:
         if (self.tls_cert is None) != (self.tls_key is None):
-            raise ValueError("tls_cert and tls_key come together")
+            raise ValueError("tls_cert and tls_key must be set together")
         if self.tls_client_ca is not None and self.tls_cert is None:
-            raise ValueError("tls_client_ca needs tls_cert: in plain text nobody shows a certificate")
+            raise ValueError("tls_client_ca needs tls_cert: without TLS clients present no certificates")
         return self
 
     @property
     def tls(self) -> Tls | None:
-        """How other services are called; None in plain text."""
+        """TLS of the calls to other services; None for plain text."""
         if self.tls_ca is None:
             return None
         return Tls(self.tls_ca, self.tls_cert, self.tls_key, self.tls_server_name)
 
 
 class ModelSettings(ServerSettings):
-    """What services with a model have besides."""
+    """Settings of the services with a model."""
 
     model: str = "sam2.1-tiny"
-    """Preset of the model, the same in encoder and tracker."""
+    """Preset of the model; encoders and trackers must use the same one."""
     checkpoint: Path | None = None
     """Checkpoint of the whole model (.pt or .safetensors); ``micro`` and untrained presets need none."""
     image_size: int | None = Field(None, ge=64, le=4096, multiple_of=32)
-    """Side of the square that the model sees, by default the preset's."""
+    """Side in pixels of the model's square input; by default the preset's."""
     device: str = "cpu"
     """Torch device."""
     dtype: DTypeSetting = "auto"
-    """Type of weights and activations; auto takes bfloat16 where the device computes in it.  Encoders and
-    trackers on unlike machines need one that is set, because embeddings of another type are refused."""
+    """Type of weights and activations; auto is bfloat16 if the device computes in it natively, and float32
+    if not.  Set it if encoders and trackers run on different kinds of machines, because trackers refuse
+    embeddings of another type."""
     threads: int = Field(0, ge=0)
-    """Threads of one operation on a CPU; 0 leaves it to the size of the model and to who shares the cores."""
+    """CPU threads of one operation; 0 chooses them by the size of the model and the services that share the
+    cores."""
     shared_cores: Path | None = None
-    """Folder by which services on the same cores know of one another; without one the cores are this
-    service's own."""
+    """Folder of the lock files by which services that share cores detect one another; if it is not set, the
+    service uses all cores."""
     max_batch: int = Field(0, ge=0, le=64)
-    """How much is computed at once of what waits; 0 leaves it to the device and the size of images."""
+    """Largest batch; 0 chooses it by the device and the image size."""
     max_queue: int = Field(256, ge=1)
-    """Largest amount of work that waits for the device, of frames in propagations and live streams."""
+    """Largest number of frames of propagations and live streams that wait for the device; further ones are
+    refused."""
     max_interactive_queue: int = Field(4, ge=1)
-    """Largest number of clicks and single images that wait for the device, decoded or not: what waits longer
-    than a person does is better refused."""
+    """Largest number of interactive requests (clicks and single images) that wait for decoding or for the
+    device; further ones are refused, because a person would not wait for them."""
     shared_memory_dir: Path | None = DEFAULT_SHARED_MEMORY_DIR
-    """Folder in memory by which embeddings go from encoder to tracker where both can open it; empty means
-    that they always go through gRPC."""
+    """Folder in an in-memory file system through which encoders pass embeddings to trackers that can open
+    it; empty means that embeddings always go through gRPC."""
 
     @field_validator("shared_memory_dir", mode="before")
     @classmethod
@@ -153,15 +179,15 @@ class ModelSettings(ServerSettings):
 
 
 def enable_ring_hash() -> None:
-    """Let gRPC hash calls by a header of theirs (gRFC A76), which it asks the environment for.
+    """Set the environment variable that lets gRPC choose a backend by the hash of a header (gRFC A76).
 
-    Before the first channel of the process.
+    Must be called before the process opens its first channel.
     """
     os.environ.setdefault("GRPC_EXPERIMENTAL_RING_HASH_SET_REQUEST_HASH_KEY", "true")
 
 
 def load(settings: type[S], arguments: list[str] | None = None) -> S:
-    """Read settings from flags and environment; prints what is wrong and exits with 2."""
+    """Read settings from flags and environment; prints the errors and exits if they are invalid."""
     try:
         return CliApp.run(settings, cli_args=sys.argv[1:] if arguments is None else arguments)
     except (ValidationError, SettingsError) as error:

@@ -1,7 +1,7 @@
-"""What was said and done in a session, in the order in which it was: enough to do it again elsewhere."""
+"""The history of a session: its prompts and tracked frames in order, from which it can be replayed."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TypeAlias
 
@@ -10,7 +10,7 @@ from maskmesh.types import ModelInfo, Prompt
 
 @dataclass(frozen=True, slots=True)
 class PromptRecord:
-    """One prompt as it was said, without what earlier ones had said."""
+    """One prompt as the client sent it, without the content of earlier prompts."""
 
     frame_index: int
     obj_id: int
@@ -20,7 +20,7 @@ class PromptRecord:
 
 @dataclass(frozen=True, slots=True)
 class ClearRecord:
-    """One clearing of the prompts of an object on a frame."""
+    """One removal of the prompts of an object on a frame."""
 
     frame_index: int
     obj_id: int
@@ -32,17 +32,17 @@ class FrameRange:
 
     first_frame_index: int
     last_frame_index: int
-    """In reverse the lower one."""
+    """The lower index if ``reverse``."""
     reverse: bool = False
 
     def followed_by(self, frame_index: int, *, reverse: bool) -> bool:
-        """Whether a frame goes on where the range ends."""
+        """Whether a frame directly follows the range in the same direction."""
         step = -1 if reverse else 1
         return self.reverse is reverse and frame_index == self.last_frame_index + step
 
     @property
     def num_frames(self) -> int:
-        """How many frames there are."""
+        """Number of frames in the range."""
         return abs(self.last_frame_index - self.first_frame_index) + 1
 
 
@@ -51,7 +51,7 @@ HistoryEntry: TypeAlias = PromptRecord | ClearRecord | FrameRange
 
 @dataclass(frozen=True, slots=True)
 class SessionObject:
-    """One object of a session, and the frames with prompts that count now."""
+    """One object of a session, and the frames on which it is prompted."""
 
     obj_id: int
     prompted_frames: Sequence[int]
@@ -59,7 +59,7 @@ class SessionObject:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionState:
-    """What a session holds."""
+    """The state of a session, as GetSession returns it."""
 
     session_id: str
     ttl: timedelta
@@ -73,4 +73,13 @@ class SessionState:
     objects: Sequence[SessionObject]
     """In the order in which they were added."""
     history: Sequence[HistoryEntry]
-    """All that was done about these objects, in order; nothing of objects that were removed."""
+    """The history in order, without the entries of removed objects."""
+
+
+def add_tracked(entries: list[HistoryEntry], frame_index: int, *, reverse: bool) -> None:
+    """Add a tracked frame to a history: extend the last range, or append a new one."""
+    last = entries[-1] if entries else None
+    if isinstance(last, FrameRange) and last.followed_by(frame_index, reverse=reverse):
+        entries[-1] = replace(last, last_frame_index=frame_index)
+    else:
+        entries.append(FrameRange(frame_index, frame_index, reverse))

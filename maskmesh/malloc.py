@@ -1,9 +1,9 @@
-"""What the C library keeps of memory that is free."""
+"""Settings of glibc's malloc: how much freed memory a process keeps."""
 
 import ctypes
 from collections.abc import Callable
 
-# malloc.h of glibc; other C libraries have nothing of the kind, and are left alone.
+# Parameters of glibc's malloc.h.  Other C libraries have none of them and are not changed.
 M_TRIM_THRESHOLD = -1
 M_TOP_PAD = -2
 M_MMAP_THRESHOLD = -3
@@ -12,22 +12,21 @@ M_ARENA_MAX = -8
 
 ARENAS = 2
 
-# Frames are smaller, and there is one after the other: so large a block is taken from what is kept, and so
-# much is kept.
+# The largest block of a frame, and the freed memory that is kept for the next frames.
 KEPT_BLOCK_BYTES = 2**25
 KEPT_FRAMES_BYTES = 2**27
 
-# What a step of a model may free without giving it back, and by how much the heap grows at once.
+# Freed memory that a model's process keeps, and the growth of its heap at once.
 KEPT_BYTES = 2**31 - 1
 GROWTH_BYTES = 2**26
 
 
 def retain_freed_frames() -> None:
-    """Let malloc keep what a few frames take, in two arenas for all threads.  Before the first other starts.
+    """Keep freed memory for a few frames, in two arenas for all threads.  Call before other threads start.
 
-    glibc gives large blocks back to the system as soon as they are freed, and to touch fresh pages costs more
-    than to decode a frame into them.  And it gives threads arenas of their own, up to eight for each core:
-    what is freed in one is of no use to the others.
+    By default glibc returns large blocks to the system when they are freed, and touching fresh pages costs
+    more than decoding a frame into them.  It also gives each thread an arena, up to eight for each core, and
+    memory that is freed in one arena is not reused by the others.
     """
     _set(
         {
@@ -39,20 +38,18 @@ def retain_freed_frames() -> None:
 
 
 def retain_freed_memory() -> None:
-    """Let malloc keep what is freed, for models on a CPU.  Before the first other thread starts.
+    """Keep freed memory, for models on a CPU.  Call before other threads start.
 
-    glibc gives large blocks back to the system as soon as they are freed.  Every step of a model takes and
-    frees hundreds of megabytes, and touching fresh pages costs more than many an operation on them.  One
-    arena, because only its heap may grow without a bound.  :func:`trim_heap` still returns what is free.
+    By default glibc returns large blocks to the system when they are freed.  Every step of a model allocates
+    and frees hundreds of megabytes, and touching fresh pages costs more than many operations on them.  There
+    is one arena, because only the first arena's heap is unbounded.  :func:`trim_heap` still returns free
+    memory.
     """
     _set({M_ARENA_MAX: 1, M_MMAP_MAX: 0, M_TRIM_THRESHOLD: KEPT_BYTES, M_TOP_PAD: GROWTH_BYTES})
 
 
 def trim_heap() -> None:
-    """Return free memory to the system: some milliseconds, after sessions have ended.
-
-    Where the C library has no such function, it decides by itself.
-    """
+    """Return free memory to the system; takes some milliseconds.  Does nothing without glibc."""
     if (malloc_trim := _function("malloc_trim")) is not None:
         malloc_trim(0)
 

@@ -1,4 +1,4 @@
-"""Masks in their forms: what clients ask for, what prompts bring."""
+"""Mask formats of results and prompts."""
 
 import io
 from collections.abc import Mapping
@@ -29,18 +29,18 @@ class MaskSpace(IntEnum):
     """The size in which masks are returned."""
 
     IMAGE = 1
-    """That of the frame or image."""
+    """The size of the frame or image."""
     MODEL = 2
-    """That of the model's own masks, a quarter of its input: square, and nothing is upsampled."""
+    """The size of the model's own masks, a quarter of its input: square and not upsampled."""
 
 
 @dataclass(frozen=True, slots=True)
 class MaskOptions:
     """How masks are returned.
 
-    ``space`` None is the image's, and the model's for logits, which have no other.  With
-    ``non_overlapping`` every pixel belongs to one object at most, the one with the largest logit; what the
-    model remembers is not changed by it.
+    ``space`` None means the size of the image, except for logits, which have the model's size only.  With
+    ``non_overlapping`` every pixel belongs to at most one object, that with the largest logit; the memory
+    bank is not affected.
     """
 
     format: MaskFormat = MaskFormat.COCO_RLE
@@ -69,7 +69,7 @@ class RleMask:
         return cls(height, width, counts if isinstance(counts, bytes) else counts.encode())
 
     def decode(self) -> BoolArray:
-        """Returns [height, width], bool.  Raises ValueError where the counts do not fill the size."""
+        """Returns [height, width], bool.  Raises ValueError if the runs do not fill the size."""
         if _covered_pixels(self.counts) != self.height * self.width:
             raise ValueError(f"the runs do not fill {self.width} x {self.height} pixels")
         decoded = coco.decode({"size": [self.height, self.width], "counts": self.counts})
@@ -81,11 +81,11 @@ class RleMask:
 
     @classmethod
     def from_coco(cls, segmentation: Mapping[str, Any]) -> "RleMask":
-        """From the JSON form.  Raises KeyError, TypeError or ValueError where it has another one."""
+        """Read COCO's JSON form.  Raises KeyError, TypeError or ValueError if it is malformed."""
         height, width = segmentation["size"]
         counts = segmentation["counts"]
         if not isinstance(counts, str):
-            raise TypeError("counts is not a string: only compressed runs are read")
+            raise TypeError("counts is not a string: only compressed RLE is supported")
         return cls(int(height), int(width), counts.encode())
 
 
@@ -93,9 +93,9 @@ _LONGEST_RUN_BITS = 40
 
 
 def _covered_pixels(counts: bytes) -> int:
-    """The sum of the run lengths of a compressed string, -1 for one that is malformed.
+    """The sum of the run lengths of a compressed string, -1 if it is malformed.
 
-    pycocotools does not check it, and returns memory that nobody wrote where runs are missing.
+    pycocotools does not check the sum, and returns uninitialised memory if runs are missing.
     """
     runs: list[int] = []
     value, shift = 0, 0
@@ -111,7 +111,7 @@ def _covered_pixels(counts: bytes) -> int:
             continue
         if digit & 0x10:
             value -= 1 << shift
-        # From the fourth on, a run is stored as its difference from the one two before.
+        # From the fourth run on, the string has the difference from the run two before.
         runs.append(value + (runs[-2] if len(runs) > 2 else 0))
         if runs[-1] < 0:
             return -1
@@ -121,7 +121,7 @@ def _covered_pixels(counts: bytes) -> int:
 
 @dataclass(frozen=True, slots=True)
 class PngMask:
-    """A binary mask as a PNG file of one channel: 255 where the object is, 0 elsewhere."""
+    """A binary mask as a PNG file of one channel: 255 inside the object, 0 outside."""
 
     height: int
     width: int
@@ -136,7 +136,10 @@ class PngMask:
         return cls(height, width, file.getvalue())
 
     def decode(self) -> BoolArray:
-        """Returns [height, width], bool: what is brighter than half.  Raises ValueError for another file."""
+        """Returns [height, width], bool: the pixels above 127.
+
+        Raises ValueError if the file is not a PNG file of this size.
+        """
         try:
             with PillowImage.open(io.BytesIO(self.data), formats=("PNG",)) as opened:
                 if opened.size != (self.width, self.height):
@@ -161,7 +164,7 @@ class PackedMask:
         return cls(height, width, np.packbits(mask).tobytes())
 
     def decode(self) -> BoolArray:
-        """Returns [height, width], bool.  Raises ValueError where the bits do not fill the size."""
+        """Returns [height, width], bool.  Raises ValueError if the bits do not fill the size."""
         count = self.height * self.width
         if len(self.bits) != (count + 7) // 8:
             raise ValueError(f"{len(self.bits)} bytes are not {self.height} x {self.width} bits")

@@ -1,15 +1,18 @@
-"""The values that clients and services speak in; :mod:`maskmesh.wire` turns them into messages."""
+"""Value types of clients and services; :mod:`maskmesh.wire` converts them to messages and back."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, TypeAlias
+from pathlib import Path
+from typing import ClassVar, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
 from maskmesh.masks import BinaryMask, BoolArray, ByteArray, FloatArray, LowResLogits, RleMask
-from maskmesh.storage.shared_memory import Block
 
 DEFAULT_TENANT = "default"
+
+DTypeName: TypeAlias = Literal["float32", "bfloat16"]
+DTypeSetting: TypeAlias = Literal["auto", "float32", "bfloat16"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +36,10 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """Where an object is: clicks, a box, a mask, or several of them.
+    """The location of an object: clicks, a box, a mask, or several of them.
 
-    ``mask`` is, in a session, a binary mask of the frame; on a single image, logits of an earlier answer.
+    ``mask`` is a binary mask of the frame in a session, and the logits of an earlier response for a single
+    image.
     """
 
     points: Sequence[Point] = ()
@@ -87,9 +91,9 @@ class ObjectMask:
     predicted_iou: float
     """The model's own estimate of the mask's quality, 0 to 1."""
     object_score_logit: float
-    """Above zero where the model finds the object in sight."""
+    """Above zero if the model considers the object visible."""
     box: Box | None = None
-    """The smallest box around the mask, None where the mask is empty."""
+    """The smallest box around the mask, None if the mask is empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,14 +110,14 @@ class FrameMasks:
     trace_id: str = ""
     """The frame's trace, 32 hexadecimal digits."""
     stage_seconds: Mapping[str, float] = field(default_factory=dict)
-    """How long each stage worked on the frame, by its name in the trace; without waiting and transfers."""
+    """Seconds that each stage worked on the frame, by span name, without queueing and transfers."""
     resume_token: str = field(default="", compare=False)
-    """Of a propagation: goes on after this frame."""
+    """Token that resumes the propagation after this frame."""
 
 
 @dataclass(frozen=True, slots=True)
 class ImageMasks:
-    """All masks of one image: for each object one, or alternatives with the most confident first."""
+    """All masks of one image: for each object one mask, or alternatives with the most confident first."""
 
     objects: Mapping[int, Sequence[ObjectMask]]
     width: int
@@ -123,7 +127,7 @@ class ImageMasks:
 
 @dataclass(frozen=True, slots=True)
 class ModelId:
-    """What makes embeddings of two models interchangeable: all of it must agree."""
+    """Identity of a model; embeddings of two models are interchangeable if all fields are equal."""
 
     name: str
     weights: str
@@ -157,7 +161,7 @@ class ModelInfo:
 
 @dataclass(frozen=True, slots=True)
 class RawImage:
-    """An image without compression: [height, width, 3], uint8, RGB."""
+    """An uncompressed image: [height, width, 3], uint8, RGB."""
 
     pixels: ByteArray
 
@@ -172,9 +176,16 @@ class EncodedImage:
 Image: TypeAlias = RawImage | EncodedImage
 
 
+class Block(NamedTuple):
+    """A block of shared memory by its number; ``generation`` identifies its content."""
+
+    number: int
+    generation: int
+
+
 @dataclass(frozen=True, slots=True)
 class SharedBlock:
-    """Where in shared memory an embedding is: a block of the file in a replica's folder."""
+    """The location of an embedding in shared memory: a block of the file in an encoder replica's folder."""
 
     folder: str
     block: Block
@@ -182,7 +193,7 @@ class SharedBlock:
 
 @dataclass(frozen=True, slots=True)
 class EmbeddingRef:
-    """Where an embedding is, without the embedding."""
+    """The location of an embedding in an encoder, without its tensors."""
 
     key: str
     model_id: str
@@ -192,12 +203,12 @@ class EmbeddingRef:
     image_height: int
     tenant: str = DEFAULT_TENANT
     shared: SharedBlock | None = None
-    """For who can read it there, and knows by an earlier fetch that it is the replica's."""
+    """Location in shared memory, for trackers that opened and verified that memory in an earlier fetch."""
 
 
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
-    """Name, type and shape of one tensor on the wire: row order, little-endian."""
+    """Name, type and shape of one tensor on the wire: row-major, little-endian."""
 
     name: str
     dtype: str
@@ -209,3 +220,26 @@ class TensorSpec:
     def num_bytes(self) -> int:
         """The size of its elements in bytes."""
         return int(np.prod(self.shape)) * self.ITEM_BYTES[self.dtype]
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """How a client verifies a service, and the certificate that it presents.  Files are PEM."""
+
+    ca: Path | None = None
+    """Certificates of the trusted authorities; None means gRPC's default ones."""
+    cert: Path | None = None
+    """The client's certificate chain, for services that require one."""
+    key: Path | None = None
+    """The private key of ``cert``."""
+    server_name: str = ""
+    """The name that the service's certificate must have, by default the host that is called."""
+
+    def __post_init__(self) -> None:
+        if (self.cert is None) != (self.key is None):
+            raise ValueError("cert and key must be given together")
+
+    @property
+    def files(self) -> tuple[Path | None, Path | None, Path | None]:
+        """``ca``, ``cert`` and ``key``."""
+        return self.ca, self.cert, self.key

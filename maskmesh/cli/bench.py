@@ -1,4 +1,4 @@
-"""What ``maskmesh bench`` does, once there is a gateway: its own pace, seen by a client."""
+"""``maskmesh bench``: latency and throughput of a mesh, measured by a client."""
 
 import asyncio
 import io
@@ -24,7 +24,7 @@ WIDTH, HEIGHT = 640, 360
 RADIUS = 40
 CLICKS = 12
 
-# A frame has all the memories that it will have, and no shape is new any more.
+# After so many frames the memory bank is full, and every tensor shape has occurred.
 WARM_UP_FRAMES = 16
 
 _TABLE_WIDTH = 96
@@ -32,18 +32,18 @@ _TABLE_WIDTH = 96
 
 @dataclass(frozen=True, slots=True)
 class BenchOptions:
-    """What is measured."""
+    """Options of a benchmark."""
 
     frames: int
     """Frames of each session after the warm-up."""
     objects: int
     sessions: Sequence[int]
-    """Numbers of sessions that run at once, one measure for each."""
+    """Numbers of concurrent sessions; the throughput is measured for each of them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Clicks:
-    """Clicks on frames that nobody has seen before, in seconds."""
+    """Latencies of clicks on frames that are in no cache, in seconds."""
 
     first: float
     median: float
@@ -51,18 +51,18 @@ class Clicks:
 
 @dataclass(frozen=True, slots=True)
 class Tracking:
-    """One session that tracks alone, in seconds."""
+    """Latencies of one session that tracks alone, in seconds."""
 
     first_frame: float
     """From the call to the first result."""
     median: float
     p95: float
     stages: Mapping[str, float] = field(default_factory=dict)
-    """Mean of each stage on a tracked frame; stages of different services run side by side."""
+    """Mean of each stage on a tracked frame; stages of different services run concurrently."""
 
 
 def draw_frames(count: int, seed: int) -> list[bytes]:
-    """Discs that move over noise, as JPEG files; of another seed they are other images to every cache."""
+    """Frames with discs that move over noise, as JPEG files; with a new seed they are in no cache."""
     random = np.random.default_rng(seed)
     background = random.integers(0, 160, (HEIGHT // 8, WIDTH // 8, 3), np.uint8).repeat(8, 0).repeat(8, 1)
     rows, columns = np.mgrid[:HEIGHT, :WIDTH]
@@ -84,7 +84,7 @@ def disc(number: int, frame: int) -> tuple[float, float]:
 
 
 async def bench(client: AsyncClient, options: BenchOptions, json_path: Path | None, console: Console) -> None:
-    """Measure and print."""
+    """Run the benchmark, print the results, and write them to ``json_path`` if it is set."""
     seeds = itertools.count(time.time_ns())
     with console.status("clicks"):
         model, clicks = await _click(client, draw_frames(CLICKS, next(seeds)))
@@ -92,7 +92,7 @@ async def bench(client: AsyncClient, options: BenchOptions, json_path: Path | No
         tracking = await _track(client, options, next(seeds))
     throughput: dict[int, float] = {}
     for count in options.sessions:
-        with console.status(f"{count} sessions at once"):
+        with console.status(f"{count} concurrent sessions"):
             throughput[count] = await _throughput(client, options, [next(seeds) for _ in range(count)])
     _print(model, options, clicks, tracking, throughput)
     if json_path is not None:
@@ -137,7 +137,7 @@ async def _track(client: AsyncClient, options: BenchOptions, seed: int) -> Track
 
 
 async def _throughput(client: AsyncClient, options: BenchOptions, seeds: Sequence[int]) -> float:
-    """Frames a second of all sessions, from when all are warm to when the first one ends."""
+    """Frames per second of all sessions together, from when all are warm until the first one ends."""
 
     async def run(session: VideoSession) -> list[float]:
         return [time.perf_counter() async for _ in session.propagate()]
@@ -153,7 +153,7 @@ async def _throughput(client: AsyncClient, options: BenchOptions, seeds: Sequenc
     start = max(times[WARM_UP_FRAMES - 1] for times in deliveries)
     end = min(times[-1] for times in deliveries)
     if end <= start:
-        raise ValueError("some sessions ended before others were warm: more --frames are needed")
+        raise ValueError("some sessions ended before others were warm: increase --frames")
     delivered = sum(start < moment <= end for times in deliveries for moment in times)
     return delivered / (end - start)
 
@@ -179,13 +179,13 @@ def _print(
     output = Console(highlight=False, width=max(terminal.width, _TABLE_WIDTH))
     output.print(f"{model.model_id} on {model.device}, {model.threads} threads in each service")
     output.print(
-        f"click on a new frame: {clicks.median * 1e3:.1f} ms; the first one {clicks.first * 1e3:.1f} ms, "
-        f"{clicks.first / clicks.median:.2f} times as long"
+        f"click on a new frame: median {clicks.median * 1e3:.1f} ms; first {clicks.first * 1e3:.1f} ms, "
+        f"{clicks.first / clicks.median:.2f} times the median"
     )
     objects = "one object" if options.objects == 1 else f"{options.objects} objects"
     output.print(
-        f"tracked frame with {objects}: {tracking.median * 1e3:.1f} ms, 95 % within "
-        f"{tracking.p95 * 1e3:.1f}; the first after {tracking.first_frame * 1e3:.1f}"
+        f"tracked frame with {objects}: median {tracking.median * 1e3:.1f} ms, 95th percentile "
+        f"{tracking.p95 * 1e3:.1f} ms; first frame after {tracking.first_frame * 1e3:.1f} ms"
     )
     stages = Table(title="Stages of a tracked frame", title_justify="left", box=box.SIMPLE_HEAD)
     stages.add_column("stage")
@@ -193,9 +193,9 @@ def _print(
     for name, seconds in tracking.stages.items():
         stages.add_row(name, f"{seconds * 1e3:.2f}")
     output.print(stages)
-    sessions = Table(title="Sessions at once", title_justify="left", box=box.SIMPLE_HEAD)
+    sessions = Table(title="Concurrent sessions", title_justify="left", box=box.SIMPLE_HEAD)
     sessions.add_column("sessions", justify="right")
-    sessions.add_column("frames a second in all", justify="right")
+    sessions.add_column("frames/s in total", justify="right")
     for count, rate in throughput.items():
         sessions.add_row(str(count), f"{rate:.1f}")
     output.print(sessions)

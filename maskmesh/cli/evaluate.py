@@ -1,4 +1,4 @@
-"""What ``maskmesh evaluate`` does, once there is a gateway."""
+"""``maskmesh evaluate``: scores of a mesh's masks on a folder of images and true masks."""
 
 import json
 from dataclasses import asdict
@@ -7,11 +7,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import Progress
 
-from maskmesh.cli.evaluation_table import LEGEND, clips_row, images_row, make_table
 from maskmesh.client.async_client import AsyncClient
 from maskmesh.evaluation.clips import ImageScores, ObjectScores, evaluate_clip, evaluate_images, read_folder
+from maskmesh.evaluation.table import LEGEND, clips_row, images_row, make_table
 
-_TABLE_WIDTH = 100  # what the table needs, also where the output is a file
+_TABLE_WIDTH = 100  # least width of the table, even if the output is a file
 
 
 async def evaluate_folder(
@@ -19,7 +19,7 @@ async def evaluate_folder(
 ) -> None:
     """Evaluate a folder and print the table.
 
-    Raises ValueError where the folders do not fit one another.
+    Raises ValueError if the images and masks do not match.
     """
     frames = read_folder(images, masks)
     name = images.resolve().name
@@ -46,4 +46,4 @@ async def evaluate_folder(
     if json_path is not None:
         content = {"model_id": model_id, **row.to_json(), "scores": [asdict(score) for score in scores]}
         json_path.write_text(json.dumps(content, indent=2) + "\n")
-        output.print(f"figures: {json_path}")
+        output.print(f"scores: {json_path}")

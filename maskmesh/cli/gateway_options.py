@@ -1,4 +1,4 @@
-"""Which gateway a command talks to: one that runs somewhere, or one of a mesh for this command alone."""
+"""Options that choose a command's gateway: a running one, or that of a mesh that the command starts."""
 
 import functools
 from collections.abc import Callable, Coroutine
@@ -13,24 +13,24 @@ from rich.markup import escape
 
 from maskmesh.cli.local_mesh import LocalMesh, MeshOptions
 from maskmesh.client.async_client import AsyncClient
-from maskmesh.rpc.tls import Tls
+from maskmesh.types import Tls
 
 console = Console(stderr=True, highlight=False)
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 _TLS_FILES = (
-    click.option("--tls-ca", type=_FILE, help="Speak TLS, with these authorities (PEM)."),
-    click.option("--tls-cert", type=_FILE, help="Own certificate (PEM)."),
-    click.option("--tls-key", type=_FILE, help="Private key of that certificate (PEM)."),
+    click.option("--tls-ca", type=_FILE, help="Use TLS with these certificate authorities (PEM)."),
+    click.option("--tls-cert", type=_FILE, help="Certificate to present (PEM)."),
+    click.option("--tls-key", type=_FILE, help="Private key of --tls-cert (PEM)."),
     click.option(
-        "--tls-server-name", default="", help="Name in the other end's certificate, if not its host."
+        "--tls-server-name", default="", help="Name in the server's certificate, if it is not the host."
     ),
 )
 
 
 def tls_files(command: Callable[..., None]) -> Callable[..., None]:
-    """Options for certificates; the command has them as ``tls``."""
+    """Add the TLS options to a command, which receives them as ``tls``."""
 
     @functools.wraps(command)
     def with_tls(
@@ -42,7 +42,7 @@ def tls_files(command: Callable[..., None]) -> Callable[..., None]:
         **others: Any,
     ) -> None:
         if tls_ca is None and (tls_cert or tls_key or tls_server_name):
-            raise click.UsageError("certificates are for TLS: --tls-ca is missing")
+            raise click.UsageError("the other TLS options require --tls-ca")
         try:
             tls = None if tls_ca is None else Tls(tls_ca, tls_cert, tls_key, tls_server_name)
         except ValueError as error:
@@ -57,7 +57,7 @@ def tls_files(command: Callable[..., None]) -> Callable[..., None]:
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
-    """A gateway that runs already where there is an ``endpoint``, else one to be started."""
+    """The gateway of a command: the running one at ``endpoint``, or a new one if ``endpoint`` is None."""
 
     endpoint: str | None
     api_key: str
@@ -65,11 +65,11 @@ class Gateway:
 
 
 def gateway_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Options that say which gateway; the command has them as ``gateway``."""
+    """Add the options that choose a gateway to a command, which receives them as ``gateway``."""
 
-    @click.option("--endpoint", help="Gateway to use; without one a mesh is started for this run.")
-    @click.option("--api-key", default="", envvar="MASKMESH_API_KEY", help="Key that the gateway asks for.")
-    @click.option("--tls", "use_tls", is_flag=True, help="Speak TLS, with the authorities of gRPC itself.")
+    @click.option("--endpoint", help="Address of a running gateway; by default a mesh is started.")
+    @click.option("--api-key", default="", envvar="MASKMESH_API_KEY", help="API key for the gateway.")
+    @click.option("--tls", "use_tls", is_flag=True, help="Use TLS with gRPC's default authorities.")
     @tls_files
     @functools.wraps(command)
     def with_gateway_of(
@@ -90,7 +90,7 @@ async def with_gateway(
     *,
     verbose: bool = False,
 ) -> None:
-    """Do work with the gateway, or with a mesh that lives as long as the work."""
+    """Run ``work`` with a client of the gateway, or of a mesh that is started and stopped for it."""
     if gateway.endpoint is not None:
         _refuse_model_options()
         async with AsyncClient(gateway.endpoint, api_key=gateway.api_key, tls=gateway.tls) as client:
@@ -112,11 +112,11 @@ def show_line(name: str, line: str) -> None:
 
 
 def _refuse_model_options() -> None:
-    """A mesh that is running has its model; to pass over what was asked for would mislead."""
+    """Raises UsageError if the command line has model options, which do not affect a running mesh."""
     context = click.get_current_context()
     for name in ("model", "checkpoint", "image_size", "device", "dtype", "threads"):
         if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
             option = name.replace("_", "-")
             raise click.UsageError(
-                f"--{option} is for a mesh that is started; that at --endpoint has its own"
+                f"--{option} has no effect with --endpoint: the model of a running mesh is fixed"
             )

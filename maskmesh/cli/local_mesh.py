@@ -1,43 +1,31 @@
-"""The services as processes on this machine."""
+"""A mesh on this machine: encoders, trackers and gateways as processes."""
 
 import asyncio
-import contextlib
 import itertools
 import os
-import signal
-import sys
 import tempfile
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
-import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from maskmesh.cli.service_process import MeshError, ServiceProcess
+from maskmesh.types import DTypeSetting, Tls
 
-from maskmesh.nn.dtype import DTypeSetting
-from maskmesh.rpc.channel import open_channel
-from maskmesh.rpc.tls import Tls
+__all__ = ["LocalMesh", "MeshError", "MeshOptions"]
 
-STOP_SECONDS = 15.0
+# Packages of the extra `services`.
+_SERVICE_PACKAGES = ("torch", "safetensors", "cachetools", "aiolimiter", "redis")
 
-# What can only be said before a process starts.  A thread of OpenMP that waits for more work keeps its core
-# for some milliseconds, which another service could use, and one that sleeps at once wakes up late: a tenth
-# of the time is a tenth of both evils.  And one arena for malloc, because only the first can hold blocks of
-# more than 64 MiB, and threads that libraries start while they are imported take others.
-_PROCESS = {"GOMP_SPINCOUNT": "10000", "MALLOC_ARENA_MAX": "1"}
-_POLL_SECONDS = 0.05
-
-
-class MeshError(RuntimeError):
-    """A service could not be started, or ended by itself."""
+_MODULES = {"encoder": "encoder_svc", "tracker": "tracker_svc", "gateway": "gateway"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeshOptions:
-    """What the services are started with."""
+    """Number and settings of the services of a mesh."""
 
     model: str = "micro"
     checkpoint: Path | None = None
@@ -47,37 +35,32 @@ class MeshOptions:
     gateways: int = 1
     host: str = "127.0.0.1"
     port: int = 0
-    """Port of the first gateway; 0 chooses a free one, as for the others."""
+    """Port of the first gateway; 0 chooses a free one.  Further gateways always get free ports."""
     encoder_port: int = 0
-    """Port of the first encoder."""
+    """Port of the first encoder; 0 chooses a free one."""
     tracker_port: int = 0
-    """Port of the first tracker."""
+    """Port of the first tracker; 0 chooses a free one."""
     device: str = "cpu"
     devices: Sequence[str] = ()
-    """Torch devices, one after the other for encoders and then for trackers, and from the beginning again; in
-    place of ``device``."""
+    """Torch devices instead of ``device``, assigned cyclically to encoders, then to trackers."""
     dtype: DTypeSetting = "auto"
     threads: int = 0
-    """Threads of one operation in each service with a model; 0 leaves it to the services."""
+    """Threads of one operation in each encoder and tracker; 0 lets the services choose."""
     max_batch: int = 0
-    """How much is computed at once; 0 leaves it to the services."""
+    """Largest batch; 0 lets the services choose."""
     cores: dict[str, set[int]] = field(default_factory=dict)
-    """Cores of services that have some for themselves (Linux), by name; others share all that this process
-    has.  Where there are more encoders and trackers than one each, and as many cores, each has its own by
-    default."""
+    """Cores that services are pinned to (Linux), by service name; by default encoders and trackers get
+    separate cores if there are more than two of them and at least one core for each."""
     tls: Tls | None = None
-    """Certificates (PEM): each service shows ``cert``, asks for one of ``ca`` where it is called by other
-    services, and has those of the others made sure of by ``ca`` and ``server_name``."""
+    """Certificates (PEM): each service presents ``cert`` and verifies the others with ``ca``."""
     flags: dict[str, list[str]] = field(default_factory=dict)
-    """Further flags by kind of service: encoder, tracker, gateway."""
+    """Additional flags by kind of service: encoder, tracker, gateway."""
     environment: dict[str, str] = field(default_factory=dict)
-    """Variables beside those of this process."""
-    code: Path | None = None
-    """Folder whose packages services run, for another version than this one."""
+    """Environment variables in addition to those of this process."""
 
     def __post_init__(self) -> None:
         if self.tls is not None and (self.tls.ca is None or self.tls.cert is None):
-            raise ValueError("services need authorities to trust and a certificate to show")
+            raise ValueError("TLS of a mesh requires ca and cert")
 
     def names(self, kind: str) -> list[str]:
         """The names of the services of a kind: encoder, encoder-2 and so on."""
@@ -85,28 +68,19 @@ class MeshOptions:
         return [kind if number == 1 else f"{kind}-{number}" for number in range(1, count + 1)]
 
 
-@dataclass(slots=True)
-class _Process:
-    name: str
-    module: str
-    flags: list[str]
-    process: asyncio.subprocess.Process
-    port_file: Path
-    log: "asyncio.Task[None]"
-    last_lines: deque[str]
-
-
 class LocalMesh:
-    """Encoders, trackers and gateways, started together and stopped together.
+    """Encoders, trackers and gateways that are started and stopped together.
 
-    ``log`` receives every line of the services, after the service's name.  Used as an async context
-    manager; :attr:`endpoint` is ready to be called inside of it.
+    ``log`` is called with the name of a service and each line of its output.  The mesh is an asynchronous
+    context manager; inside it the gateways serve at :attr:`endpoint`.
     """
+
+    process_type: type[ServiceProcess] = ServiceProcess
 
     def __init__(self, options: MeshOptions, *, log: Callable[[str, str], None] | None = None) -> None:
         self._options = options
         self._log = log or (lambda name, line: None)
-        self._processes: dict[str, _Process] = {}
+        self._processes: dict[str, ServiceProcess] = {}
         self._folder = tempfile.TemporaryDirectory(prefix="maskmesh-")
         self._cores = dict(options.cores) or _own_cores(options)
         self.endpoint = ""
@@ -114,6 +88,11 @@ class LocalMesh:
         self.ports: dict[str, int] = {}
 
     async def __aenter__(self) -> Self:
+        if missing := [name for name in _SERVICE_PACKAGES if find_spec(name) is None]:
+            raise MeshError(
+                f"starting services needs {', '.join(missing)}: pip install 'maskmesh[services]', "
+                "or give --endpoint of a running gateway"
+            )
         try:
             await self._start()
         except BaseException:
@@ -131,40 +110,23 @@ class LocalMesh:
 
     def pid(self, name: str) -> int:
         """The process id of a service."""
-        return self._processes[name].process.pid
+        return self._processes[name].pid
 
     async def wait(self) -> None:
-        """Wait until a service ends, which it should not.  Raises MeshError."""
-        waits = {asyncio.ensure_future(p.process.wait()): p for p in self._processes.values()}
+        """Wait until a service ends unexpectedly, and raise MeshError."""
+        waits = {asyncio.ensure_future(p.wait()): p for p in self._processes.values()}
         try:
-            done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            finished, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for task in waits:
                 task.cancel()
-        raise self._ended(waits[done.pop()])
-
-    def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> None:
-        """Send a signal to a service."""
-        os.kill(self.pid(name), number)
-
-    async def restart(self, name: str, *, code: Path | None = None) -> None:
-        """Stop a service, if it has not ended, and start it again on its port; returns when it is ready.
-
-        ``code`` as in :class:`MeshOptions`; None is that of this process.
-        """
-        before = self._processes.pop(name)
-        await _stop(before)
-        before.port_file.unlink(missing_ok=True)
-        flags = [*before.flags, "--port", str(self.ports[name])]
-        await self._spawn(name, before.module, flags, code)
-        await self._port(name)
-        await self._until_serving(name)
+        raise await waits[finished.pop()].failure()
 
     async def stop(self) -> None:
-        """Stop the services in the order of their calls, and wait for them."""
+        """Stop the services, callers before the services that they call."""
         for kind in ("gateway", "tracker", "encoder"):
-            names = [name for name in self._processes if name.split("-")[0] == kind]
-            await asyncio.gather(*(_stop(self._processes.pop(name)) for name in names))
+            names = [name for name in self._processes if _kind(name) == kind]
+            await asyncio.gather(*(self._processes.pop(name).stop() for name in names))
         self._folder.cleanup()
 
     async def _start(self) -> None:
@@ -178,105 +140,66 @@ class LocalMesh:
         if options.image_size is not None:
             model += ["--image-size", str(options.image_size)]
         devices = itertools.cycle(options.devices or [options.device])
-        for kind, module, port in (
-            ("encoder", "encoder_svc", options.encoder_port),
-            ("tracker", "tracker_svc", options.tracker_port),
-        ):
+        for kind, first_port in (("encoder", options.encoder_port), ("tracker", options.tracker_port)):
             for name in options.names(kind):
-                first = port if name == kind else 0
-                flags = [*model, "--device", next(devices), "--port", str(first)]
-                await self._spawn(name, module, flags, options.code)
+                port = first_port if name == kind else 0
+                await self._spawn(name, [*model, "--device", next(devices), "--port", str(port)])
         targets = {}
         for kind in ("encoder", "tracker"):
             for name in options.names(kind):
-                self.ports[name] = await self._port(name)
+                self.ports[name] = await self._processes[name].port(partial(self._check, name))
             targets[kind] = self._target(options.names(kind))
         backends = ["--encoder", targets["encoder"], "--tracker", targets["tracker"]]
         for name in options.names("gateway"):
-            first = options.port if name == "gateway" else 0
-            await self._spawn(name, "gateway", [*backends, "--port", str(first)], options.code)
+            port = options.port if name == "gateway" else 0
+            await self._spawn(name, [*backends, "--port", str(port)])
         for name in options.names("gateway"):
-            self.ports[name] = await self._port(name)
-            await self._until_serving(name)
+            await self._wait_ready(name)
         self.endpoint = self._target(options.names("gateway"))
 
     def _target(self, names: Sequence[str]) -> str:
-        """A gRPC target for services of a kind."""
+        """A gRPC target for services of one kind."""
         addresses = ",".join(f"{self._options.host}:{self.ports[name]}" for name in names)
         return addresses if len(names) == 1 else f"ipv4:{addresses}"
 
-    async def _spawn(self, name: str, module: str, flags: list[str], code: Path | None) -> None:
-        port_file = Path(self._folder.name) / f"{name}.port"
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            *("-m", module, "--host", self._options.host, "--port-file", str(port_file)),
-            *_tls_flags(name, self._options.tls),
-            *self._options.flags.get(name.split("-")[0], []),
-            *flags,
-            cwd=code,  # where Python looks for modules first
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            env={**_PROCESS, **os.environ, **self._options.environment},
-            preexec_fn=self._pin(name),
-            # Ctrl-C reaches this process only, which stops the others in order.
-            process_group=0,
+    async def _spawn(self, name: str, flags: list[str]) -> None:
+        options = self._options
+        self._processes[name] = process = self.process_type(
+            name,
+            _MODULES[_kind(name)],
+            [
+                *("--host", options.host),
+                *_tls_flags(name, options.tls),
+                *options.flags.get(_kind(name), []),
+                *flags,
+            ],
+            port_file=Path(self._folder.name) / f"{name}.port",
+            cores=self._cores.get(name),
+            log=partial(self._log, name),
         )
-        last_lines: deque[str] = deque(maxlen=20)
-        pump = asyncio.ensure_future(self._pump(name, process, last_lines))
-        self._processes[name] = _Process(name, module, flags, process, port_file, pump, last_lines)
+        await self._start_process(process)
 
-    def _pin(self, name: str) -> Callable[[], None] | None:
-        """What a process does first to keep to its cores."""
-        if not (cores := self._cores.get(name)):
-            return None
-        return lambda: os.sched_setaffinity(0, cores)
+    async def _start_process(self, process: ServiceProcess) -> None:
+        await process.start(self._options.environment)
 
-    async def _pump(self, name: str, process: asyncio.subprocess.Process, last_lines: deque[str]) -> None:
-        assert process.stdout is not None
-        rest = b""
-        while chunk := await process.stdout.read(2**16):
-            # A pipe that nobody reads would stop the service: whatever is in a line, go on.
-            *lines, rest = (rest + chunk).split(b"\n")
-            for line in lines:
-                text = line.decode(errors="replace").rstrip()
-                last_lines.append(text)
-                with contextlib.suppress(Exception):
-                    self._log(name, text)
-
-    async def _port(self, name: str) -> int:
-        process = self._processes[name]
-        while not process.port_file.exists():
-            await self._check(name)
-            await asyncio.sleep(_POLL_SECONDS)
-        return int(process.port_file.read_text())
-
-    async def _until_serving(self, name: str) -> None:
-        address = f"{self._options.host}:{self.ports[name]}"
-        async with open_channel(address, max_message_bytes=2**20, tls=self._options.tls) as channel:
-            health: Any = health_pb2_grpc.HealthStub(channel)
-            while True:
-                await self._check(name)
-                with contextlib.suppress(grpc.RpcError):
-                    answer = await health.Check(health_pb2.HealthCheckRequest(), timeout=1.0)
-                    if answer.status == health_pb2.HealthCheckResponse.SERVING:
-                        return
-                await asyncio.sleep(_POLL_SECONDS)
+    async def _wait_ready(self, name: str) -> None:
+        process, check = self._processes[name], partial(self._check, name)
+        self.ports[name] = await process.port(check)
+        await process.wait_ready(f"{self._options.host}:{self.ports[name]}", self._options.tls, check)
 
     async def _check(self, name: str) -> None:
-        """Raises MeshError where a service has ended that another one needs, or itself."""
+        """Raises MeshError if a service has ended, or, once the mesh is ready, if ``name`` has."""
         for process in self._processes.values():
-            if process.process.returncode is not None and (process.name == name or not self.endpoint):
-                await process.log
-                raise self._ended(process)
+            if process.has_ended and (process.name == name or not self.endpoint):
+                raise await process.failure()
 
-    def _ended(self, process: _Process) -> MeshError:
-        tail = "\n".join(list(process.last_lines)[-5:])
-        return MeshError(f"the {process.name} ended with status {process.process.returncode}:\n{tail}")
+
+def _kind(name: str) -> str:
+    return name.split("-")[0]
 
 
 def _own_cores(options: MeshOptions) -> dict[str, set[int]]:
-    """Cores for each service with a model, where there are several and enough for all."""
+    """An equal part of the cores for each service with a model, if there are several and enough cores."""
     services = options.names("encoder") + options.names("tracker")
     if not hasattr(os, "sched_getaffinity") or len(services) <= 2 or options.devices:
         return {}
@@ -288,25 +211,11 @@ def _own_cores(options: MeshOptions) -> dict[str, set[int]]:
 
 
 def _tls_flags(name: str, tls: Tls | None) -> list[str]:
-    """Clients of a gateway need no certificate: they have keys."""
+    """Flags for certificates.  Clients of a gateway need no certificate, since they have API keys."""
     if tls is None:
         return []
     files = {"--tls-cert": tls.cert, "--tls-key": tls.key, "--tls-ca": tls.ca}
-    if not name.startswith("gateway"):
+    if _kind(name) != "gateway":
         files["--tls-client-ca"] = tls.ca
-    named = [] if not tls.server_name else ["--tls-server-name", tls.server_name]
+    named = ["--tls-server-name", tls.server_name] if tls.server_name else []
     return [part for flag, path in files.items() if path is not None for part in (flag, str(path))] + named
-
-
-async def _stop(process: _Process) -> None:
-    if process.process.returncode is None:
-        with contextlib.suppress(ProcessLookupError):
-            process.process.send_signal(signal.SIGTERM)
-        try:
-            await asyncio.wait_for(process.process.wait(), STOP_SECONDS)
-        except TimeoutError:
-            with contextlib.suppress(ProcessLookupError):
-                process.process.kill()
-            await process.process.wait()
-    with contextlib.suppress(Exception):
-        await process.log

@@ -1,9 +1,7 @@
-"""The command ``maskmesh``: start a mesh, segment a video or an image, judge masks, read traces."""
+"""The command ``maskmesh``: start a mesh, segment images and videos, evaluate masks, report on traces."""
 
 import asyncio
-import hashlib
 import json
-import secrets
 import signal
 import sys
 from collections.abc import Coroutine
@@ -13,45 +11,25 @@ from typing import Any
 import click
 from rich.console import Console
 
+from maskmesh.cli.api_key import key
 from maskmesh.cli.bench import BenchOptions, bench
 from maskmesh.cli.gateway_options import Gateway, console, gateway_options, show_line, tls_files, with_gateway
 from maskmesh.cli.local_mesh import LocalMesh, MeshError, MeshOptions
 from maskmesh.cli.media import LiveSource
+from maskmesh.cli.mesh_options import mesh_options
 from maskmesh.cli.prompt_options import PromptCommand, PromptsByObject
 from maskmesh.cli.segment import Job, say_model, segment
 from maskmesh.cli.stream import StreamJob, check_job, stream
 from maskmesh.client.async_client import AsyncClient
 from maskmesh.errors import InvalidRequest, MaskmeshError
-from maskmesh.rpc.tls import Tls
 from maskmesh.trace_report.report import choose_frame, make_report
 from maskmesh.trace_report.table import print_report
+from maskmesh.types import Tls
 from maskmesh.version import __version__
 
-_MODEL = click.option("--model", default="micro", show_default=True, help="Preset of the model.")
-_CHECKPOINT = click.option(
-    "--checkpoint",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Checkpoint of the whole model (.pt or .safetensors).",
-)
-_IMAGE_SIZE = click.option(
-    "--image-size",
-    type=int,
-    help="Side of the square that the model sees; the preset's by default.",
-)
 _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 _FILE = click.Path(dir_okay=False, path_type=Path)
-_DEVICE = click.option("--device", default="cpu", show_default=True, help="Torch device.")
-_DTYPE = click.option(
-    "--dtype",
-    type=click.Choice(["auto", "float32", "bfloat16"]),
-    default="auto",
-    show_default=True,
-    help="Type of weights and activations; auto takes bfloat16 where the device computes in it.",
-)
 _COUNT = click.IntRange(1, 64)
-_THREADS = click.option(
-    "--threads", default=0, help="Threads of each service with a model; 0 leaves it to the services."
-)
 
 
 @click.group()
@@ -60,30 +38,29 @@ def main() -> None:
     """Promptable image and video segmentation over gRPC, with a trace for every frame."""
 
 
+main.add_command(key)
+
+
 @main.command()
-@_MODEL
-@_CHECKPOINT
-@_IMAGE_SIZE
-@_DEVICE
-@_DTYPE
-@_THREADS
+@mesh_options
 @click.option("--encoders", type=_COUNT, default=1, show_default=True, help="Number of encoders.")
 @click.option("--trackers", type=_COUNT, default=1, show_default=True, help="Number of trackers.")
 @click.option("--gateways", type=_COUNT, default=1, show_default=True, help="Number of gateways.")
 @click.option(
     "--devices",
-    help="Torch devices in place of --device, with commas between them: one after the other for encoders, "
-    "then for trackers, and from the beginning again.",
+    help="Comma-separated torch devices instead of --device, assigned in order to encoders and then to "
+    "trackers, cyclically.",
 )
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--port", default=50050, show_default=True, help="Port of the first gateway; 0 for any.")
-@click.option("--encoder-port", default=0, help="Port of the first encoder; 0 for any.")
-@click.option("--tracker-port", default=0, help="Port of the first tracker; 0 for any.")
+@click.option("--port", default=50050, show_default=True, help="Port of the first gateway; 0 chooses one.")
+@click.option("--encoder-port", default=0, help="Port of the first encoder; 0 chooses one.")
+@click.option("--tracker-port", default=0, help="Port of the first tracker; 0 chooses one.")
 @tls_files
 def up(*, devices: str | None, tls: Tls | None, **options: Any) -> None:
     """Start encoders, trackers and gateways, and stop them on Ctrl-C.
 
-    Several gateways, and sessions that outlive their tracker, need a store: MASKMESH_SESSION_URL.
+    A store (MASKMESH_SESSION_URL) is required if there are several gateways, or if sessions must survive
+    the end of their tracker.
     """
     chosen = tuple(devices.split(",")) if devices else ()
     _run(_up(MeshOptions(**options, devices=chosen, tls=tls)))
@@ -91,21 +68,16 @@ def up(*, devices: str | None, tls: Tls | None, **options: Any) -> None:
 
 @main.command(name="segment", cls=PromptCommand)
 @click.argument("source", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@_MODEL
-@_CHECKPOINT
-@_IMAGE_SIZE
-@_DEVICE
-@_DTYPE
-@_THREADS
+@mesh_options
 @gateway_options
 @click.option("--max-frames", default=0, help="Largest number of frames; 0 means all.")
-@click.option("--multimask", is_flag=True, help="Three alternatives for each object (images only).")
-@click.option("-o", "--output", type=_FILE, help="Overlay to write.")
-@click.option("--masks", type=_FILE, help="Masks to write (COCO RLE).")
+@click.option("--multimask", is_flag=True, help="Three alternative masks for each object (images only).")
+@click.option("-o", "--output", type=_FILE, help="File for the overlay.")
+@click.option("--masks", type=_FILE, help="File for the masks (COCO RLE).")
 @click.option(
     "--truth",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="True masks, in the form of --masks, to compare with (videos only).",
+    help="File of true masks in the format of --masks, to compare with (videos only).",
 )
 @click.option("--verbose", is_flag=True, help="Show the log of the mesh that is started.")
 def segment_command(
@@ -123,38 +95,29 @@ def segment_command(
 ) -> None:
     """Segment a video or an image.
 
-    Prompts belong to the --object and --frame before them (object 1 and frame 0 at first):
+    Each prompt belongs to the --object and --frame before it (by default object 1 and frame 0):
 
         maskmesh segment clip.mp4 --point 480,270 --object 2 --frame 10 --box 100,80,300,240 -o out.mp4
     """
     if not prompts:
         raise click.UsageError("at least one --point or --box is needed")
     job = Job(source, prompts, max_frames, multimask, output, masks, truth)
-    _run(
-        with_gateway(
-            lambda client: segment(job, client, console), gateway, MeshOptions(**options), verbose=verbose
-        )
-    )
+    _run(with_gateway(lambda c: segment(job, c, console), gateway, MeshOptions(**options), verbose=verbose))
 
 
 @main.command(name="stream", cls=PromptCommand)
 @click.argument("source")
-@_MODEL
-@_CHECKPOINT
-@_IMAGE_SIZE
-@_DEVICE
-@_DTYPE
-@_THREADS
+@mesh_options
 @gateway_options
 @click.option("--max-frames", default=0, help="Largest number of frames to send; 0 means all.")
 @click.option(
     "--skip/--wait",
     default=None,
-    help="Whether frames are left out that come too fast; by default those of cameras and addresses are.",
+    help="Skip frames that come too fast, or wait; by default only frames of cameras and URLs are skipped.",
 )
-@click.option("--paced", is_flag=True, help="Send the frames of a file at its own rate.")
-@click.option("-o", "--output", type=_FILE, help="Overlay to write.")
-@click.option("--masks", type=_FILE, help="Masks to write (JSON lines, COCO RLE).")
+@click.option("--paced", is_flag=True, help="Send the frames of a file at its frame rate.")
+@click.option("-o", "--output", type=_FILE, help="File for the overlay.")
+@click.option("--masks", type=_FILE, help="File for the masks (JSON lines, COCO RLE).")
 @click.option("--verbose", is_flag=True, help="Show the log of the mesh that is started.")
 def stream_command(
     *,
@@ -171,8 +134,8 @@ def stream_command(
 ) -> None:
     """Track objects through live video.
 
-    SOURCE is a file, a camera (/dev/video0) or an address (rtsp://...).  Prompts belong to the --object and
-    --frame before them, as in segment; frames count from 0 as they are sent:
+    SOURCE is a file, a camera (/dev/video0) or a URL (rtsp://...).  Each prompt belongs to the --object and
+    --frame before it, as in segment; sent frames are numbered from 0:
 
         maskmesh stream rtsp://camera/1 --point 480,270 --object 2 --frame 100 --box 100,80,300,240
     """
@@ -186,11 +149,7 @@ def stream_command(
         opened, prompts, max_frames, opened.is_live if skip is None else skip, paced, output, masks
     )
     check_job(job)
-    _run(
-        with_gateway(
-            lambda client: stream(job, client, console), gateway, MeshOptions(**options), verbose=verbose
-        )
-    )
+    _run(with_gateway(lambda c: stream(job, c, console), gateway, MeshOptions(**options), verbose=verbose))
 
 
 @main.command()
@@ -201,44 +160,39 @@ def stream_command(
     type=click.Path(dir_okay=False, path_type=Path),
     default="waterfall.png",
     show_default=True,
-    help="Waterfall to write.",
+    help="File for the waterfall.",
 )
-@click.option("--frame", type=int, help="Frame of the waterfall; a typical one by default.")
-@click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
+@click.option("--frame", type=int, help="Frame of the waterfall; by default one of median latency.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def report(traces: Path, output: Path, frame: int | None, *, as_json: bool) -> None:
-    """Where the time went: a table of stages, and one frame's waterfall.
+    """Report latencies from traces: a table of stages, and the waterfall of one frame.
 
-    TRACES is a folder of trace files, or one of them.
+    TRACES is a folder of trace files, or one trace file.
     """
-    # matplotlib is slow to import, and only this command draws.
+    # Imported here, because matplotlib is slow to import and only this command draws.
     from maskmesh.trace_report.waterfall import draw_waterfall
 
     try:
-        made = make_report(traces)
-        draw_waterfall(choose_frame(made, frame), output)
+        latency_report = make_report(traces)
+        draw_waterfall(choose_frame(latency_report, frame), output)
     except (OSError, ValueError) as error:
         raise click.ClickException(str(error)) from error
     if as_json:
-        click.echo(json.dumps(made.to_json(), indent=2))
+        click.echo(json.dumps(latency_report.to_json(), indent=2))
     else:
-        print_report(made)
+        print_report(latency_report)
         Console(highlight=False).print(f"waterfall: {output}")
 
 
 @main.command()
 @click.option("--images", type=_FOLDER, required=True, help="Folder of images, or of the frames of a clip.")
-@click.option("--masks", type=_FOLDER, required=True, help="Folder of their true masks, of equal names.")
+@click.option("--masks", type=_FOLDER, required=True, help="Folder of true masks with the same names.")
 @click.option("--video", is_flag=True, help="The images are the frames of one clip, in order of their names.")
 @click.option(
-    "--json", "json_path", type=click.Path(dir_okay=False, path_type=Path), help="File for figures."
+    "--json", "json_path", type=click.Path(dir_okay=False, path_type=Path), help="JSON file for scores."
 )
 @gateway_options
-@_MODEL
-@_CHECKPOINT
-@_IMAGE_SIZE
-@_DEVICE
-@_DTYPE
-@_THREADS
+@mesh_options
 def evaluate(
     *,
     images: Path,
@@ -250,10 +204,10 @@ def evaluate(
 ) -> None:
     """Compare masks with true ones: IoU of images from a click and a box, J and F of a clip from a click.
 
-    A mask with a palette has an object's number in each pixel, as in DAVIS; any other is one object.
+    The pixels of a true mask with a palette are object numbers, as in DAVIS; any other mask is one object.
     """
     try:
-        # SciPy measures distances, and only this command needs it.
+        # Imported here, because only this command needs SciPy, which is an extra.
         from maskmesh.cli.evaluate import evaluate_folder
     except ImportError as error:
         raise click.ClickException(f"{error}; pip install 'maskmesh[evaluate]'") from error
@@ -267,16 +221,6 @@ def evaluate(
     )
 
 
-@main.command()
-@click.argument("name")
-def key(name: str) -> None:
-    """Make an API key for NAME: printed once, with the entry for the gateway's file of keys."""
-    made = secrets.token_urlsafe(32)
-    digest = hashlib.sha256(made.encode()).hexdigest()
-    click.echo(f"key, to be given away and kept nowhere else: {made}", err=True)
-    click.echo(f'[[key]]\nname = {json.dumps(name)}\nsha256 = "{digest}"')
-
-
 @main.command(name="bench")
 @click.option(
     "--frames",
@@ -285,23 +229,24 @@ def key(name: str) -> None:
     show_default=True,
     help="Frames of each session after the warm-up.",
 )
-@click.option("--objects", type=click.IntRange(1, 4), default=1, show_default=True, help="Objects in each.")
+@click.option(
+    "--objects",
+    type=click.IntRange(1, 4),
+    default=1,
+    show_default=True,
+    help="Number of objects in each session.",
+)
 @click.option(
     "--sessions",
     type=click.IntRange(1),
     multiple=True,
     default=(1, 2, 4, 8),
     show_default=True,
-    help="Sessions at once; may be given again.",
+    help="Number of concurrent sessions; may be repeated.",
 )
-@click.option("--json", "json_path", type=_FILE, help="File for the figures.")
+@click.option("--json", "json_path", type=_FILE, help="JSON file for the results.")
 @gateway_options
-@_MODEL
-@_CHECKPOINT
-@_IMAGE_SIZE
-@_DEVICE
-@_DTYPE
-@_THREADS
+@mesh_options
 def bench_command(
     *,
     frames: int,
@@ -311,15 +256,20 @@ def bench_command(
     gateway: Gateway,
     **options: Any,
 ) -> None:
-    """Time clicks, one session and several at once.  Nothing else should run meanwhile."""
-    asked = BenchOptions(frames, objects, sessions)
+    """Measure the latency of clicks and of one session, and the throughput of several concurrent sessions.
+
+    Run nothing else on the machine meanwhile.
+    """
+    bench_options = BenchOptions(frames, objects, sessions)
     _run(
-        with_gateway(lambda client: bench(client, asked, json_path, console), gateway, MeshOptions(**options))
+        with_gateway(
+            lambda client: bench(client, bench_options, json_path, console), gateway, MeshOptions(**options)
+        )
     )
 
 
 def _run(work: Coroutine[Any, Any, None]) -> None:
-    """Run to the end; Ctrl-C and SIGTERM stop it in order."""
+    """Run ``work``; Ctrl-C and SIGTERM cancel it, and its errors become messages of the command."""
 
     async def run() -> None:
         task = asyncio.ensure_future(work)
@@ -347,7 +297,3 @@ async def _up(options: MeshOptions) -> None:
             await mesh.wait()
     except asyncio.CancelledError:
         console.print("stopped")
-
-
-if __name__ == "__main__":
-    main()

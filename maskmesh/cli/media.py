@@ -1,4 +1,4 @@
-"""Pictures and videos on the client's side: frames for overlays, and what is drawn on them."""
+"""Images and videos of the command: reading frames, drawing overlays, writing videos."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -8,12 +8,9 @@ from typing import Any
 
 import av
 import numpy as np
-from PIL import Image as PillowImage
-from PIL import ImageOps
 
 from maskmesh.masks import BoolArray, ByteArray, RleMask
-
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
+from maskmesh.orientation import displayed_pixels
 
 _COLOURS = np.array(
     [(255, 87, 51), (51, 153, 255), (76, 209, 55), (255, 195, 0), (199, 0, 255), (0, 210, 211)],
@@ -22,31 +19,18 @@ _COLOURS = np.array(
 _OPACITY = 0.45
 
 
-def is_image(path: Path) -> bool:
-    """Whether a file is a picture, by its suffix."""
-    return path.suffix.lower() in IMAGE_SUFFIXES
-
-
-def read_image(path: Path) -> ByteArray:
-    """A picture as the services see it: [H, W, 3], uint8, RGB, upright."""
-    with PillowImage.open(path) as opened:
-        upright = ImageOps.exif_transpose(opened)
-        return np.asarray(upright.convert("RGB"))
-
-
 def read_frames(path: Path) -> Iterator[ByteArray]:
-    """The frames of a video in order: [H, W, 3], uint8, RGB, upright."""
+    """The frames of a video in order, as they are displayed: [H, W, 3], uint8, RGB."""
     with av.open(str(path)) as container:
         for frame in container.decode(video=0):
-            turns = round(frame.rotation / 90) % 4
-            yield np.rot90(frame.to_ndarray(format="rgb24"), turns)
+            yield displayed_pixels(frame)
 
 
 class LiveSource:
-    """Frames of a file, a camera or an address, as they come.
+    """Frames of a file, a camera or a network stream.
 
-    ``name`` is a path, the path of a video device (``/dev/video0``), or an address that FFmpeg opens
-    (``rtsp://...``).  Raises OSError where it cannot be opened.
+    ``name`` is a path, the path of a video device (``/dev/video0``), or a URL that FFmpeg opens (``rtsp://...``).
+    Raises OSError if it cannot be opened.
     """
 
     def __init__(self, name: str) -> None:
@@ -64,24 +48,23 @@ class LiveSource:
         self.frames_per_second = float(stream.average_rate or 0)
 
     def frames(self) -> Iterator[ByteArray]:
-        """Frames in order: [H, W, 3], uint8, RGB, upright.  Blocking."""
+        """Frames in order, as they are displayed: [H, W, 3], uint8, RGB.  Blocking."""
         for packet in self._container.demux(video=0):
             try:
                 decoded = packet.decode()
             except av.InvalidDataError:
-                continue  # lines lose packets; what follows can be decoded again
+                continue  # a network stream loses packets; later ones can be decoded
             for frame in decoded:
                 assert isinstance(frame, av.VideoFrame)
-                turns = round(frame.rotation / 90) % 4
-                yield np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), turns))
+                yield displayed_pixels(frame)
 
     def close(self) -> None:
-        """Close it."""
+        """Close the source."""
         self._container.close()
 
 
 def overlay(pixels: ByteArray, masks: Mapping[int, RleMask]) -> ByteArray:
-    """The picture with each object tinted and outlined in a colour of its own, by ``obj_id``."""
+    """The image with each object tinted and outlined in the colour of its ``obj_id``."""
     drawn = pixels.astype(np.float32)
     for obj_id, rle in masks.items():
         mask = rle.decode()
@@ -110,7 +93,7 @@ def video_writer(path: Path, frames_per_second: float) -> Iterator[Any]:
         stream.pix_fmt = "yuv420p"
 
         def write(pixels: ByteArray) -> None:
-            # Chroma is stored for pairs of pixels, so an odd last row or column has no place.
+            # Chroma is stored for pairs of pixels, so an odd last row or column is cut off.
             height, width = pixels.shape[0] // 2 * 2, pixels.shape[1] // 2 * 2
             if not stream.codec_context.is_open:
                 stream.width, stream.height = width, height

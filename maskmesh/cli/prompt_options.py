@@ -1,4 +1,4 @@
-"""Prompts on the command line: each belongs to the --object and --frame that stand before it."""
+"""Prompts on the command line: each belongs to the --object and --frame that precede it."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,7 +10,7 @@ from maskmesh.types import Box, Point
 
 @dataclass(slots=True)
 class FramePrompt:
-    """What is said of one object on one frame."""
+    """The prompt of one object on one frame."""
 
     points: list[Point] = field(default_factory=list)
     box: Box | None = None
@@ -21,14 +21,14 @@ PromptsByObject = dict[tuple[int, int], FramePrompt]
 
 
 class _Numbers(click.ParamType[Any]):
-    """Numbers with commas between them."""
+    """Comma-separated numbers."""
 
     def __init__(self, name: str, counts: tuple[int, ...]) -> None:
         self.name = name
         self._counts = counts
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Raises BadParameter for anything else."""
+        """Returns a tuple of floats.  Raises BadParameter if ``value`` has another form."""
         try:
             numbers = tuple(float(part) for part in value.split(","))
         except ValueError:
@@ -43,7 +43,7 @@ class _Point(_Numbers):
         super().__init__("x,y[,label]", (2, 3))
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """The label is 1 for positive, which it is by default, or 0 for negative."""
+        """Returns a point.  The label is 1 for positive (the default) or 0 for negative."""
         numbers = super().convert(value, param, ctx)
         if len(numbers) == 3 and numbers[2] not in (0, 1):
             self.fail(f"a label is 1 or 0, not {numbers[2]:g}", param, ctx)
@@ -55,22 +55,22 @@ class _Box(_Numbers):
         super().__init__("x0,y0,x1,y1", (4,))
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """A box by its corners."""
+        """Returns a box, from the coordinates of its corners."""
         return Box(*super().convert(value, param, ctx))
 
 
 class PromptCommand(click.Command):
-    """A command with --object, --frame, --point and --box, whose order means something.
+    """A command with --object, --frame, --point and --box, whose order is significant.
 
-    Its callback gets them together as ``prompts``.
+    Its callback receives them together as ``prompts``.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._order = (
-            click.Option(["--object", "obj_id"], type=int, multiple=True, help="Object of what follows."),
-            click.Option(["--frame"], type=int, multiple=True, help="Frame of what follows."),
-            click.Option(["--point"], type=_Point(), multiple=True, help="A click; label 1 or 0."),
+            click.Option(["--object", "obj_id"], type=int, multiple=True, help="Object of later prompts."),
+            click.Option(["--frame"], type=int, multiple=True, help="Frame of later prompts."),
+            click.Option(["--point"], type=_Point(), multiple=True, help="A click; label 0 is negative."),
             click.Option(["--box"], type=_Box(), multiple=True, help="A box around the object."),
         )
         self.params[1:1] = self._order

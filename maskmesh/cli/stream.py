@@ -1,4 +1,4 @@
-"""What ``maskmesh stream`` does, once there is a gateway."""
+"""``maskmesh stream``: tracking of objects through a live source by a gateway."""
 
 import asyncio
 import json
@@ -25,7 +25,7 @@ from maskmesh.masks import ByteArray, RleMask
 
 @dataclass(frozen=True, slots=True)
 class StreamJob:
-    """One run of the command."""
+    """Arguments of one run of the command."""
 
     source: LiveSource
     prompts: PromptsByObject
@@ -38,7 +38,7 @@ class StreamJob:
 
 @dataclass(slots=True)
 class _Record:
-    """What happened, for the summary."""
+    """Measurements for the summary."""
 
     started: float = field(default_factory=time.perf_counter)
     sent: dict[int, float] = field(default_factory=dict)
@@ -50,7 +50,7 @@ class _Record:
     prompts: list[float] = field(default_factory=list)
 
     def take(self, result: LiveResult) -> None:
-        """One frame more."""
+        """Record one result."""
         self.count += 1
         self.latencies.append(time.perf_counter() - self.sent.pop(result.sequence))
         for sequence in result.skipped:
@@ -60,21 +60,21 @@ class _Record:
             self.stage_seconds[stage] += seconds
 
     def lines(self) -> Iterator[str]:
-        """What to say at the end."""
+        """The lines of the summary."""
         if not self.latencies:
             yield "no frames were tracked"
             return
         seconds = time.perf_counter() - self.started
         middle, worst = np.percentile(self.latencies, (50, 95)) * 1000
         yield f"{self.count} frames in {seconds:.1f} s ({self.count / seconds:.1f} frames/s)"
-        yield f"from sent to received: median {middle:.0f} ms, 95th percentile {worst:.0f} ms"
-        yield f"left out: {self.skipped} that came too fast, {self.rejected} that cannot be used"
+        yield f"latency from send to receipt: median {middle:.0f} ms, 95th percentile {worst:.0f} ms"
+        yield f"frames without a result: {self.skipped} skipped, {self.rejected} rejected"
         means = (f"{stage} {all_ / self.count * 1000:.1f}" for stage, all_ in self.stage_seconds.items())
         yield f"stages, mean ms: {', '.join(means)}"
 
 
 class _Output:
-    """Overlay and masks, as results come."""
+    """Writes the overlay and the masks as results arrive."""
 
     def __init__(self, job: StreamJob, stack: ExitStack) -> None:
         self._pictures: dict[int, ByteArray] = {}
@@ -87,12 +87,12 @@ class _Output:
             self._masks = stack.enter_context(job.masks.open("w"))
 
     def sent(self, sequence: int, picture: ByteArray) -> None:
-        """A frame is on its way: its picture is needed again."""
+        """Keep the image of a sent frame for the overlay."""
         if self._write is not None:
             self._pictures[sequence] = picture
 
     def received(self, result: LiveResult) -> None:
-        """Draw and write a frame; blocking."""
+        """Draw and write a result.  Blocking."""
         if self._write is not None:
             rles = {i: o.mask for i, o in result.frame.objects.items() if isinstance(o.mask, RleMask)}
             self._write(overlay(self._pictures.pop(result.sequence), rles))
@@ -109,7 +109,7 @@ async def stream(job: StreamJob, client: AsyncClient, console: Console) -> None:
 
     def rejected(sequence: int, error: MaskmeshError) -> None:
         record.rejected += 1
-        console.print(f"[yellow]frame {sequence} is left out: {error}[/yellow]")
+        console.print(f"[yellow]frame {sequence} was rejected: {error}[/yellow]")
 
     with ExitStack() as stack:
         output = _Output(job, stack)
@@ -140,12 +140,12 @@ async def _receive(live: LiveStream, record: _Record, output: _Output, console: 
             rate = record.count / (time.perf_counter() - record.started)
             status.update(
                 f"frame {result.sequence}: {rate:.1f} frames/s, {len(result.frame.objects)} objects, "
-                f"{record.latencies[-1] * 1000:.0f} ms behind, {record.skipped} left out"
+                f"{record.latencies[-1] * 1000:.0f} ms behind, {record.skipped} skipped"
             )
 
 
 async def _send(job: StreamJob, live: LiveStream, record: _Record, output: _Output, console: Console) -> None:
-    """Send frames as they come, and prompts after their frames."""
+    """Send frames as the source yields them, and each prompt after its frame."""
     prompts: dict[int, list[tuple[int, Any]]] = defaultdict(list)
     for (obj_id, frame_index), prompt in job.prompts.items():
         prompts[frame_index].append((obj_id, prompt))
@@ -156,19 +156,19 @@ async def _send(job: StreamJob, live: LiveStream, record: _Record, output: _Outp
             output.sent(sequence, picture)
             record.sent[sequence] = time.perf_counter()
             await live.send(picture)
-            for done in [task for task in prompting if task.done()]:
-                prompting.remove(done)
-                await done  # what is wrong with a prompt ends the command
+            for finished in [task for task in prompting if task.done()]:
+                prompting.remove(finished)
+                await finished  # an error of a prompt ends the command
             for obj_id, prompt in prompts.pop(sequence, ()):
                 task = asyncio.ensure_future(_prompt(live, sequence, obj_id, prompt, record))
                 prompting.add(task)
-                # The prompt goes out before the next frame, whose tracking is to know of it.
+                # Let the task send the prompt before the next frame, which is then tracked with it.
                 await asyncio.sleep(0)
     await asyncio.gather(*prompting)
     await live.finish()
     if prompts:
         late = ", ".join(str(frame) for frame in sorted(prompts))
-        console.print(f"[yellow]the stream ended before frame {late}: nothing was prompted there[/yellow]")
+        console.print(f"[yellow]the stream ended before frame {late}: its prompts were not sent[/yellow]")
 
 
 async def _prompt(live: LiveStream, sequence: int, obj_id: int, prompt: Any, record: _Record) -> None:
@@ -178,7 +178,7 @@ async def _prompt(live: LiveStream, sequence: int, obj_id: int, prompt: Any, rec
 
 
 async def _pictures(job: StreamJob) -> AsyncGenerator[ByteArray, None]:
-    """Frames as the source gives them; decoding is on another thread, and one frame ahead."""
+    """The frames of the source, decoded one frame ahead on another thread; at the frame rate if paced."""
     frames = job.source.frames()
     start, count = time.perf_counter(), 0
     try:
@@ -194,13 +194,13 @@ async def _pictures(job: StreamJob) -> AsyncGenerator[ByteArray, None]:
             following = asyncio.ensure_future(asyncio.to_thread(next, frames, None))
             yield picture
     finally:
-        # Whoever decodes is let out of it first.
+        # The thread must have finished decoding before the source is closed.
         await asyncio.wait({following})
         job.source.close()
 
 
 def check_job(job: StreamJob) -> None:
-    """Raises UsageError for prompts that cannot come."""
+    """Raises UsageError if a prompt belongs to a frame that is never sent."""
     late = [frame for _, frame in job.prompts if job.max_frames and frame >= job.max_frames]
     if late:
         raise click.UsageError(f"--frame {late[0]} is not among the first {job.max_frames}")

@@ -1,6 +1,6 @@
-"""Masks from a mesh against true masks: single images from a click and a box, clips from a click.
+"""Evaluation of a mesh's masks: single images from a click and a box, clips from a click.
 
-Everything goes through the client, so any model that a mesh serves can be measured on any folder.
+It uses the client only, so it can evaluate any model that a mesh serves on any folder.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,7 +11,6 @@ from statistics import fmean
 import numpy as np
 from PIL import Image as PillowImage
 
-from maskmesh.cli.media import is_image, read_image
 from maskmesh.client.async_client import AsyncClient
 from maskmesh.evaluation.mask_metrics import (
     bounding_box,
@@ -19,7 +18,7 @@ from maskmesh.evaluation.mask_metrics import (
     innermost_point,
     region_similarity,
 )
-from maskmesh.images import ImageLike
+from maskmesh.images import ImageLike, is_image, read_image
 from maskmesh.masks import BoolArray, ByteArray, RleMask
 from maskmesh.types import ObjectMask, Prompt
 
@@ -28,7 +27,7 @@ Progress = Callable[[int], None]
 
 @dataclass(frozen=True, slots=True)
 class ImageScores:
-    """IoU of one image's object."""
+    """IoU of one object of one image, prompted by a click and by a box."""
 
     name: str
     click: float
@@ -37,12 +36,12 @@ class ImageScores:
 
 @dataclass(frozen=True, slots=True)
 class ObjectScores:
-    """One object over a clip, without the frame of the prompt and the last one, as DAVIS counts.
+    """Scores of one object over a clip, without the first (prompted) and the last frame, as in DAVIS.
 
-    ``j`` and ``f`` are means over all of these frames (1 for an empty mask where there is no object).
-    ``j_in_sight`` is the mean of those frames that show it, ``late_j`` of the last five that do; both are
-    None where none does.  ``sight`` is the share of frames on which the sign of the object score says
-    rightly whether they show it.
+    ``j`` and ``f`` are means over these frames; an empty mask on a frame without the object scores 1.
+    ``j_in_sight`` is the mean J on the frames that show the object, ``late_j`` that on the last five of
+    them; both are None if no frame shows it.  ``sight`` is the share of frames on which the sign of the
+    object score is right: positive if the frame shows the object.
     """
 
     name: str
@@ -59,33 +58,33 @@ LATE_FRAMES = 5
 
 @dataclass(frozen=True, slots=True)
 class TrueFrame:
-    """One image, and for each of its pixels the ``obj_id`` of what is there, 0 for none: [H, W], uint8."""
+    """One image, and the ``obj_id`` of each of its pixels, 0 for no object: [H, W], uint8."""
 
     name: str
     image: ImageLike
     labels: ByteArray
 
     def objects(self) -> list[int]:
-        """Those that it shows."""
+        """The ids of the objects that the frame shows."""
         return [int(obj_id) for obj_id in np.unique(self.labels) if obj_id]
 
     def mask(self, obj_id: int) -> BoolArray:
-        """One object: [H, W]."""
+        """The mask of one object: [H, W], bool."""
         mask: BoolArray = self.labels == obj_id
         return mask
 
 
 def read_folder(images: Path, masks: Path) -> list[TrueFrame]:
-    """Images and masks of equal names, in order of their names.
+    """Read images and masks with the same names, in order of their names.
 
-    A mask with a palette has the number of an object in each pixel, 0 for none, as DAVIS does; any other
-    counts as one object where it is brighter than half.  Images without a mask are left out.
-    Raises ValueError where nothing fits, where sizes differ, or where two masks have one name.
+    The pixels of a mask with a palette are object numbers, 0 for no object, as in DAVIS; in any other mask
+    the pixels above 127 are one object.  Images without a mask are left out.
+    Raises ValueError if no image has a mask, if sizes differ, or if two masks have the same name.
     """
     found: dict[str, Path] = {}
     for path in sorted(masks.iterdir()):
         if is_image(path) and found.setdefault(path.stem, path) != path:
-            raise ValueError(f"{found[path.stem].name} and {path.name} have one name")
+            raise ValueError(f"{found[path.stem].name} and {path.name} have the same name")
     frames = []
     for path in sorted(p for p in images.iterdir() if is_image(p)):
         if path.stem not in found:
@@ -100,9 +99,9 @@ def read_folder(images: Path, masks: Path) -> list[TrueFrame]:
 
 
 def read_labels(path: Path) -> ByteArray:
-    """The objects in a mask's file: [H, W]; see :func:`read_folder`.
+    """The object numbers in a mask file: [H, W], uint8; see :func:`read_folder`.
 
-    Raises ValueError for one without a palette that has dark values only: numbers, most likely.
+    Raises ValueError if a mask without a palette has only values below 128, which are probably numbers.
     """
     with PillowImage.open(path) as opened:
         if opened.mode == "P":
@@ -116,10 +115,10 @@ def read_labels(path: Path) -> ByteArray:
 async def evaluate_images(
     client: AsyncClient, frames: Sequence[TrueFrame], progress: Progress = lambda done: None
 ) -> list[ImageScores]:
-    """Every object of every image, from one click at its innermost point and from its box.
+    """Score every object of every image, from one click at its innermost point and from its box.
 
-    A click is ambiguous: the most confident of three masks counts.  A box is not.
-    Raises ValueError where no mask shows an object.
+    A click is ambiguous, so the most confident of three masks counts; for a box one mask is requested.
+    Raises ValueError if no mask shows an object.
     """
     scores = []
     for done, frame in enumerate(frames, start=1):
@@ -142,9 +141,9 @@ async def evaluate_images(
 async def evaluate_clip(
     client: AsyncClient, name: str, frames: Sequence[TrueFrame], progress: Progress = lambda done: None
 ) -> list[ObjectScores]:
-    """The objects of a clip's first frame, each from one click on it at its innermost point.
+    """Score the objects of a clip's first frame, each from one click on it at its innermost point.
 
-    Raises ValueError where the first frame shows no object, or the clip has fewer than three frames.
+    Raises ValueError if the first frame shows no object, or the clip has fewer than three frames.
     """
     if len(frames) < 3:
         raise ValueError(f"{name} has {len(frames)} frames; the first and the last do not count")
@@ -172,9 +171,11 @@ def score_object(
     counted = range(1, len(true) - 1)
     regions = [region_similarity(_mask(found[i]), true[i]) for i in counted]
     contours = [contour_accuracy(_mask(found[i]), true[i]) for i in counted]
-    shown = [bool(true[i].any()) for i in counted]
-    in_sight = [j for j, visible in zip(regions, shown, strict=True) if visible]
-    right = [(found[i].object_score_logit > 0) == visible for i, visible in zip(counted, shown, strict=True)]
+    visibility = [bool(true[i].any()) for i in counted]
+    in_sight = [j for j, visible in zip(regions, visibility, strict=True) if visible]
+    right = [
+        (found[i].object_score_logit > 0) == visible for i, visible in zip(counted, visibility, strict=True)
+    ]
     return ObjectScores(
         name,
         obj_id,
@@ -187,5 +188,5 @@ def score_object(
 
 
 def _mask(found: ObjectMask) -> BoolArray:
-    assert isinstance(found.mask, RleMask), "the evaluation asks for COCO RLE"
+    assert isinstance(found.mask, RleMask), "the evaluation requests COCO RLE"
     return found.mask.decode()

@@ -1,4 +1,4 @@
-"""How well a mask fits the truth, by the field's definitions, and the clicks that they start from.
+"""Metrics of a mask against a true mask, and the click and the box that evaluations prompt with.
 
 Source: Perazzi et al., "A Benchmark Dataset and Evaluation Methodology for Video Object Segmentation"
 (2016), which DAVIS uses: J for regions, F for outlines.  Needs SciPy (the extra ``evaluate``).
@@ -16,23 +16,23 @@ from maskmesh.types import Box, Point
 OUTLINE_TOLERANCE = 0.008
 
 
-def region_similarity(found: BoolArray, true: BoolArray) -> float:
-    """J: intersection over union of [H, W] masks; 1 where both are empty."""
-    union = int(np.count_nonzero(found | true))
-    return int(np.count_nonzero(found & true)) / union if union else 1.0
+def region_similarity(predicted: BoolArray, true: BoolArray) -> float:
+    """J: intersection over union of [H, W] masks; 1 if both are empty."""
+    union = int(np.count_nonzero(predicted | true))
+    return int(np.count_nonzero(predicted & true)) / union if union else 1.0
 
 
-def contour_accuracy(found: BoolArray, true: BoolArray) -> float:
-    """F: harmonic mean of how much of either outline the other one runs along; [H, W] masks.
+def contour_accuracy(predicted: BoolArray, true: BoolArray) -> float:
+    """F: harmonic mean of the shares of either outline that lie near the other one; [H, W] masks.
 
-    1 where both masks are empty, 0 where one of them is.
+    1 if neither mask has an outline, 0 if only one of them has none.
     """
-    ours, theirs = _outline(found), _outline(true)
-    if not ours.any() or not theirs.any():
-        return float(ours.any() == theirs.any())
-    reach = math.ceil(OUTLINE_TOLERANCE * math.hypot(*found.shape))
-    precision = float(np.mean(_near(theirs, reach)[ours]))
-    recall = float(np.mean(_near(ours, reach)[theirs]))
+    outline, true_outline = _outline(predicted), _outline(true)
+    if not outline.any() or not true_outline.any():
+        return float(outline.any() == true_outline.any())
+    reach = math.ceil(OUTLINE_TOLERANCE * math.hypot(*predicted.shape))
+    precision = float(np.mean(_near(true_outline, reach)[outline]))
+    recall = float(np.mean(_near(outline, reach)[true_outline]))
     return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
 
 
@@ -46,7 +46,7 @@ def innermost_point(mask: BoolArray) -> Point:
 
 
 def bounding_box(mask: BoolArray) -> Box:
-    """The box around a mask [H, W], from the first to behind the last pixel.
+    """The box around a mask [H, W], from its first pixel to one past its last.
 
     Raises ValueError for an empty mask.
     """
@@ -57,7 +57,7 @@ def bounding_box(mask: BoolArray) -> Box:
 
 
 def _outline(mask: BoolArray) -> BoolArray:
-    """Pixels that differ from the next one to the right, below, or across."""
+    """Pixels that differ from the next one to the right, below, or diagonally below."""
     padded = np.pad(mask, ((0, 1), (0, 1)), mode="edge")
     here = padded[:-1, :-1]
     outline: BoolArray = (here ^ padded[:-1, 1:]) | (here ^ padded[1:, :-1]) | (here ^ padded[1:, 1:])
@@ -65,6 +65,6 @@ def _outline(mask: BoolArray) -> BoolArray:
 
 
 def _near(outline: BoolArray, reach: int) -> BoolArray:
-    """Pixels within a disc of some pixel of an outline."""
+    """Pixels at most ``reach`` from an outline."""
     near: BoolArray = ndimage.distance_transform_edt(~outline) <= reach
     return near

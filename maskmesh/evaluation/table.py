@@ -1,4 +1,4 @@
-"""One table for whatever was evaluated."""
+"""The table of evaluation scores, of images and of clips."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from rich.table import Table
 
 from maskmesh.evaluation.clips import ImageScores, ObjectScores
 
-# An object counts as found again, or as not mistaken for another, from this IoU on.
+# Least IoU at which an object counts as kept: found again, and not mistaken for another.
 KEPT_IOU = 0.5
 
 COLUMNS = {
@@ -23,34 +23,34 @@ COLUMNS = {
     "sight": "sight",
 }
 LEGEND = (
-    "J, F: regions and outlines from 1 click on frame 0, without the first and the last frame. kept: share "
-    f"of objects whose last five frames in sight have a J of {KEPT_IOU} or more. sight: share of frames on "
-    "which the object score has the right sign."
+    "J, F: regions and outlines from 1 click on frame 0, without the first and the last frame. in sight: "
+    "frames that show the object. kept: share of objects whose last five frames in sight have a mean J of "
+    f"{KEPT_IOU} or more. sight: share of frames on which the object score has the right sign."
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line: what was evaluated, how many objects, and means by the keys of COLUMNS."""
+    """One row: the name of the data, the number of objects, and means by the keys of COLUMNS."""
 
     name: str
     count: int
     figures: dict[str, float]
 
     def to_json(self) -> dict[str, Any]:
-        """As it is written with ``--json``."""
+        """The row as ``--json`` writes it."""
         return {"name": self.name, "count": self.count, **self.figures}
 
 
 def images_row(name: str, scores: Sequence[ImageScores]) -> Row:
-    """Means over the objects of images.  Raises statistics.StatisticsError without any."""
+    """Means over the objects of images.  Raises statistics.StatisticsError if ``scores`` is empty."""
     return Row(
         name, len(scores), {"click": fmean(s.click for s in scores), "box": fmean(s.box for s in scores)}
     )
 
 
 def clips_row(name: str, scores: Sequence[ObjectScores]) -> Row:
-    """Means over the objects of one clip or several.  Raises statistics.StatisticsError without any."""
+    """Means over the objects of clips.  Raises statistics.StatisticsError if ``scores`` is empty."""
     figures = {key: fmean(getattr(s, key) for s in scores) for key in ("j", "f", "sight")}
     if in_sight := [s.j_in_sight for s in scores if s.j_in_sight is not None]:
         figures["j_in_sight"] = fmean(in_sight)
@@ -60,7 +60,7 @@ def clips_row(name: str, scores: Sequence[ObjectScores]) -> Row:
 
 
 def make_table(rows: Sequence[Row], model_id: str) -> Table:
-    """The rows under the columns that any of them has."""
+    """A table of the rows, with the columns that at least one of them has."""
     columns = [key for key in COLUMNS if any(key in row.figures for row in rows)]
     table = Table(title=model_id, title_justify="left", box=box.SIMPLE_HEAD)
     table.add_column("", no_wrap=True)

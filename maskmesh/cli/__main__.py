@@ -1,0 +1,5 @@
+"""``python -m maskmesh.cli``."""
+
+from maskmesh.cli import main
+
+main()
