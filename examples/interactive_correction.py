@@ -1,11 +1,11 @@
-"""Click, track, look, correct, track on: the loop of an annotation tool, in one file.
+"""The loop of an annotation tool: click, track, review, correct, and track again.
 
     maskmesh up                                      # in another terminal
     python examples/interactive_correction.py clip.mp4 110,262 330,180
 
-The first point is on the object in frame 0.  The second one stands for what a person would click who looks
-at the worst frame.  Everything that a tool needs is here: a preview per click, undo, a correction that
-holds, tracking on from it and back from it.
+The first point is on the object in frame 0.  The second point simulates the correction that an annotator
+clicks on the worst frame.  The example shows a preview for each click, undo, a correction, and tracking
+forward and in reverse from the corrected frame.
 """
 
 import sys
@@ -16,13 +16,13 @@ OBJECT = 1
 
 
 def track(session: SyncVideoSession, **where: int | bool) -> dict[int, FrameMasks]:
-    """Masks by frame.  Small ones do for a timeline: nothing is upsampled for them."""
+    """Masks by frame index, at the model's resolution: a timeline needs no upsampled masks."""
     small = MaskOptions(space=MaskSpace.MODEL)
     return {frame.frame_index: frame for frame in session.propagate(mask_options=small, **where)}  # type: ignore[arg-type]
 
 
 def worst(frames: dict[int, FrameMasks]) -> int:
-    """The frame on which the model itself trusts its mask least, of those where nobody has clicked."""
+    """The index of the unprompted frame with the lowest predicted IoU."""
     ious = {i: f.objects[OBJECT].predicted_iou for i, f in frames.items() if not f.conditioning}
     return min(ious, key=lambda index: ious[index])
 
@@ -32,12 +32,12 @@ def main(video: str, first: tuple[float, float], second: tuple[float, float], en
     with Client(endpoint) as client, client.session() as session:
         session.append_video(video)
 
-        # A click is answered at once, with its mask; another one on the same frame refines it.
+        # The response to a click contains its mask; another click on the same frame refines the mask.
         preview = session.add_prompt(0, OBJECT, points=[first])
         print(f"first click: predicted IoU {preview.objects[OBJECT].predicted_iou:.2f}")
         frames = track(session)
 
-        # Somebody looks at the worst frame and clicks there; the session knows what was said.
+        # The annotator clicks on the worst frame; expected_revision detects changes by other clients.
         index = worst(frames)
         revision = session.get_state().revision
         corrected = session.add_prompt(index, OBJECT, points=[second], expected_revision=revision)
@@ -46,16 +46,16 @@ def main(video: str, first: tuple[float, float], second: tuple[float, float], en
             f"corrected {corrected.objects[OBJECT].predicted_iou:.2f}"
         )
 
-        # On second thoughts: taken back, as if it had never been said.  And said again.
+        # Undo the correction, then add it again.
         session.clear_prompts(index, OBJECT)
         session.add_prompt(index, OBJECT, points=[second])
 
-        # What comes after the correction follows it, and so does what was before.
+        # Track again from the corrected frame, forward and in reverse.
         frames |= track(session, start_frame_index=index)
         frames |= track(session, start_frame_index=index, reverse=True)
         print(f"{len(frames)} frames, {len(session.get_state().history)} entries of history")
 
-        # The history makes the same masks again, in another session and on another mesh.
+        # Replaying the history gives the same masks in another session, also on another mesh.
         with client.session() as copy:
             copy.append_video(video)
             copy.replay(session.get_state().history)

@@ -2,8 +2,8 @@
 
     python tools/make_sample.py [FOLDER]
 
-Writes ``clip.mp4`` and ``masks.json`` (COCO RLE of what is visible of each object on each frame).  All of it
-is drawn by the formulas below; a seed shifts the colours and the landscape, nothing else is random.
+Writes ``clip.mp4`` and ``masks.json`` (COCO RLE of the visible part of each object on each frame).  The
+formulas below draw everything; only the colours and the landscape depend on the seed.
 """
 
 import json
@@ -27,36 +27,36 @@ SAMPLE_SEED = 20_26
 # A wheel, a flower and a kite; a click on each on frame 0.
 CLICKS = {1: (110, 262), 2: (530, 185), 3: (330, 62)}
 
-# The crests of the hills as shares of the height, and their colours, the farthest first.
+# The crests of the hills as fractions of the height, and their colours, the farthest first.
 HILLS = ((0.5, (96, 112, 104)), (0.66, (70, 92, 66)), (0.82, (52, 66, 40)))
 
 ROWS, COLUMNS = np.mgrid[:HEIGHT, :WIDTH].astype(np.float32)
 
 
 def rings(u: FloatArray, v: FloatArray) -> FloatArray:
-    """Circles around the middle."""
+    """Concentric rings around the centre."""
     return np.asarray(np.sin(np.hypot(u, v) / 4.5) > 0.1, dtype=np.float32)
 
 
 def honeycomb(u: FloatArray, v: FloatArray) -> FloatArray:
-    """Cells with three directions of walls."""
+    """Cells with walls in three directions."""
     walls = [np.abs((u * np.cos(a) + v * np.sin(a)) % 22 - 11) for a in (0, np.pi / 3, 2 * np.pi / 3)]
     return np.asarray(np.minimum.reduce(walls) < 2.6, dtype=np.float32)
 
 
 def chevrons(u: FloatArray, v: FloatArray) -> FloatArray:
-    """Arrowheads one above the other."""
+    """A vertical sequence of chevrons."""
     return np.asarray((v + np.abs(u % 36 - 18)) % 20 < 9, dtype=np.float32)
 
 
-# The textures of this clip; training draws with others.
+# The textures of this clip; training uses other textures.
 SAMPLE_TEXTURES: dict[str, Callable[[FloatArray, FloatArray], FloatArray]] = {
     texture.__name__: texture for texture in (rings, honeycomb, chevrons)
 }
 
 
 def disc(angle: FloatArray) -> FloatArray:
-    """The outline of the wheel, as its distance from the middle by the angle; pixels."""
+    """The outline of the wheel: the distance from the centre in pixels, by angle in radians."""
     return np.full_like(angle, 62)
 
 
@@ -66,13 +66,13 @@ def petals(angle: FloatArray) -> FloatArray:
 
 
 def diamond(angle: FloatArray) -> FloatArray:
-    """The outline of the kite, its corners a little blunt."""
+    """The outline of the kite, with slightly rounded corners."""
     return np.asarray(66 / (np.abs(np.cos(angle)) + np.abs(np.sin(angle))) ** 0.8, dtype=np.float32)
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """One object: how it moves and turns over a time from 0 to 1, its outline, its texture, its colours."""
+    """One object: its motion and rotation over a time from 0 to 1, its outline, texture and colours."""
 
     centre: Callable[[float], tuple[float, float]]
     turns: float
@@ -81,13 +81,13 @@ class Shape:
     colours: tuple[tuple[int, int, int], tuple[int, int, int]]
 
     def cover(self, time: float) -> FloatArray:
-        """How much of each pixel it covers: [HEIGHT, WIDTH], 0 to 1."""
+        """The coverage of each pixel: [HEIGHT, WIDTH], 0 to 1."""
         u, v = self._own_axes(time)
         beyond = np.hypot(u, v) - self.radius(np.arctan2(v, u))
         return np.asarray(np.clip(0.5 - beyond, 0, 1), dtype=np.float32)
 
     def paint(self, time: float) -> FloatArray:
-        """Its colours everywhere: [HEIGHT, WIDTH, 3]."""
+        """The colours of the texture on the whole frame: [HEIGHT, WIDTH, 3]."""
         weight = SAMPLE_TEXTURES[self.texture](*self._own_axes(time))[..., None]
         first, second = (np.array(c, dtype=np.float32) for c in self.colours)
         return first + weight * (second - first)
@@ -127,7 +127,7 @@ SHAPES = {
 
 
 def landscape(seed: int) -> FloatArray:
-    """Hills under an evening sky, wider than the picture: [HEIGHT, 2 * WIDTH, 3]."""
+    """Hills under an evening sky, wider than the frame: [HEIGHT, 2 * WIDTH, 3]."""
     random = np.random.default_rng(seed)
     rows, columns = np.mgrid[:HEIGHT, : 2 * WIDTH].astype(np.float32)
     fall = (rows / HEIGHT)[..., None]
@@ -146,7 +146,7 @@ def landscape(seed: int) -> FloatArray:
 
 
 def draw(index: int, frames: int, ground: FloatArray) -> tuple[ByteArray, dict[int, BoolArray]]:
-    """One frame [HEIGHT, WIDTH, 3] and what is visible of each object on it: [HEIGHT, WIDTH]."""
+    """One frame, [HEIGHT, WIDTH, 3], and the visible mask of each object, [HEIGHT, WIDTH]."""
     time = index / max(frames - 1, 1)
     left = round(60 * time)
     picture = ground[:, left : left + WIDTH].copy()
@@ -160,7 +160,7 @@ def draw(index: int, frames: int, ground: FloatArray) -> tuple[ByteArray, dict[i
 
 
 def draw_all(frames: int, seed: int) -> Iterator[tuple[ByteArray, dict[int, BoolArray]]]:
-    """Every frame of a clip; ``frames`` of them show the whole story, however many there are."""
+    """All frames of a clip; the motion is spread over the number of ``frames``."""
     ground = landscape(seed)
     for index in range(frames):
         yield draw(index, frames, ground)

@@ -1,13 +1,13 @@
-"""What becomes of requests when there are more than a mesh can carry.
+"""Measure a mesh under overload.
 
     python -m tools.overload --seconds 60
 
-Starts a mesh of its own with the embedded model and sends it single images that no cache has seen: first as
-many at once as finishes most in a second, then at random moments at 0.8 of that rate, then at three times of
-it.  Requests are not made again.  Prints a table; exits with 1 where the accepted ones' p99 under three times
-the load is more than twice that at 0.8, where the mesh takes a tenth more memory than it did then, where a
-service still grows by a tenth after the first sixth of the time, or where any request fails otherwise than by
-being refused with a hint.  Nothing else may run beside it.
+Starts a local mesh with the embedded model and sends it single images that are not in a cache: first with
+several numbers of concurrent requests, to measure the capacity in requests per second, then at random times
+at 0.8 and at 3 times the capacity.  Requests are not retried.  Prints a table, and exits with 1 if the p99
+latency of accepted requests at 3 times the capacity is more than twice that at 0.8, if the mesh uses 10 %
+more memory than at 0.8, if the memory of a service grows by 10 % after the first sixth of the time, or if a
+request fails without a retry hint.  Nothing else may run on the machine.
 """
 
 import asyncio
@@ -32,13 +32,15 @@ from rich.table import Table
 
 from maskmesh import Point, Prompt, wire
 from maskmesh.cli.local_mesh import LocalMesh, MeshOptions
-from maskmesh.errors import ResourceExhausted, from_rpc_error
+from maskmesh.errors import ResourceExhausted
 from maskmesh.rpc.channel import open_channel
+from maskmesh.rpc.status import from_rpc_error
 from maskmesh.v1 import segmentation_pb2, segmentation_pb2_grpc
 from tools.soak import CACHES, SERVICES, resident_bytes
 
 WIDTH, HEIGHT = 640, 480
-# One of these finishes most in a second: fewer leave something idle, more are refused.
+# Numbers of concurrent requests; one of them gives the highest throughput: fewer requests leave a service
+# idle, and more are refused.
 AT_ONCE = (6, 8, 10, 12)
 LOADS = (0.8, 3.0)
 
@@ -50,22 +52,22 @@ console = Console(highlight=False, width=110)
 
 @dataclass(slots=True)
 class Phase:
-    """What came of the requests of one load."""
+    """The results of the requests at one load."""
 
     load: float
     rate: float
     seconds: list[float] = field(default_factory=list)
-    """Of those that were accepted."""
+    """Latencies of the accepted requests."""
     refused: int = 0
     failed: Counter[str] = field(default_factory=Counter)
     refused_seconds: list[float] = field(default_factory=list)
     memory: dict[str, int] = field(default_factory=dict)
-    """Largest, by service."""
+    """Peak memory in bytes, by service."""
     early_memory: dict[str, int] = field(default_factory=dict)
-    """Largest in the first sixth of the time."""
+    """Peak memory in the first sixth of the time."""
     took: float = 0.0
     stolen: float = 0.0
-    """Share of the processors' time that a host gave to others; with much of it other figures say little."""
+    """Share of CPU time that the host gave to other guests; a high share makes other results unreliable."""
 
     @property
     def p99(self) -> float:
@@ -73,7 +75,7 @@ class Phase:
         return statistics.quantiles(self.seconds, n=100)[98]
 
     def to_json(self) -> dict[str, object]:
-        """Figures of the phase."""
+        """The results of the phase, for the JSON file."""
         return {
             "load": self.load,
             "requests_per_second": self.rate,
@@ -93,13 +95,13 @@ class Phase:
 
 
 def requests() -> Iterator[segmentation_pb2.SegmentImageRequest]:
-    """Pictures of equal work whose digests all differ, with a click."""
+    """Requests with a click on images of equal size that all have different digests."""
     noise = np.random.default_rng(0).integers(0, 200, (HEIGHT // 8, WIDTH // 8, 3), np.uint8)
     buffer = io.BytesIO()
     PillowImage.fromarray(noise.repeat(8, 0).repeat(8, 1)).save(buffer, "JPEG", quality=90)
     for number in itertools.count():
         request = segmentation_pb2.SegmentImageRequest()
-        # Decoders leave off at the picture's end: what follows makes it another content.
+        # Decoders ignore bytes after the end of the image, but the bytes change its digest.
         request.image.encoded = buffer.getvalue() + number.to_bytes(8, "big")
         prompt = Prompt(points=(Point(WIDTH / 2, HEIGHT / 2),))
         request.prompts.add(obj_id=1, prompt=wire.prompt_to_proto(prompt))
@@ -115,12 +117,12 @@ class Generator:
         self._requests = requests()
 
     async def capacity(self, seconds: float) -> float:
-        """The most requests that finish in a second, however many are under way."""
+        """The highest number of requests per second over all numbers of concurrent requests."""
         rates = [await self._rate(at_once, seconds / len(AT_ONCE)) for at_once in AT_ONCE]
         return max(rates)
 
     async def _rate(self, at_once: int, seconds: float) -> float:
-        """Requests that finish in a second where so many are under way all the time."""
+        """The requests per second with ``at_once`` concurrent requests."""
         phase = Phase(1.0, 0.0)
         until = time.monotonic() + seconds
 
@@ -132,7 +134,7 @@ class Generator:
         return len(phase.seconds) / seconds
 
     async def run(self, load: float, rate: float, seconds: float) -> Phase:
-        """``rate`` requests a second at random moments, whatever becomes of those before."""
+        """Send ``rate`` requests per second at random times, independently of earlier requests."""
         phase = Phase(load, rate)
         watching = asyncio.ensure_future(self._watch(phase, seconds / 6))
         sent: set[asyncio.Task[None]] = set()
@@ -176,12 +178,12 @@ class Generator:
 
 
 def stolen_seconds() -> float:
-    """Time of all processors that the host of a virtual machine has had for others since the start."""
+    """CPU seconds since the boot that the host of this virtual machine gave to other guests."""
     return int(Path("/proc/stat").read_text().split()[8]) / os.sysconf("SC_CLK_TCK")
 
 
 async def measure(seconds: float) -> tuple[float, list[Phase]]:
-    """The capacity in requests a second, and what came of each load."""
+    """The capacity in requests per second, and the results at each load."""
     flags = {name: list(CACHES.get(name, ())) for name in SERVICES}
     environment = {"MASKMESH_TRACE_DIR": "", "OTEL_EXPORTER_OTLP_ENDPOINT": ""}
     async with (
@@ -198,12 +200,12 @@ async def measure(seconds: float) -> tuple[float, list[Phase]]:
 
 
 def faults(usual: Phase, over: Phase) -> list[str]:
-    """What is not as it should be."""
+    """Descriptions of the limits that the results exceed."""
     found = []
     if (ratio := over.p99 / usual.p99) > MAX_RATIO:
-        found.append(f"p99 is {ratio:.2f} times that at {usual.load} of the load")
+        found.append(f"p99 is {ratio:.2f} times the p99 at {usual.load} of the capacity")
     if (growth := growth_of(usual, over)) > MAX_GROWTH:
-        found.append(f"the mesh takes {growth:.0%} more memory")
+        found.append(f"the mesh uses {growth:.0%} more memory")
     for name, size in over.memory.items():
         if size > over.early_memory[name] * (1 + MAX_GROWTH):
             found.append(f"the {name} grew from {over.early_memory[name]} to {size} bytes")
@@ -212,15 +214,15 @@ def faults(usual: Phase, over: Phase) -> list[str]:
 
 
 def growth_of(usual: Phase, over: Phase) -> float:
-    """How much more memory the mesh takes, as a share."""
+    """The relative growth of the memory of the mesh."""
     return sum(over.memory.values()) / sum(usual.memory.values()) - 1
 
 
 @click.command()
-@click.option("--seconds", default=60.0, show_default=True, help="Length of each load.")
-@click.option("--json", "json_path", type=click.Path(path_type=Path), help="File for the figures.")
+@click.option("--seconds", default=60.0, show_default=True, help="Duration of each load in seconds.")
+@click.option("--json", "json_path", type=click.Path(path_type=Path), help="File for the results.")
 def main(seconds: float, json_path: Path | None) -> None:
-    """Latency of accepted requests at 0.8 of what a mesh can carry, and at three times of it."""
+    """Measure the latency of accepted requests at 0.8 and at 3 times the capacity of a mesh."""
     capacity, phases = asyncio.run(measure(seconds))
     table = Table("load", "requests/s", "accepted", "refused", "median", "p99", "stolen", *SERVICES)
     for phase in phases:
@@ -236,7 +238,7 @@ def main(seconds: float, json_path: Path | None) -> None:
         )
     console.print(table)
     usual, over = phases
-    console.print(f"capacity {capacity:.1f} requests/s; p99 under three times the load / at 0.8: ", end="")
+    console.print(f"capacity {capacity:.1f} requests/s; p99 at 3 times the capacity / at 0.8: ", end="")
     console.print(f"{over.p99 / usual.p99:.2f}; memory {growth_of(usual, over):+.1%}")
     found = faults(usual, over)
     for fault in found:

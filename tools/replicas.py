@@ -1,9 +1,10 @@
-"""What a second encoder is worth: pictures encoded in a second by two replicas, over those by one.
+"""Measure the encode throughput of two encoder replicas relative to one.
 
     python -m tools.replicas
 
-Each replica has one thread on a core of its own.  Weights are random, those of sam2.1-tiny at 1024 x 1024;
-pictures are drawn anew, so that none is in a cache.  Turn about, in one run; nothing else may run beside it.
+Each replica has one thread on its own core.  The model is sam2.1-tiny at 1024 x 1024 with random weights;
+the images are new, so that none is in a cache.  The runs with one and two replicas alternate.  Nothing else
+may run on the machine.
 """
 
 import asyncio
@@ -20,8 +21,8 @@ from rich.console import Console
 from rich.table import Table
 from safetensors.torch import save_file
 
-from gateway.backends.embeddings import encode_image
-from gateway.backends.encoders import Encoders, EncodeOptions
+from gateway.backends.encoders import EncodeOptions, Encoders
+from gateway.backends.image_encoding import encode_image
 from maskmesh.cli.bench import draw_frames
 from maskmesh.cli.local_mesh import LocalMesh, MeshOptions
 from maskmesh.config import enable_ring_hash
@@ -32,14 +33,14 @@ from tools.bench.weights import random_model
 MODEL = "sam2.1-tiny"
 MAX_MESSAGE_BYTES = 2**26
 
-# Enough that no replica is ever without a picture, wherever the ring puts them.
+# Enough concurrent requests that no replica is idle, for every distribution by the ring hash.
 AT_ONCE = 16
 
 console = Console(highlight=False, width=100)
 
 
 async def rate(encoders: Encoders, seconds: float, seeds: "itertools.count[int]") -> float:
-    """Pictures that are encoded in a second."""
+    """Images encoded per second."""
     encode_options = EncodeOptions(interactive=False)
     pictures = [EncodedImage(frame) for frame in draw_frames(8, next(seeds))]
     numbers = itertools.count()
@@ -47,7 +48,7 @@ async def rate(encoders: Encoders, seconds: float, seeds: "itertools.count[int]"
 
     async def worker() -> None:
         while time.monotonic() < until:
-            # What follows the picture's end makes another content of it, and no other work.
+            # Bytes after the end of the image change its digest, but not the work.
             picture = pictures[next(numbers) % len(pictures)].data + os.urandom(8)
             await encode_image(encoders, EncodedImage(picture), encode_options)
             done.append(time.monotonic())
@@ -55,12 +56,12 @@ async def rate(encoders: Encoders, seconds: float, seeds: "itertools.count[int]"
     began = time.monotonic()
     until = began + seconds
     await asyncio.gather(*(worker() for _ in range(AT_ONCE)))
-    # Those that were under way at the end count as far as they came: from the first to the last.
+    # The time from the first to the last completion includes requests in progress at the end.
     return (len(done) - 1) / (done[-1] - done[0])
 
 
 async def measure(turns: int, seconds: float, checkpoint: Path) -> dict[str, list[float]]:
-    """Pictures a second in each turn, by the number of replicas."""
+    """Images per second in each round, by the number of replicas."""
     cores = sorted(os.sched_getaffinity(0))[:2]
     options = MeshOptions(
         model=MODEL,
@@ -83,24 +84,24 @@ async def measure(turns: int, seconds: float, checkpoint: Path) -> dict[str, lis
         for _ in range(turns):
             for name, encoders in reached.items():
                 rates[name].append(await rate(encoders, seconds, seeds))
-                console.print(f"  {name}: {rates[name][-1]:.2f} pictures/s", style="dim")
+                console.print(f"  {name}: {rates[name][-1]:.2f} images/s", style="dim")
         for encoders in reached.values():
             await encoders.close()
     return rates
 
 
 @click.command(context_settings={"show_default": True})
-@click.option("--turns", default=3, help="Turns of each.")
-@click.option("--seconds", default=20.0, help="Length of a turn.")
-@click.option("--json", "json_path", type=click.Path(path_type=Path), help="File for the figures.")
+@click.option("--turns", default=3, help="Number of rounds.")
+@click.option("--seconds", default=20.0, help="Duration of a round in seconds.")
+@click.option("--json", "json_path", type=click.Path(path_type=Path), help="File for the results.")
 def main(turns: int, seconds: float, json_path: Path | None) -> None:
-    """Encode throughput of two replicas over that of one."""
+    """Measure the encode throughput of two replicas relative to one."""
     with TemporaryDirectory() as folder:
         checkpoint = Path(folder) / "model.safetensors"
         save_file(to_checkpoint(random_model()), checkpoint)
         rates = asyncio.run(measure(turns, seconds, checkpoint))
     medians = {name: statistics.median(values) for name, values in rates.items()}
-    table = Table("replicas", "pictures/s")
+    table = Table("replicas", "images/s")
     for name, median in medians.items():
         table.add_row(name, f"{median:.2f}")
     console.print(table)

@@ -1,12 +1,12 @@
-"""Runs that show what a session costs over hours, and what it leaves when nobody ends it.
+"""Soak tests: the memory of long sessions, and resources left by abandoned sessions.
 
     python -m tools.soak video --frames 2000
     python -m tools.soak sessions --count 500
     python -m tools.soak first-mask
 
-Each starts a mesh of its own with the embedded model, prints a table, and exits with 1 where memory, pins or
-files grow, where a correction differs from an unbounded run's, or where a first mask is late.  The last one
-takes times: nothing else may run beside it.
+Each command starts a local mesh with the embedded model, prints a table, and exits with 1 if memory, pins
+or files grow, if a correction differs from that of a run with unbounded memory, or if a first mask is late.
+The command first-mask measures latency: nothing else may run on the machine.
 """
 
 import asyncio
@@ -37,17 +37,17 @@ from tools.make_sample import CLICKS, make_clip
 SERVICES = ("encoder", "tracker", "gateway")
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
-# Caches are budgets that fill once: small ones here, so that they are full before the first measure.
+# Small cache budgets, so that the caches are full before the first measurement.
 CACHES = {"encoder": ["--cache-bytes", str(64 * 2**20)], "tracker": ["--embedding-bytes", str(32 * 2**20)]}
 
 WARM_UP_SESSIONS = 50
 STREAM_FRAMES = 24
 
-# The longest that the first mask of a live stream may take, in frame times; the median of many.
+# Limit on the median time to the first mask of a live stream, in frame times.
 MAX_FIRST_MASK = 2.5
 
-# How much larger a process may be than it was, as a share, and in bytes where that is more: allocators are
-# not exact, and the smallest process varies by this much without any work.
+# Limits on the growth of a process: relative, and in bytes if that is more.  Allocators are inexact, and
+# the smallest process varies by this much when idle.
 MAX_GROWTH = 0.05
 NOISE_BYTES = 10 * 2**20
 
@@ -55,7 +55,7 @@ console = Console(highlight=False, width=110)
 
 
 def resident_bytes(pid: int) -> int:
-    """What a process holds in memory."""
+    """The resident memory of a process."""
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE_BYTES
 
 
@@ -66,7 +66,7 @@ def disk_bytes(folder: Path) -> int:
 
 @asynccontextmanager
 async def running(folder: Path, **flags: Sequence[str]) -> AsyncIterator[LocalMesh]:
-    """A mesh that keeps what is on disk in ``folder`` and traces nothing."""
+    """A mesh without tracing, with its data in ``folder``."""
     all_flags = {name: [*CACHES.get(name, ()), *flags.get(name, ())] for name in SERVICES}
     for name in ("tracker", "gateway"):
         all_flags[name] += ["--data-dir", str(folder)]
@@ -77,7 +77,7 @@ async def running(folder: Path, **flags: Sequence[str]) -> AsyncIterator[LocalMe
 
 @click.group()
 def main() -> None:
-    """Long runs of a mesh of their own."""
+    """Soak tests with a local mesh."""
 
 
 @main.command()
@@ -89,22 +89,22 @@ def main() -> None:
     type=click.IntRange(min=1),
     default=200,
     show_default=True,
-    help="Where memory is measured first, and how often from there on.",
+    help="First frame at which memory is measured, and interval of further measurements in frames.",
 )
-@click.option("--json", "json_path", type=click.Path(path_type=Path), help="File for the figures.")
+@click.option("--json", "json_path", type=click.Path(path_type=Path), help="File for the results.")
 def video(frames: int, from_frame: int, json_path: Path | None) -> None:
-    """One object through a long video: memory on the way, then a correction near its beginning.
+    """Track one object through a long video and measure memory, then correct it near the beginning.
 
-    The correction, and a reverse pass from the end, are compared with those of a mesh that holds everything
+    The correction, and a reverse pass from the end, are compared with those of a mesh that keeps all states
     in memory.
     """
     if 2 * from_frame > frames:
-        raise click.BadParameter("the video must be twice as long", param_hint="--from-frame")
+        raise click.BadParameter("the video must be at least twice as long", param_hint="--from-frame")
     _end(*asyncio.run(_video(frames, from_frame)), json_path)
 
 
 def _end(figures: dict[str, object], faults: list[str], json_path: Path | None) -> None:
-    """Write the figures, and exit with 1 where something is not as it should be."""
+    """Write the results, and exit with 1 if there are faults."""
     if json_path is not None:
         json_path.write_text(json.dumps(figures, indent=2) + "\n")
     if faults:
@@ -131,18 +131,18 @@ async def _video(frames: int, from_frame: int) -> tuple[dict[str, object], list[
         if ours.objects != theirs.objects
     ]
     console.print(
-        f"{len(bounded)} frames after the end compared with an unbounded run: {len(differing)} differ"
+        f"{len(bounded)} frames of the correction and the reverse pass compared: {len(differing)} differ"
     )
     faults = [f"{name} grew by {by:.1%}" for name, by in growth.items() if by > MAX_GROWTH]
     if differing:
-        faults.append(f"frames {differing} differ from an unbounded run's")
+        faults.append(f"frames {differing} differ from a run with unbounded memory")
     return {"growth": growth, "compared": len(bounded), "differing": differing}, faults
 
 
 async def _long_run(
     clip: Path, folder: Path, frames: int, flags: list[str], *, measured_every: int | None = None
 ) -> tuple[list[FrameMasks], dict[int, dict[str, int]]]:
-    """What came after the end of the video, and the memory of each service on the way."""
+    """The frames of the correction and the reverse pass, and the memory of each service by frame count."""
     memory: dict[int, dict[str, int]] = {}
     async with (
         running(folder, tracker=flags) as mesh,
@@ -176,11 +176,11 @@ async def _go_back(session: VideoSession, frames: int) -> list[FrameMasks]:
 @click.option(
     "--count", type=click.IntRange(min=1), default=500, show_default=True, help="Number of sessions."
 )
-@click.option("--at-once", default=10, show_default=True, help="How many are open at once.")
-@click.option("--ttl", default=5.0, show_default=True, help="Seconds that a session may stay unused.")
-@click.option("--json", "json_path", type=click.Path(path_type=Path), help="File for the figures.")
+@click.option("--at-once", default=10, show_default=True, help="Number of concurrent sessions.")
+@click.option("--ttl", default=5.0, show_default=True, help="Time to live of a session in seconds.")
+@click.option("--json", "json_path", type=click.Path(path_type=Path), help="File for the results.")
 def sessions(count: int, at_once: int, ttl: float, json_path: Path | None) -> None:
-    """Sessions that are opened, used and abandoned: what is left of them one TTL later."""
+    """Abandon sessions in use, and measure the resources that remain one TTL later."""
     _end(*asyncio.run(_sessions(count, at_once, ttl)), json_path)
 
 
@@ -191,7 +191,7 @@ async def _sessions(count: int, at_once: int, ttl: float) -> tuple[dict[str, obj
         make_clip(clip, 30)
         limits = ["--max-sessions", str(count + WARM_UP_SESSIONS + at_once)]
         async with running(folder, tracker=limits, gateway=limits) as mesh:
-            # The first sessions pay for what is allocated once.
+            # The first sessions cause one-time allocations.
             await _abandon(mesh, clip, WARM_UP_SESSIONS, at_once, ttl)
             await asyncio.sleep(ttl + 2)
             rows["before"] = await _held(mesh, folder)
@@ -220,7 +220,7 @@ async def _abandon(mesh: LocalMesh, clip: Path, count: int, at_once: int, ttl: f
         frames = session.propagate()
         async for found in frames:
             if found.frame_index == 20:
-                break  # in the middle of its propagation, and without a word
+                break  # abandon the session during its propagation
 
     for _ in track(
         range(0, count, at_once), description=f"{count} sessions", console=console, transient=True
@@ -230,7 +230,7 @@ async def _abandon(mesh: LocalMesh, clip: Path, count: int, at_once: int, ttl: f
 
 
 async def _held(mesh: LocalMesh, folder: Path) -> dict[str, int]:
-    """Memory of each service, what is pinned, and what is on disk, in bytes."""
+    """The memory of each service, pinned embeddings and files on disk, in bytes."""
     async with grpc.aio.insecure_channel(f"127.0.0.1:{mesh.ports['encoder']}") as channel:
         stub = encoder_pb2_grpc.EncoderServiceStub(channel)
         statistics = await stub.GetCacheStatistics(encoder_pb2.GetCacheStatisticsRequest())
@@ -240,16 +240,16 @@ async def _held(mesh: LocalMesh, folder: Path) -> dict[str, int]:
 
 @main.command("first-mask")
 @click.option("--count", type=click.IntRange(min=1), default=20, show_default=True, help="Number of streams.")
-@click.option("--json", "json_path", type=click.Path(path_type=Path), help="File for the figures.")
+@click.option("--json", "json_path", type=click.Path(path_type=Path), help="File for the results.")
 def first_mask(count: int, json_path: Path | None) -> None:
-    """How long the first mask of a live stream takes after its first frame and click, in frame times."""
+    """Measure the time from the first frame of a live stream to its first mask, in frame times."""
     _end(*asyncio.run(_first_mask(count)), json_path)
 
 
 async def _first_mask(count: int) -> tuple[dict[str, object], list[str]]:
     with TemporaryDirectory() as name:
         clip = Path(name) / "clip.mp4"
-        # Two warm it up; the others, each of pictures that were never encoded, take turns.
+        # The first two streams warm up the mesh; each stream has frames that are not in a cache.
         make_clip(clip, (count + 2) * STREAM_FRAMES)
         images = list(read_frames(clip))
         first, steady = [], []
@@ -274,7 +274,7 @@ async def _first_mask(count: int) -> tuple[dict[str, object], list[str]]:
 
 
 async def _live(client: AsyncClient, images: Sequence[ByteArray]) -> tuple[float, list[float]]:
-    """Seconds from the first frame to the mask of its click, and those between the later results."""
+    """Seconds from the first frame to the mask of its click, and between consecutive later results."""
     async with client.stream() as stream:
         start = time.perf_counter()
         await stream.send(images[0])
@@ -291,7 +291,7 @@ async def _live(client: AsyncClient, images: Sequence[ByteArray]) -> tuple[float
             await stream.send(image)
         await stream.finish()
         await collecting
-    # Memory attention works on seven memories from the eighth frame on.
+    # Memory attention uses seven memories from the eighth frame on.
     return waited, [after - before for before, after in itertools.pairwise(times[8:])]
 
 

@@ -1,8 +1,8 @@
-"""Write the keys and shapes of every preset's whole checkpoint, as the services judge them.
+"""Write the keys and shapes of the whole checkpoint of every preset, which the services validate against.
 
     python tools/write_checkpoint_keys.py [OUT]
 
-Builds both halves on the meta device, so it takes no memory; run it when a model changes.
+Builds both parts of the model on the meta device, which allocates no memory.  Run it after a model changes.
 """
 
 import json
@@ -18,11 +18,11 @@ from tracker_svc.model import config as tracker_config
 from tracker_svc.model import weights as tracker_weights
 from tracker_svc.model.tracking_model import TrackingModel
 
-OUT = Path(__file__).parent.parent / "maskmesh" / "checkpoint_keys"
+OUT = Path(__file__).parent.parent / "maskmesh" / "nn" / "checkpoint_keys"
 
 
 def checkpoint_keys(preset: str) -> dict[str, list[int]]:
-    """Every key and shape of the whole model."""
+    """All keys and shapes of the whole model."""
     with torch.device("meta"):
         encoder = ImageEncoder(encoder_config.PRESETS[preset])
         tracker = TrackingModel(tracker_config.PRESETS[preset])

@@ -1,1 +1,1 @@
-"""The mesh beside transformers and beside its own stages, on the same frames and weights."""
+"""Benchmarks of the mesh against transformers and against its own stages in one process."""

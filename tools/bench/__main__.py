@@ -1,9 +1,9 @@
-"""Time the mesh beside others, turn about, in one run.
+"""Time the mesh, its stages in one process, and transformers in alternating rounds.
 
     python -m tools.bench
 
-Nothing else may run meanwhile.  Weights are random (a fixed seed), those of sam2.1-tiny at 1024 x 1024, and
-the frames those of the sample clip: what is computed does not depend on them.
+Nothing else may run on the machine.  The model is sam2.1-tiny at 1024 x 1024 with random weights (a fixed
+seed), and the frames are those of the sample clip: the cost does not depend on weights and frames.
 """
 
 import asyncio
@@ -43,7 +43,7 @@ from tools.make_sample import CLICKS
 VIDEO = Path(__file__).parents[1] / "sample" / "clip.mp4"
 MODEL = "sam2.1-tiny"
 
-# After so many frames a frame has seven memories, and no shape is new.
+# After this number of frames, a frame has seven memories, and all tensor shapes have occurred.
 WARM_UP_FRAMES = 16
 
 DTYPES = ("float32", "bfloat16")
@@ -52,8 +52,8 @@ console = Console(highlight=False, width=100)
 
 
 @click.command(context_settings={"show_default": True})
-@click.option("--turns", default=3, help="Turns of each contender.")
-@click.option("--frames", default=9, help="Frames of a turn.")
+@click.option("--turns", default=3, help="Rounds of each contender.")
+@click.option("--frames", default=9, help="Frames of a round.")
 @click.option("--objects", type=click.Choice(["1", "4"]), multiple=True, default=("1", "4"))
 @click.option("--transformers/--no-transformers", "peers", default=True, help="Whether to time transformers.")
 @click.option("--json", "json_path", type=click.Path(path_type=Path), default=Path("bench.json"))
@@ -61,8 +61,8 @@ console = Console(highlight=False, width=100)
 def main(
     *, turns: int, frames: int, objects: tuple[str, ...], peers: bool, json_path: Path, plot: Path
 ) -> None:
-    """Time the mesh beside transformers and beside its own stages."""
-    retain_freed_memory()  # this process fetches embeddings as trackers do
+    """Time the mesh, its stages in one process, and transformers."""
+    retain_freed_memory()  # this process fetches embeddings like a tracker
     asyncio.run(_main(turns, frames, [int(o) for o in objects], peers, json_path, plot))
 
 
@@ -80,17 +80,17 @@ async def _main(
     with TemporaryDirectory() as folder:
         checkpoint = Path(folder) / "random.safetensors"
         save_file(to_checkpoint(random_model()), checkpoint)
-        # Traces are on, as by default, and go to files here.
+        # Tracing is enabled, as by default, and exports to files.
         traces = {"MASKMESH_TRACE_DIR": folder, "OTEL_EXPORTER_OTLP_ENDPOINT": ""}
         options = MeshOptions(model=MODEL, checkpoint=checkpoint, environment=traces)
         for count in objects:
-            console.print(f"{count} object{'s' * (count > 1)}, {turns} turns of {frames} frames each")
+            console.print(f"{count} object{'s' * (count > 1)}, {turns} rounds of {frames} frames each")
             results.append(await _race(options, count, turns, frames, peers=peers))
         where = _clicks(1)[0]
         propagation, live = await run_propagation(VIDEO, where), await run_live(VIDEO, where)
         request = await run_first_request(VIDEO, where)
         handoff = await run_handoff(options)
-        # Slow clicks, fewer of them: each is a tenth of a second and more.
+        # Fewer clicks for the larger model: each takes at least 0.1 s.
         clicks = {
             "micro": await run_clicks(MeshOptions(), VIDEO, where, count=200, busy_frames=2000),
             MODEL: await run_clicks(options, VIDEO, where, count=100, busy_frames=100),
@@ -131,16 +131,16 @@ async def _main(
 
 @dataclass(frozen=True, slots=True)
 class Race:
-    """What came out for one number of objects."""
+    """The results for one number of objects."""
 
     runs: list[Run]
     mesh: ModelInfo
     agreement: float | None
-    """Mean IoU of the masks of the mesh and of transformers, both in float32."""
+    """Mean IoU between the masks of the mesh and of transformers, both in float32."""
 
 
 async def _race(options: MeshOptions, count: int, turns: int, frames: int, *, peers: bool) -> Race:
-    """Every contender tracks through the same frames, turn about."""
+    """Track the same frames with every contender, in alternating rounds."""
     needed = WARM_UP_FRAMES + turns * (frames + 1) + 1
 
     def transformers_in(dtype: str) -> ProcessContender:
@@ -163,7 +163,7 @@ async def _race(options: MeshOptions, count: int, turns: int, frames: int, *, pe
         runs = []
         for contender in contenders:
             runs.append(Run(contender.name, count, await contender.begin(clicks)))
-            # Memories fill up, and shapes become warm.
+            # Fill the memory bank, and warm up all tensor shapes.
             await contender.turn(range(1, WARM_UP_FRAMES))
         for turn in range(turns):
             start = WARM_UP_FRAMES + turn * (frames + 1)
@@ -181,7 +181,7 @@ async def _race(options: MeshOptions, count: int, turns: int, frames: int, *, pe
 
 
 def _clicks(count: int) -> list[Click]:
-    """Clicks on so many objects: where the sample clip has some, and in its middle."""
+    """Clicks on ``count`` objects: the objects of the sample clip, then the centre of the frame."""
     known = [(float(x), float(y)) for x, y in CLICKS.values()]
     return [*known, (320.0, 180.0)][:count]
 
@@ -207,15 +207,15 @@ def _print(runs: Sequence[Run], result: dict[str, Any]) -> None:
         seconds = (row["frame_seconds"], row["frame_seconds_p95"], row["first_click_seconds"])
         table.add_row(run.contender, str(run.objects), *(f"{value:.3f}" for value in seconds))
     console.print(table)
-    shared = f"up to {result['threads']['mesh, each service']}, a part of them while both compute"
-    console.print(f"threads of the mesh's services: {shared}; of others: {result['threads']['transformers']}")
+    shared = f"up to {result['threads']['mesh, each service']}, fewer while both compute"
+    console.print(f"threads per service: {shared}; of transformers: {result['threads']['transformers']}")
     rates = ", ".join(f"{name} {rate:.2f}" for name, rate in result["tflops"].items())
     console.print(f"matrix products, TFLOP/s: {rates}; the mesh chose {result['mesh_dtype']}")
     for name, ratio in result["ratio"].items():
         console.print(f"  ratio.{name:32} {ratio:5.2f}")
     for name, mode in (("micro", "propagation"), ("micro_live", "live")):
         frame = result["micro"][mode]["frame_ms"]
-        console.print(f"  overhead_ms.{name:26} {result['overhead_ms'][name]:5.2f}   of {frame:.1f} a frame")
+        console.print(f"  overhead_ms.{name:26} {result['overhead_ms'][name]:5.2f}   of {frame:.1f}/frame")
 
 
 if __name__ == "__main__":

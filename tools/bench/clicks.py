@@ -1,4 +1,4 @@
-"""Clicks on frames that are encoded, while another session keeps encoder and tracker busy."""
+"""Latency of clicks on encoded frames, while another session keeps encoder and tracker busy."""
 
 import asyncio
 import contextlib
@@ -16,37 +16,37 @@ from maskmesh.cli.local_mesh import LocalMesh, MeshOptions
 from maskmesh.client.session import VideoSession
 from tools.bench.contenders import Click
 
-# Frames that are clicked on, one after the other.
+# Number of clicked frames, in rotation.
 FRAMES = 6
 
 WARM_UP_CLICKS = 10
 
-# Between two clicks, so that they fall anywhere into the steps of the other session.
+# Pause between two clicks, so that clicks fall on random times in the steps of the other session.
 PAUSE_SECONDS = 0.05
 
-# After so long the propagation is under way, and holds what it reads ahead.
+# After this time, the propagation is in progress, with a full read-ahead.
 SETTLE_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class ClickTimes:
-    """Seconds of clicks."""
+    """Latencies of clicks in seconds."""
 
     idle: list[float]
     busy: list[float]
 
     @property
     def ratio(self) -> float:
-        """Medians, busy over idle."""
+        """Ratio of the median latencies, busy to idle."""
         return statistics.median(self.busy) / statistics.median(self.idle)
 
     @property
     def ratio_p99(self) -> float:
-        """99th percentiles, busy over idle."""
+        """Ratio of the 99th percentiles, busy to idle."""
         return _p99(self.busy) / _p99(self.idle)
 
     def to_json(self) -> dict[str, Any]:
-        """For ``bench.json``, in milliseconds."""
+        """The results for ``bench.json``, in milliseconds."""
         return {
             "clicks": len(self.busy),
             "idle_median_ms": statistics.median(self.idle) * 1e3,
@@ -63,7 +63,7 @@ def _p99(seconds: list[float]) -> float:
 async def run_clicks(
     options: MeshOptions, video: Path, where: Click, *, count: int, busy_frames: int
 ) -> ClickTimes:
-    """Click on an idle mesh, then beside a propagation, with a core each for encoder and tracker."""
+    """Click on an idle mesh, then during a propagation; encoder and tracker have one core each."""
     first, second = sorted(os.sched_getaffinity(0))[:2]
     options = replace(options, cores={"encoder": {first}, "tracker": {second}})
     async with (
@@ -100,10 +100,10 @@ async def _click(session: VideoSession, where: Click, count: int) -> list[float]
 
 
 async def _keep_busy(client: AsyncClient, frames: list[bytes]) -> None:
-    """Propagate through frames that no cache has seen."""
+    """Propagate through frames that are not in a cache."""
     async with client.session() as session:
         await session.append_frames(frames)
         await session.add_prompt(0, 1, points=[disc(0, 0)])
         async for _ in session.propagate():
             pass
-    raise AssertionError("there were too few frames to keep the mesh busy")
+    raise AssertionError("too few frames to keep the mesh busy")

@@ -1,7 +1,7 @@
-"""Those who track: transformers, the mesh's stages in one process, and the mesh.
+"""The compared trackers: transformers, the stages of the mesh in one process, and the mesh.
 
-All see the same frames and the same clicks, and say for each frame how many seconds it took.  Each has
-processes of its own, which sleep while it is another's turn.
+All track the same frames with the same clicks, and report the seconds of each frame.  Each has its own
+processes, which are idle during the rounds of the others.
 """
 
 import asyncio
@@ -25,40 +25,41 @@ Logits = NDArray[np.float32]
 
 
 class Contender(Protocol):
-    """What all of them can do."""
+    """The interface of a compared tracker."""
 
     name: str
 
     async def begin(self, clicks: Sequence[Click]) -> float:
-        """Begin anew and click on an object each on frame 0; returns the seconds of the first click."""
+        """Restart and prompt one object per click on frame 0; returns the seconds of the first click."""
 
     async def turn(self, frames: range) -> list[float]:
-        """Track through frames in a row; returns the seconds of each but the first.
+        """Track consecutive frames; returns the seconds of each frame except the first.
 
-        While it was another's turn, caches have gone cold and free memory was given back.
+        The first frame is slower: during the rounds of the others, CPU caches go cold and free memory is
+        returned.
         """
 
     async def masks(self, frame: int) -> list[Logits]:
-        """Track one frame more; returns the logits of each object."""
+        """Track one more frame; returns the mask logits of each object."""
 
     async def close(self) -> None:
-        """End the processes."""
+        """Stop the processes."""
 
 
 class LocalTracker(Protocol):
-    """What a contender in a process of its own is made of."""
+    """A tracker that a :class:`ProcessContender` runs."""
 
     def begin(self, clicks: Sequence[Click]) -> None:
-        """As for contenders."""
+        """See :class:`Contender`."""
 
     def track(self, frame: int) -> list[Logits]:
-        """The next frame."""
+        """Track the next frame; returns the mask logits of each object."""
 
 
 class ProcessContender:
-    """A tracker in a process of its own, all of whose calls run to their end.
+    """A tracker with blocking calls in its own process.
 
-    ``make`` is called there with ``arguments``.
+    The process creates the tracker by calling ``make`` with ``arguments``.
     """
 
     def __init__(self, name: str, make: Callable[..., LocalTracker], *arguments: Any) -> None:
@@ -105,7 +106,7 @@ def _serve(connection: Connection, make: Callable[..., LocalTracker], arguments:
 
 
 class MeshContender:
-    """The mesh through gRPC, with tracing on; a new one each time, whose caches are empty."""
+    """The mesh through gRPC, with tracing; each :meth:`begin` starts a new mesh with empty caches."""
 
     def __init__(self, name: str, options: MeshOptions, video: Path) -> None:
         self.name = name
@@ -116,7 +117,7 @@ class MeshContender:
 
     @property
     def model(self) -> ModelInfo:
-        """What the mesh runs."""
+        """The model of the mesh."""
         assert self._session is not None
         return self._session.model
 
@@ -137,8 +138,8 @@ class MeshContender:
     async def turn(self, frames: range) -> list[float]:
         """See :class:`Contender`.
 
-        Frames are encoded ahead, so that one delivery says nothing: each frame takes its share of the whole,
-        from the call to the last delivery.
+        Frames are encoded ahead, so the interval between two deliveries is not the time of a frame: each
+        frame is assigned an equal share of the time from the call to the last delivery.
         """
         async for _ in self._propagate(frames[:1], MaskOptions()):
             pass

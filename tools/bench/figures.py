@@ -1,4 +1,4 @@
-"""What was measured, and the ratios that say how it compares."""
+"""The measurements, and the ratios between them."""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -10,22 +10,22 @@ from tools.bench.machine import GFLOP_PER_FRAME
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One contender with one number of objects."""
+    """The measurements of one contender with one number of objects."""
 
     contender: str
     objects: int
     first_click: float
-    """Seconds of the very first call."""
+    """Seconds of the first call."""
     frames: list[float] = field(default_factory=list)
-    """Seconds of each steady tracked frame."""
+    """Seconds of each tracked frame after the warm-up."""
 
     @property
     def median(self) -> float:
-        """Seconds of a steady tracked frame."""
+        """Median seconds of a tracked frame."""
         return statistics.median(self.frames)
 
     def to_json(self) -> dict[str, Any]:
-        """For ``bench.json``."""
+        """The results for ``bench.json``."""
         return {
             "contender": self.contender,
             "objects": self.objects,
@@ -36,7 +36,7 @@ class Run:
         }
 
 
-# By name: the contender that is compared, the mesh it is compared with, and the number of objects.
+# By name of the ratio: the contender, the mesh that it is compared with, and the number of objects.
 COMPARISONS = {
     "transformers_fp32": ("transformers float32", "mesh auto", 1),
     "transformers_bf16": ("transformers bfloat16", "mesh auto", 1),
@@ -46,10 +46,11 @@ COMPARISONS = {
 
 
 def ratios(runs: Sequence[Run], rates: Mapping[str, float], mesh_dtype: str) -> dict[str, float]:
-    """How many times as long as the mesh others take, and how many times as long as others it takes.
+    """Ratios of frame times.
 
-    ``in_process`` and ``floor`` are times of the mesh over those of its own stages in one process, and of
-    their products alone at the rate of this machine.
+    The ratios of :data:`COMPARISONS` are the time of the contender over that of the mesh.  ``in_process``
+    and ``floor`` are the time of the mesh over that of its stages in one process, and over that of their
+    matrix products alone at the rate of this machine.
     """
     medians = {(run.contender, run.objects): run.median for run in runs}
     found: dict[str, float] = {}

@@ -1,4 +1,4 @@
-"""An embedding's way from encoder to tracker: beside a copy in memory, and beside a bare stream of gRPC."""
+"""The transfer of an embedding to the tracker, compared with a memory copy and a bare gRPC stream."""
 
 import asyncio
 import multiprocessing
@@ -21,10 +21,11 @@ from maskmesh import wire
 from maskmesh.cli.bench import draw_frames
 from maskmesh.cli.local_mesh import LocalMesh, MeshOptions
 from maskmesh.config import DEFAULT_SHARED_MEMORY_DIR
+from maskmesh.embedding_key import image_digest
 from maskmesh.internal.v1 import encoder_pb2, encoder_pb2_grpc
-from maskmesh.rpc.channel import channel_options, open_channel
+from maskmesh.rpc.channel import message_size_options, open_channel
 from maskmesh.types import EmbeddingRef, EncodedImage
-from maskmesh.wire import image_digest, image_to_proto
+from maskmesh.wire import image_to_proto
 from tracker_svc.embeddings.fetcher import EmbeddingFetcher
 
 MAX_MESSAGE_BYTES = 64 * 2**20
@@ -34,29 +35,29 @@ HITS = 200
 
 @dataclass(frozen=True, slots=True)
 class HandOff:
-    """Medians in seconds, and peaks of memory as shares of the embedding."""
+    """Median times in seconds, and peaks of memory relative to the size of the embedding."""
 
     num_bytes: int
     copy: float
-    """A copy of as many bytes in memory."""
+    """A memory copy of the same number of bytes."""
     shared: float
     bare_stream: float
-    """As many bytes over gRPC, in chunks of equal size, from a server that does nothing else."""
+    """The same number of bytes over gRPC, in chunks of equal size, from a server without other work."""
     stream: float
     encode_hit: float
-    """An ``Encode`` that is answered from the cache."""
+    """An ``Encode`` call with a cache hit."""
     encoder_peak: float
-    """What the encoder's memory grew by at most while it streamed."""
+    """The maximum growth of the encoder's memory during the stream."""
     tracker_peak: float
-    """What the fetching process's memory grew by at most while it received the stream."""
+    """The maximum growth of the fetching process's memory during the stream."""
 
     def to_json(self) -> dict[str, Any]:
-        """For ``bench.json``."""
+        """The results for ``bench.json``."""
         return asdict(self)
 
     @property
     def ratios(self) -> dict[str, float]:
-        """What the two ways are compared with."""
+        """The ratios of both transfers to their baselines."""
         return {
             "handoff_shared_memory_copy": self.shared / self.copy,
             "handoff_stream_bare_stream": self.stream / self.bare_stream,
@@ -64,7 +65,7 @@ class HandOff:
 
 
 async def run_handoff(options: MeshOptions) -> HandOff:
-    """Encode one picture and fetch it many times."""
+    """Encode one image and fetch its embedding many times."""
     async with LocalMesh(options) as mesh:
         address = f"127.0.0.1:{mesh.ports['encoder']}"
         channel = open_channel(address, max_message_bytes=MAX_MESSAGE_BYTES)
@@ -113,14 +114,14 @@ async def _fetching(ref: EmbeddingRef, shared_memory_dir: Path | None) -> AsyncI
     try:
         await fetcher.fetch(ref)
         if shared_memory_dir is not None and not fetcher.shares_memory(ref.address):
-            raise OSError(f"there is no room for embeddings in {shared_memory_dir}")
+            raise OSError(f"no space for embeddings in {shared_memory_dir}")
         yield lambda: fetcher.fetch(ref)
     finally:
         await fetcher.close()
 
 
 async def _medians(calls: Sequence[Call], repeats: int) -> list[float]:
-    """Seconds of each call, turn about."""
+    """Median seconds of each call; the calls alternate."""
     seconds: list[list[float]] = [[] for _ in calls]
     for _ in range(repeats + 3):
         for call, taken in zip(calls, seconds, strict=True):
@@ -142,7 +143,7 @@ def _copy(num_bytes: int) -> float:
 
 @asynccontextmanager
 async def _bare_stream(num_bytes: int) -> AsyncIterator[Call]:
-    """The least that gRPC takes: chunks that are there already, joined into memory that is there already."""
+    """The lower bound of gRPC: prepared chunks, copied into preallocated memory."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_serve_bytes, args=(theirs, num_bytes), daemon=True)
@@ -157,7 +158,7 @@ async def _bare_stream(num_bytes: int) -> AsyncIterator[Call]:
             filled += len(chunk)
 
     async with grpc.aio.insecure_channel(
-        f"127.0.0.1:{port}", options=channel_options(MAX_MESSAGE_BYTES)
+        f"127.0.0.1:{port}", options=message_size_options(MAX_MESSAGE_BYTES)
     ) as channel:
         call: Any = channel.unary_stream("/bench/Bytes")
         yield receive
@@ -173,7 +174,7 @@ def _serve_bytes(connection: Connection, num_bytes: int) -> None:
             yield chunk
 
     async def serve() -> None:
-        server = grpc.aio.server(options=channel_options(MAX_MESSAGE_BYTES))
+        server = grpc.aio.server(options=message_size_options(MAX_MESSAGE_BYTES))
         handlers: dict[str, Any] = {"Bytes": grpc.unary_stream_rpc_method_handler(stream)}
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("bench", handlers),))
         connection.send(server.add_insecure_port("127.0.0.1:0"))
@@ -184,7 +185,7 @@ def _serve_bytes(connection: Connection, num_bytes: int) -> None:
 
 
 def _reset_peak(pid: int) -> int:
-    """Forget the peak of a process's memory; returns what it has now, in bytes."""
+    """Reset the peak of a process's memory; returns its current memory in bytes."""
     Path(f"/proc/{pid}/clear_refs").write_text("5")
     return _peak(pid)
 
@@ -193,4 +194,4 @@ def _peak(pid: int) -> int:
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) * 1024
-    raise OSError(f"process {pid} has no peak")
+    raise OSError(f"no VmHWM in /proc/{pid}/status")

@@ -1,4 +1,4 @@
-"""What this machine can do: its processor, and its rate of matrix products."""
+"""The CPU of this machine, and its rate of matrix products."""
 
 import platform
 import statistics
@@ -11,13 +11,13 @@ SIDE = 4096
 REPEATS = 5
 
 # One tracked frame of sam2.1-tiny at 1024 with seven memories of one object: image encoder 205, attention
-# products of memory attention 370 where values are summed before they are projected, its projections 55,
-# mask decoder 4, memory encoder 12.
+# products of memory attention 370 (values are summed before they are projected), its projections 55, mask
+# decoder 4, memory encoder 12.
 GFLOP_PER_FRAME = 645
 
 
 def processor() -> str:
-    """The name of the processor, as far as the system tells."""
+    """The name of the CPU, or the architecture if the name is unknown."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
         for line in cpuinfo.read_text().splitlines():
@@ -27,7 +27,7 @@ def processor() -> str:
 
 
 def matrix_rate(dtype: torch.dtype) -> float:
-    """Floating-point operations a second in a product of square matrices, the median of some."""
+    """The median rate of products of square matrices, in floating-point operations per second."""
     left, right = (torch.randn(SIDE, SIDE).to(dtype) for _ in range(2))
     out = torch.empty(SIDE, SIDE, dtype=dtype)
     seconds = []

@@ -1,4 +1,4 @@
-"""The embedded model through the mesh: what a frame takes beyond its stages, by the frame's own trace."""
+"""The overhead of the mesh with the embedded model: the time of a frame outside its stages."""
 
 import statistics
 import time
@@ -17,7 +17,7 @@ from tools.bench.contenders import Click
 
 WARM_UP_FRAMES = 16
 
-# What the model works; to fetch an embedding is a part of its being in services.
+# The stages of the model; fetching an embedding is overhead of the mesh.
 MODEL_STAGES = frozenset(telemetry.STAGES) - {telemetry.FETCH_EMBEDDING}
 
 CLICKED_FRAMES = 10
@@ -25,22 +25,22 @@ CLICKED_FRAMES = 10
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """Medians of steady frames, in seconds."""
+    """Medians over frames after the warm-up, in seconds."""
 
     frame: float
-    """Between two deliveries, or from sending to delivery where frames come one at a time."""
+    """Time between two deliveries, or from sending to delivery if frames are sent one at a time."""
     beyond: float
-    """The part of it in which no stage of the model was at work on it."""
+    """The part of ``frame`` outside the stages of the model."""
     frames: int
 
     def to_json(self) -> dict[str, Any]:
-        """For ``bench.json``, in milliseconds."""
+        """The results for ``bench.json``, in milliseconds."""
         return {"frame_ms": self.frame * 1e3, "beyond_stages_ms": self.beyond * 1e3, "frames": self.frames}
 
 
 @dataclass(frozen=True, slots=True)
 class FirstRequest:
-    """Clicks on frames that nobody has seen before, right after the mesh is ready, in seconds."""
+    """Seconds of clicks on frames that are not in a cache, right after the mesh is ready."""
 
     first: float
     median: float
@@ -60,7 +60,7 @@ async def run_propagation(video: Path, click: Click) -> Pace:
 
 
 async def run_live(video: Path, click: Click) -> Pace:
-    """Stream a video, each frame when the one before it has come back."""
+    """Stream a video; each frame is sent after the result of the previous frame."""
 
     async def work(client: AsyncClient) -> None:
         async with client.stream() as stream:
@@ -75,7 +75,7 @@ async def run_live(video: Path, click: Click) -> Pace:
 
 
 async def run_first_request(video: Path, click: Click) -> FirstRequest:
-    """Click on frames of a session."""
+    """Click on the first frames of a new session."""
     seconds = []
     async with (
         LocalMesh(MeshOptions()) as mesh,
@@ -91,7 +91,7 @@ async def run_first_request(video: Path, click: Click) -> FirstRequest:
 
 
 async def _traced(work: Callable[[AsyncClient], Coroutine[Any, Any, None]]) -> Pace:
-    """Work with a mesh of its own, and what its traces say."""
+    """Run ``work`` with a new mesh; returns the results from its traces."""
     with TemporaryDirectory() as folder:
         traces = {"MASKMESH_TRACE_DIR": folder, "OTEL_EXPORTER_OTLP_ENDPOINT": ""}
         async with (

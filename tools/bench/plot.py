@@ -1,4 +1,4 @@
-"""One picture of a benchmark."""
+"""The plot of a benchmark."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +12,7 @@ from tools.bench.figures import Run
 
 
 def draw(runs: Sequence[Run], floor: float, path: Path) -> None:
-    """Seconds of a steady tracked frame by contender, and the floor of one object."""
+    """Plot the median seconds of a tracked frame by contender, and the lower bound for one object."""
     groups = sorted({run.objects for run in runs})
     figure, axes = plt.subplots(
         1, len(groups), figsize=(4.5 * len(groups), 3.4), layout="constrained", squeeze=False

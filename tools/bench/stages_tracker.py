@@ -1,4 +1,4 @@
-"""The mesh's own stages, called one after the other in one process."""
+"""The stages of the mesh, called sequentially in one process."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,29 +6,34 @@ from pathlib import Path
 import torch
 
 from encoder_svc.config import EncoderSettings
-from encoder_svc.loading import load_model as load_encoder
+from encoder_svc.model import weights as encoder_weights
+from encoder_svc.model.config import PRESETS as ENCODER_PRESETS
 from encoder_svc.model.preprocess import preprocess
 from maskmesh.cli.media import read_frames
 from maskmesh.malloc import retain_freed_memory
 from maskmesh.masks import MaskOptions
-from maskmesh.nn.dtype import DTypeSetting
-from maskmesh.types import Point, Prompt
+from maskmesh.nn.image_features import ImageFeatures
+from maskmesh.nn.loading import load_model
+from maskmesh.types import DTypeSetting, Point, Prompt
 from tools.bench.contenders import Click, Logits
-from tracker_svc.compute.loading import load_model as load_tracker
-from tracker_svc.compute.output import object_masks
-from tracker_svc.compute.tracker import Frame, Step, Tracker
+from tracker_svc.compute.mask_output import object_masks
+from tracker_svc.compute.step import Frame, Step
+from tracker_svc.compute.tracker import Tracker
 from tracker_svc.config import TrackerSettings
-from tracker_svc.model.tracking_model import ImageFeatures
-from tracker_svc.sessions.objects import TrackedObject
+from tracker_svc.memory.tracked_object import TrackedObject
+from tracker_svc.model import weights as tracker_weights
+from tracker_svc.model.config import PRESETS as TRACKER_PRESETS
 
 
 class StagesTracker:
-    """A :class:`~tools.bench.contenders.LocalTracker`: all that the services compute, and nothing between."""
+    """A :class:`~tools.bench.contenders.LocalTracker` with all stages of the services and no transfers."""
 
     def __init__(self, video: Path, model: str, checkpoint: Path | None, dtype: DTypeSetting) -> None:
         retain_freed_memory()
-        self._encoder = load_encoder(EncoderSettings(model=model, checkpoint=checkpoint, dtype=dtype))
-        tracker = load_tracker(TrackerSettings(model=model, checkpoint=checkpoint, dtype=dtype))
+        settings = EncoderSettings(model=model, checkpoint=checkpoint, dtype=dtype)
+        self._encoder = load_model(settings, ENCODER_PRESETS, encoder_weights.build)
+        tracker_settings = TrackerSettings(model=model, checkpoint=checkpoint, dtype=dtype)
+        tracker = load_model(tracker_settings, TRACKER_PRESETS, tracker_weights.build)
         self._tracker = Tracker(tracker.model)
         self._pixels = [frame.copy() for frame in read_frames(video)]
         self._objects: list[TrackedObject] = []
@@ -42,11 +47,11 @@ class StagesTracker:
             prompt = Prompt([Point(*click)])
             state = self._tracker.prompt(obj, 0, prompt, frame, clear_previous=False, recorder=recorder)
             obj.bank.prompt(0, state)
-        self._tracker.memorize_prompted(self._objects, 0, frame, recorder)
+        self._tracker.memorize_prompted(Step(self._objects, 0, frame, recorder))
         self._tracker.track([Step(self._objects, 0, frame, recorder)])
 
     def track(self, frame: int) -> list[Logits]:
-        """The next frame."""
+        """Track the next frame; returns the mask logits of each object."""
         seen = self._encode(frame)
         step = Step(self._objects, frame, seen, self._tracker.recorder())
         [states] = self._tracker.track([step])

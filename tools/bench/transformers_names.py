@@ -1,13 +1,13 @@
-"""Weights of transformers' ``Sam2VideoModel`` under the names of the official checkpoints.
+"""Convert weights of transformers' ``Sam2VideoModel`` to the names of the official checkpoints.
 
-Its multi-layer perceptrons, fuser blocks and norms go by other names there; the numbers are the same.
+transformers uses other names for multi-layer perceptrons, fuser blocks and norms; the values are the same.
 """
 
 import re
 
 from torch import Tensor, nn
 
-# Names there -> names in the official checkpoints, tried in this order.
+# Patterns of names in transformers -> names in the official checkpoints, applied in this order.
 RENAMES = [
     (r"^vision_encoder\.backbone\.patch_embed\.projection\.", "image_encoder.trunk.patch_embed.proj."),
     (r"^vision_encoder\.backbone\.", "image_encoder.trunk."),
@@ -47,7 +47,7 @@ RENAMES = [
     (r"windowed_positional|pos_embed_windowed", "pos_embed_window"),
 ]  # fmt: skip
 
-# Perceptrons: the first and last layer have names of their own there.
+# Depths of the perceptrons, whose first and last layers have special names in transformers.
 MLP_DEPTHS = {
     "output_hypernetworks_mlps": 3,
     "iou_prediction_head": 3,
@@ -70,7 +70,7 @@ def official_name(name: str) -> str:
         if f"{mlp}." not in name:
             continue
         if "layers." in name.split(f"{mlp}.", 1)[1]:
-            # Hidden layers are counted from 0 there, after the first one.
+            # transformers counts hidden layers from 0, after the first layer.
             name = re.sub(rf"({mlp}\.(?:\d\.)?layers)\.0\.", r"\1.1.", name)
         name = re.sub(r"\.proj_in\.", ".layers.0.", name)
         name = re.sub(r"\.proj_out\.", f".layers.{depth - 1}.", name)
@@ -85,7 +85,7 @@ def to_checkpoint(model: nn.Module) -> dict[str, Tensor]:
     for name, value in model.state_dict().items():
         if name == "prompt_encoder.point_embed.weight":
             points = value
-        elif not name.startswith("shared_image_embedding"):  # the prompt encoder's, once more
+        elif not name.startswith("shared_image_embedding"):  # equals the prompt encoder's
             state[official_name(name)] = value.contiguous()
     assert points is not None
     for label in range(4):

@@ -1,7 +1,7 @@
-"""transformers' video model, as its documentation has it for speed on a processor.
+"""transformers' video model, with the settings that its documentation recommends for speed on a CPU.
 
-Scaled dot-product attention, inference mode, all cores, the whole model in one type.  Its frames are resized
-and normalised before the clock runs, and its masks are not brought to the size of the frame after it.
+Scaled dot-product attention, inference mode, all cores, the whole model in one type.  Frames are resized
+and normalised before the timed section, and masks are not resized to the size of the frame.
 """
 
 from collections.abc import Sequence
@@ -52,6 +52,6 @@ class TransformersTracker:
 
     @torch.inference_mode()
     def track(self, frame: int) -> list[Logits]:
-        """The next frame."""
+        """Track the next frame; returns the mask logits of each object."""
         masks = self._model(self._session, frame_idx=frame).pred_masks
         return list(masks[:, 0].float().numpy())

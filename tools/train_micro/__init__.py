@@ -1,1 +1,1 @@
-"""Trains the embedded model; see ``python -m tools.train_micro --help`` and MODEL_CARD.md."""
+"""Training of the embedded model; see ``python -m tools.train_micro --help`` and MODEL_CARD.md."""

@@ -1,10 +1,10 @@
-"""Train the embedded model: first on single pictures, then on clips.
+"""Train the embedded model: first on single images, then on clips.
 
     python -m tools.train_micro images --data ECSSD --out RUN
     python -m tools.train_micro clips --data ECSSD --out RUN
     python -m tools.train_micro evaluate --data ECSSD --checkpoint RUN/clips-256/micro.safetensors
 
-A command that is interrupted goes on from its last checkpoint when it is given again.
+An interrupted command resumes from its last checkpoint when it is run again.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ import cv2
 import torch
 from rich.console import Console
 
-from maskmesh.cli.evaluation_table import LEGEND, make_table
+from maskmesh.evaluation.table import LEGEND, make_table
 from tools.train_micro.clips import ClipPlan, Clips, ClipsAndStills, clips_and_stills_loss, clips_loss
 from tools.train_micro.compose import Composer
 from tools.train_micro.evaluate import evaluate_all
@@ -29,7 +29,8 @@ from tools.train_micro.suites import CLIPS
 from tools.train_micro.trainer import Figures, Plan, Trainer
 from tools.train_micro.validate import validate_clips, validate_images
 
-# Half of the pictures are seen small: that costs half as much, and what is learned there holds.
+# The first plan uses a smaller image size: it costs half as much, and the weights transfer to the full
+# size.
 IMAGE_PLANS = (
     Plan(name="images-192", image_size=192, steps=3600, batch=32, learning_rate=4e-3, final_rate=0.3),
     Plan(
@@ -42,7 +43,7 @@ IMAGE_PLANS = (
         warm_up=100,
     ),
 )
-# Following an object for a step or two comes first; then what memory is for.
+# The first plan trains tracking over one or two steps, the second plan long-term memory.
 CLIP_PLANS = (
     ClipPlan(
         name="clips-short",
@@ -82,15 +83,15 @@ def _device() -> torch.device:
 
 @click.group(help=__doc__)
 def main() -> None:
-    """Commands of the training."""
-    cv2.setNumThreads(0)  # the cores belong to torch and to the workers
+    """Train and evaluate the embedded model."""
+    cv2.setNumThreads(0)  # torch and the workers use the cores
 
 
 _DATA = click.option(
     "--data",
     type=click.Path(path_type=Path, exists=True),
     required=True,
-    help="Folder of ECSSD.",
+    help="Folder with ECSSD.",
 )
 _OUT = click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the run.")
 _SEED = click.option("--seed", default=0, show_default=True, help="Equal seeds train equal models.")
@@ -103,7 +104,7 @@ _WORKERS = click.option("--workers", default=2, show_default=True, help="Process
 @_SEED
 @_WORKERS
 def images(data: Path, out: Path, seed: int, workers: int) -> None:
-    """The first phase: clicks, boxes and corrections on single pictures."""
+    """Run the first phase: clicks, boxes and corrections on single images."""
     torch.manual_seed(seed)
     training, held_out = load_sources(data, TRAINING_NAMES), load_sources(data, VALIDATION_NAMES)
     state = None
@@ -124,13 +125,13 @@ def images(data: Path, out: Path, seed: int, workers: int) -> None:
 @_SEED
 @_WORKERS
 def clips(data: Path, out: Path, seed: int, workers: int) -> None:
-    """The second phase: objects followed through clips, from where the first phase ended."""
+    """Run the second phase: tracking objects through clips, from the weights of the first phase."""
     torch.manual_seed(seed)
     training, held_out = load_sources(data, TRAINING_NAMES), load_sources(data, VALIDATION_NAMES)
     try:
         state = Trainer.average_of(IMAGE_PLANS[-1], out / IMAGE_PLANS[-1].name)
     except (FileNotFoundError, ValueError) as error:
-        raise click.ClickException(f"the first phase comes first: {error}") from error
+        raise click.ClickException(f"run the first phase before the second: {error}") from error
     for plan in CLIP_PLANS:
         model = Micro(plan.image_size)
         model.load_state_dict(state)
@@ -157,16 +158,16 @@ def clips(data: Path, out: Path, seed: int, workers: int) -> None:
 
 @main.command()
 @_DATA
-@click.option("--checkpoint", type=click.Path(path_type=Path, exists=True), help="Weights to judge.")
-@click.option("--endpoint", help="Gateway to use; without one a mesh is started for this run.")
+@click.option("--checkpoint", type=click.Path(path_type=Path, exists=True), help="Weights to evaluate.")
+@click.option("--endpoint", help="Endpoint of the gateway; if omitted, starts a local mesh.")
 @click.option(
     "--clips", type=click.IntRange(min=1), default=CLIPS, show_default=True, help="Clips of each suite."
 )
-@click.option("--json", "json_path", type=click.Path(path_type=Path), help="File for the figures.")
+@click.option("--json", "json_path", type=click.Path(path_type=Path), help="File for the results.")
 def evaluate(
     data: Path, checkpoint: Path | None, endpoint: str | None, clips: int, json_path: Path | None
 ) -> None:
-    """All figures of the model card, through a mesh: held-out images, and clips composed of them."""
+    """Compute the results of the model card through a mesh: held-out images, and clips composed of them."""
     model_id, rows = asyncio.run(evaluate_all(data, checkpoint, endpoint, clips))
     console = Console(width=110)
     console.print(make_table(rows, model_id))

@@ -1,4 +1,4 @@
-"""The second phase: objects followed through clips, with memory."""
+"""The second phase of training: tracking objects through clips, with memory."""
 
 from dataclasses import dataclass
 
@@ -26,13 +26,13 @@ from tools.train_micro.trainer import Plan
 
 OBJECTS = 2
 
-# An object of which less is seen counts as out of sight, in pixels of the model's input.
+# An object with fewer visible pixels of the model's input counts as out of sight.
 MIN_SIGHT = 16
 
-# How often objects are prompted first in which way (up to these shares); else a mask is adopted.
+# Cumulative probabilities of the kinds of first prompts; otherwise a mask is the prompt.
 FIRST_PROMPTS = {"click": 0.55, "box": 0.8, "logits": 0.88}
 
-# How often prompts are corrected, on the first frame up to so many times, and on a later one.
+# Probabilities of corrections on the first frame and on a later frame, and the maximum number on the first.
 FIRST_CORRECTED = 0.3
 MOST_CORRECTIONS = 3
 LATER_CORRECTED = 0.3
@@ -44,14 +44,14 @@ STILLS_WEIGHT = 0.4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClipPlan(Plan):
-    """A phase on clips: of so many frames, turn about by batch; ``stills`` adds a single picture to each."""
+    """A phase on clips; batches cycle through ``lengths``; ``stills`` adds an image to each clip."""
 
     lengths: tuple[int, ...]
     stills: bool = False
 
 
 class Clips(Dataset[dict[str, Tensor]]):
-    """One random scene in motion for each index: equal for equal seeds, lengths and batch size."""
+    """A random moving scene for each index, deterministic in seeds, lengths and batch size."""
 
     def __init__(
         self, composer: Composer, seeds: tuple[int, ...], lengths: tuple[int, ...], *, batch: int
@@ -67,7 +67,7 @@ class Clips(Dataset[dict[str, Tensor]]):
         length = self.lengths[index // self.batch % len(self.lengths)]
         scene, visible = self.composer.clip_scene(random, length)
         layers = random.permutation(visible)[:OBJECTS]
-        # A scene with a single object asks for it twice, in different ways.
+        # A scene with a single object is used twice, with different prompts.
         layers = np.resize(layers, OBJECTS)
         first = [scene.masks[0, layer] for layer in layers]
         return {
@@ -79,21 +79,21 @@ class Clips(Dataset[dict[str, Tensor]]):
 
 
 class ClipsAndStills(Dataset[dict[str, Tensor]]):
-    """A clip and a single picture for each index, so that the second phase forgets nothing of the first."""
+    """A clip and an image for each index, so that the second phase keeps the skills of the first phase."""
 
     def __init__(self, clips: Clips, stills: Stills) -> None:
         self.clips = clips
         self.stills = stills
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        """What both have, the names of the picture's values with ``still_`` before them."""
+        """The values of both; the names of the image's values have the prefix ``still_``."""
         return self.clips[index] | {f"{STILL}{k}": v for k, v in self.stills[index].items()}
 
 
 def clips_and_stills_loss(
     model: Micro, batch: dict[str, Tensor], generator: torch.Generator
 ) -> dict[str, Tensor]:
-    """The losses of both, those of the pictures with less weight."""
+    """The losses of clips and images; images have a lower weight."""
     stills = {k.removeprefix(STILL): v for k, v in batch.items() if k.startswith(STILL)}
     losses = images_loss(model, stills, generator)
     weighted = {f"{STILL}{name}": STILLS_WEIGHT * loss for name, loss in losses.items()}
@@ -101,7 +101,7 @@ def clips_and_stills_loss(
 
 
 def clips_loss(model: Micro, batch: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
-    """Losses of the prompted frame, of tracked frames, and of corrections on either."""
+    """The losses of the prompted frame, of tracked frames, and of corrections on both."""
     clips, length = batch["frames"].shape[:2]
     features = model.encode(batch["frames"].flatten(0, 1))
     truths = batch["masks"].transpose(0, 1).flatten(1, 2)  # [T, clips * OBJECTS, S, S]
@@ -136,7 +136,7 @@ def clips_loss(model: Micro, batch: dict[str, Tensor], generator: torch.Generato
         truth = shrink(truths[step], model.size // 2)
         conditioned, decoded = rollout.attend(frame)
         losses["tracked"].append(decoder_loss(decoded, truth, in_sight, scored=True))
-        # A correction makes the memories around it doubtful, and all objects must agree in their number.
+        # A correction clears the memories around it; all objects must have equal numbers of memories.
         if step != correction or not in_sight.all():
             rollout.track(frame, decoded)
             continue
@@ -150,7 +150,7 @@ def clips_loss(model: Micro, batch: dict[str, Tensor], generator: torch.Generato
 def _first_prompt(
     kind: str, batch: dict[str, Tensor], masks: Tensor, model: Micro, generator: torch.Generator
 ) -> tuple[Points, Tensor | None]:
-    """Points and, without any, logits; masks: [B, S, S] bool."""
+    """Points, or logits without points; masks: [B, S, S] bool."""
     if kind == "click":
         return click(batch["click"].flatten(0, 1)), None
     if kind == "box":
@@ -159,6 +159,6 @@ def _first_prompt(
 
 
 def _no_points(like: Tensor) -> Points:
-    """Nothing said of as many objects as there are rows."""
+    """Empty points for each row of ``like``."""
     coords = torch.zeros(len(like), 0, 2, device=like.device)
     return Points(coords, torch.zeros(len(like), 0, dtype=torch.long, device=like.device))

@@ -1,6 +1,6 @@
-"""Random scenes to train on: photographs as they are, cut-outs and drawn shapes on other grounds, in motion.
+"""Random training scenes: photographs, and moving cut-outs and synthetic shapes on other backgrounds.
 
-Everything follows from one generator; equal seeds give equal scenes.
+All randomness comes from one generator; equal seeds give equal scenes.
 """
 
 from collections.abc import Sequence
@@ -15,37 +15,37 @@ from tools.train_micro.scenes import Layer, Motion, Pose, Rendered, render
 from tools.train_micro.sources import Source, resized
 from tools.train_micro.textures import SIDE, draw_shape, draw_texture
 
-# Of what is prompted, so much must be seen on the first frame.
+# Minimum visible part of a prompted object on the first frame.
 MIN_VISIBLE_PIXELS = 150
 MIN_VISIBLE_SHARE = 0.35
 
-# Of what is laid on a ground, the shares of cut-outs and of shapes of objects that something else fills; the
-# rest are drawn shapes.
+# Fractions of foreground layers that are cut-outs, and object shapes with another texture; the others are
+# synthetic shapes.
 CUT_OUTS = 0.5
 OBJECT_SHAPES = 0.25
 
-# What fills a ground or a shape that is not photographed.
+# Fraction of backgrounds that are textures instead of photographs.
 PLAIN_TEXTURES = 0.25
 
-# Where nothing is seen, in sides of the canvas.
+# A position outside the visible area, in sides of the canvas.
 FAR_OUT = 9.0
 
-Sprite = tuple[ByteArray, ByteArray]  # picture and alpha, both SIDE squared
+Sprite = tuple[ByteArray, ByteArray]  # image and alpha, both [SIDE, SIDE]
 
 
 def still(pose: Pose) -> Motion:
-    """A layer that stays where it is."""
+    """The motion of a static layer."""
     return lambda _: pose
 
 
 def cut_out(source: Source) -> Sprite | None:
-    """The object of a photograph in a square of its own, or None where there is next to nothing of it."""
+    """The object of a photograph, cut out into a square; None if its mask is too small."""
     rows, columns = np.nonzero(source.mask > 127)
     if len(rows) < 500:
         return None
     top, left = int(rows.min()), int(columns.min())
     side = max(int(np.ptp(rows)), int(np.ptp(columns))) + 5
-    # The outline of a mask is not to be trusted to the pixel: a little less shows no rim of the old ground.
+    # Mask outlines are not exact to the pixel; eroding the mask removes a rim of the old background.
     alpha = cv2.GaussianBlur(cv2.erode(source.mask, np.ones((3, 3), dtype=np.uint8)), (0, 0), 1.0)
     square = np.zeros((side, side, 4), dtype=np.uint8)
     part = np.dstack((source.picture, np.asarray(alpha, dtype=np.uint8)))[
@@ -58,7 +58,7 @@ def cut_out(source: Source) -> Sprite | None:
 
 
 def recolour(picture: ByteArray, random: np.random.Generator, strength: float) -> ByteArray:
-    """Another light: gain and offset of each channel, saturation and gamma."""
+    """Change the lighting: gain and offset of each channel, saturation and gamma."""
     if random.random() < 0.5 * strength:
         gamma = np.exp(random.uniform(-0.5, 0.5) * strength)
         table = (255 * np.linspace(0, 1, 256) ** gamma).round().astype(np.uint8)
@@ -71,13 +71,13 @@ def recolour(picture: ByteArray, random: np.random.Generator, strength: float) -
 
 
 def mix_channels(picture: ByteArray, matrix: NDArray[np.float64]) -> ByteArray:
-    """Apply a [3, 4] matrix to the colours of [..., 3]; what leaves 0 to 255 is cut off."""
+    """Apply a [3, 4] matrix to the colours of [..., 3]; values are clipped to 0 to 255."""
     flat = picture.reshape(-1, picture.shape[-2], 3)
     return np.asarray(cv2.transform(flat, matrix), dtype=np.uint8).reshape(picture.shape)
 
 
 def degrade(frames: ByteArray, random: np.random.Generator) -> ByteArray:
-    """What cameras do to a whole clip: light, blur, grain."""
+    """Simulate a camera for a whole clip: lighting, blur and grain."""
     frames = recolour(frames, random, 0.8)
     if random.random() < 0.05:
         frames = mix_channels(frames, np.hstack((np.full((3, 3), 1 / 3), np.zeros((3, 1)))))
@@ -91,7 +91,7 @@ def degrade(frames: ByteArray, random: np.random.Generator) -> ByteArray:
 
 
 class Composer:
-    """Makes scenes from a list of photographs."""
+    """Composes scenes from a list of photographs."""
 
     def __init__(self, sources: Sequence[Source], size: int) -> None:
         self.sources = sources
@@ -99,7 +99,7 @@ class Composer:
         self._cut_outs = [sprite for source in sources if (sprite := cut_out(source)) is not None]
 
     def still_scene(self, random: np.random.Generator) -> tuple[Rendered, list[int]]:
-        """One frame, and which of its layers may be prompted (at least one)."""
+        """One frame, and the indices of its promptable layers (at least one)."""
         if random.random() < 0.5:
             layers = [self._photograph(random, close=random.random() < 0.6)]
             if random.random() < 0.15:
@@ -115,8 +115,8 @@ class Composer:
         return (rendered, visible) if visible else self.still_scene(random)
 
     def clip_scene(self, random: np.random.Generator, frames: int) -> tuple[Rendered, list[int]]:
-        """Frames of a scene in motion, and which of its layers may be prompted on the first."""
-        pace = random.uniform(0.3, 1.0)  # of this scene: from nearly still to fast
+        """Frames of a scene in motion, and the indices of the layers promptable on the first frame."""
+        pace = random.uniform(0.3, 1.0)  # speed of the scene, from slow to fast
         kind = random.random()
         if kind < 0.3:
             layers = [self._photograph(random, close=False)]
@@ -146,7 +146,7 @@ class Composer:
         return self.sources[int(random.integers(len(self.sources)))]
 
     def _photograph(self, random: np.random.Generator, *, close: bool) -> Layer:
-        """A photograph that covers the canvas; ``close`` means nearly as it was taken."""
+        """A photograph that covers the canvas; ``close`` keeps it nearly unchanged."""
         source = self._source(random)
         size = random.uniform(1.0, 1.12) if close else random.uniform(1.05, 1.7)
         aspect = np.exp(random.uniform(-0.05, 0.05) if close else random.uniform(-0.2, 0.2))
@@ -163,7 +163,7 @@ class Composer:
         return Layer(source.picture, source.mask, None, still(pose))
 
     def _ground(self, random: np.random.Generator) -> Layer:
-        """A photograph, or a texture without any object."""
+        """A background: a photograph, or a texture without an object."""
         if random.random() > PLAIN_TEXTURES:
             return self._photograph(random, close=False)
         texture = draw_texture(random)
@@ -171,7 +171,7 @@ class Composer:
         return Layer(texture, np.zeros(texture.shape[:2], dtype=np.uint8), None, still(pose))
 
     def _sprite(self, random: np.random.Generator, *, size: float) -> Layer:
-        """A cut-out, or a shape that something else fills, anywhere on the canvas."""
+        """A cut-out, or a shape with another texture, at a random position on the canvas."""
         kind = random.random()
         picture, alpha = self._cut_outs[int(random.integers(len(self._cut_outs)))]
         if kind >= CUT_OUTS:
@@ -192,7 +192,7 @@ class Composer:
         return Layer(picture, alpha, alpha, still(pose))
 
     def _patch(self, random: np.random.Generator) -> ByteArray:
-        """A piece of a photograph as a texture."""
+        """A patch of a photograph as a texture."""
         picture = self._source(random).picture
         side = int(random.integers(60, SIDE))
         top, left = (int(random.integers(0, picture.shape[axis] - side)) for axis in (0, 1))
@@ -200,7 +200,7 @@ class Composer:
         return resized(patch, SIDE)
 
     def _wander(self, start: Pose, random: np.random.Generator, pace: float, frames: int) -> Motion:
-        """A smooth way from a start; some turn back, so that what left comes back."""
+        """A smooth motion; some motions reverse, so that objects leave the frame and return."""
         speed = random.uniform(0, 0.13) * pace
         heading = random.uniform(0, 2 * np.pi)
         growth = random.normal(0, 0.05) * pace
@@ -223,7 +223,7 @@ class Composer:
         return pose
 
     def _cut_short(self, layer: Layer, random: np.random.Generator, frames: int) -> Layer:
-        """Some are gone from one frame to the next, as where a shot was cut, and come back as suddenly."""
+        """Let some layers disappear between two frames, as at a cut, and reappear later."""
         begin = max(random.uniform(0.1, 0.6) * frames, 0.5)
         end = begin + random.uniform(0.2, 0.5) * frames
         if random.random() > 0.25:
@@ -236,7 +236,7 @@ class Composer:
         return replace(layer, motion=pose)
 
     def _twin(self, of: Layer, random: np.random.Generator, pace: float, frames: int) -> Layer:
-        """A second object that looks alike, elsewhere."""
+        """A similar second object at another position."""
         start = of.motion(0.0)
         moved = replace(
             start,
@@ -249,7 +249,7 @@ class Composer:
         return Layer(picture, of.mask, of.alpha, self._wander(moved, random, pace, frames))
 
     def _passer_by(self, of: Layer, random: np.random.Generator, frames: int) -> Layer:
-        """Something that crosses in front of a layer about the middle of the clip."""
+        """A layer that crosses in front of another layer near the middle of the clip."""
         meeting = random.uniform(0.3, 0.8) * frames
         target = of.motion(meeting)
         heading, speed = random.uniform(0, 2 * np.pi), random.uniform(0.1, 0.35)
@@ -263,7 +263,7 @@ class Composer:
         return replace(layer, motion=pose)
 
     def _camera(self, random: np.random.Generator, pace: float) -> Motion:
-        """A hand that holds the camera."""
+        """The motion of a hand-held camera."""
         drift_x, drift_y = random.normal(0, 0.02, 2) * pace
         zoom, turn = random.normal(0, 0.015) * pace, random.normal(0, 0.015) * pace
         shake = random.normal(0, 0.008 * pace, (64, 2))

@@ -1,4 +1,4 @@
-"""The figures of the model card, through a mesh and its client."""
+"""The results of the model card, measured through a mesh and its client."""
 
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -6,17 +6,17 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import Progress
 
-from maskmesh.cli.evaluation_table import Row, clips_row, images_row
 from maskmesh.cli.local_mesh import LocalMesh, MeshOptions
 from maskmesh.client.async_client import AsyncClient
 from maskmesh.evaluation.clips import TrueFrame, evaluate_clip, evaluate_images, read_labels
+from maskmesh.evaluation.table import Row, clips_row, images_row
 from tools.train_micro.micro import PRESET
 from tools.train_micro.sources import VALIDATION_NAMES, load_sources
 from tools.train_micro.suites import SUITES, Suites
 
 
 def held_out_images(data: Path) -> list[TrueFrame]:
-    """The validation images as they are, with their masks."""
+    """The validation images at their original size, with their masks."""
     return [
         TrueFrame(name, data / "images" / f"{name}.jpg", read_labels(data / "masks" / f"{name}.png"))
         for name in VALIDATION_NAMES
@@ -26,7 +26,7 @@ def held_out_images(data: Path) -> list[TrueFrame]:
 async def evaluate_all(
     data: Path, checkpoint: Path | None, endpoint: str | None, clips: int
 ) -> tuple[str, list[Row]]:
-    """The model's id, and every row: the images, each suite of clips, and all clips together."""
+    """The id of the model, and the rows: the images, each suite of clips, and all clips together."""
     async with AsyncExitStack() as stack:
         if endpoint is None:
             mesh = await stack.enter_async_context(

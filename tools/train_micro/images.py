@@ -1,4 +1,4 @@
-"""The first phase: prompts on single pictures."""
+"""The first phase of training: prompts on single images."""
 
 from dataclasses import dataclass
 
@@ -8,45 +8,45 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from maskmesh.nn.image_features import ImageFeatures
 from tools.train_micro.compose import Composer, degrade
 from tools.train_micro.losses import decoder_loss
 from tools.train_micro.micro import Micro
 from tools.train_micro.prompts import correcting_clicks, sample_box, sample_click
 from tools.train_micro.rollout import chosen
-from tracker_svc.compute.tracker import PREVIOUS_LOGIT_LIMIT
+from tracker_svc.compute.prompt_tensors import PREVIOUS_LOGIT_LIMIT
 from tracker_svc.model.mask_decoder import DecodedMasks
 from tracker_svc.model.prompt_encoder import PointLabel
-from tracker_svc.model.tracking_model import ImageFeatures
 
 CORRECTION_WEIGHT = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class Points:
-    """What was said of B objects: points [B, N, 2], xy in pixels of the model's input, and labels [B, N]."""
+    """Prompts of B objects: points [B, N, 2], xy in pixels of the model's input, and labels [B, N]."""
 
     coords: Tensor
     labels: Tensor
 
     def and_also(self, coords: Tensor, labels: Tensor) -> "Points":
-        """With more points after those before."""
+        """A copy with more points appended."""
         return Points(torch.cat((self.coords, coords), dim=1), torch.cat((self.labels, labels), dim=1))
 
     @property
     def ambiguous(self) -> bool:
-        """Whether a session would choose among three masks."""
+        """Whether a session selects one of three masks for this prompt."""
         return self.coords.shape[1] <= 1
 
 
 class Stills(Dataset[dict[str, Tensor]]):
-    """One random scene of one frame for each index: equal for equal seeds."""
+    """A random scene of one frame for each index, deterministic in the seeds."""
 
     def __init__(self, composer: Composer, seeds: tuple[int, ...]) -> None:
         self.composer = composer
         self.seeds = seeds
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        """A frame, a click on one of its objects and a box around one, and the masks of both."""
+        """A frame, a click on an object, a box around an object, and the masks of both objects."""
         random = np.random.default_rng((*self.seeds, index))
         scene, layers = self.composer.still_scene(random)
         clicked, boxed = (scene.masks[0, random.choice(layers)] for _ in range(2))
@@ -73,7 +73,7 @@ def box(corners: Tensor) -> Points:
 def decode(
     model: Micro, features: ImageFeatures, conditioned: Tensor, points: Points, logits: Tensor | None = None
 ) -> DecodedMasks:
-    """All four masks of B objects, each on its own frame; logits: [B, 1, S / 4, S / 4] to be corrected."""
+    """All four masks of B objects, each on its own frame; logits to correct: [B, 1, S / 4, S / 4]."""
     tracker = model.tracker
     prompts = tracker.encode_prompts(points.coords, points.labels, logits)
     decoded: DecodedMasks = tracker.sam_mask_decoder.decode_all(
@@ -87,12 +87,12 @@ def decode(
 
 
 def shrink(masks: Tensor, side: int) -> Tensor:
-    """How much of each cell a mask covers: [B, S, S] bool to [B, side, side]."""
+    """The coverage of each cell by a mask: [B, S, S] bool to [B, side, side], 0 to 1."""
     return F.adaptive_avg_pool2d(masks[:, None].float(), side)[:, 0]
 
 
 def fed_back(model: Micro, decoded: DecodedMasks, points: Points) -> Tensor:
-    """The mask that a session would have corrected: [B, 1, S / 4, S / 4], without gradients."""
+    """The logits that a session feeds back for a correction: [B, 1, S / 4, S / 4], without gradients."""
     with torch.no_grad():
         predicted = model.tracker.select(chosen(decoded, ambiguous=points.ambiguous))
     return predicted.low_res_masks.clamp(-PREVIOUS_LOGIT_LIMIT, PREVIOUS_LOGIT_LIMIT)
@@ -101,7 +101,7 @@ def fed_back(model: Micro, decoded: DecodedMasks, points: Points) -> Tensor:
 def corrected(
     model: Micro, decoded: DecodedMasks, points: Points, masks: Tensor, generator: torch.Generator
 ) -> tuple[Points, Tensor]:
-    """One click more where the answer is wrong, and the logits that it corrects; masks: [B, S, S] bool."""
+    """The points with one correcting click more, and the logits to correct; masks: [B, S, S] bool."""
     logits = fed_back(model, decoded, points)
     truth = shrink(masks, logits.shape[-1])
     cell = model.size / logits.shape[-1]
@@ -109,12 +109,12 @@ def corrected(
 
 
 def images_loss(model: Micro, batch: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
-    """Losses of clicks, of boxes, and of corrections of either."""
+    """The losses of clicks, boxes and corrections."""
     features = model.encode(batch["frame"])
     conditioned = model.tracker.without_memory(features)
     losses = {}
     in_sight = torch.ones(len(batch["frame"]), dtype=torch.bool, device=batch["frame"].device)
-    # One of the two kinds is corrected in each step, turn about by chance.
+    # Each step corrects one of the two kinds, chosen at random.
     to_correct = "click" if torch.rand((), generator=generator) < 0.5 else "box"
     for name, points, masks in (
         ("click", click(batch["click"]), batch["clicked"]),

@@ -1,7 +1,7 @@
-"""What masks, their predicted quality and the object's presence are judged by.
+"""Losses of masks, predicted IoUs and object scores.
 
-Source: the mask loss takes the best of the alternatives, as Kirillov et al., "Segment Anything" (2023);
-dice of Milletari et al., "V-Net" (2016).
+Source: the mask loss of the best alternative from Kirillov et al., "Segment Anything" (2023); the dice loss
+from Milletari et al., "V-Net" (2016).
 """
 
 import torch
@@ -10,8 +10,8 @@ from torch import Tensor
 
 from tracker_svc.model.mask_decoder import DecodedMasks
 
-# Masks are judged at twice the decoder's resolution: where an outline lies between two of its cells is
-# something that interpolated logits can say.
+# The loss is computed at twice the decoder's resolution, because interpolated logits can represent outlines
+# between two cells.
 LOSS_SCALE = 2
 
 ALTERNATIVES_WEIGHT = 0.1
@@ -25,12 +25,12 @@ def mask_losses(logits: Tensor, truth: Tensor) -> Tensor:
     likely = logits.sigmoid()
     overlap = (likely * truth).sum(dim=(1, 2))
     dice = 1 - (2 * overlap + 1) / (likely.sum(dim=(1, 2)) + truth.sum(dim=(1, 2)) + 1)
-    # An outline is a small part of a picture: entropy is weighted up to what a small object needs.
+    # Entropy is averaged over the image; the weight compensates for the small area of outlines and objects.
     return 2 * entropy + dice
 
 
 def binary_ious(logits: Tensor, truth: Tensor) -> Tensor:
-    """IoU of masks cut at zero.  logits: [B, M, H, W]; truth: [B, H, W]; returns [B, M]."""
+    """IoU of masks with a threshold of zero.  logits: [B, M, H, W]; truth: [B, H, W]; returns [B, M]."""
     ours, theirs = logits > 0, (truth > 0.5)[:, None]
     union = (ours | theirs).sum(dim=(-1, -2))
     both = (ours & theirs).sum(dim=(-1, -2))
@@ -40,8 +40,8 @@ def binary_ious(logits: Tensor, truth: Tensor) -> Tensor:
 def decoder_loss(decoded: DecodedMasks, truth: Tensor, in_sight: Tensor, *, scored: bool) -> Tensor:
     """The loss of all four masks of B objects.
 
-    truth: [B, 2 H, 2 W] for masks of H x W, 0 to 1.  in_sight: [B] bool; masks of objects out of sight
-    are not judged.  ``scored`` adds the loss of the object score.
+    truth: [B, 2 H, 2 W] for masks of H x W, 0 to 1.  in_sight: [B] bool; masks of objects out of sight do
+    not contribute.  ``scored`` adds the loss of the object score.
     """
     low_res = decoded.low_res_masks.float()
     target = F.avg_pool2d(truth[:, None], LOSS_SCALE)[:, 0]

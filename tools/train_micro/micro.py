@@ -1,4 +1,4 @@
-"""The whole model in training, and its weights as the services read them."""
+"""The whole model for training, and the export of its weights for the services."""
 
 import copy
 from dataclasses import replace
@@ -14,24 +14,25 @@ from encoder_svc.model.config import PRESETS as ENCODER_PRESETS
 from encoder_svc.model.image_encoder import ImageEncoder
 from encoder_svc.model.preprocess import MEAN, STD
 from encoder_svc.model.residual_trunk import Conv
+from maskmesh.nn.image_features import ImageFeatures
 from tracker_svc.model import weights as tracker_weights
 from tracker_svc.model.config import PRESETS as TRACKER_PRESETS
-from tracker_svc.model.tracking_model import ImageFeatures, TrackingModel
+from tracker_svc.model.tracking_model import TrackingModel
 
 PRESET = "micro"
 
-# Inside the file of weights, so that it goes where they go; the whole of it stands beside them.
-NOTICE = "Trained by maskmesh on ECSSD, a research data set; see maskmesh/weights/NOTICE."
+# Stored in the metadata of the weight file; the full text is in the NOTICE file in the same folder.
+NOTICE = "Trained by maskmesh on ECSSD, a research data set; see maskmesh/nn/weights/NOTICE."
 
 
-# What stands in the name of a vector that was learned.
+# Parts of the names of learned embedding vectors.
 EMBEDDINGS = ("embed", "token", "tpos_enc", "no_obj_ptr", "no_mem_pos_enc")
 
 
 class Micro(nn.Module):
     """Encoder and tracking model of the preset, with batch normalisation in the trunk.
 
-    ``size`` is the side of its input; no weight depends on it.
+    ``size`` is the side of the input in pixels; the weights do not depend on it.
     """
 
     def __init__(self, size: int | None = None) -> None:
@@ -47,7 +48,7 @@ class Micro(nn.Module):
                 nn.init.normal_(parameter, std=0.02)
 
     def encode(self, frames: Tensor) -> ImageFeatures:
-        """frames: [B, S, S, 3], uint8, RGB; returns the features of B frames."""
+        """Encode frames: [B, S, S, 3], uint8, RGB; returns the features of B frames."""
         pixels = frames.permute(0, 3, 1, 2).float() / 255
         mean = torch.tensor(MEAN, device=frames.device).view(1, 3, 1, 1)
         std = torch.tensor(STD, device=frames.device).view(1, 3, 1, 1)
@@ -55,18 +56,18 @@ class Micro(nn.Module):
 
 
 def is_embedding(name: str) -> bool:
-    """Whether a parameter is a vector that was learned, and no matrix that something is multiplied with."""
-    # The decoder's transformer has layers named after the tokens that they work on.
+    """Whether a parameter is a learned embedding vector and not a weight matrix."""
+    # Layers in the decoder's transformer are named after the tokens that they process.
     return ".transformer." not in name and any(part in name for part in EMBEDDINGS)
 
 
 def take(features: ImageFeatures, rows: Tensor) -> ImageFeatures:
-    """The features of some frames of a batch; rows: [N], indices."""
+    """Select the features of frames of a batch; rows: [N], indices."""
     return ImageFeatures(*(f[rows] for f in features))
 
 
 def folded(model: Micro) -> Micro:
-    """A copy without batch normalisation that computes what the model computes in evaluation mode."""
+    """A copy with batch normalisation folded into the convolutions, for evaluation mode only."""
     served = copy.deepcopy(model).eval()
     for module in served.encoder.modules():
         if isinstance(module, Conv) and isinstance(module.norm, nn.BatchNorm2d):
@@ -76,9 +77,9 @@ def folded(model: Micro) -> Micro:
 
 
 def export(model: Micro, path: Path) -> None:
-    """Write the whole checkpoint in 16 bits (float16: its values are small, and its mantissa is longer).
+    """Write the whole checkpoint in float16: its values are small, and bfloat16 has a shorter mantissa.
 
-    Raises ValueError for weights that are not finite there.
+    Raises ValueError if a weight is not finite in float16.
     """
     served = folded(model)
     state = encoder_weights.to_checkpoint_keys(served.encoder.state_dict())
@@ -87,7 +88,7 @@ def export(model: Micro, path: Path) -> None:
     halves = {k: v.detach().cpu().to(torch.float16).contiguous() for k, v in state.items()}
     broken = [k for k, v in halves.items() if not v.isfinite().all()]
     if broken:
-        raise ValueError(f"not finite in 16 bits: {', '.join(broken)}")
+        raise ValueError(f"weights not finite in float16: {', '.join(broken)}")
     partial = path.with_suffix(".partial")
     save_file(halves, partial, metadata={"format": "pt", "notice": NOTICE})
     partial.chmod(0o644)

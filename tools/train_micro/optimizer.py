@@ -1,7 +1,7 @@
-"""How weights move: matrices and kernels by Muon, everything else by AdamW.
+"""The optimizer: Muon for matrices and kernels, AdamW for all other parameters.
 
 Source: Jordan et al., "Muon: An optimizer for hidden layers in neural networks" (2024), with the step sizes
-of Liu et al., "Muon is Scalable for LLM Training" (2025), which let both share one learning rate.
+of Liu et al., "Muon is Scalable for LLM Training" (2025), so that both use one learning rate.
 """
 
 from collections.abc import Callable, Mapping
@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-# A matrix with fewer rows or columns has no directions to make alike.
+# Muon orthogonalises updates; matrices with fewer rows or columns are too small to benefit.
 MIN_SIDE = 16
 
 
 class _Kernel(NamedTuple):
-    """A matrix or a kernel, and a view of it as the matrix [out, in] that Muon takes."""
+    """A matrix or a kernel, and its view as the matrix [out, in] for Muon."""
 
     parameter: nn.Parameter
     matrix: nn.Parameter
@@ -23,10 +23,10 @@ class _Kernel(NamedTuple):
 
 
 class MuonAndAdamW:
-    """One optimizer in two; ``share`` gives the part of the learning rate that a parameter takes by name.
+    """Muon and AdamW together; ``share`` returns a parameter's factor of the learning rate, by name.
 
-    Parameters that ``is_vector`` names are AdamW's whatever their shape.  ``weight_decay`` is of Muon's.
-    Raises ValueError for a weight whose memory has gaps, or another order than rows or channels last.
+    AdamW updates all parameters for which ``is_vector`` is true, regardless of shape.  ``weight_decay``
+    applies to Muon only.  Raises ValueError if a weight is neither contiguous nor channels last.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class MuonAndAdamW:
         )
 
     def step(self, learning_rate: float) -> None:
-        """Move all parameters by their gradients; ``learning_rate`` is of a share of 1."""
+        """Update all parameters; ``learning_rate`` is the rate for a share of 1."""
         for kernel in self._kernels:
             gradient = kernel.parameter.grad
             kernel.matrix.grad = (
@@ -75,11 +75,11 @@ class MuonAndAdamW:
             optimizer.step()
 
     def state_dict(self) -> dict[str, Any]:
-        """What :meth:`load_state_dict` takes."""
+        """The state for :meth:`load_state_dict`."""
         return {"adamw": self._adamw.state_dict(), "muon": self._muon.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from the state of an optimizer of the same model; raises ValueError for another's."""
+        """Restore the state of an optimizer of the same model; raises ValueError for another model."""
         self._adamw.load_state_dict(state["adamw"])
         self._muon.load_state_dict(state["muon"])
 
@@ -89,11 +89,11 @@ def _kernel(name: str, parameter: nn.Parameter) -> _Kernel:
     is_channels_last = weight.ndim == 4 and weight.is_contiguous(memory_format=torch.channels_last)
     matrix = _as_matrix(weight, is_channels_last=is_channels_last)
     if matrix.data_ptr() != weight.data_ptr():
-        # Muon would move a copy, and the weight would stand still.
-        raise ValueError(f"{name} cannot be seen as a matrix")
+        # Muon would update a copy, and the weight would not change.
+        raise ValueError(f"{name} has no view as a matrix")
     return _Kernel(parameter, nn.Parameter(matrix), is_channels_last)
 
 
 def _as_matrix(weight: Tensor, *, is_channels_last: bool) -> Tensor:
-    """[out, in] as it is, and [out, in, h, w] with a row for each output in the order of its memory."""
+    """[out, in] unchanged; [out, in, h, w] as a matrix with one row per output, in memory order."""
     return (weight.permute(0, 2, 3, 1) if is_channels_last else weight).flatten(1)

@@ -1,4 +1,4 @@
-"""Prompts as users give them: clicks inside, boxes around, and clicks where the mask is wrong."""
+"""Simulated user prompts: clicks, boxes, and correcting clicks."""
 
 import cv2
 import numpy as np
@@ -13,7 +13,7 @@ from tracker_svc.model.prompt_encoder import PointLabel
 
 
 def sample_click(mask: BoolArray, random: np.random.Generator) -> NDArray[np.float32]:
-    """A click on an object, (x, y): often at its heart, sometimes anywhere on it."""
+    """A click on an object, (x, y): often at its innermost point, sometimes anywhere on it."""
     depths = cv2.distanceTransform(np.pad(mask, 1).astype(np.uint8), cv2.DIST_L2, 5)[1:-1, 1:-1]
     depth = random.choice([0.0, 0.3, 0.6, 1.0], p=[0.2, 0.2, 0.2, 0.4]) * depths.max()
     rows, columns = np.nonzero((depths >= depth) & mask)
@@ -22,7 +22,7 @@ def sample_click(mask: BoolArray, random: np.random.Generator) -> NDArray[np.flo
 
 
 def sample_box(mask: BoolArray, random: np.random.Generator) -> NDArray[np.float32]:
-    """A box around an object as (left, top), (right, bottom): exact, or drawn by hand."""
+    """A box around an object as (left, top), (right, bottom): exact, or with random offsets."""
     found = bounding_box(mask)
     box = np.array([[found.x0, found.y0], [found.x1, found.y1]], dtype=np.float32)
     if random.random() < 0.6:
@@ -33,11 +33,11 @@ def sample_box(mask: BoolArray, random: np.random.Generator) -> NDArray[np.float
 def correcting_clicks(
     logits: Tensor, truth: Tensor, cell: float, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """One click for each mask, in a random place that it gets wrong, rather inside such places.
+    """One click for each mask, at a random wrong pixel, preferably inside a wrong region.
 
     logits: [B, H, W]; truth: [B, H, W], 0 to 1; ``cell`` is the side of one of their cells in pixels.
-    Returns points [B, 1, 2] in pixels, and labels [B, 1].  A mask without an error gets another click on
-    the object.
+    Returns points [B, 1, 2] in pixels, and labels [B, 1].  A mask without errors gets another click on the
+    object.
     """
     wanted = truth > 0.5
     wrong = (logits > 0) != wanted
@@ -52,7 +52,7 @@ def correcting_clicks(
 
 
 def rough_logits(truth: Tensor, generator: torch.Generator) -> Tensor:
-    """Logits as a bad answer would give them: blurred, noisy, some of the object missing.
+    """Logits of a simulated bad mask: blurred, noisy, with missing parts of the object.
 
     truth: [B, H, W], 0 to 1; returns [B, 1, H, W].
     """

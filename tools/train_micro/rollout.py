@@ -1,7 +1,7 @@
-"""Following B objects frame by frame, with gradients; each on its own clip, all in step.
+"""Tracking of B objects frame by frame, with gradients; each object has its own clip.
 
-What is remembered of a frame, and which memories a frame sees, follows ``tracker_svc.memory.memory_bank``: all
-prompted frames, the 6 frames before, and the pointers of 16.
+The stored states and the selected memories follow ``tracker_svc.memory.memory_bank``: all prompted frames,
+the 6 previous frames, and the object pointers of 16 frames.
 """
 
 from dataclasses import dataclass
@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from maskmesh.nn.image_features import ImageFeatures
 from tracker_svc.memory.memory_bank import CLEARED_AROUND_PROMPT, RECENT_POINTERS
 from tracker_svc.model.mask_decoder import DecodedMasks, stable_mask
 from tracker_svc.model.tracking_model import (
     MEMORY_SLOTS,
-    ImageFeatures,
     Memories,
     ObjectPredictions,
     Pointer,
@@ -24,7 +24,7 @@ from tracker_svc.model.tracking_model import (
 
 @dataclass(frozen=True, slots=True)
 class Remembered:
-    """One frame in the memory of B objects."""
+    """The memory of B objects for one frame."""
 
     frame_index: int
     memory_features: Tensor  # [B, memory_dim, E, E]
@@ -33,7 +33,7 @@ class Remembered:
 
 
 class Rollout:
-    """The memory of B objects, and one step after the other."""
+    """The memory bank of B objects, and the steps of tracking."""
 
     def __init__(self, model: TrackingModel) -> None:
         self.model = model
@@ -41,19 +41,19 @@ class Rollout:
         self._next = 0
 
     def prompt(self, frame: ImageFeatures, decoded: DecodedMasks, *, ambiguous: bool) -> ObjectPredictions:
-        """A frame on which every object was prompted; ``ambiguous`` prompts take the best of three."""
+        """Memorize a prompted frame; ``ambiguous`` prompts take the best of three masks."""
         predicted = self.model.select(chosen(decoded, ambiguous=ambiguous))
         doubtful = range(self._next - CLEARED_AROUND_PROMPT, self._next)
         self._frames = [f for f in self._frames if f.prompted or f.frame_index not in doubtful]
         return self._remember(frame, predicted, prompted=True)
 
     def adopt(self, frame: ImageFeatures, masks: Tensor) -> ObjectPredictions:
-        """A frame on which every object was given as a mask: [B, 1, S, S], zeros and ones."""
+        """Memorize a frame on which every object is given as a mask: [B, 1, S, S], zeros and ones."""
         predicted = self.model.adopt_mask(frame, masks)
         return self._remember(frame, predicted, prompted=True)
 
     def attend(self, frame: ImageFeatures) -> tuple[Tensor, DecodedMasks]:
-        """The next frame given what is remembered: [B, C, E, E], and all four masks."""
+        """Memory-conditioned features of the next frame, [B, C, E, E], and all four masks."""
         queries = self.model.query_memories(frame)
         conditioned = self.model.attend_to_memories(queries, self._memories())
         prompts = self.model.encode_no_prompt(len(conditioned))
@@ -67,7 +67,7 @@ class Rollout:
         return conditioned, decoded
 
     def track(self, frame: ImageFeatures, decoded: DecodedMasks) -> ObjectPredictions:
-        """Go on with what was tracked."""
+        """Select the masks of a tracked frame and memorize it."""
         predicted = self.model.select(chosen(decoded, ambiguous=True))
         return self._remember(frame, predicted, prompted=False)
 
@@ -103,7 +103,7 @@ class Rollout:
 
 
 def chosen(decoded: DecodedMasks, *, ambiguous: bool) -> DecodedMasks:
-    """What the decoder would have returned: three masks for an ambiguous prompt, else one."""
+    """The masks that the decoder returns at inference: three for an ambiguous prompt, otherwise one."""
     masks, ious, tokens, scores = decoded
     if ambiguous:
         return DecodedMasks(masks[:, 1:], ious[:, 1:], tokens[:, 1:], scores)

@@ -1,4 +1,4 @@
-"""Scenes of flat layers that move before a camera, and the true masks of what can be seen of each."""
+"""Scenes of moving flat layers, rendered with the visible masks of their objects."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from maskmesh.masks import BoolArray, ByteArray
 from tools.train_micro.sources import resized
 
 Affine = NDArray[np.float64]  # [3, 3]
-# Layers that shrink by more than this are brought near their size before they are turned.
+# Layers with a smaller scale are resized before they are warped.
 SHRUNK_BELOW = 0.6
 
 Window = tuple[slice, slice]  # rows, columns
@@ -19,10 +19,10 @@ Window = tuple[slice, slice]  # rows, columns
 
 @dataclass(frozen=True, slots=True)
 class Pose:
-    """Where a layer is: its centre and size as shares of the canvas, its turn in radians.
+    """The position of a layer: its centre and size as fractions of the canvas, its rotation in radians.
 
     ``size`` is the side of the layer's square; ``aspect`` stretches its width and shrinks its height;
-    ``shear`` moves its rows sideways, by so much of their distance from the middle.
+    ``shear`` shifts its rows sideways by this multiple of their distance from the centre.
     """
 
     x: float
@@ -34,14 +34,14 @@ class Pose:
     shear: float = 0.0
 
     def matrix(self, side: int, canvas: int) -> Affine:
-        """From pixels of a square layer of ``side`` to pixels of a square canvas."""
+        """The transform from pixels of a square layer of ``side`` to pixels of a square canvas."""
         scale = self.size * canvas / side
         across = scale * self.aspect * (-1 if self.flip else 1)
         along = scale / self.aspect
         cos, sin = np.cos(self.turn), np.sin(self.turn)
         turned = np.array([[cos, -sin], [sin, cos]])
         linear = turned @ np.array([[across, self.shear * along], [0, along]])
-        # Centres of pixels: the middle of a square of side n lies at (n - 1) / 2.
+        # Coordinates are those of pixel centres: the centre of a square of side n is at (n - 1) / 2.
         middle = np.full(2, (side - 1) / 2)
         centre = np.array([self.x, self.y]) * canvas - 0.5
         matrix = np.eye(3)
@@ -55,10 +55,10 @@ Motion = Callable[[float], Pose]
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """A square picture, what of it is there, and how it moves.
+    """A square image with its alpha, its mask and its motion.
 
-    ``alpha`` is None for a ground that covers everything; ``mask`` is what counts as the object (the
-    object of a photograph that serves as the ground, or the layer's own shape).
+    ``alpha`` is None for a background that covers the canvas; ``mask`` is the mask of the object (the
+    object of a background photograph, or the shape of the layer).
     """
 
     picture: ByteArray  # [N, N, 3]
@@ -69,17 +69,17 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """Frames and what is seen on them of every layer's object."""
+    """Frames, and the visible masks of the objects of all layers."""
 
     frames: ByteArray  # [T, S, S, 3]
     masks: BoolArray  # [T, layers, S, S]
-    shares: NDArray[np.float64]  # [T, layers], of each object's own area that is in sight
+    shares: NDArray[np.float64]  # [T, layers], visible fraction of each object's area
 
 
 def render(layers: Sequence[Layer], camera: Motion, times: Sequence[float], size: int) -> Rendered:
-    """Draw the layers, the first one at the back, at each of the times.
+    """Render the layers from back to front at each time.
 
-    ``camera`` is a pose of the whole canvas: at (0.5, 0.5) with size 1 it changes nothing.
+    ``camera`` is the pose of the whole canvas; (0.5, 0.5) with size 1 is the identity.
     """
     frames = np.empty((len(times), size, size, 3), dtype=np.uint8)
     masks = np.zeros((len(times), len(layers), size, size), dtype=np.bool_)
@@ -103,7 +103,7 @@ def render(layers: Sequence[Layer], camera: Motion, times: Sequence[float], size
                 step_up = (picture.astype(np.int16) - below) * (alpha[..., None].astype(np.int32) + 1) // 256
                 canvas[window] = below + step_up
                 masks[(step, slice(0, number), *window)] &= alpha < 128
-            # A ground that does not reach goes on as its mirror image, and so does the object on it.
+            # Beyond its edges, a background is mirrored, and its object with it.
             border = cv2.BORDER_REFLECT_101 if layer.alpha is None else cv2.BORDER_CONSTANT
             masks[(step, number, *window)] = _warp(layer.mask, matrix, window, border) > 127
             whole = np.count_nonzero(layer.mask > 127) * abs(np.linalg.det(matrix[:2, :2]))
@@ -113,7 +113,7 @@ def render(layers: Sequence[Layer], camera: Motion, times: Sequence[float], size
 
 
 def _window(matrix: Affine, side: int, size: int) -> Window:
-    """The rows and columns of the canvas that a layer can touch."""
+    """The rows and columns of the canvas that a layer can cover."""
     corners = np.array([[0, side, 0, side], [0, 0, side, side], [1, 1, 1, 1]])
     reached = (matrix @ corners)[:2]
     low = np.clip(np.floor(reached.min(axis=1)) - 1, 0, size).astype(int)
@@ -122,10 +122,10 @@ def _window(matrix: Affine, side: int, size: int) -> Window:
 
 
 def _warp(image: ByteArray, matrix: Affine, window: Window, border: int) -> ByteArray:
-    """The part of the canvas in a window; matrix: from pixels of the image to pixels of the canvas."""
+    """Warp an image into a window of the canvas; matrix maps image pixels to canvas pixels."""
     side, scale = image.shape[0], float(np.sqrt(abs(np.linalg.det(matrix[:2, :2]))))
     if scale < SHRUNK_BELOW:
-        # Bilinear sampling skips pixels where it shrinks: what is fine is averaged first.
+        # Bilinear sampling skips pixels when it shrinks an image, so the image is averaged first.
         small = max(round(side * scale), 4)
         enlarge = np.diag([side / small, side / small, 1.0])
         enlarge[:2, 2] = side / small / 2 - 0.5

@@ -1,4 +1,4 @@
-"""Where pictures come from: a folder of images with one mask each, split by name."""
+"""The source images: a folder of images with one mask each, split by name."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -9,17 +9,17 @@ import numpy as np
 
 from maskmesh.masks import BoolArray, ByteArray
 
-# The split of ECSSD's first 800 images: what is held out never enters a training scene.
+# The split of ECSSD's first 800 images; training scenes never contain held-out images.
 TRAINING_NAMES = tuple(f"{number:04d}" for number in range(1, 721))
 VALIDATION_NAMES = tuple(f"{number:04d}" for number in range(721, 801))
 
-# Pictures are held as squares of this side: the model sees squares, and warps from them resample once.
+# Images are stored as squares of this side: the input of the model is square, and each warp resamples once.
 SOURCE_SIZE = 352
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One picture and the mask of its object, both [SOURCE_SIZE, SOURCE_SIZE]."""
+    """One image and the mask of its object, both [SOURCE_SIZE, SOURCE_SIZE]."""
 
     name: str
     picture: ByteArray  # [..., 3], RGB
@@ -27,23 +27,23 @@ class Source:
 
 
 def read_picture(path: Path) -> ByteArray:
-    """An image file as [H, W, 3], uint8, RGB.  Raises FileNotFoundError where there is none."""
+    """Read an image file as [H, W, 3], uint8, RGB.  Raises FileNotFoundError if it cannot be read."""
     picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if picture is None:
-        raise FileNotFoundError(f"{path} is not an image that can be read")
+        raise FileNotFoundError(f"{path} is not a readable image")
     return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), dtype=np.uint8)
 
 
 def read_mask(path: Path) -> BoolArray:
-    """A mask file as [H, W], true above half.  Raises FileNotFoundError where there is none."""
+    """Read a mask file as [H, W], true above 127.  Raises FileNotFoundError if it cannot be read."""
     mask = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
     if mask is None:
-        raise FileNotFoundError(f"{path} is not an image that can be read")
+        raise FileNotFoundError(f"{path} is not a readable image")
     return np.asarray(mask) > 127
 
 
 def resized(image: ByteArray, side: int) -> ByteArray:
-    """An image brought to a square: averaged where it shrinks, interpolated where it grows."""
+    """Resize an image to a square, with averaging to shrink and interpolation to enlarge."""
     shrinks = image.shape[0] * image.shape[1] > side * side
     method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     return np.asarray(cv2.resize(image, (side, side), interpolation=method), dtype=np.uint8)
@@ -52,7 +52,7 @@ def resized(image: ByteArray, side: int) -> ByteArray:
 def load_sources(root: Path, names: Iterable[str]) -> list[Source]:
     """Read ``images/NAME.jpg`` and ``masks/NAME.png`` of every name, made square.
 
-    Raises FileNotFoundError naming the first file that is missing.
+    Raises FileNotFoundError for the first missing file.
     """
     sources = []
     for name in names:

@@ -1,6 +1,7 @@
-"""The clips that the embedded model is judged by: composed of held-out photographs only.
+"""The evaluation clips of the embedded model, composed of held-out photographs only.
 
-Each suite asks one question.  Seeds, pictures and cut-outs are none of training's, and nothing is drawn.
+Each suite evaluates one difficulty.  Seeds, images and cut-outs are disjoint from those of training, and
+there are no synthetic shapes or textures.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,21 +25,21 @@ CLIPS = 12
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """Frames with the true objects on them."""
+    """Frames with their ground truth."""
 
     name: str
     frames: list[TrueFrame]
 
 
-Way = Callable[[float], tuple[float, float]]  # a time from 0 to 1 to a place on the canvas
+Way = Callable[[float], tuple[float, float]]  # maps a time from 0 to 1 to a position on the canvas
 
 
 class Suites:
-    """Makes the clips of every suite; equal seeds give equal clips."""
+    """Composes the clips of every suite; equal seeds give equal clips."""
 
     def __init__(self, sources: Sequence[Source], *, seed: int = 0) -> None:
         self._sources = sources
-        # One click means one thing: several objects under one mask are left to the images.
+        # A click is ambiguous if one mask has several objects; such masks are evaluated on images only.
         sprites = (cut_out(source) for source in sources)
         self._cut_outs = [s for s in sprites if s is not None and _is_one_piece(s[1])]
         self._seed = seed
@@ -53,12 +54,12 @@ class Suites:
         return made
 
     def open_way(self, random: np.random.Generator) -> tuple[list[Layer], int]:
-        """One object that nothing hides, before a moving camera."""
+        """One object without occlusion, and a moving camera."""
         layer = self._object(random, _wave(random), random.uniform(0.35, 0.6))
         return [self._ground(random), layer], 1
 
     def behind_others(self, random: np.random.Generator) -> tuple[list[Layer], int]:
-        """One object, and two others that pass in front of it."""
+        """One object, and two other objects that pass in front of it."""
         way = _wave(random)
         layers = [self._ground(random), self._object(random, way, random.uniform(0.4, 0.6))]
         for meeting in (random.uniform(0.2, 0.45), random.uniform(0.55, 0.85)):
@@ -67,19 +68,19 @@ class Suites:
         return layers, 1
 
     def alike_crossing(self, random: np.random.Generator) -> tuple[list[Layer], int]:
-        """Two objects of one picture that cross, both tracked."""
+        """Two objects with the same image that cross; both are tracked."""
         first = self._object(random, lambda t: (0.22 + 0.56 * t, 0.42), 0.38)
         upward = random.uniform(0.1, 0.2)
         mirrored = self._placed(first, lambda t: (0.78 - 0.56 * t, 0.42 + upward), flip=True)
         return [self._ground(random), first, mirrored], 2
 
     def hidden(self, random: np.random.Generator) -> tuple[list[Layer], int]:
-        """One object that disappears wholly behind another for about a quarter of the clip, and returns."""
+        """One object that is fully occluded for about a quarter of the clip, and returns."""
         size = random.uniform(0.24, 0.32)
         layer = self._object(random, lambda t: (0.15 + 0.7 * t, 0.5), size)
         screen = self._object(random, lambda t: (0.5, 0.5), 0.5)
         solid = np.full_like(screen.mask, 255)
-        # A photograph as a wall: a cut-out would leave gaps to look through.
+        # The occluder is a whole photograph, because a cut-out has gaps.
         wall = replace(screen, picture=self._picture(random), alpha=solid, mask=solid)
         return [self._ground(random), layer, wall], 1
 
@@ -116,7 +117,7 @@ class Suites:
 
     @staticmethod
     def _placed(layer: Layer, way: Way, *, flip: bool) -> Layer:
-        """The same object on another way."""
+        """The same object on another path."""
 
         def motion(time: float) -> Pose:
             x, y = way(time)
@@ -135,14 +136,14 @@ SUITES: dict[str, Callable[[Suites, np.random.Generator], tuple[list[Layer], int
 
 
 def _is_one_piece(alpha: ByteArray) -> bool:
-    """Whether nearly all of a shape hangs together."""
+    """Whether at least 95 % of a shape is one connected component."""
     _, _, statistics, _ = cv2.connectedComponentsWithStats((alpha > 127).astype(np.uint8))
     areas = statistics[1:, cv2.CC_STAT_AREA]
     return bool(len(areas)) and float(areas.max()) >= 0.95 * float(areas.sum())
 
 
 def _wave(random: np.random.Generator) -> Way:
-    """A curved way over a good part of the canvas that never leaves it."""
+    """A curved path over a large part of the canvas that never leaves it."""
     start, end = random.uniform(0.3, 0.7, 2), random.uniform(0.25, 0.75, 2)
     bend, turns = random.uniform(-0.12, 0.12, 2), random.uniform(0.5, 1.5)
 
@@ -154,7 +155,7 @@ def _wave(random: np.random.Generator) -> Way:
 
 
 def _crossing(of: Way, meeting: float, random: np.random.Generator) -> Way:
-    """Straight over another way, to be where that one is at a time."""
+    """A straight path that meets another path at the time ``meeting``."""
     x, y = of(meeting)
     heading, speed = random.uniform(0, 2 * np.pi), random.uniform(1.5, 2.5)
 

@@ -1,4 +1,4 @@
-"""Drawn shapes and the textures that fill them, for scenes that owe nothing to any photograph."""
+"""Synthetic shapes and textures, which use no photographs."""
 
 from collections.abc import Callable
 
@@ -32,32 +32,32 @@ def _turned_axis(random: np.random.Generator) -> FloatArray:
 
 
 def plain(random: np.random.Generator) -> ByteArray:
-    """One colour with a little grain."""
+    """One colour with slight grain."""
     grain = random.normal(0.0, random.uniform(0, 0.1), (SIDE, SIDE)).astype(np.float32)
     return _mix(grain, random)
 
 
 def gradient(random: np.random.Generator) -> ByteArray:
-    """From one colour to another."""
+    """A linear gradient between two colours."""
     axis = _turned_axis(random)
     return _mix((axis - axis.min()) / np.ptp(axis), random)
 
 
 def bands(random: np.random.Generator) -> ByteArray:
-    """Parallel bands, hard or soft."""
+    """Parallel bands with hard or soft edges."""
     wave = np.sin(_turned_axis(random) * 2 * np.pi / random.uniform(8, 60))
     return _mix(np.clip(wave * random.uniform(0.6, 6) + 0.5, 0, 1).astype(np.float32), random)
 
 
 def squares(random: np.random.Generator) -> ByteArray:
-    """A board of two colours."""
+    """A checkerboard of two colours."""
     side = random.uniform(7, 40)
     one, other = _turned_axis(random), _turned_axis(random)
     return _mix(((one // side + other // side) % 2).astype(np.float32), random)
 
 
 def blotches(random: np.random.Generator) -> ByteArray:
-    """Noise at one scale or several."""
+    """Noise at one or several scales."""
     total = np.zeros((SIDE, SIDE), dtype=np.float32)
     for _ in range(int(random.integers(1, 4))):
         cells = int(random.integers(3, 60))
@@ -79,20 +79,20 @@ def spots(random: np.random.Generator) -> ByteArray:
     return _mix(weight, random)
 
 
-# All that training draws with.  The sample clip and the evaluation use others.
+# All training textures.  The sample clip uses other textures, and the evaluation none.
 TRAINING_TEXTURES: dict[str, Texture] = {
     texture.__name__: texture for texture in (plain, gradient, bands, squares, blotches, spots)
 }
 
 
 def draw_texture(random: np.random.Generator) -> ByteArray:
-    """One of the training textures: [SIDE, SIDE, 3]."""
+    """A random training texture: [SIDE, SIDE, 3]."""
     names = sorted(TRAINING_TEXTURES)
     return TRAINING_TEXTURES[names[int(random.integers(len(names)))]](random)
 
 
 def draw_shape(random: np.random.Generator) -> ByteArray:
-    """The alpha of a shape that fills its square: an ellipse, a polygon or a soft-cornered blob."""
+    """The alpha of a random shape, [SIDE, SIDE]: an ellipse, a polygon or a smooth blob."""
     alpha = np.zeros((SIDE, SIDE), dtype=np.uint8)
     middle = SIDE // 2
     kind = random.random()

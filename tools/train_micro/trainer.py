@@ -1,4 +1,4 @@
-"""The loop: steps, moving averages, a record of what happened, and checkpoints to go on from."""
+"""The training loop: steps, moving averages, a log, and checkpoints to resume from."""
 
 import copy
 import json
@@ -16,8 +16,8 @@ from torch.utils.data import DataLoader, Dataset
 from tools.train_micro.micro import Micro, export, is_embedding
 from tools.train_micro.optimizer import MuonAndAdamW
 
-# On a processor the plain products are faster both ways than the fused kernel, whose tiles are made for
-# more tokens and wider heads than ours.
+# On a CPU, plain products are faster in the forward and backward pass than the fused kernel, whose tiles
+# suit more tokens and wider heads.
 ATTENTION = {
     "cpu": [SDPBackend.MATH],
     "cuda": [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH],
@@ -26,7 +26,7 @@ ATTENTION = {
 CHECKPOINT = "checkpoint.pt"
 LOG = "log.jsonl"
 
-# So many steps without a finite gradient are not bad luck.
+# Maximum number of consecutive steps without a finite gradient.
 MOST_SKIPPED = 20
 
 LossFunction = Callable[[Micro, dict[str, Tensor], torch.Generator], dict[str, Tensor]]
@@ -36,10 +36,10 @@ Validation = Callable[[Micro], Figures]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """Numbers of one phase.
+    """The hyperparameters of one phase.
 
-    ``image_size`` is in pixels; ``steps``, ``warm_up``, ``save_every`` and ``validate_every`` count steps;
-    ``average`` is the most of the averaged weights that a step keeps (it keeps less at first).
+    ``image_size`` is in pixels; ``steps``, ``warm_up``, ``save_every`` and ``validate_every`` are numbers
+    of steps; ``average`` is the maximum decay of the moving average (it is lower in the first steps).
     """
 
     name: str
@@ -47,8 +47,8 @@ class Plan:
     steps: int
     batch: int
     learning_rate: float
-    final_rate: float = 0.02  # of the learning rate, at the end
-    encoder_rate: float = 1.0  # of the learning rate, for the image encoder
+    final_rate: float = 0.02  # factor of the learning rate at the end
+    encoder_rate: float = 1.0  # factor of the learning rate for the image encoder
     warm_up: int = 300
     weight_decay: float = 0.02
     clip_norm: float = 1.0
@@ -59,7 +59,7 @@ class Plan:
 
 
 def _rate(plan: Plan, step: int) -> float:
-    """Linear warm-up, then a cosine."""
+    """The factor of the learning rate: linear warm-up, then cosine decay."""
     if step < plan.warm_up:
         return (step + 1) / plan.warm_up
     progress = (step - plan.warm_up) / max(plan.steps - plan.warm_up, 1)
@@ -68,9 +68,9 @@ def _rate(plan: Plan, step: int) -> float:
 
 
 class Trainer:
-    """Trains one phase, and goes on from where the same folder was left.
+    """Trains one phase, and resumes from the checkpoint in its folder.
 
-    Raises ValueError for a folder that was begun with another plan or seed.
+    Raises ValueError if the checkpoint has another plan or seed.
     """
 
     def __init__(self, plan: Plan, model: Micro, folder: Path, *, seed: int, device: torch.device) -> None:
@@ -92,9 +92,9 @@ class Trainer:
     def run(
         self, data: Dataset[dict[str, Tensor]], loss_of: LossFunction, validate: Validation, *, workers: int
     ) -> None:
-        """Train to the end of the plan; may be interrupted at any time.
+        """Train to the end of the plan; can be interrupted at any time.
 
-        Raises FloatingPointError where the gradients of many steps in a row are not finite.
+        Raises FloatingPointError if the gradients of many consecutive steps are not finite.
         """
         plan = self.plan
         if self.finished:
@@ -119,7 +119,7 @@ class Trainer:
                 if isinstance(module, nn.BatchNorm2d):
                     module.eval()
         batch = {k: v.to(self.device) for k, v in batch.items()}
-        # The step's own generator: a run that goes on draws what one without a break would.
+        # The generator depends on the step, so that a resumed run equals an uninterrupted run.
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.step)
         with torch.autocast(self.device.type, torch.bfloat16), sdpa_kernel(ATTENTION[self.device.type]):
             losses = loss_of(self.model, batch, generator)
@@ -168,22 +168,22 @@ class Trainer:
 
     @staticmethod
     def average_of(plan: Plan, folder: Path) -> dict[str, Tensor]:
-        """The averaged weights that a phase ended with.
+        """The averaged weights at the end of a phase.
 
-        Raises FileNotFoundError where it was not begun, ValueError where it has not come to its end or
-        had another plan.
+        Raises FileNotFoundError if the phase has no checkpoint, ValueError if it is not finished or had
+        another plan.
         """
         content = torch.load(folder / CHECKPOINT, map_location="cpu", weights_only=True)
         if content["plan"] != asdict(plan):
             raise ValueError(f"{folder} was trained with another plan")
         if content["step"] < plan.steps:
-            raise ValueError(f"{folder} has not been trained to its end")
+            raise ValueError(f"the training in {folder} is not finished")
         average: dict[str, Tensor] = content["average"]
         return average
 
     @property
     def finished(self) -> bool:
-        """Whether the plan has been carried out."""
+        """Whether all steps of the plan are done."""
         return self.step >= self.plan.steps
 
     @property
@@ -200,7 +200,7 @@ class Trainer:
             "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
         }
-        # Written beside and moved into place: whoever interrupts leaves the last one whole.
+        # Write to a temporary file and rename it, so that an interruption keeps the last checkpoint intact.
         partial = self._checkpoint.with_suffix(".partial")
         torch.save(content, partial)
         partial.rename(self._checkpoint)
@@ -211,12 +211,12 @@ class Trainer:
         content = torch.load(self._checkpoint, map_location=self.device, weights_only=True)
         for name, ours in (("plan", asdict(self.plan)), ("seed", self.seed)):
             if content[name] != ours:
-                raise ValueError(f"{self.folder} was begun with another {name}; choose another folder")
+                raise ValueError(f"{self.folder} was started with another {name}; choose another folder")
         self.step, self.seconds = content["step"], content["seconds"]
         self.model.load_state_dict(content["model"])
         self.average.load_state_dict(content["average"])
         self.optimizer.load_state_dict(content["optimizer"])
-        # What was logged after the checkpoint happens again.
+        # Drop log lines after the checkpoint, because these steps run again.
         log = self.folder / LOG
         lines = log.read_text().splitlines() if log.exists() else []
         log.write_text("".join(f"{line}\n" for line in lines if json.loads(line)["step"] <= self.step))

@@ -1,4 +1,4 @@
-"""Quick figures during training; what the model card reports is measured through the mesh."""
+"""Quick validation during training; the results of the model card are measured through the mesh."""
 
 from collections.abc import Sequence
 
@@ -9,13 +9,13 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from maskmesh.evaluation.mask_metrics import bounding_box, innermost_point
+from maskmesh.nn.image_features import ImageFeatures
 from maskmesh.types import Box, Point
 from tools.train_micro.clips import MIN_SIGHT
 from tools.train_micro.images import Points, box, click, decode
 from tools.train_micro.micro import Micro, take
 from tools.train_micro.rollout import Rollout
 from tools.train_micro.sources import SOURCE_SIZE, Source
-from tracker_svc.model.tracking_model import ImageFeatures
 
 BATCH = 20
 
@@ -24,7 +24,7 @@ BATCH = 20
 def validate_images(model: Micro, sources: Sequence[Source], device: torch.device) -> dict[str, float]:
     """Mean IoU from one click at the innermost point and from the box; the model is in evaluation mode.
 
-    ``best`` takes the alternative that is best in truth: what a better choice could gain.
+    ``click_best`` uses the alternative with the highest true IoU, as an upper bound for the selection.
     """
     ious: dict[str, list[Tensor]] = {"click": [], "click_single": [], "click_best": [], "box": []}
     for start in range(0, len(sources), BATCH):
@@ -57,9 +57,10 @@ def validate_images(model: Micro, sources: Sequence[Source], device: torch.devic
 def validate_clips(
     model: Micro, clips: Dataset[dict[str, Tensor]], device: torch.device, *, count: int = 48
 ) -> dict[str, float]:
-    """Mean IoU of tracked objects while in sight, and how often sight is judged rightly.
+    """Mean IoU of tracked objects while in sight, and the accuracy of the object score.
 
-    The clips are those of training in kind, but of other pictures; each is prompted by a click.
+    The clips are composed like training clips, but from held-out images; each object is prompted by a
+    click.
     """
     ious, judged = [], []
     for index in range(count):
@@ -88,7 +89,7 @@ def validate_clips(
 def _ious(
     model: Micro, features: ImageFeatures, conditioned: Tensor, points: Points, truth: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """IoU at the size of the sources, and predicted IoU, of all four masks: [B, 4] each."""
+    """True IoU at the size of the sources, and predicted IoU, of all four masks: [B, 4] each."""
     decoded = decode(model, features, conditioned, points)
     size = truth.shape[-2:]
     masks = F.interpolate(decoded.low_res_masks.float(), size=size, mode="bilinear", align_corners=False) > 0
