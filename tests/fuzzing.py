@@ -1,4 +1,4 @@
-"""Requests that nobody means: messages, bytes, pictures and prompts that are wrong in random ways."""
+"""Generators of random messages, bytes, images and videos, most of them invalid."""
 
 import io
 import math
@@ -99,7 +99,7 @@ def make(descriptor: Any, random: Random, depth: int = 0) -> Any:
 
 
 def mutate(message: Any, random: Random, keep: Sequence[str] = ()) -> None:
-    """Change one field of a message, or of one inside of it, other than those named in ``keep``."""
+    """Change one field of a message or of a nested message, except the fields named in ``keep``."""
     fields = [field for field in message.DESCRIPTOR.fields if field.name not in keep]
     inside = [
         value
@@ -124,7 +124,7 @@ def mutate(message: Any, random: Random, keep: Sequence[str] = ()) -> None:
 
 
 def damage(data: bytes, random: Random) -> bytes:
-    """Bytes with some changed, cut off, repeated or taken away."""
+    """A copy of ``data`` with bytes changed, truncated, repeated or removed."""
     changed = bytearray(data)
     for _ in range(random.randrange(1, 6)):
         if not changed:
@@ -193,6 +193,6 @@ def video(random: Random) -> bytes:
 
 
 def picture(random: Random) -> bytes:
-    """A picture file that may be damaged."""
+    """An image file that may be damaged."""
     whole = random.choice(PICTURES)
     return whole if random.random() < 0.1 else damage(whole, random)

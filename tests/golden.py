@@ -1,6 +1,6 @@
-"""The original's outputs, where they are at hand: found by MASKMESH_TEST_DATA, else beside the project.
+"""Golden outputs of the original implementation, in MASKMESH_TEST_DATA or next to the repository.
 
-They are not part of this repository; tests that need them skip where they are missing.
+They are not part of this repository; tests that need them are skipped if they are missing.
 """
 
 import importlib.util
@@ -21,9 +21,10 @@ from encoder_svc.model import config as encoder_config
 from encoder_svc.model import weights as encoder_weights
 from encoder_svc.model.image_encoder import ImageEncoder
 from encoder_svc.model.preprocess import preprocess
+from maskmesh.nn.image_features import ImageFeatures
 from tracker_svc.model import config as tracker_config
 from tracker_svc.model import weights as tracker_weights
-from tracker_svc.model.tracking_model import ImageFeatures, TrackingModel
+from tracker_svc.model.tracking_model import TrackingModel
 
 PROJECT = Path(__file__).parent.parent
 DATA = Path(os.environ.get("MASKMESH_TEST_DATA", PROJECT.parent / "shared" / "data"))
@@ -36,7 +37,7 @@ needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="test data is missing:
 
 @cache
 def tiny_state(score_bias: float = 4.0) -> dict[str, Tensor]:
-    """The reproducible weights that the golden outputs were made with, as a whole checkpoint."""
+    """The reproducible weights of the golden outputs, as a complete checkpoint."""
     spec = importlib.util.spec_from_file_location("golden_weights", GOLDEN / "weights.py")
     assert spec
     assert spec.loader
@@ -63,7 +64,7 @@ def tiny_tracker(score_bias: float = 4.0) -> TrackingModel:
 
 @cache
 def frame_features(index: int) -> ImageFeatures:
-    """The embedding of a golden frame (the score bias does not reach it)."""
+    """The embedding of a golden frame; it does not depend on the score bias."""
     pixels = np.array(Image.open(GOLDEN / "frames" / f"{index:05}.png").convert("RGB"))
     image = preprocess(torch.from_numpy(pixels), IMAGE_SIZE, torch.device("cpu"), torch.float32)
     with torch.inference_mode():
@@ -77,5 +78,5 @@ def arrays(name: str) -> Any:
 
 
 def relative_error(actual: Tensor, expected: Tensor) -> float:
-    """The largest difference over the largest value."""
+    """The largest absolute difference divided by the largest absolute expected value."""
     return float((actual - expected).abs().max() / expected.abs().max())

@@ -1,4 +1,4 @@
-"""A network that can be cut: what is called through it is on the other side."""
+"""A TCP proxy that simulates a network partition."""
 
 import asyncio
 import contextlib
@@ -7,17 +7,17 @@ from contextlib import asynccontextmanager
 
 
 class Proxy:
-    """Passes bytes on between a port of its own and another one, while it is not cut.
+    """Forwards bytes between its port and a target port until it is cut.
 
-    What is cut looks like a network that is gone: nothing arrives, and nobody says so.
+    While it is cut, no bytes arrive and no connection is closed, as in a network partition.
     """
 
     def __init__(self) -> None:
         self.port = 0
         self.target = 0
-        """The port on the other side."""
+        """The port to which connections are forwarded."""
         self.passed = 0
-        """Bytes that went through."""
+        """The number of forwarded bytes."""
         self._open = asyncio.Event()
         self._open.set()
         self._tasks: set[asyncio.Task[None]] = set()

@@ -1,4 +1,4 @@
-"""A real server of the Redis protocol for tests, which can be killed and stopped."""
+"""A real Redis server for tests, which can be killed and stopped."""
 
 import asyncio
 import shutil
@@ -20,7 +20,7 @@ needs_redis = pytest.mark.skipif(
 
 
 class RedisServer:
-    """A redis-server on a free port that keeps what it holds in a file of the folder."""
+    """A redis-server on a free port that persists its data in a folder."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -79,7 +79,7 @@ async def running_redis(folder: Path) -> AsyncIterator[RedisServer]:
 
 
 async def owner_of(session: VideoSession, mesh: LocalMesh, store: RedisServer) -> str:
-    """The name of the tracker that has a session."""
+    """The name of the tracker that owns a session, by the record in the store."""
     async with store.client() as client:
         found = await client.hget(f"maskmesh:1:{{{session.session_id}}}:session", "address")
     assert isinstance(found, bytes)

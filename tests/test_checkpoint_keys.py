@@ -1,4 +1,4 @@
-"""The lists of keys that services judge checkpoints by."""
+"""The key lists by which the services validate checkpoints."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,7 @@ from tests.golden import DATA, needs_data
 from tools.write_checkpoint_keys import OUT, checkpoint_keys, write
 
 
-def test_lists_are_those_of_the_models(tmp_path: Path) -> None:
+def test_key_lists_match_the_models(tmp_path: Path) -> None:
     write(tmp_path)
     for preset in PRESETS:
         assert (tmp_path / f"{preset}.json").read_text() == (OUT / f"{preset}.json").read_text()
@@ -19,12 +19,12 @@ def test_lists_are_those_of_the_models(tmp_path: Path) -> None:
 
 @needs_data
 @pytest.mark.parametrize("size", ["tiny", "small", "base_plus", "large"])
-def test_models_have_the_keys_of_the_official_checkpoints(size: str) -> None:
+def test_models_match_the_official_checkpoint_keys(size: str) -> None:
     official = json.loads((DATA / "checkpoint_keys" / f"sam2.1_hiera_{size}.json").read_text())["keys"]
     assert checkpoint_keys(f"sam2.1-{size.replace('_', '-')}") == official
 
 
-def test_wrong_keys_are_named() -> None:
+def test_key_errors_name_the_keys() -> None:
     shapes = expected_keys("sam2.1-tiny")
     check_keys("sam2.1-tiny", shapes)
     del shapes["sam_mask_decoder.conv_s0.bias"]
@@ -34,11 +34,11 @@ def test_wrong_keys_are_named() -> None:
         check_keys("sam2.1-tiny", shapes)
     message = str(caught.value)
     assert "missing: sam_mask_decoder.conv_s0.bias" in message
-    assert "foreign: image_encoder.trunk.blocks.77.attn.qkv.weight" in message
-    assert "misshapen: no_obj_ptr is [1, 255], not [1, 256]" in message
+    assert "unexpected: image_encoder.trunk.blocks.77.attn.qkv.weight" in message
+    assert "of another shape: no_obj_ptr is [1, 255], not [1, 256]" in message
 
 
-def test_another_size_is_another_model() -> None:
+def test_checkpoint_of_another_model_is_refused() -> None:
     with pytest.raises(CheckpointError, match=r"not one of sam2\.1-tiny"):
         check_keys("sam2.1-tiny", expected_keys("sam2.1-large"))
     with pytest.raises(CheckpointError, match="no model"):

@@ -1,4 +1,4 @@
-"""The sample clip: what is in the repository is what the script draws, and shows what it should."""
+"""The sample clip: the committed files match the script that draws them, and the scene is as intended."""
 
 import numpy as np
 
@@ -7,30 +7,30 @@ from maskmesh.cli.truth import read_truth
 from tools.make_sample import CLICKS, FOLDER, FRAMES, HEIGHT, SAMPLE_SEED, WIDTH, draw_all
 
 
-def test_the_script_draws_the_files() -> None:
+def test_committed_files_match_the_script() -> None:
     truth = read_truth(FOLDER / "masks.json")
     frames = list(read_frames(FOLDER / "clip.mp4"))
     assert len(frames) == len(truth) == FRAMES
     for index, (picture, masks) in enumerate(draw_all(FRAMES, SAMPLE_SEED)):
         assert set(truth[index]) == set(masks)
         for obj_id, mask in masks.items():
-            # Sines differ in their last bit between machines: a pixel or two at an outline may, too.
+            # Sines differ in their last bit between machines, so a few pixels at an outline may differ.
             assert np.count_nonzero(truth[index][obj_id].decode() ^ mask) <= 3
-        # The video is compressed, and its colours are stored for pairs of pixels.
+        # The video codec is lossy and subsamples colours.
         assert np.abs(frames[index].astype(int) - picture).mean() < 6
 
 
-def test_the_story() -> None:
+def test_objects_are_hidden_as_intended() -> None:
     truth = read_truth(FOLDER / "masks.json")
     masks = {i: {o: m.decode() for o, m in objects.items()} for i, objects in truth.items()}
     assert all(mask.shape == (HEIGHT, WIDTH) for mask in masks[0].values())
     for obj_id, (x, y) in CLICKS.items():
         assert masks[0][obj_id][y, x]
     area = {o: np.array([np.count_nonzero(masks[i][o]) for i in range(FRAMES)]) for o in CLICKS}
-    # The wheel passes before the flower, which is never out of sight.
+    # The wheel passes in front of the flower, which stays partly visible.
     assert area[1].min() > 0.95 * area[1].max()
     assert 0.5 * area[2].max() < area[2].min() < 0.8 * area[2].max()
-    # The kite leaves for about a second and comes back whole.
+    # The kite leaves the image for about a second and returns completely.
     hidden = np.nonzero(area[3] == 0)[0]
     assert 20 <= len(hidden) <= 35
     assert hidden.tolist() == list(range(hidden[0], hidden[-1] + 1))

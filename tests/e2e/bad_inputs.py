@@ -1,4 +1,4 @@
-"""Pictures, videos, prompts and options that are wrong, and what is wrong with them."""
+"""Invalid images, videos, prompts and options, each with a description."""
 
 import io
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from maskmesh.v1 import types_pb2
 WIDTH, HEIGHT = 64, 48
 
 
-# Pictures and videos.
+# Images and videos.
 
 
 def encoded(picture: Image.Image, form: str = "PNG", **options: Any) -> bytes:
@@ -42,7 +42,7 @@ def animation(form: str) -> bytes:
 
 
 def without_size() -> bytes:
-    """A PNG whose header says 0 x 0."""
+    """A PNG whose header has the size 0 x 0."""
     import struct
     import zlib
 
@@ -66,7 +66,7 @@ def video(frames: int = 8, *, form: str = "mp4", codec: str = "libx264") -> byte
 
 
 def overwritten(whole: bytes) -> bytes:
-    """The index of a video as it is, and nothing that can be decoded in its last frames."""
+    """A video with an intact index, and zeros in place of all packets after the first three."""
     with av.open(io.BytesIO(whole), "r") as container:
         places = [(p.pos, p.size) for p in container.demux(video=0) if p.size and p.pos is not None]
     spoilt = bytearray(whole)
@@ -91,9 +91,9 @@ PLAYLIST = b"#EXTM3U\n#EXT-X-VERSION:3\n#EXTINF:1,\nfile:///etc/passwd\n#EXT-X-E
 BAD_IMAGES: Sequence[tuple[str, types_pb2.Image, type[MaskmeshError], str]] = (
     ("no image", types_pb2.Image(), InvalidImage, ""),
     ("an empty file", types_pb2.Image(encoded=b""), InvalidImage, ""),
-    ("no picture", types_pb2.Image(encoded=b"nothing of that kind"), InvalidImage, ""),
-    ("a picture cut off in its header", types_pb2.Image(encoded=encoded(plain())[:20]), InvalidImage, ""),
-    ("another kind of picture", types_pb2.Image(encoded=encoded(plain(), "BMP")), InvalidImage, ""),
+    ("not an image", types_pb2.Image(encoded=b"nothing of that kind"), InvalidImage, ""),
+    ("an image truncated in its header", types_pb2.Image(encoded=encoded(plain())[:20]), InvalidImage, ""),
+    ("an image in another format", types_pb2.Image(encoded=encoded(plain(), "BMP")), InvalidImage, ""),
     ("an animated GIF", types_pb2.Image(encoded=animation("GIF")), InvalidImage, ""),
     ("an animated PNG", types_pb2.Image(encoded=animation("PNG")), InvalidImage, ""),
     ("a PNG of 0 x 0", types_pb2.Image(encoded=without_size()), InvalidImage, ""),
@@ -106,7 +106,7 @@ BAD_IMAGES: Sequence[tuple[str, types_pb2.Image, type[MaskmeshError], str]] = (
         ".raw.rgb",
     ),
     (
-        "raw, a size beyond all measure",
+        "raw, 2147483648 x 2147483648 pixels",
         types_pb2.Image(raw=types_pb2.RawImage(width=2**31, height=2**31, rgb=b"xyz")),
         ImageTooLarge,
         "",
@@ -149,13 +149,13 @@ CLICK = points(point(5, 5))
 NAN, INFINITY = float("nan"), float("inf")
 
 BAD_PROMPTS: Sequence[tuple[str, types_pb2.Prompt, str]] = (
-    ("nothing said", types_pb2.Prompt(), ""),
+    ("no point, box or mask", types_pb2.Prompt(), ""),
     ("a point that is not a number", points(point(NAN, 2)), ".points[0].x"),
     ("an infinite point", points(point(1, INFINITY)), ".points[0].y"),
     ("a point outside", points(point(1, 1), point(WIDTH + 0.5, 2)), ".points[1].x"),
     ("a point above", points(point(1, -3)), ".points[0].y"),
     ("a point without a label", points(point(1, 1, "POINT_LABEL_UNSPECIFIED")), ".points[0].label"),
-    ("one place on both sides", points(point(7, 7), point(7, 7, "POINT_LABEL_NEGATIVE")), ".points[1]"),
+    ("contradicting points", points(point(7, 7), point(7, 7, "POINT_LABEL_NEGATIVE")), ".points[1]"),
     ("257 points", points(*[point(1, 1)] * 257), ".points"),
     ("a box outside", box(0, 0, WIDTH + 1, 20), ".box.x1"),
     ("a box that is not a number", box(0, NAN, 3, 20), ".box.y0"),
@@ -167,7 +167,7 @@ BAD_PROMPTS: Sequence[tuple[str, types_pb2.Prompt, str]] = (
 BAD_SESSION_PROMPTS: Sequence[tuple[str, types_pb2.Prompt, str]] = (
     ("a box after points", box(10, 10, 20, 20), ".box"),
     ("a mask of another size", rle(10, 10), ".mask"),
-    ("a mask whose runs do not fill it", rle(HEIGHT, WIDTH, b"zz"), ".mask"),
+    ("an RLE mask whose runs do not fill it", rle(HEIGHT, WIDTH, b"zz"), ".mask"),
     (
         "a PNG mask that is no PNG",
         types_pb2.Prompt(mask=types_pb2.Mask(png=types_pb2.PngMask(height=HEIGHT, width=WIDTH, data=b"x"))),

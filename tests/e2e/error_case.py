@@ -1,4 +1,4 @@
-"""One way to call wrongly."""
+"""An invalid call and its expected error."""
 
 from dataclasses import dataclass, field
 
@@ -8,7 +8,7 @@ from tests.e2e.wrong_calls import Call
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One wrong call."""
+    """One invalid call and its expected error."""
 
     rpc: str
     what: str

@@ -1,4 +1,4 @@
-"""Every way to call wrongly, and what comes of it: the cases of a test, and the table in the docs.
+"""All invalid calls and their errors: the cases of a test, and the source of the table in the docs.
 
 python -m tests.e2e.error_matrix docs/errors.md
 """
@@ -19,37 +19,37 @@ CASES: Sequence[Case] = (*SESSION_CASES, *IMAGE_CASES, *LIVE_CASES)
 
 
 def reason(error: type[MaskmeshError]) -> str:
-    """Its name in ErrorInfo."""
+    """The reason of an error class as its name in ErrorInfo."""
     return error_reason_pb2.ErrorReason.Name(error.reason).removeprefix("ERROR_REASON_")
 
 
-HEADER = """# What goes wrong, and what comes of it
+HEADER = """# Errors
 
-Written by `python -m tests.e2e.error_matrix docs/errors.md` from the cases that the tests run through a real
+Written by `python -m tests.e2e.error_matrix docs/errors.md` from the cases that the tests run in a real
 mesh. Every error carries its reason in a `google.rpc.ErrorInfo` of the domain `maskmesh`; INVALID_ARGUMENT
-names the field in a `google.rpc.BadRequest` besides. After each of these calls the session is as it was.
+also names the field in a `google.rpc.BadRequest`. None of these calls changes the session.
 
-Deadlines and cancellations have gRPC's own codes, DEADLINE_EXCEEDED and CANCELLED; the call may have been
-carried out all the same, and a repetition with its idempotency key says so. A message over the limit
-(64 MiB) is refused by gRPC itself with RESOURCE_EXHAUSTED and no reason. Limits of the server (sessions,
-objects, frames, bytes of an upload, work that waits) give RESOURCE_EXHAUSTED with a `google.rpc.RetryInfo`.
+Deadlines and cancellations have the gRPC codes DEADLINE_EXCEEDED and CANCELLED. The server may have
+executed such a call; a retry with the same idempotency key then returns its result. gRPC itself refuses a
+message over the limit (64 MiB) with RESOURCE_EXHAUSTED and no reason. Server limits (sessions, objects,
+frames, bytes of an upload, queued work) give RESOURCE_EXHAUSTED with a `google.rpc.RetryInfo`.
 
-In a `SegmentStream`, what is wrong with one frame, prompt or removal comes back as a `StreamRejected`, and
-the stream goes on; the rows that begin with these words are such.
+In a `SegmentStream`, the server returns an error of one frame, prompt or removal as a `StreamRejected`, and
+the stream continues. The rows that begin with "a frame", "a prompt" or "a removal" are such errors.
 """
 
 LIMITS_HEADER = """## Limits
 
-What each service takes is a setting of it. A call beyond it does nothing, and the session goes on as it was.
-Disk is another matter: beyond its budget the oldest states go, tracking goes on, and what would need them is
-refused.
+The limits are settings of each service. A call over a limit does not change the session, which stays
+usable. The disk budget is different: over the budget the tracker evicts the oldest states and continues to
+track, and it refuses calls that need an evicted state.
 
 | setting | call | code | reason | `resource` |
 |---|---|---|---|---|"""
 
 
 def table() -> str:
-    """The docs page."""
+    """The content of docs/errors.md."""
     lines = [HEADER]
     for rpc in dict.fromkeys(case.rpc for case in CASES):
         lines += [f"## {rpc}", "", "| call with | code | reason | field |", "|---|---|---|---|"]

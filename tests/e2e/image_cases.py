@@ -1,4 +1,4 @@
-"""Wrong calls of SegmentImage."""
+"""Invalid calls of SegmentImage."""
 
 from collections.abc import Sequence
 
@@ -34,7 +34,7 @@ IMAGE_CASES: Sequence[Case] = (
     ),
     Case(
         "SegmentImage",
-        "a picture cut off in its middle",
+        "a truncated image",
         segment_image(image=types_pb2.Image(encoded=CUT_OFF), prompts=on_image(CLICK)),
         InvalidImage,
         "image",

@@ -1,4 +1,4 @@
-"""Limits of the server: what goes beyond each of them, in a mesh where they are low."""
+"""Server limits, and for each limit a call that exceeds it in a mesh with low limits."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from maskmesh import AsyncClient, FrameOutOfMemory, MaskmeshError, ResourceExhausted, VideoSession
 from tests.e2e.bad_inputs import encoded, plain, video
 
-# By service and setting.
+# The low limits by service and setting.
 LOW: Mapping[str, Mapping[str, int]] = {
     "gateway": {"max-sessions": 2, "max-frames": 60, "max-session-bytes": 2**20},
     "tracker": {
@@ -20,7 +20,7 @@ Beyond = Callable[[AsyncClient, VideoSession], Awaitable[object]]
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """One limit, and a call that goes beyond it in a session with 60 frames of 64 x 48."""
+    """One limit, and a call that exceeds it in a session with 60 frames of 64 x 48 pixels."""
 
     setting: str
     rpc: str

@@ -1,4 +1,4 @@
-"""Wrong calls of SegmentStream, and wrong messages in it."""
+"""Invalid calls of SegmentStream, and invalid messages in a stream."""
 
 from collections.abc import Sequence
 
@@ -37,9 +37,7 @@ LIVE_CASES: Sequence[Case] = (
         Case("SegmentStream", what, live(mask_options=bad), InvalidRequest, f"config.mask_options{where}")
         for what, bad, where in BAD_OPTIONS
     ),
-    Case(
-        "SegmentStream", "a token that is none", live(resume_token="x"), InvalidRequest, "config.resume_token"
-    ),
+    Case("SegmentStream", "an invalid token", live(resume_token="x"), InvalidRequest, "config.resume_token"),
     Case(
         "SegmentStream",
         "a session that is not live",
@@ -73,7 +71,7 @@ LIVE_CASES: Sequence[Case] = (
     ),
     Case(
         "SegmentStream",
-        "a frame: cut off in its middle",
+        "a frame: truncated",
         rejected(live_frame(1, types_pb2.Image(encoded=CUT_OFF)), next_sequence=2),
         InvalidImage,
         "frame.image",
@@ -85,7 +83,13 @@ LIVE_CASES: Sequence[Case] = (
         InvalidRequest,
         "frame.image",
     ),
-    Case("SegmentStream", "a frame: too early", rejected(live_frame(7)), InvalidRequest, "frame.sequence"),
+    Case(
+        "SegmentStream",
+        "a frame: a gap in the sequence",
+        rejected(live_frame(7)),
+        InvalidRequest,
+        "frame.sequence",
+    ),
     *(
         Case(
             "SegmentStream",
@@ -105,14 +109,14 @@ LIVE_CASES: Sequence[Case] = (
     ),
     Case(
         "SegmentStream",
-        "a prompt: the request id of another one",
+        "a prompt: the request id of another prompt",
         rejected(live_prompt(CLICK, request_id="first", obj_id=2)),
         Conflict,
         "prompt.request_id",
     ),
     Case(
         "SegmentStream",
-        "a removal: an object that is not there",
+        "a removal: an unknown object",
         rejected(V1.SegmentStreamRequest(removal=V1.StreamRemoval(request_id="gone", obj_id=7))),
         ObjectNotFound,
     ),

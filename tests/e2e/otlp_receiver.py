@@ -1,4 +1,4 @@
-"""An OTLP gRPC receiver as a process of its own: prints its port, then a line for each span.
+"""An OTLP gRPC receiver in a separate process.  It prints its port, then a line for each span.
 
 python otlp_receiver.py
 """
@@ -30,7 +30,7 @@ def main() -> None:
     trace_service_pb2_grpc.add_TraceServiceServicer_to_server(Receiver(), server)
     print(server.add_insecure_port("127.0.0.1:0"), flush=True)
     server.start()
-    sys.stdin.read()  # until whoever started it is gone
+    sys.stdin.read()  # returns when the parent process closes the pipe or ends
     server.stop(None)
 
 

@@ -1,4 +1,4 @@
-"""Wrong calls of sessions."""
+"""Invalid calls of sessions."""
 
 from collections.abc import Callable, Sequence
 
@@ -49,7 +49,7 @@ from tests.e2e.wrong_calls import (
 
 
 def _sessions() -> list[Case]:
-    """Sessions that are not there, in every call."""
+    """Calls of every method with unknown, deleted and expired sessions."""
     calls: dict[str, Callable[[str], Call]] = {
         "GetSession": lambda s: lambda c: c.stub.GetSession(V1.GetSessionRequest(session_id=getattr(c, s))),
         "AppendFrames": lambda s: append(GOOD, FINISH, to=s),
@@ -73,8 +73,8 @@ def _sessions() -> list[Case]:
         Case(rpc, what, make(attribute), SessionNotFound)
         for rpc, make in calls.items()
         for what, attribute in (
-            ("a session that never was", "unknown_id"),
-            ("a session that was deleted", "gone_id"),
+            ("an unknown session", "unknown_id"),
+            ("a deleted session", "gone_id"),
             ("an expired session", "expired_id"),
         )
     ]
@@ -143,9 +143,9 @@ SESSION_CASES: Sequence[Case] = (
         Case("AppendFrames", what, append(chunk(bad), FINISH, to="empty_id"), InvalidVideo, "video_chunk")
         for what, bad in (
             ("an empty video", b""),
-            ("no video", b"nothing of that kind" * 100),
-            ("a video cut off before its index", video()[:-400]),
-            ("sound alone", sound()),
+            ("not a video", b"nothing of that kind" * 100),
+            ("a video truncated before its index", video()[:-400]),
+            ("audio only", sound()),
             ("a video without frames", video(0, form="avi", codec="mpeg4")),
             ("a playlist", PLAYLIST),
         )
@@ -159,7 +159,7 @@ SESSION_CASES: Sequence[Case] = (
     ),
     Case(
         "AppendFrames",
-        "another first index than the next",
+        "a first index that is not the next",
         append(GOOD, FINISH, first_frame_index=3),
         Conflict,
         "config.first_frame_index",
@@ -181,7 +181,7 @@ SESSION_CASES: Sequence[Case] = (
     ),
     Case(
         "AddPrompt",
-        "a frame cut off in its middle",
+        "a truncated frame",
         lambda c: add_prompt(session_id=c.broken_id)(c),
         InvalidImage,
         "frame_index",
@@ -215,7 +215,7 @@ SESSION_CASES: Sequence[Case] = (
     ),
     Case(
         "ClearPrompts",
-        "an object that is not there",
+        "an unknown object",
         unary("ClearPrompts", V1.ClearPromptsRequest, obj_id=7),
         ObjectNotFound,
     ),
@@ -244,12 +244,12 @@ SESSION_CASES: Sequence[Case] = (
     ),
     Case(
         "PropagateVideo",
-        "a frame cut off in its middle",
+        "a truncated frame",
         lambda c: propagate(session_id=c.broken_prompted_id)(c),
         InvalidImage,
         "frame_index",
     ),
-    Case("PropagateVideo", "while another one runs", twice(), SessionBusy),
+    Case("PropagateVideo", "while another propagation runs", twice(), SessionBusy),
     Case(
         "PropagateVideo",
         "a start beyond the last frame",
@@ -262,7 +262,7 @@ SESSION_CASES: Sequence[Case] = (
         Case("PropagateVideo", what, propagate(mask_options=bad), InvalidRequest, f"mask_options{where}")
         for what, bad, where in BAD_OPTIONS
     ),
-    Case("PropagateVideo", "a token that is none", resumed("x"), InvalidRequest, "resume_token"),
+    Case("PropagateVideo", "an invalid token", resumed("x"), InvalidRequest, "resume_token"),
     Case(
         "PropagateVideo",
         "another session's token",
@@ -292,7 +292,7 @@ SESSION_CASES: Sequence[Case] = (
     ),
     Case(
         "RemoveObject",
-        "an object that is not there",
+        "an unknown object",
         unary("RemoveObject", V1.RemoveObjectRequest, obj_id=7),
         ObjectNotFound,
     ),

@@ -1,4 +1,4 @@
-"""API keys: who has none is refused, and nobody sees what is another's."""
+"""API keys: calls without a valid key are refused, and tenants are isolated from each other."""
 
 import asyncio
 import hashlib
@@ -12,7 +12,7 @@ import grpc
 import numpy as np
 import pytest
 
-from gateway.api_keys import Keys
+from gateway.api_keys import ApiKeys
 from maskmesh import (
     AsyncClient,
     Client,
@@ -24,16 +24,16 @@ from maskmesh import (
     wire,
 )
 from maskmesh.cli.local_mesh import MeshOptions
-from maskmesh.errors import translate_rpc_errors
 from maskmesh.images import as_image
+from maskmesh.rpc.status import translate_rpc_errors
 from maskmesh.v1 import segmentation_pb2, segmentation_pb2_grpc
-from tests.conftest import Mesh, running_mesh
+from tests.mesh import Mesh, running_mesh
 
 PICTURE = np.zeros((48, 64, 3), np.uint8)
 
 
 def entry(name: str, **settings: object) -> str:
-    """An entry of the file whose key is the name, twice."""
+    """An entry of the key file; the key is the name repeated twice."""
     digest = hashlib.sha256((2 * name).encode()).hexdigest()
     lines = [f'name = "{name}"', f'sha256 = "{digest}"', *(f"{k} = {v!r}" for k, v in settings.items())]
     return "\n".join(["[[key]]", *lines, ""])
@@ -65,7 +65,7 @@ def client(mesh: Mesh, name: str) -> AsyncClient:
 
 
 @pytest.mark.parametrize("key", ["", "one", "oneone ", "wrong"])
-async def test_without_a_key_nothing_is_done(locked: Mesh, key: str) -> None:
+async def test_calls_without_a_valid_key_are_refused(locked: Mesh, key: str) -> None:
     async with AsyncClient(locked.endpoint, api_key=key) as unknown:
         with pytest.raises(Unauthenticated):
             await unknown.create_session()
@@ -76,7 +76,7 @@ async def test_without_a_key_nothing_is_done(locked: Mesh, key: str) -> None:
                 pass
 
 
-async def test_with_a_key_everything_is(locked: Mesh, fresh_clip: Path) -> None:
+async def test_all_calls_work_with_a_key(locked: Mesh, fresh_clip: Path) -> None:
     async with client(locked, "one") as one, one.session() as session:
         await session.append_video(fresh_clip)
         await session.add_prompt(0, 1, points=[(110, 262)])
@@ -88,7 +88,7 @@ async def test_with_a_key_everything_is(locked: Mesh, fresh_clip: Path) -> None:
         assert session.session_id
 
 
-async def test_a_session_is_its_tenants(locked: Mesh) -> None:
+async def test_sessions_are_isolated_by_tenant(locked: Mesh) -> None:
     one, mate, other = (client(locked, name) for name in ("one", "mate", "other"))
     async with one, mate, other, one.session() as session:
         assert (await mate.attach(session.session_id)).session_id == session.session_id
@@ -96,15 +96,15 @@ async def test_a_session_is_its_tenants(locked: Mesh) -> None:
             await other.attach(session.session_id)
 
 
-async def test_equal_keys_of_calls_of_two_tenants_are_two(locked: Mesh) -> None:
+async def test_idempotency_keys_are_isolated_by_tenant(locked: Mesh) -> None:
     request = segmentation_pb2.CreateSessionRequest(idempotency_key="the same")
     async with client(locked, "one") as one, client(locked, "slow") as slow:
-        made = [await connected._stub.CreateSession(request) for connected in (one, slow)]
+        made = [await connected._connection.call("CreateSession", request) for connected in (one, slow)]
     assert made[0].session_id != made[1].session_id
 
 
-async def test_an_embedding_is_its_tenants(locked: Mesh) -> None:
-    """Who sends the same picture as another tenant finds nothing, not even that it was there."""
+async def test_embeddings_are_isolated_by_tenant(locked: Mesh) -> None:
+    """An image that another tenant has sent is a cache miss."""
     picture = np.random.default_rng(5).integers(0, 255, (48, 64, 3), np.uint8)
     prompts = {1: Prompt([Point(5, 5)])}
 
@@ -122,7 +122,7 @@ async def test_an_embedding_is_its_tenants(locked: Mesh) -> None:
     assert [await outcome(name) for name in ("one", "mate", "slow")] == ["miss", "hit", "miss"]
 
 
-async def test_limits_are_each_keys_own(locked: Mesh) -> None:
+async def test_limits_are_per_key(locked: Mesh) -> None:
     async with client(locked, "other") as other, client(locked, "one") as one, other.session() as session:
         with pytest.raises(ResourceExhausted) as caught:
             await other.create_session()
@@ -135,12 +135,12 @@ async def test_limits_are_each_keys_own(locked: Mesh) -> None:
             assert await free.append_frames([PICTURE] * 4) == 4
 
 
-async def test_several_uploads_at_once_are_counted_together(locked: Mesh) -> None:
+async def test_concurrent_uploads_share_the_byte_limit(locked: Mesh) -> None:
     async with client(locked, "mate") as mate, mate.session() as session:
-        await session.append_frames([PICTURE])  # somebody else's do not count
+        await session.append_frames([PICTURE])  # bytes of another key do not count
     async with client(locked, "big") as big:
         sessions = [await big.create_session() for _ in range(4)]
-        # Each is 18,432 bytes, two of four fit.
+        # Each upload is 18,432 bytes, so two of four fit.
         uploads = [session.append_frames([PICTURE] * 2) for session in sessions]
         outcomes = await asyncio.gather(*uploads, return_exceptions=True)
         assert 1 <= sum(outcome == 2 for outcome in outcomes) <= 2
@@ -150,7 +150,7 @@ async def test_several_uploads_at_once_are_counted_together(locked: Mesh) -> Non
             await session.delete()
 
 
-async def test_a_click_finds_its_place_beside_a_stream(locked: Mesh) -> None:
+async def test_click_succeeds_during_a_rate_limited_stream(locked: Mesh) -> None:
     async with client(locked, "brisk") as brisk, brisk.session() as session:
         await session.append_frames([PICTURE] * 20)
         await session.add_prompt(0, 1, points=[(5, 5)])
@@ -165,7 +165,7 @@ async def test_a_click_finds_its_place_beside_a_stream(locked: Mesh) -> None:
         assert await tracking == 20
 
 
-async def test_a_pace_is_kept(locked: Mesh) -> None:
+async def test_frame_rate_limit(locked: Mesh) -> None:
     async with client(locked, "slow") as slow, slow.session() as session:
         await session.append_frames([PICTURE] * 6)
         await session.add_prompt(0, 1, points=[(5, 5)])
@@ -173,7 +173,7 @@ async def test_a_pace_is_kept(locked: Mesh) -> None:
         frames = [f async for f in session.propagate()]
         assert len(frames) == 6
         assert time.monotonic() - start > 1.5
-        # Single pictures are refused with a hint, which the client follows: two at once, two a second.
+        # SegmentImage is refused with a retry hint, which the client obeys: burst of two, two a second.
         start = time.monotonic()
         calls = [slow.segment_image(PICTURE, {1: Prompt([Point(1, 1)])}) for _ in range(4)]
         assert len(await asyncio.gather(*calls)) == 4
@@ -190,7 +190,7 @@ async def test_a_pace_is_kept(locked: Mesh) -> None:
         assert 0 < caught.value.retry_seconds <= 1
 
 
-async def test_keys_come_and_go_while_it_runs(locked: Mesh, keys: Path) -> None:
+async def test_key_file_is_reloaded(locked: Mesh, keys: Path) -> None:
     async with client(locked, "new") as new:
         with pytest.raises(Unauthenticated):
             await new.create_session()
@@ -212,8 +212,8 @@ async def _until_read(keys: Path) -> None:
     await asyncio.sleep(1.2)
 
 
-def test_a_gateway_with_a_wrong_file_does_not_start(tmp_path: Path) -> None:
+def test_invalid_key_file_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "keys.toml"
     path.write_text('[[key]]\nname = "x"\nsha256 = "short"\n')
     with pytest.raises(ValueError, match="sha256"):
-        Keys(path)
+        ApiKeys(path)

@@ -1,4 +1,4 @@
-"""Equal images go to the same encoder, and most of them still do when another one joins."""
+"""Equal images go to the same encoder, and most images keep their encoder if another one is added."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gateway.backends.embeddings import encode_image
-from gateway.backends.encoders import Encoders, EncodeOptions
+from gateway.backends.encoders import EncodeOptions, Encoders
+from gateway.backends.image_encoding import encode_image
 from maskmesh.cli.local_mesh import MeshOptions
 from maskmesh.config import enable_ring_hash
 from maskmesh.types import EmbeddingRef, RawImage
-from tests.conftest import Mesh, running_mesh
+from tests.mesh import Mesh, running_mesh
 
 PICTURES = 60
 MANY = 800
@@ -26,7 +26,7 @@ enable_ring_hash()
 
 @pytest.fixture(scope="module")
 async def five(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Mesh]:
-    """Five encoders, of which tests take as many as they like."""
+    """Five encoders, of which each test uses some."""
     options = MeshOptions(model="test", encoders=5)
     async with running_mesh(tmp_path_factory.mktemp("traces"), options) as mesh:
         yield mesh
@@ -48,7 +48,7 @@ def pictures(seed: int, count: int = PICTURES) -> list[RawImage]:
 
 
 async def encode(through: Encoders, images: list[RawImage]) -> list[EmbeddingRef]:
-    encode_options = EncodeOptions(interactive=False)  # as frames ahead, of which many may wait
+    encode_options = EncodeOptions(interactive=False)  # prefetch priority, which has a long queue
     found: list[EmbeddingRef] = []
     for start in range(0, len(images), AT_ONCE):
         some = images[start : start + AT_ONCE]
@@ -56,7 +56,7 @@ async def encode(through: Encoders, images: list[RawImage]) -> list[EmbeddingRef
     return found
 
 
-async def test_the_second_request_goes_where_the_first_went(five: Mesh, tmp_path: Path) -> None:
+async def test_equal_images_go_to_the_same_encoder(five: Mesh, tmp_path: Path) -> None:
     names = ["encoder", "encoder-2", "encoder-3", "encoder-4"]
     images = pictures(1)
     async with encoders(five, names) as one, encoders(five, names) as other:
@@ -66,8 +66,8 @@ async def test_the_second_request_goes_where_the_first_went(five: Mesh, tmp_path
     assert [r.address for r in again] == [r.address for r in first]
     assert [r.address for r in elsewhere] == [r.address for r in first]
     counts = [sum(r.address == five.address(name) for r in first) for name in names]
-    assert min(counts) >= PICTURES // 4 // 3  # nobody is idle
-    # gRPC takes places on the ring from the others for the one that joins: 70 of 100 stay, give or take 2.
+    assert min(counts) >= PICTURES // 4 // 3  # no encoder is idle
+    # The added encoder takes over ring entries of the others: 70 % of the images stay, give or take 2 %.
     images = pictures(3, MANY)
     async with encoders(five, names) as four, encoders(five, [*names, "encoder-5"]) as grown:
         before, after = await encode(four, images), await encode(grown, images)
@@ -76,7 +76,7 @@ async def test_the_second_request_goes_where_the_first_went(five: Mesh, tmp_path
     assert stayed / MANY >= 0.65
 
 
-async def test_while_one_is_away_its_images_go_to_others_and_come_back(five: Mesh) -> None:
+async def test_images_fail_over_and_return_to_their_encoder(five: Mesh) -> None:
     names = ["encoder", "encoder-2"]
     images = pictures(2)
     async with encoders(five, names) as through:

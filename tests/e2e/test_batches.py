@@ -1,4 +1,4 @@
-"""What is ready together is computed together, and comes out the same."""
+"""Work of several sessions is batched, and the batches do not change the results."""
 
 import asyncio
 from pathlib import Path
@@ -8,8 +8,8 @@ import torch
 
 from maskmesh import AsyncClient, FrameMasks, LowResLogits, MaskFormat, MaskOptions, telemetry
 from maskmesh.cli.local_mesh import MeshOptions
-from tests.conftest import running_mesh
 from tests.golden import relative_error
+from tests.mesh import running_mesh
 from tools.make_sample import CLICKS, make_clip
 
 FRAMES = 24
@@ -34,7 +34,7 @@ def logits(frame: FrameMasks, obj_id: int) -> torch.Tensor:
 async def test_sessions_share_batches(
     client: AsyncClient, tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
 ) -> None:
-    # Pictures of their own: one that several ask for is encoded once.
+    # Each session has different images, because an image that several sessions share is encoded once.
     clips = {obj_id: tmp_path / f"{obj_id}.mp4" for obj_id in CLICKS}
     for obj_id, clip in clips.items():
         make_clip(clip, FRAMES, seed=1000 + obj_id)

@@ -1,8 +1,8 @@
-"""Whatever ends or stands still in the middle of a propagation: no frame is lost, and the masks are the same.
+"""Services are killed or stopped during a propagation: no frame is lost, and the masks do not change.
 
     pytest tests/e2e/test_chaos.py --moments 20 -s
 
-tries each at twenty moments and says how long the client waited; without the option it is one each.
+runs each case at twenty moments and prints how long the client waited; the default is one moment.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ import pytest
 
 from maskmesh import AsyncClient, FrameMasks, VideoSession
 from maskmesh.cli.local_mesh import MeshOptions
-from tests.conftest import Mesh, running_mesh
+from tests.mesh import Mesh, running_mesh
 from tests.redis_server import RedisServer, needs_redis, owner_of, running_redis
 from tools.make_sample import make_clip
 
@@ -24,10 +24,10 @@ pytestmark = needs_redis
 
 FRAMES = 20
 
-# A moment lies within a frame or the next.
+# The signal is sent at a random time within two frames.
 FRAME_SECONDS = 0.08
 
-# How long what is stopped stays so.
+# How long a stopped service stays stopped.
 STOPPED_SECONDS = 6.0
 
 
@@ -58,13 +58,13 @@ async def undisturbed(client: AsyncClient, clip: Path) -> list[FrameMasks]:
 
 
 async def victim_of(kind: str, session: VideoSession, mesh: Mesh, store: RedisServer) -> str:
-    """The tracker that has the session, the gateway that is called first, any encoder."""
+    """The owner of the session for a tracker; the first gateway or encoder otherwise."""
     return await owner_of(session, mesh.local, store) if kind == "tracker" else kind
 
 
 @pytest.mark.parametrize("kind", ["encoder", "tracker", "gateway", "store"])
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "stopped"])
-async def test_nothing_is_lost(
+async def test_no_frame_is_lost_if_a_service_fails(
     client: AsyncClient,
     replicas: Mesh,
     store: RedisServer,
@@ -75,7 +75,7 @@ async def test_nothing_is_lost(
 ) -> None:
     chance = random.Random(f"{kind} {how} {moment}")
     clip = tmp_path / "clip.mp4"
-    make_clip(clip, FRAMES, seed=chance.randrange(2**16))  # one that no cache has seen
+    make_clip(clip, FRAMES, seed=chance.randrange(2**16))  # no cache has an embedding of its frames
     expected = await undisturbed(client, clip)
     after, delay = chance.randrange(1, FRAMES - 3), chance.uniform(0, 2 * FRAME_SECONDS)
     frames: list[FrameMasks] = []

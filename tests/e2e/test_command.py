@@ -1,4 +1,4 @@
-"""The command as a user runs it, in processes of its own."""
+"""The maskmesh command in separate processes."""
 
 import asyncio
 import json
@@ -13,13 +13,13 @@ import pytest
 from PIL import Image
 
 from maskmesh import RleMask
-from tests.conftest import Mesh
 from tests.golden import DATA, GOLDEN, needs_data, tiny_state
+from tests.mesh import Mesh
 from tools.make_sample import CLICKS, FOLDER, make_clip
 
 
 async def maskmesh(*arguments: object, cwd: Path, status: int = 0) -> tuple[str, str]:
-    """Run the command; returns its output and what it said beside."""
+    """Run the command; returns its standard output and standard error."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "maskmesh.cli", *map(str, arguments)),
         cwd=cwd,
@@ -37,7 +37,7 @@ def count_frames(video: Path) -> int:
         return sum(1 for _ in container.decode(video=0))
 
 
-async def test_a_video_with_a_mesh_of_its_own_and_the_report(clip: Path, tmp_path: Path) -> None:
+async def test_segment_video_with_a_local_mesh_and_report(clip: Path, tmp_path: Path) -> None:
     _, said = await maskmesh(
         "segment", clip, "--point", "110,262", "--point", "5,5,0",
         "--object", "2", "--frame", "3", "--box", "465,120,600,250",
@@ -68,13 +68,13 @@ async def test_a_video_with_a_mesh_of_its_own_and_the_report(clip: Path, tmp_pat
     assert sum(report["shares"].values()) == pytest.approx(1)
 
 
-async def test_an_untrained_model_says_so(tmp_path: Path) -> None:
+async def test_untrained_model_is_reported(tmp_path: Path) -> None:
     Image.fromarray(np.full((60, 90, 3), 80, np.uint8)).save(tmp_path / "picture.png")
     _, said = await maskmesh("segment", "picture.png", "--point", "45,30", "--model", "test", cwd=tmp_path)
     assert "untrained" in said
 
 
-async def test_the_sample_clip_with_its_truth(mesh: Mesh, tmp_path: Path) -> None:
+async def test_segment_sample_clip_with_truth(mesh: Mesh, tmp_path: Path) -> None:
     clicks: list[object] = []
     for obj_id, (x, y) in CLICKS.items():
         clicks += ["--object", obj_id, "--point", f"{x},{y}"]
@@ -88,7 +88,7 @@ async def test_the_sample_clip_with_its_truth(mesh: Mesh, tmp_path: Path) -> Non
         assert "on the 10 frames that show it" in line
 
 
-async def test_an_image_at_a_running_mesh(mesh: Mesh, tmp_path: Path) -> None:
+async def test_segment_image_with_a_running_mesh(mesh: Mesh, tmp_path: Path) -> None:
     Image.fromarray(np.full((60, 90, 3), 80, np.uint8)).save(tmp_path / "picture.png")
     await maskmesh(
         "segment", "picture.png", "--point", "45,30", "--multimask", "--endpoint", mesh.endpoint,
@@ -110,7 +110,7 @@ async def test_an_image_at_a_running_mesh(mesh: Mesh, tmp_path: Path) -> None:
         ([], 2, "--point"),
     ],
 )
-async def test_mistakes_are_named(
+async def test_invalid_arguments_are_named(
     mesh: Mesh, clip: Path, tmp_path: Path, arguments: list[str], status: int, message: str
 ) -> None:
     _, said = await maskmesh(
@@ -120,7 +120,7 @@ async def test_mistakes_are_named(
     assert "Traceback" not in said
 
 
-async def test_up_serves_until_it_is_stopped(tmp_path: Path) -> None:
+async def test_up_serves_until_sigint(tmp_path: Path) -> None:
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "maskmesh.cli", "up", "--port", "0"),
         cwd=tmp_path,
@@ -136,7 +136,7 @@ async def test_up_serves_until_it_is_stopped(tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     _, said = await process.communicate()
     log = said.decode()
-    # One log of all three, and an end in the order of the calls.
+    # All three services write to one log, and each caller stops before the services that it calls.
     stopped = [line.split()[0] for line in log.splitlines() if line.endswith("stopped")]
     assert stopped[:3] == ["gateway", "tracker", "encoder"]
 
@@ -149,7 +149,7 @@ async def test_up_serves_until_it_is_stopped(tmp_path: Path) -> None:
         (["--image-size", "100"], "multiple of 32"),
     ],
 )
-async def test_a_mesh_that_cannot_start_says_why(
+async def test_mesh_start_failure_is_reported(
     clip: Path, tmp_path: Path, arguments: list[str], message: str
 ) -> None:
     _, said = await maskmesh("segment", clip, "--point", "1,1", *arguments, cwd=tmp_path, status=1)
@@ -158,7 +158,7 @@ async def test_a_mesh_that_cannot_start_says_why(
 
 
 @needs_data
-async def test_all_of_a_real_clip(tmp_path: Path) -> None:
+async def test_segment_a_real_clip(tmp_path: Path) -> None:
     _, said = await maskmesh(
         "segment", DATA / "clips" / "bedroom.mp4", "--point", "480,270",
         "-o", "overlay.mp4", "--masks", "masks.json", cwd=tmp_path,
@@ -173,8 +173,8 @@ async def test_all_of_a_real_clip(tmp_path: Path) -> None:
 
 @needs_data
 @pytest.mark.timeout(600)
-async def test_a_real_clip_with_an_official_checkpoint(tmp_path: Path) -> None:
-    """Eight frames at 1024 x 1024 with sam2.1-tiny, whose weights are random but in the real format."""
+async def test_segment_with_a_sam2_1_tiny_checkpoint(tmp_path: Path) -> None:
+    """Eight frames at 1024 x 1024 with sam2.1-tiny: random weights in the official checkpoint format."""
     import torch
 
     assert GOLDEN.is_dir()
@@ -192,7 +192,7 @@ async def test_a_real_clip_with_an_official_checkpoint(tmp_path: Path) -> None:
     assert {"image_encoder", "memory_attention", "mask_decoder", "memory_encoder"} <= set(report["shares"])
 
 
-async def test_a_live_stream_from_a_file(mesh: Mesh, clip: Path, tmp_path: Path) -> None:
+async def test_stream_from_a_file(mesh: Mesh, clip: Path, tmp_path: Path) -> None:
     _, said = await maskmesh(
         "stream", clip, "--endpoint", mesh.endpoint, "--point", "110,262",
         "--object", "2", "--frame", "5", "--box", "465,120,600,250",
@@ -201,7 +201,7 @@ async def test_a_live_stream_from_a_file(mesh: Mesh, clip: Path, tmp_path: Path)
     )  # fmt: skip
     assert "micro at 256 x 256" in said
     assert "12 frames in" in said
-    assert "left out: 0 that came too fast" in said
+    assert "frames without a result: 0 skipped" in said
     assert "memory_attention" in said
     assert count_frames(tmp_path / "overlay.mp4") == 12
     lines = [json.loads(line) for line in (tmp_path / "masks.jsonl").read_text().splitlines()]
@@ -210,8 +210,8 @@ async def test_a_live_stream_from_a_file(mesh: Mesh, clip: Path, tmp_path: Path)
     assert [o["obj_id"] for o in lines[6]["objects"]] == [1, 2]
 
 
-async def test_a_live_stream_from_an_address(mesh: Mesh, tmp_path: Path) -> None:
-    """What FFmpeg opens by an address comes as fast as the line is, so frames are left out."""
+async def test_stream_from_a_url(mesh: Mesh, tmp_path: Path) -> None:
+    """FFmpeg reads a URL as fast as the connection allows, so the gateway skips frames."""
     clip = tmp_path / "clip.ts"
     make_clip(clip, 60)
 
@@ -234,7 +234,7 @@ async def test_a_live_stream_from_an_address(mesh: Mesh, tmp_path: Path) -> None
     assert lines[0]["sequence"] == 0
     assert lines[-1]["sequence"] == 59
     assert f"{len(lines)} frames in" in said
-    assert f"left out: {60 - len(lines)} that came too fast" in said
+    assert f"frames without a result: {60 - len(lines)} skipped" in said
 
 
 @pytest.mark.parametrize(
@@ -243,11 +243,11 @@ async def test_a_live_stream_from_an_address(mesh: Mesh, tmp_path: Path) -> None
         (("missing.mp4", "--point", "1,1"), "missing.mp4 cannot be opened"),
         (("missing.mp4",), "at least one --point or --box"),
         (("CLIP", "--point", "9999,1"), "prompt.prompt.points[0].x"),
-        (("CLIP", "--point", "1,1", "--model", "test"), "--model is for a mesh that is started"),
+        (("CLIP", "--point", "1,1", "--model", "test"), "--model has no effect with --endpoint"),
         (("CLIP", "--frame", "7", "--point", "1,1", "--max-frames", "5"), "--frame 7"),
     ],
 )
-async def test_streams_that_cannot_be(
+async def test_invalid_stream_arguments_are_named(
     mesh: Mesh, clip: Path, tmp_path: Path, arguments: tuple[str, ...], message: str
 ) -> None:
     given = [clip if a == "CLIP" else a for a in arguments]

@@ -1,4 +1,4 @@
-"""The embedded model in bfloat16 says what it says in float32."""
+"""The embedded model gives nearly the same masks in bfloat16 and in float32."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ import pytest
 from maskmesh import AsyncClient, FrameMasks, LowResLogits
 from maskmesh.cli.local_mesh import MeshOptions
 from maskmesh.masks import BoolArray
-from tests.conftest import running_mesh
+from tests.mesh import running_mesh
 from tools.make_sample import CLICKS
 
 SAMPLE = Path(__file__).parents[2] / "tools" / "sample" / "clip.mp4"

@@ -1,4 +1,4 @@
-"""Every wrong call gets the reason that is documented, and leaves the session as it was."""
+"""Every invalid call fails with the documented reason and does not change the session."""
 
 import asyncio
 import re
@@ -14,14 +14,15 @@ import pytest
 
 from maskmesh import AsyncClient, PromptRecord
 from maskmesh.cli.local_mesh import MeshOptions
-from maskmesh.errors import InvalidRequest, translate_rpc_errors
+from maskmesh.errors import InvalidRequest
+from maskmesh.rpc.status import translate_rpc_errors
 from maskmesh.v1 import segmentation_pb2, segmentation_pb2_grpc, types_pb2
-from tests.conftest import Mesh, running_mesh
 from tests.e2e.bad_inputs import CLICK, CUT_OFF, encoded, overwritten, plain, video
 from tests.e2e.error_case import Case
 from tests.e2e.error_matrix import CASES, reason, table
 from tests.e2e.limits import LIMITS, LOW, Limit
 from tests.e2e.wrong_calls import Context, add_prompt, append, image, on_image, segment_image, unary
+from tests.mesh import Mesh, running_mesh
 
 PROJECT = Path(__file__).parent.parent.parent
 
@@ -76,7 +77,7 @@ async def states(context: Context) -> list[object]:
         for session_id in ids
     ]
     for state in found:
-        # That frames were tracked is no change of what was said.
+        # Tracked frames are not a change of the prompts.
         kept = [e for e in state.history if e.WhichOneof("event") != "tracked"]
         del state.history[:]
         state.history.extend(kept)
@@ -84,7 +85,7 @@ async def states(context: Context) -> list[object]:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-async def test_what_is_wrong_is_said(context: Context, case: Case) -> None:
+async def test_invalid_call_raises_the_documented_error(context: Context, case: Case) -> None:
     before = await states(context)
     with pytest.raises(case.error) as caught, translate_rpc_errors():
         await case.call(context)
@@ -104,7 +105,7 @@ UNARY = {
 
 
 @pytest.mark.parametrize("rpc", UNARY)
-async def test_a_deadline_that_has_passed(context: Context, rpc: str) -> None:
+async def test_expired_deadline_changes_nothing(context: Context, rpc: str) -> None:
     before = await states(context)
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await UNARY[rpc](replace(context, stub=Hurried(context.stub)))
@@ -113,7 +114,7 @@ async def test_a_deadline_that_has_passed(context: Context, rpc: str) -> None:
 
 
 @pytest.mark.parametrize("rpc", UNARY)
-async def test_a_call_that_is_cancelled(context: Context, rpc: str) -> None:
+async def test_cancelled_call_changes_nothing(context: Context, rpc: str) -> None:
     before = await states(context)
     call = asyncio.ensure_future(UNARY[rpc](context))
     await asyncio.sleep(0)
@@ -125,7 +126,7 @@ async def test_a_call_that_is_cancelled(context: Context, rpc: str) -> None:
 
 
 class Hurried:
-    """A stub whose calls have no time."""
+    """A stub whose calls have an expired deadline."""
 
     def __init__(self, stub: Any) -> None:
         self._stub = stub
@@ -135,7 +136,7 @@ class Hurried:
 
 
 @pytest.mark.parametrize("streams", [False, True])
-async def test_a_message_over_the_limit(context: Context, mesh: Mesh, *, streams: bool) -> None:
+async def test_oversized_message_is_refused(context: Context, mesh: Mesh, *, streams: bool) -> None:
     large = types_pb2.Image(encoded=bytes(65 * 2**20))
     before = await states(context)
     options = [("grpc.max_send_message_length", -1)]
@@ -163,13 +164,13 @@ async def low_client(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[
 
 
 @pytest.mark.parametrize("limit", LIMITS, ids=lambda limit: f"{limit.setting}-{limit.rpc}")
-async def test_limits(low_client: AsyncClient, limit: Limit) -> None:
+async def test_exceeded_limit_keeps_the_session_usable(low_client: AsyncClient, limit: Limit) -> None:
     async with low_client.session() as session:
         await session.append_frames([encoded(plain())] * 60)
         with pytest.raises(limit.error) as caught:
             await limit.beyond(low_client, session)
         assert caught.value.metadata.get("resource", "") == limit.resource
-        # The session is there, with all that was done up to the limit, and goes on.
+        # The session keeps all changes up to the limit and stays usable.
         state = await session.get_state()
         assert state.num_frames == 60
         assert state.revision == sum(isinstance(entry, PromptRecord) for entry in state.history)
@@ -179,7 +180,7 @@ async def test_limits(low_client: AsyncClient, limit: Limit) -> None:
         assert [f.frame_index async for f in session.propagate(max_frames=2)] == [0, 1]
 
 
-def test_every_call_has_its_cases_and_says_its_reasons() -> None:
+def test_proto_comments_list_every_reason() -> None:
     proto = (PROJECT / "protos" / "maskmesh" / "v1" / "segmentation.proto").read_text()
     rpcs = re.findall(r"((?:  //[^\n]*\n)+)  rpc (\w+)\(", proto)
     assert {name for _, name in rpcs} == {case.rpc for case in CASES}
@@ -189,5 +190,5 @@ def test_every_call_has_its_cases_and_says_its_reasons() -> None:
         assert found <= said, f"{name} does not say {found - said}"
 
 
-def test_the_docs_are_fresh() -> None:
+def test_docs_of_errors_are_current() -> None:
     assert (PROJECT / "docs" / "errors.md").read_text() == table()

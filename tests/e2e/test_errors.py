@@ -1,4 +1,4 @@
-"""Bad input through the real mesh: a clear error that names the field, and the session goes on."""
+"""Invalid input in a real mesh: the error names the field, and the session stays usable."""
 
 import io
 from collections.abc import Awaitable, Callable
@@ -27,11 +27,12 @@ from maskmesh import (
     SessionNotFound,
     VideoSession,
 )
-from maskmesh.errors import translate_rpc_errors
+from maskmesh.embedding_key import image_digest
 from maskmesh.internal.v1 import encoder_pb2, encoder_pb2_grpc, tracker_pb2, tracker_pb2_grpc
+from maskmesh.rpc.status import translate_rpc_errors
 from maskmesh.types import RawImage
-from maskmesh.wire import image_digest, image_to_proto, prompt_to_proto
-from tests.conftest import Mesh
+from maskmesh.wire import image_to_proto, prompt_to_proto
+from tests.mesh import Mesh
 
 CLICK = {1: Prompt.of(points=[(5, 5)])}
 
@@ -52,7 +53,7 @@ def png(width: int, height: int) -> bytes:
     ],
     ids=["empty", "undecodable", "truncated", "over-large"],
 )
-async def test_images(client: AsyncClient, image: bytes, error: type[InvalidRequest]) -> None:
+async def test_invalid_images(client: AsyncClient, image: bytes, error: type[InvalidRequest]) -> None:
     with pytest.raises(error) as caught:
         await client.segment_image(image, CLICK)
     assert type(caught.value) is error
@@ -70,7 +71,7 @@ async def test_images(client: AsyncClient, image: bytes, error: type[InvalidRequ
     ],
     ids=["empty", "undecodable", "over-large", "another-size", "none"],
 )
-async def test_frames(
+async def test_invalid_frames(
     client: AsyncClient, frames: list[bytes], error: type[InvalidRequest], field: str
 ) -> None:
     async with client.session() as session:
@@ -78,13 +79,13 @@ async def test_frames(
             await session.append_frames(frames)
         assert type(caught.value) is error
         assert caught.value.field == field
-        # All or nothing: the good frame before the bad one was not taken in.
+        # An upload is atomic: the valid frame before the invalid one was not added.
         assert await session.append_frames([png(80, 60)]) == 1
         await session.add_prompt(0, 1, points=[(5, 5)])
 
 
 @pytest.mark.parametrize("video", [b"", b"no video at all" * 100], ids=["empty", "undecodable"])
-async def test_videos(client: AsyncClient, clip: Path, video: bytes) -> None:
+async def test_invalid_videos(client: AsyncClient, clip: Path, video: bytes) -> None:
     async with client.session() as session:
         with pytest.raises(InvalidVideo) as caught:
             await session.append_video(video)
@@ -94,8 +95,8 @@ async def test_videos(client: AsyncClient, clip: Path, video: bytes) -> None:
             await session.append_video(clip)
 
 
-async def test_a_reason_is_not_lost_in_a_long_upload(client: AsyncClient) -> None:
-    """More than the transport takes in at once is under way when the upload is refused."""
+async def test_error_of_a_large_upload_is_not_lost(client: AsyncClient) -> None:
+    """The upload is larger than the transport buffers when the gateway refuses it."""
     async with client.session() as session:
         for _ in range(5):
             with pytest.raises(InvalidImage):
@@ -106,7 +107,7 @@ async def test_a_reason_is_not_lost_in_a_long_upload(client: AsyncClient) -> Non
             await gone.append_video(bytes(24 * 2**20))
 
 
-async def test_a_frame_that_turns_out_broken_names_itself(client: AsyncClient) -> None:
+async def test_undecodable_frame_error_names_the_frame(client: AsyncClient) -> None:
     file = io.BytesIO()
     Image.effect_noise((64, 48), 80).convert("RGB").save(file, "JPEG")
     whole = file.getvalue()
@@ -152,7 +153,7 @@ BAD_PROMPTS: dict[str, tuple[Call, str]] = {
 
 
 @pytest.mark.parametrize("name", BAD_PROMPTS)
-async def test_prompts(client: AsyncClient, clip: Path, name: str) -> None:
+async def test_invalid_prompts(client: AsyncClient, clip: Path, name: str) -> None:
     call, field = BAD_PROMPTS[name]
     async with client.session() as session:
         await session.append_video(clip)
@@ -160,12 +161,12 @@ async def test_prompts(client: AsyncClient, clip: Path, name: str) -> None:
         with pytest.raises(InvalidPrompt) as caught:
             await call(session)
         assert caught.value.field == field
-        # The session is as it was: one object, whose mask on that frame is the same.
+        # The session has not changed: it has one object with the same mask on the frame.
         frames = [frame async for frame in session.propagate(max_frames=1)]
         assert frames[0].objects == before.objects
 
 
-async def test_frames_that_are_not_there(client: AsyncClient, clip: Path) -> None:
+async def test_missing_frames(client: AsyncClient, clip: Path) -> None:
     async with client.session() as session:
         with pytest.raises(InvalidRequest) as caught:
             await session.add_prompt(0, 1, points=[(5, 5)])
@@ -232,14 +233,14 @@ async def test_nothing_prompted(client: AsyncClient, clip: Path) -> None:
         ),
     ],
 )
-async def test_prompts_on_images(client: AsyncClient, prompts: dict[int, Prompt], field: str) -> None:
+async def test_invalid_image_prompts(client: AsyncClient, prompts: dict[int, Prompt], field: str) -> None:
     with pytest.raises(InvalidPrompt) as caught:
         await client.segment_image(png(64, 48), prompts)
     assert caught.value.field == field
 
 
-async def test_a_foreign_models_embedding_is_refused(mesh: Mesh) -> None:
-    """Straight to the tracker, as a gateway with an old view of the mesh would."""
+async def test_embedding_of_another_model_is_refused(mesh: Mesh) -> None:
+    """Calls the tracker directly, like a gateway with outdated model information."""
     image = RawImage(np.zeros((48, 64, 3), dtype=np.uint8))
     async with (
         grpc.aio.insecure_channel(mesh.address("encoder")) as encoder_channel,
@@ -270,7 +271,7 @@ async def test_a_foreign_models_embedding_is_refused(mesh: Mesh) -> None:
         await tracker.DeleteSession(tracker_pb2.DeleteSessionRequest(session_id=session_id))
 
 
-async def test_an_embedding_that_does_not_match_its_digest_is_not_cached(mesh: Mesh) -> None:
+async def test_image_with_a_wrong_digest_is_not_cached(mesh: Mesh) -> None:
     image = RawImage(np.full((48, 64, 3), 7, dtype=np.uint8))
     async with grpc.aio.insecure_channel(mesh.address("encoder")) as channel:
         stub = encoder_pb2_grpc.EncoderServiceStub(channel)
@@ -283,7 +284,7 @@ async def test_an_embedding_that_does_not_match_its_digest_is_not_cached(mesh: M
         assert not asked.HasField("ref")
 
 
-async def test_a_gateway_without_its_services_says_so(clip: Path) -> None:
+async def test_unreachable_endpoint_is_unavailable(clip: Path) -> None:
     async with AsyncClient("127.0.0.1:9", timeout=5) as client:
         with pytest.raises(MaskmeshError) as caught:
             await client.create_session()

@@ -1,4 +1,4 @@
-"""Sessions outlive the services that work on them."""
+"""Sessions survive the failure of services."""
 
 import asyncio
 import itertools
@@ -24,11 +24,11 @@ from maskmesh import (
 )
 from maskmesh.cli.local_mesh import MeshOptions
 from maskmesh.cli.media import read_frames
-from maskmesh.errors import translate_rpc_errors
 from maskmesh.internal.v1 import tracker_pb2, tracker_pb2_grpc
 from maskmesh.masks import ByteArray
+from maskmesh.rpc.status import translate_rpc_errors
 from maskmesh.v1 import segmentation_pb2
-from tests.conftest import Mesh, running_mesh
+from tests.mesh import Mesh, running_mesh
 from tests.redis_server import RedisServer, needs_redis, owner_of, running_redis
 
 pytestmark = needs_redis
@@ -44,7 +44,7 @@ async def store(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Redis
 
 @pytest.fixture
 async def replicas(tmp_path_factory: pytest.TempPathFactory, store: RedisServer) -> AsyncIterator[Mesh]:
-    """Two of each, with a store."""
+    """Two encoders, trackers and gateways, with a session store."""
     options = MeshOptions(encoders=2, trackers=2, gateways=2)
     async with running_mesh(
         tmp_path_factory.mktemp("traces"), options, MASKMESH_SESSION_URL=store.url
@@ -65,7 +65,7 @@ async def undisturbed(client: AsyncClient, clip: Path) -> list[FrameMasks]:
 
 
 @pytest.mark.parametrize("how", ["SIGKILL", "SIGSTOP", "SIGTERM"])
-async def test_an_encoder_goes_away(client: AsyncClient, replicas: Mesh, fresh_clip: Path, how: str) -> None:
+async def test_encoder_failure(client: AsyncClient, replicas: Mesh, fresh_clip: Path, how: str) -> None:
     expected = await undisturbed(client, fresh_clip)
     async with AsyncClient(replicas.endpoint) as connected, connected.session() as session:
         await prompt(session, fresh_clip)
@@ -84,7 +84,7 @@ async def test_an_encoder_goes_away(client: AsyncClient, replicas: Mesh, fresh_c
 
 
 @pytest.mark.parametrize("how", ["SIGKILL", "SIGSTOP", "SIGTERM"])
-async def test_a_tracker_goes_away(
+async def test_tracker_failure(
     client: AsyncClient, replicas: Mesh, store: RedisServer, clip: Path, how: str
 ) -> None:
     expected = await undisturbed(client, clip)
@@ -107,8 +107,8 @@ async def test_a_tracker_goes_away(
 
 
 @pytest.mark.parametrize("how", ["SIGKILL", "SIGSTOP", "SIGTERM"])
-async def test_a_gateway_goes_away(client: AsyncClient, replicas: Mesh, clip: Path, how: str) -> None:
-    """The client goes on with the other one; no frame is lost or repeated."""
+async def test_gateway_failure(client: AsyncClient, replicas: Mesh, clip: Path, how: str) -> None:
+    """The client fails over to the other gateway; no frame is lost or repeated."""
     expected = await undisturbed(client, clip)
     async with AsyncClient(replicas.endpoint) as connected, connected.session() as session:
         await prompt(session, clip)
@@ -126,7 +126,7 @@ async def test_a_gateway_goes_away(client: AsyncClient, replicas: Mesh, clip: Pa
         replicas.local.kill("gateway", signal.SIGCONT)
 
 
-async def test_any_gateway_takes_any_call(replicas: Mesh, clip: Path) -> None:
+async def test_any_gateway_serves_a_session(replicas: Mesh, clip: Path) -> None:
     first, second = (AsyncClient(replicas.address(name)) for name in ("gateway", "gateway-2"))
     async with first, second, first.session() as session:
         await session.append_video(clip)
@@ -145,7 +145,7 @@ async def test_any_gateway_takes_any_call(replicas: Mesh, clip: Path) -> None:
             await session.get_state()
 
 
-async def test_images_are_seen_by_all_gateways(replicas: Mesh) -> None:
+async def test_frames_are_shared_by_all_gateways(replicas: Mesh) -> None:
     pictures = [np.full((60, 80, 3), value, np.uint8) for value in range(4)]
     first, second = (AsyncClient(replicas.address(name)) for name in ("gateway", "gateway-2"))
     async with first, second, first.session() as session:
@@ -153,20 +153,20 @@ async def test_images_are_seen_by_all_gateways(replicas: Mesh) -> None:
         there = await second.attach(session.session_id)
         assert await there.append_frames(pictures[2:]) == 4
         assert (await session.get_state()).num_frames == 4
-        # Repeated at the other gateway it is answered, and not done.
+        # A retry at the other gateway returns the result and does not add the frames again.
         assert await there.append_frames(pictures[:2], idempotency_key="first") == 2
         assert (await session.get_state()).num_frames == 4
 
 
-async def test_a_session_is_begun_once_whichever_gateway_is_asked(replicas: Mesh) -> None:
+async def test_create_session_is_idempotent_across_gateways(replicas: Mesh) -> None:
     request = segmentation_pb2.CreateSessionRequest(idempotency_key="once")
     first, second = (AsyncClient(replicas.address(name)) for name in ("gateway", "gateway-2"))
     async with first, second:
-        made = [await connected._stub.CreateSession(request) for connected in (first, second)]
+        made = [await connected._connection.call("CreateSession", request) for connected in (first, second)]
         assert made[0].session_id == made[1].session_id
 
 
-async def test_a_live_stream_goes_on_with_another_gateway(replicas: Mesh, clip: Path) -> None:
+async def test_live_stream_resumes_on_another_gateway(replicas: Mesh, clip: Path) -> None:
     pictures = list(itertools.islice(read_frames(clip), 10))
     first, second = (AsyncClient(replicas.address(name)) for name in ("gateway", "gateway-2"))
     async with first, second:
@@ -180,7 +180,7 @@ async def test_a_live_stream_goes_on_with_another_gateway(replicas: Mesh, clip: 
                     results.append(result)
                     token = result.resume_token
                     if result.sequence == 5:
-                        await asyncio.sleep(0.5)  # what was let in is in the store by now
+                        await asyncio.sleep(0.5)  # the received frames are replicated to the store by now
                         replicas.local.kill("gateway")
         except Unavailable:
             pass
@@ -188,13 +188,13 @@ async def test_a_live_stream_goes_on_with_another_gateway(replicas: Mesh, clip: 
             rest = pictures[stream.next_sequence :]
             results += [r async for r in _through(stream, rest, is_new=False)]
     assert [r.sequence for r in results] == list(range(10))
-    # The first one may be tracked before the click on it arrives.
+    # The first frame may be tracked before its click arrives.
     assert [r.frame.objects for r in results[1:]] == [r.frame.objects for r in whole[1:]]
     assert all(r.frame.objects for r in results[1:])
 
 
 @pytest.mark.parametrize("how", ["SIGKILL", "SIGTERM", "SIGSTOP"])
-async def test_a_live_stream_goes_on_by_itself(replicas: Mesh, clip: Path, how: str) -> None:
+async def test_client_resumes_a_live_stream_automatically(replicas: Mesh, clip: Path, how: str) -> None:
     pictures = list(itertools.islice(read_frames(clip), 16))
     async with AsyncClient(replicas.address("gateway-2")) as client, client.stream() as stream:
         whole = [r async for r in _through(stream, pictures)]
@@ -215,7 +215,7 @@ async def test_a_live_stream_goes_on_by_itself(replicas: Mesh, clip: Path, how: 
 async def _through(
     stream: LiveStream, pictures: list[ByteArray], *, is_new: bool = True
 ) -> AsyncIterator[LiveResult]:
-    """Send pictures, at most two before their results; the first one of a new stream is clicked on."""
+    """Send images, with at most two results outstanding; in a new stream add a click on the first one."""
     places = asyncio.Semaphore(2)
 
     async def send() -> None:
@@ -236,9 +236,7 @@ async def _through(
         await asyncio.gather(sending, return_exceptions=True)
 
 
-async def test_who_was_left_behind_may_neither_write_nor_answer(
-    replicas: Mesh, store: RedisServer, clip: Path
-) -> None:
+async def test_previous_owner_is_fenced_by_the_epoch(replicas: Mesh, store: RedisServer, clip: Path) -> None:
     async with AsyncClient(replicas.endpoint) as connected, connected.session() as session:
         await prompt(session, clip)
         before = await owner_of(session, replicas.local, store)
@@ -267,7 +265,7 @@ async def alone(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Mesh]
 
 
 async def owner_alone(session: VideoSession, mesh: Mesh) -> str:
-    """The tracker that knows a session, where no store says it."""
+    """The name of the only tracker with a session, in a mesh without a store."""
     for name in ("tracker", "tracker-2"):
         async with grpc.aio.insecure_channel(mesh.address(name)) as channel:
             stub = tracker_pb2_grpc.TrackerServiceStub(channel)
@@ -276,9 +274,7 @@ async def owner_alone(session: VideoSession, mesh: Mesh) -> str:
     raise AssertionError("no tracker has the session")
 
 
-async def test_a_tracker_that_drains_hands_its_sessions_over(
-    client: AsyncClient, alone: Mesh, clip: Path
-) -> None:
+async def test_draining_tracker_hands_over_sessions(client: AsyncClient, alone: Mesh, clip: Path) -> None:
     expected = await undisturbed(client, clip)
     async with AsyncClient(alone.endpoint) as connected, connected.session() as session:
         await prompt(session, clip)
@@ -290,7 +286,7 @@ async def test_a_tracker_that_drains_hands_its_sessions_over(
         assert [f.objects for f in frames] == [f.objects for f in expected]
 
 
-async def test_sessions_that_are_not_used_just_now_are_handed_over_too(alone: Mesh, clip: Path) -> None:
+async def test_draining_tracker_hands_over_idle_sessions(alone: Mesh, clip: Path) -> None:
     async with AsyncClient(alone.endpoint) as connected, connected.session() as session:
         await prompt(session, clip)
         before = await session.get_state()
@@ -302,9 +298,7 @@ async def test_sessions_that_are_not_used_just_now_are_handed_over_too(alone: Me
         assert [f.frame_index async for f in session.propagate(max_frames=2)] == [0, 1]
 
 
-async def test_without_a_store_the_loss_is_said_and_prompts_can_be_said_again(
-    alone: Mesh, clip: Path
-) -> None:
+async def test_recover_after_session_loss_without_a_store(alone: Mesh, clip: Path) -> None:
     async with AsyncClient(alone.endpoint) as connected, connected.session() as session:
         await prompt(session, clip)
 

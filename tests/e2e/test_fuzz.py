@@ -1,4 +1,4 @@
-"""Requests that are wrong in random ways: all are answered, none is a fault of a service, nothing is lost.
+"""Randomly invalid requests: every call ends with an expected status, and no service or session is lost.
 
 pytest tests/e2e/test_fuzz.py --cases 20000
 """
@@ -24,7 +24,7 @@ from maskmesh.masks import ByteArray
 from maskmesh.rpc.stream_call import StreamCall
 from maskmesh.v1 import segmentation_pb2, types_pb2
 from tests import fuzzing
-from tests.conftest import Mesh, running_mesh
+from tests.mesh import Mesh, running_mesh
 
 AT_ONCE = 6
 HANG_SECONDS = 60.0
@@ -37,11 +37,11 @@ ANSWERS = {
     _CODES.FAILED_PRECONDITION,
     _CODES.ABORTED,
     _CODES.RESOURCE_EXHAUSTED,
-    _CODES.DATA_LOSS,  # the session was deleted behind the gateway
+    _CODES.DATA_LOSS,  # a request to the tracker deleted the session without the gateway
 }
-"""What a request may come to; anything else is a fault."""
+"""The expected status codes; any other code is a fault."""
 
-# A session of the fuzzer's own, which requests may ruin, and one that they do not know.
+# Frames of the session that requests may change, and of the bystander that they must not change.
 SIZE = (48, 64)
 FRAMES = 3
 
@@ -54,7 +54,7 @@ KINDS = {
 
 @pytest.fixture(scope="module")
 async def target(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Mesh]:
-    # Nobody ends what is begun here.
+    # The fuzzer does not delete the sessions that it creates.
     flags = {
         name: ["--max-sessions", "5000", "--session-ttl-seconds", "30"] for name in ("gateway", "tracker")
     }
@@ -65,7 +65,7 @@ async def target(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Mesh
 
 
 def methods(service: str) -> list[Any]:
-    """The methods of a service."""
+    """The method descriptors of a service."""
     return list(KINDS[service].DESCRIPTOR.services_by_name[service].methods)
 
 
@@ -74,7 +74,7 @@ def frames(seed: int) -> list[ByteArray]:
 
 
 class Fuzzer:
-    """Sends requests to a mesh and counts what comes of them."""
+    """Sends requests to a mesh and counts their status codes."""
 
     def __init__(self, mesh: Mesh, client: AsyncClient, channels: dict[str, grpc.aio.Channel]) -> None:
         self._mesh = mesh
@@ -86,7 +86,7 @@ class Fuzzer:
         self.faults: list[str] = []
 
     async def run(self, cases: Iterable[int]) -> None:
-        """All cases, some at once; a case is the same whenever it is run."""
+        """Run all cases, AT_ONCE of them concurrently; the number of a case determines its content."""
         numbers = iter(cases)
 
         async def worker() -> None:
@@ -116,7 +116,7 @@ class Fuzzer:
             self.faults.append(f"case {number}: {what}: {code.name}: {details}")
 
     async def _watch(self, video: bytes) -> tuple[grpc.StatusCode, str]:
-        """What comes of a video in a session of its own: it is looked into when its frames are read."""
+        """The status of a video in a new session; a prompt and a propagation decode its frames."""
         try:
             async with self._client.session() as session:
                 await session.append_video(video)
@@ -134,13 +134,13 @@ class Fuzzer:
         if kind < 0.15:
             return bytes(fuzzing.make(seed.DESCRIPTOR, random).SerializeToString())
         for _ in range(random.randrange(4)):
-            # Most requests should come as far as a session.
+            # Most requests keep a valid session id.
             fuzzing.mutate(seed, random, keep=("session_id",) if random.random() < 0.8 else ())
         data = seed.SerializeToString()
         return fuzzing.damage(data, random) if kind > 0.9 else data
 
     async def _session_id(self) -> str:
-        """A session with frames and an object, begun anew when the last one was ended."""
+        """The id of a session with frames and an object; creates a new one if the last one was deleted."""
         async with self._lock:
             if self._session is not None:
                 try:
@@ -155,7 +155,7 @@ class Fuzzer:
             return self._session.session_id
 
     def _seeds(self, kind: Any, session_id: str, random: Random) -> list[Message]:
-        """Requests that mean something, to begin with."""
+        """Mostly valid requests, which are mutated later."""
         prompt = wire.prompt_to_proto(Prompt(points=(Point(random.uniform(0, 64), 20),)))
         if random.random() < 0.2:
             prompt.mask.rle.counts = fuzzing.noise(random, 60)
@@ -196,7 +196,7 @@ class Fuzzer:
         return [message, *(fuzzing.make(message.DESCRIPTOR, random) for _ in range(random.randrange(3)))]
 
     def _stream(self, prompt: types_pb2.Prompt, picture: types_pb2.Image, random: Random) -> list[Message]:
-        """A live stream: a beginning, and then whatever."""
+        """A live stream: a configuration, then random messages."""
         made: list[Message] = [segmentation_pb2.SegmentStreamRequest(config=segmentation_pb2.StreamConfig())]
         for number in range(random.randrange(6)):
             request = segmentation_pb2.SegmentStreamRequest()
@@ -215,7 +215,7 @@ class Fuzzer:
     async def _call(
         self, service: str, path: str, requests: list[bytes], method: Any
     ) -> tuple[grpc.StatusCode, str]:
-        """The status that a call ends with, and its text."""
+        """Make a call; returns its status code and message."""
         channel = self._channels[service]
         kinds = {
             (False, False): channel.unary_unary,
@@ -237,7 +237,7 @@ class Fuzzer:
         return _CODES.OK, ""
 
     async def _talk(self, call: StreamCall, requests: list[bytes], method: Any) -> None:
-        """Send all and take all."""
+        """Write all requests and read all responses."""
 
         async def write() -> None:
             for request in requests:
@@ -260,13 +260,13 @@ async def masks_of(session: VideoSession) -> list[object]:
 
 
 async def keep(session: VideoSession) -> None:
-    """Every call renews a session."""
+    """Renew the lease of a session by calls."""
     while True:
         await session.get_state()
         await asyncio.sleep(5)
 
 
-async def test_whatever_is_sent_is_answered(target: Mesh, request: pytest.FixtureRequest) -> None:
+async def test_random_requests_get_expected_codes(target: Mesh, request: pytest.FixtureRequest) -> None:
     count: int = request.config.getoption("cases")
     services = ("SegmentationService", "EncoderService", "TrackerService")
     pids = [target.local.pid(name) for name in ("gateway", "encoder", "tracker")]
@@ -286,10 +286,10 @@ async def test_whatever_is_sent_is_answered(target: Mesh, request: pytest.Fixtur
         renewing.cancel()
         print(dict(fuzzer.codes))
         assert not fuzzer.faults, "\n".join(fuzzer.faults[:50])
-        # Some were fine, and most were not.
+        # Some requests succeed, and most are invalid.
         assert fuzzer.codes["OK"] > count / 50
         assert fuzzer.codes["INVALID_ARGUMENT"] > count / 5
-        # Nobody has noticed.
+        # The bystander's session has not changed.
         assert await masks_of(bystander) == before
     assert pids == [target.local.pid(name) for name in ("gateway", "encoder", "tracker")]
     for pid in pids:

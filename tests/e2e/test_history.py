@@ -1,4 +1,4 @@
-"""What was said in a session: read back, taken back, said again elsewhere, and never said twice."""
+"""The history of a session: reading, clearing of prompts, replay, idempotency and revisions."""
 
 import asyncio
 import uuid
@@ -22,9 +22,9 @@ from maskmesh import (
     PromptRecord,
     VideoSession,
 )
-from maskmesh.errors import translate_rpc_errors
+from maskmesh.rpc.status import translate_rpc_errors
 from maskmesh.v1 import segmentation_pb2, segmentation_pb2_grpc
-from tests.conftest import Mesh
+from tests.mesh import Mesh
 
 WHEEL, FLOWER, KITE = (110, 262), (530, 185), (330, 62)
 
@@ -39,7 +39,7 @@ async def propagate(session: VideoSession, **options: Any) -> list[FrameMasks]:
     return [frame async for frame in session.propagate(**options)]
 
 
-async def test_what_was_said_is_read_back(client: AsyncClient, clip: Path) -> None:
+async def test_get_state_returns_the_history(client: AsyncClient, clip: Path) -> None:
     async with client.session() as session:
         await session.append_video(clip)
         await session.add_prompt(0, 1, points=[WHEEL])
@@ -65,7 +65,7 @@ async def test_what_was_said_is_read_back(client: AsyncClient, clip: Path) -> No
     ]  # fmt: skip
 
 
-async def test_a_session_is_made_again_from_its_frames_and_history(client: AsyncClient, clip: Path) -> None:
+async def test_replay_reproduces_a_session(client: AsyncClient, clip: Path) -> None:
     async with client.session() as first, client.session() as second:
         for session in (first, second):
             await session.append_video(clip)
@@ -82,12 +82,12 @@ async def test_a_session_is_made_again_from_its_frames_and_history(client: Async
     assert [f.objects for f in ours] == [f.objects for f in theirs]
 
 
-async def test_a_prompt_is_taken_back(client: AsyncClient, clip: Path) -> None:
+async def test_clear_prompts(client: AsyncClient, clip: Path) -> None:
     async with client.session() as session:
         await session.append_video(clip)
         await session.add_prompt(0, 1, points=[WHEEL])
         before = await propagate(session, max_frames=8)
-        # Said and taken back before anything was tracked with it: as if it had never been said.
+        # A prompt that is cleared before any tracking has no effect.
         await session.add_prompt(5, 1, points=[FLOWER], clear_previous=True)
         assert await session.clear_prompts(5, 1) == [1]
         again = await propagate(session, max_frames=8)
@@ -98,12 +98,12 @@ async def test_a_prompt_is_taken_back(client: AsyncClient, clip: Path) -> None:
         assert caught.value.metadata == {"obj_id": "1", "frame_index": "5"}
         with pytest.raises(ObjectNotFound):
             await session.clear_prompts(0, 2)
-        # With its last prompt the object goes.
+        # Clearing the last prompt removes the object.
         assert await session.clear_prompts(0, 1) == []
         assert (await session.get_state()).history == []
 
 
-async def test_corrections_hold_forward_and_in_reverse(client: AsyncClient, clip: Path) -> None:
+async def test_corrections_apply_forward_and_in_reverse(client: AsyncClient, clip: Path) -> None:
     async with client.session() as session:
         await session.append_video(clip)
         await session.add_prompt(0, 1, points=[WHEEL])
@@ -119,9 +119,7 @@ async def test_corrections_hold_forward_and_in_reverse(client: AsyncClient, clip
     assert backward[5].objects != before[19].objects
 
 
-async def test_reverse_begins_at_the_first_prompt_and_ends_at_the_beginning(
-    client: AsyncClient, clip: Path
-) -> None:
+async def test_reverse_runs_from_the_first_prompt_to_frame_zero(client: AsyncClient, clip: Path) -> None:
     async with client.session() as session:
         await session.append_video(clip)
         await session.add_prompt(9, 1, points=[WHEEL])
@@ -132,7 +130,7 @@ async def test_reverse_begins_at_the_first_prompt_and_ends_at_the_beginning(
         assert [f.frame_index for f in few] == [31, 30, 29]
 
 
-async def test_an_object_is_removed_in_mid_track(client: AsyncClient, clip: Path) -> None:
+async def test_object_removal_during_a_propagation(client: AsyncClient, clip: Path) -> None:
     async def run(*, removes: bool) -> list[FrameMasks]:
         async with client.session() as session:
             await session.append_video(clip)
@@ -154,7 +152,7 @@ async def test_an_object_is_removed_in_mid_track(client: AsyncClient, clip: Path
         assert (mask ^ expected).sum() <= 0.005 * expected.sum()
 
 
-async def test_a_change_that_is_repeated_is_made_once(stub: Any, client: AsyncClient, clip: Path) -> None:
+async def test_repeated_changes_are_idempotent(stub: Any, client: AsyncClient, clip: Path) -> None:
     async with client.session() as session:
         config = segmentation_pb2.AppendFramesConfig(session_id=session.session_id, idempotency_key="upload")
 
@@ -195,7 +193,7 @@ async def test_a_change_that_is_repeated_is_made_once(stub: Any, client: AsyncCl
     await stub.DeleteSession(deletion)
 
 
-async def test_two_clients_do_not_change_what_they_have_not_seen(client: AsyncClient, clip: Path) -> None:
+async def test_stale_expected_revision_conflicts(client: AsyncClient, clip: Path) -> None:
     async with client.session() as session:
         await session.append_video(clip)
         await session.add_prompt(0, 1, points=[WHEEL])
@@ -219,7 +217,7 @@ async def test_two_clients_do_not_change_what_they_have_not_seen(client: AsyncCl
             await other.append_frames(frames, first_frame_index=3)
 
 
-async def test_clients_at_once_are_served_one_after_the_other(client: AsyncClient, clip: Path) -> None:
+async def test_concurrent_prompts_are_serialised(client: AsyncClient, clip: Path) -> None:
     async with client.session() as session:
         await session.append_video(clip)
         answers = await asyncio.gather(
@@ -230,7 +228,7 @@ async def test_clients_at_once_are_served_one_after_the_other(client: AsyncClien
         assert len(state.history) == 12
         assert sorted(o.obj_id for o in state.objects) == [0, 1, 2, 3]
         assert all(len(a.objects) == 1 for a in answers)
-        # What was said, in the order in which it was taken in, says it all.
+        # Replaying the history in its order reproduces the session.
         async with client.session() as again:
             await again.append_video(clip)
             await again.replay(state.history)
@@ -240,12 +238,12 @@ async def test_clients_at_once_are_served_one_after_the_other(client: AsyncClien
 
 
 async def drain(frames: AsyncIterator[FrameMasks]) -> None:
-    """Take what is left."""
+    """Read the remaining frames."""
     async for _ in frames:
         pass
 
 
-async def test_a_reset_ends_the_propagation_that_is_under_way(client: AsyncClient, clip: Path) -> None:
+async def test_reset_ends_a_running_propagation(client: AsyncClient, clip: Path) -> None:
     async with client.session() as session:
         await session.append_video(clip)
         await session.add_prompt(0, 1, points=[WHEEL])
@@ -257,6 +255,6 @@ async def test_a_reset_ends_the_propagation_that_is_under_way(client: AsyncClien
             await drain(frames)
         state = await session.get_state()
         assert (state.objects, state.history) == ([], [])
-        # The session has its place for a propagation, and nothing of what was.
+        # The session accepts a new propagation and has no earlier objects.
         await session.add_prompt(8, 2, points=[FLOWER])
         assert [list(f.objects) for f in await propagate(session, max_frames=3)] == [[2]] * 3

@@ -1,4 +1,4 @@
-"""Live streams: frames and prompts in any order, results in the order of the frames."""
+"""Live streams: frames and prompts can be interleaved, and results arrive in the order of the frames."""
 
 import asyncio
 import contextlib
@@ -27,11 +27,11 @@ from maskmesh import (
     telemetry,
 )
 from maskmesh.cli.media import read_frames
-from maskmesh.errors import translate_rpc_errors
 from maskmesh.masks import ByteArray
+from maskmesh.rpc.status import translate_rpc_errors
 from maskmesh.trace_report.attribution import UNNAMED, attribute_frames
 from maskmesh.v1 import segmentation_pb2, segmentation_pb2_grpc
-from tests.conftest import Mesh
+from tests.mesh import Mesh
 
 WHEEL, FLOWER = (110, 262), (530, 185)
 
@@ -45,10 +45,10 @@ async def collect(stream: LiveStream) -> list[LiveResult]:
     return [result async for result in stream]
 
 
-async def test_objects_come_change_and_go_while_frames_flow(
+async def test_objects_are_added_and_removed_in_a_stream(
     client: AsyncClient, frames: list[ByteArray]
 ) -> None:
-    # A pixel that no other test has: the fourth frame is not in the cache.
+    # One changed pixel, so that no other test has cached the fourth frame.
     frames = [*frames[:3], frames[3].copy(), *frames[4:]]
     frames[3][0, 0] += 1
     async with client.stream() as stream:
@@ -67,7 +67,7 @@ async def test_objects_come_change_and_go_while_frames_flow(
         found = await asyncio.wait_for(results, 60)
     assert [r.sequence for r in found] == [r.frame.frame_index for r in found] == list(range(14))
     seen = [list(r.frame.objects) for r in found]
-    # Frames that were sent after a prompt or a removal know of it; those before may or may not.
+    # A prompt or a removal applies to all frames sent after it, and possibly to some sent before.
     assert all(7 in objects for objects in seen[1:6])
     assert all(8 in objects for objects in seen[6:])
     assert not any(8 in objects for objects in seen[:3])
@@ -79,7 +79,7 @@ async def test_objects_come_change_and_go_while_frames_flow(
     assert len({r.frame.trace_id for r in found}) == 14
 
 
-async def test_a_stream_gives_what_the_video_gives(client: AsyncClient, frames: list[ByteArray]) -> None:
+async def test_stream_matches_the_propagation(client: AsyncClient, frames: list[ByteArray]) -> None:
     async with client.session() as session:
         await session.append_frames(frames[:10])
         await session.add_prompt(0, 1, points=[WHEEL])
@@ -96,13 +96,13 @@ async def test_a_stream_gives_what_the_video_gives(client: AsyncClient, frames: 
     assert [r.frame.objects[1].mask for r in found[1:]] == expected[1:]
 
 
-async def test_a_correction_on_a_frame_that_was_shown(client: AsyncClient, frames: list[ByteArray]) -> None:
+async def test_correction_on_an_earlier_frame(client: AsyncClient, frames: list[ByteArray]) -> None:
     async with client.stream() as stream:
         answers = aiter(stream)
         await stream.send(frames[0])
         await stream.add_prompt(1, points=[WHEEL])
         await anext(answers)
-        # More frames than the tracker holds in memory.
+        # More frames than the tracker keeps in memory.
         for image in frames[1:40]:
             await stream.send(image)
             await anext(answers)
@@ -120,11 +120,11 @@ async def test_a_correction_on_a_frame_that_was_shown(client: AsyncClient, frame
         after = (await anext(answers)).frame.objects[1].mask.decode()  # type: ignore[union-attr]
     mask = corrected.objects[1].mask.decode()  # type: ignore[union-attr]
     assert (mask & given).sum() > 0.95 * (mask | given).sum()
-    # What follows is tracked from the correction, seven frames before.
+    # The new frame is tracked from the correction, seven frames before.
     assert (after & given).sum() > 0.3 * given.sum()
 
 
-async def test_what_is_wrong_is_said_and_the_stream_goes_on(
+async def test_invalid_messages_are_rejected_individually(
     client: AsyncClient, frames: list[ByteArray]
 ) -> None:
     rejected: list[tuple[int, MaskmeshError]] = []
@@ -155,8 +155,8 @@ async def test_what_is_wrong_is_said_and_the_stream_goes_on(
     assert all(isinstance(e, InvalidRequest) and e.field == "frame.image" for e in errors)
 
 
-async def test_a_camera_is_never_far_ahead(client: AsyncClient, frames: list[ByteArray]) -> None:
-    """Frames come much faster than they can be tracked: old ones are left out, and said to be."""
+async def test_fast_camera_skips_old_frames(client: AsyncClient, frames: list[ByteArray]) -> None:
+    """Frames arrive faster than they can be tracked: the gateway skips old ones and reports them."""
     async with client.stream(skip=True) as stream:
         results = asyncio.ensure_future(collect(stream))
         await stream.send(frames[0])
@@ -173,7 +173,7 @@ async def test_a_camera_is_never_far_ahead(client: AsyncClient, frames: list[Byt
     assert tracked[-1] == 59
     assert skipped
     assert sorted(tracked + skipped) == list(range(60))
-    # Those that were tracked are counted without gaps: memory is what was seen last.
+    # Frame indices count tracked frames only, so that memories are of the last tracked frames.
     assert [r.frame.frame_index for r in found] == list(range(len(found)))
     assert all(s < r.sequence for r in found for s in r.skipped)
     assert 2 <= window <= 8
@@ -202,7 +202,7 @@ async def test_other_calls_on_a_live_session(
         assert not (await anext(answers)).frame.objects
 
 
-async def test_a_finished_stream_leaves_nothing_a_broken_one_its_session(
+async def test_session_outlives_only_a_broken_stream(
     client: AsyncClient, mesh: Mesh, frames: list[ByteArray]
 ) -> None:
     async def exists(session_id: str) -> bool:
@@ -224,7 +224,7 @@ async def test_a_finished_stream_leaves_nothing_a_broken_one_its_session(
     async with client.stream(ttl=timedelta(seconds=1)) as broken:
         await broken.send(frames[0])
         assert broken.ttl == timedelta(seconds=1)
-        # Longer than the lease: an open stream keeps it.
+        # Longer than the lease: an open stream renews it.
         await asyncio.sleep(1.5)
         assert (await anext(aiter(broken))).sequence == 0
         await broken.leave()
@@ -234,10 +234,10 @@ async def test_a_finished_stream_leaves_nothing_a_broken_one_its_session(
 
 
 @pytest.mark.parametrize("lost", [3, 7])
-async def test_a_broken_stream_is_resumed_with_the_next_frame(
+async def test_broken_stream_resumes_with_the_next_frame(
     client: AsyncClient, frames: list[ByteArray], lost: int
 ) -> None:
-    """Results that were on their way are made again, also in a session longer than the memory."""
+    """Lost results are sent again, also in a session with more frames than the tracker keeps in memory."""
     known, last = 25, 40
 
     async def run(*, breaks: bool) -> list[LiveResult]:
@@ -274,7 +274,7 @@ async def test_a_broken_stream_is_resumed_with_the_next_frame(
         assert actual.frame.objects == expected.frame.objects
 
 
-async def test_results_that_are_lost_are_said_to_be(client: AsyncClient, frames: list[ByteArray]) -> None:
+async def test_lost_results_are_reported_as_skipped(client: AsyncClient, frames: list[ByteArray]) -> None:
     async with client.stream() as stream:
         answers = aiter(stream)
         token = ""
@@ -285,14 +285,12 @@ async def test_results_that_are_lost_are_said_to_be(client: AsyncClient, frames:
         await stream.leave()
     async with client.stream(resume_token=token) as again:
         first = await anext(aiter(again))
-        # So many are held, and made again; the others will never come.
+        # Results that are still held are sent again; the older ones are lost and reported as skipped.
         assert first.sequence == 14
         assert list(first.skipped) == list(range(3, 14))
 
 
-async def test_a_resumed_stream_takes_the_place_of_one_that_hangs(
-    client: AsyncClient, frames: list[ByteArray]
-) -> None:
+async def test_resumed_stream_takes_over_a_hanging_one(client: AsyncClient, frames: list[ByteArray]) -> None:
     async with client.stream() as hanging:
         answers = aiter(hanging)
         await hanging.send(frames[0])
@@ -305,7 +303,7 @@ async def test_a_resumed_stream_takes_the_place_of_one_that_hangs(
                 await anext(answers)
 
 
-async def test_tokens_and_configurations_that_are_wrong(client: AsyncClient, clip: Path) -> None:
+async def test_invalid_resume_tokens_are_refused(client: AsyncClient, clip: Path) -> None:
     for token, error in (
         ("nonsense", InvalidRequest),
         ("0123.4.0.1", SessionNotFound),
@@ -322,7 +320,7 @@ async def test_tokens_and_configurations_that_are_wrong(client: AsyncClient, cli
         assert caught.value.field == "config.resume_token"
 
 
-async def test_masks_as_asked(client: AsyncClient, frames: list[ByteArray]) -> None:
+async def test_mask_options_of_a_stream(client: AsyncClient, frames: list[ByteArray]) -> None:
     async with client.stream(mask_options=MaskOptions(MaskFormat.LOW_RES_LOGITS)) as stream:
         await stream.send(frames[0])
         prompted = await stream.add_prompt(1, points=[WHEEL])
@@ -342,18 +340,18 @@ async def traced(mesh: Mesh, client: AsyncClient, frames: list[ByteArray]) -> As
         yield await results
 
 
-async def test_every_frame_of_a_stream_is_a_trace(mesh: Mesh, traced: list[LiveResult]) -> None:
+async def test_every_frame_of_a_stream_has_a_trace(mesh: Mesh, traced: list[LiveResult]) -> None:
     traces = await mesh.complete_traces(r.frame.trace_id for r in traced)
     for trace in traces.values():
         assert trace.root.name == telemetry.FRAME
         assert telemetry.TRACK in {s.name for s in trace.spans.values()}
     found = attribute_frames(list(traces.values()))
-    # A named part of what is under test: a promise with a bound is tested with the propagation.
+    # A loose bound: test_traces.py tests the exact bound with a propagation.
     unnamed = sum(f.by_name.get(UNNAMED, 0) for f in found)
     assert unnamed < 0.5 * sum(f.duration_ns for f in found)
 
 
-async def test_a_sender_that_gives_up_ends_the_stream(client: AsyncClient, frames: list[ByteArray]) -> None:
+async def test_cancelled_send_ends_the_stream(client: AsyncClient, frames: list[ByteArray]) -> None:
     async with client.stream() as stream:
         answers = aiter(stream)
         await stream.send(frames[0])
@@ -363,7 +361,7 @@ async def test_a_sender_that_gives_up_ends_the_stream(client: AsyncClient, frame
             while True:
                 await stream.send(frames[1])
 
-        # Nobody takes results: sooner or later a frame does not go out.
+        # No results are read, so a send blocks eventually.
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(flood(), 3)
         with pytest.raises(Unavailable):
@@ -374,7 +372,7 @@ async def test_a_sender_that_gives_up_ends_the_stream(client: AsyncClient, frame
         await stream.leave()
 
 
-async def test_nothing_is_sent_after_the_end(client: AsyncClient, frames: list[ByteArray]) -> None:
+async def test_send_after_finish_is_an_error(client: AsyncClient, frames: list[ByteArray]) -> None:
     async with client.stream() as stream:
         await stream.send(frames[0])
         await stream.finish()

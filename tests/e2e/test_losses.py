@@ -1,4 +1,4 @@
-"""What is lost on the way is made again; what breaks off leaves nothing."""
+"""Lost embeddings are encoded again, and aborted calls leave no state."""
 
 import asyncio
 import itertools
@@ -11,15 +11,15 @@ import pytest
 
 from maskmesh import AsyncClient, FrameMasks, InvalidRequest, SessionLost, SessionNotFound, VideoSession
 from maskmesh.cli.local_mesh import MeshOptions
-from maskmesh.errors import translate_rpc_errors
 from maskmesh.internal.v1 import tracker_pb2, tracker_pb2_grpc
+from maskmesh.rpc.status import translate_rpc_errors
 from maskmesh.v1 import segmentation_pb2, segmentation_pb2_grpc
-from tests.conftest import Mesh, running_mesh
+from tests.mesh import Mesh, running_mesh
 
 
 @pytest.fixture(scope="module")
 async def forgetful_mesh(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Mesh]:
-    """Caches that hold eight embeddings in the encoder and four in the tracker."""
+    """A mesh whose caches hold eight embeddings in the encoder and four in the tracker."""
     flags = {
         "encoder": ["--cache-bytes", str(4 * 2**20)],
         "tracker": ["--embedding-bytes", str(2 * 2**20)],
@@ -33,10 +33,10 @@ async def propagate(session: VideoSession, frames: int) -> list[FrameMasks]:
 
 
 @pytest.mark.parametrize("frames", [2, 12])
-async def test_embeddings_that_are_gone_are_encoded_again(
+async def test_evicted_embeddings_are_encoded_again(
     client: AsyncClient, forgetful_mesh: Mesh, clip: Path, frames: int
 ) -> None:
-    """Also those of prompted frames, and at the end of a propagation."""
+    """Includes embeddings of prompted frames and of the last frames of a propagation."""
 
     async def run(connected: AsyncClient, *, forget: bool) -> list[FrameMasks]:
         async with connected.session() as session, connected.session() as other:
@@ -61,7 +61,7 @@ async def test_embeddings_that_are_gone_are_encoded_again(
     assert needed
 
 
-async def test_a_click_finds_its_embedding_again(forgetful_mesh: Mesh, fresh_clip: Path) -> None:
+async def test_click_on_an_evicted_frame_encodes_it_again(forgetful_mesh: Mesh, fresh_clip: Path) -> None:
     async with AsyncClient(forgetful_mesh.endpoint) as client, client.session() as session:
         await session.append_video(fresh_clip)
         first = await session.add_prompt(0, 1, points=[(110, 262)])
@@ -71,7 +71,7 @@ async def test_a_click_finds_its_embedding_again(forgetful_mesh: Mesh, fresh_cli
     assert again.objects[3].mask == first.objects[1].mask
 
 
-async def test_a_tracker_that_lost_a_session_says_so(mesh: Mesh, client: AsyncClient, clip: Path) -> None:
+async def test_missing_session_raises_session_lost(mesh: Mesh, client: AsyncClient, clip: Path) -> None:
     session = await client.create_session()
     await session.append_video(clip)
     async with grpc.aio.insecure_channel(mesh.address("tracker")) as channel:
@@ -79,12 +79,12 @@ async def test_a_tracker_that_lost_a_session_says_so(mesh: Mesh, client: AsyncCl
         await stub.DeleteSession(tracker_pb2.DeleteSessionRequest(session_id=session.session_id, epoch=1))
     with pytest.raises(SessionLost):
         await session.add_prompt(0, 1, points=[(5, 5)])
-    # Its frames are still there.
+    # The session keeps its frames.
     await session.add_prompt(0, 1, points=[(5, 5)])
     await session.delete()
 
 
-async def test_an_upload_that_breaks_off_adds_nothing(mesh: Mesh, client: AsyncClient, clip: Path) -> None:
+async def test_aborted_upload_adds_no_frames(mesh: Mesh, client: AsyncClient, clip: Path) -> None:
     chunk = clip.read_bytes()
 
     async def break_off(stub: Any, session_id: str, how: int) -> None:
@@ -108,11 +108,11 @@ async def test_an_upload_that_breaks_off_adds_nothing(mesh: Mesh, client: AsyncC
             async with grpc.aio.insecure_channel(mesh.endpoint) as channel:
                 stub = segmentation_pb2_grpc.SegmentationServiceStub(channel)
                 await break_off(stub, session.session_id, how)
-        # Had anything been taken in, a second video would be refused.
+        # If an aborted upload had added frames, the gateway would refuse this video.
         assert await session.append_video(clip) == 60
 
 
-async def test_a_cancelled_upload_gives_the_session_free(client: AsyncClient, clip: Path) -> None:
+async def test_cancelled_upload_releases_the_session(client: AsyncClient, clip: Path) -> None:
     async with client.session() as session:
         task = asyncio.ensure_future(session.append_video(clip))
         await asyncio.sleep(0)
@@ -122,7 +122,7 @@ async def test_a_cancelled_upload_gives_the_session_free(client: AsyncClient, cl
         assert await asyncio.wait_for(session.append_video(clip), 20) == 60
 
 
-async def test_a_session_deleted_during_its_propagation(client: AsyncClient, clip: Path) -> None:
+async def test_deleting_a_session_ends_its_propagation(client: AsyncClient, clip: Path) -> None:
     session = await client.create_session()
     await session.append_video(clip)
     await session.add_prompt(0, 1, points=[(110, 262)])

@@ -1,4 +1,4 @@
-"""Masks in every form that a client can ask for, through the whole mesh."""
+"""Masks in every format that a client can request, through the whole mesh."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -38,7 +38,7 @@ def pixels(found: ObjectMask) -> BoolArray:
 async def tracked(
     client: AsyncClient, clip: Path, options: MaskOptions, *clicks: tuple[float, float]
 ) -> Mapping[int, ObjectMask]:
-    """Objects 1, 2 ... from a click each, on the third frame of a session."""
+    """The masks on the third frame; objects 1, 2, ... have one click each on the first frame."""
     async with client.session() as session:
         await session.append_video(clip)
         for obj_id, where in enumerate(clicks or (WHEEL, FLOWER), 1):
@@ -48,7 +48,7 @@ async def tracked(
 
 
 @pytest.mark.parametrize("form", BINARY_FORMS)
-async def test_forms_differ_in_nothing_but_form(client: AsyncClient, clip: Path, form: MaskFormat) -> None:
+async def test_all_formats_give_the_same_mask(client: AsyncClient, clip: Path, form: MaskFormat) -> None:
     plain = await tracked(client, clip, MaskOptions())
     formed = await tracked(client, clip, MaskOptions(form))
     for obj_id, expected in plain.items():
@@ -61,7 +61,7 @@ async def test_forms_differ_in_nothing_but_form(client: AsyncClient, clip: Path,
         )  # fmt: skip
 
 
-async def test_a_box_is_the_smallest_around_its_mask(client: AsyncClient, clip: Path) -> None:
+async def test_box_is_the_tight_bound_of_the_mask(client: AsyncClient, clip: Path) -> None:
     for found in (await tracked(client, clip, MaskOptions())).values():
         rows, columns = np.nonzero(pixels(found))
         assert found.box is not None
@@ -70,7 +70,7 @@ async def test_a_box_is_the_smallest_around_its_mask(client: AsyncClient, clip: 
 
 
 @pytest.mark.parametrize("form", BINARY_FORMS)
-async def test_in_the_models_space_a_mask_is_where_its_logits_are_positive(
+async def test_model_space_mask_is_the_positive_logits(
     client: AsyncClient, clip: Path, form: MaskFormat
 ) -> None:
     logits = await tracked(client, clip, MaskOptions(MaskFormat.LOW_RES_LOGITS))
@@ -81,7 +81,7 @@ async def test_in_the_models_space_a_mask_is_where_its_logits_are_positive(
         assert isinstance(low, LowResLogits)
         np.testing.assert_array_equal(pixels(found), low.values > 0)
         assert found.box == logits[obj_id].box
-        # Boxes are in pixels of the frame whatever the space: two of the small pixels at most lie between.
+        # Boxes are in frame pixels in either mask space, and differ by at most two low-resolution pixels.
         ours, whole = found.box, full[obj_id].box
         assert ours is not None
         assert whole is not None
@@ -90,8 +90,8 @@ async def test_in_the_models_space_a_mask_is_where_its_logits_are_positive(
         assert ours.y1 == pytest.approx(whole.y1, abs=2 * HEIGHT / side)
 
 
-async def test_where_objects_overlap_one_gets_the_pixel(client: AsyncClient, clip: Path) -> None:
-    # Two objects that are the same thing overlap nearly everywhere.
+async def test_non_overlapping_masks(client: AsyncClient, clip: Path) -> None:
+    # Two clicks on the same thing give objects that overlap nearly everywhere.
     near = (WHEEL[0] + 4, WHEEL[1] + 3)
     both = await tracked(client, clip, MaskOptions(), WHEEL, near)
     assert (pixels(both[1]) & pixels(both[2])).any()
@@ -101,12 +101,12 @@ async def test_where_objects_overlap_one_gets_the_pixel(client: AsyncClient, cli
         if space is MaskSpace.IMAGE:
             either = pixels(both[1]) | pixels(both[2])
             np.testing.assert_array_equal(pixels(apart[1]) | pixels(apart[2]), either)
-    # The tracking does not know of it.
+    # The option does not affect tracking.
     again = await tracked(client, clip, MaskOptions(), WHEEL, near)
     assert again == both
 
 
-async def test_a_prompt_shows_its_object_beside_those_that_are_there(client: AsyncClient, clip: Path) -> None:
+async def test_prompt_response_excludes_pixels_of_other_objects(client: AsyncClient, clip: Path) -> None:
     exclusive = MaskOptions(non_overlapping=True)
     near = (WHEEL[0] + 4, WHEEL[1] + 3)
     async with client.session() as session:
@@ -121,7 +121,7 @@ async def test_a_prompt_shows_its_object_beside_those_that_are_there(client: Asy
     assert pixels(both.objects[2]).sum() < pixels(whole.objects[2]).sum()
 
 
-async def test_on_an_image(client: AsyncClient, clip: Path) -> None:
+async def test_formats_of_segment_image(client: AsyncClient, clip: Path) -> None:
     image = next(read_frames(clip))
     prompts = {1: Prompt.of(points=[WHEEL]), 2: Prompt.of(points=[FLOWER])}
     plain = await client.segment_image(image, prompts)

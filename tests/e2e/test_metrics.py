@@ -1,4 +1,4 @@
-"""What services say of themselves to Prometheus, and their health on a port of its own."""
+"""The Prometheus metrics of the services, and their separate health ports."""
 
 import socket
 import urllib.request
@@ -14,7 +14,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from maskmesh import AsyncClient
 from maskmesh.cli.local_mesh import MeshOptions
-from tests.conftest import Mesh, running_mesh
+from tests.mesh import Mesh, running_mesh
 
 SERVICES = ("encoder", "tracker", "gateway")
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -45,7 +45,7 @@ async def measured(
 
 
 def scrape(port: int) -> dict[str, Metric]:
-    """What a service says, in the form that has exemplars."""
+    """The metric families of a service, in the OpenMetrics format, which has exemplars."""
     request = urllib.request.Request(
         f"http://127.0.0.1:{port}/metrics", headers={"Accept": "application/openmetrics-text"}
     )
@@ -54,14 +54,14 @@ def scrape(port: int) -> dict[str, Metric]:
 
 
 def value(families: dict[str, Metric], family: str, sample: str, **labels: str) -> float:
-    """The one sample of a family that has these labels among its own, 0 where nothing was measured yet."""
+    """The value of the only sample with at least these labels; 0 if the metric has no such sample yet."""
     samples = families[family].samples if family in families else []
     found = [s.value for s in samples if s.name == sample and labels.items() <= s.labels.items()]
     assert len(found) <= 1, (family, labels, found)
     return found[0] if found else 0.0
 
 
-async def test_what_was_done_is_counted(
+async def test_metrics_count_the_work_of_a_propagation(
     measured: Mesh, ports: dict[str, dict[str, int]], fresh_clip: Path
 ) -> None:
     async with AsyncClient(measured.endpoint) as client, client.session() as session:
@@ -99,7 +99,7 @@ async def test_what_was_done_is_counted(
     assert set(exemplars) & traces.keys()
 
 
-async def test_health_has_a_port_of_its_own(measured: Mesh, ports: dict[str, dict[str, int]]) -> None:
+async def test_health_has_a_separate_port(measured: Mesh, ports: dict[str, dict[str, int]]) -> None:
     for its in ports.values():
         async with grpc.aio.insecure_channel(f"127.0.0.1:{its['health']}") as channel:
             stub: Any = health_pb2_grpc.HealthStub(channel)

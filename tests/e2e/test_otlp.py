@@ -1,4 +1,4 @@
-"""Export to a real OTLP receiver in a process of its own."""
+"""Export to a real OTLP receiver in a separate process."""
 
 import asyncio
 import sys
@@ -7,12 +7,12 @@ from pathlib import Path
 
 from maskmesh import AsyncClient, telemetry
 from maskmesh.cli.local_mesh import MeshOptions
-from tests.conftest import running_mesh
+from tests.mesh import running_mesh
 
 RECEIVER = Path(__file__).with_name("otlp_receiver.py")
 
 
-async def test_spans_of_all_services_arrive_even_those_of_the_last_second(clip: Path, tmp_path: Path) -> None:
+async def test_spans_of_all_services_arrive_after_shutdown(clip: Path, tmp_path: Path) -> None:
     receiver = await asyncio.create_subprocess_exec(
         sys.executable, str(RECEIVER), stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
     )
@@ -29,7 +29,7 @@ async def test_spans_of_all_services_arrive_even_those_of_the_last_second(clip: 
             await session.append_video(clip)
             await session.add_prompt(0, 1, points=[(110, 262)])
             frames = [f async for f in session.propagate(max_frames=5)]
-        # The mesh was stopped right after the last frame: SIGTERM flushes.
+        # The mesh is stopped right after the last frame: services flush their spans on SIGTERM.
         receiver.stdin.close()
         received = defaultdict(set)
         async for line in receiver.stdout:
@@ -39,7 +39,7 @@ async def test_spans_of_all_services_arrive_even_those_of_the_last_second(clip: 
         if receiver.returncode is None:
             receiver.kill()
         await receiver.wait()
-    assert not list(tmp_path.glob("*.jsonl"))  # a receiver replaces the files
+    assert not list(tmp_path.glob("*.jsonl"))  # with an OTLP endpoint no trace files are written
     for frame in frames:
         assert received[frame.trace_id] >= {
             ("gateway", telemetry.FRAME),

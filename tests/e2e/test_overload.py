@@ -1,4 +1,4 @@
-"""More than a mesh can carry: refused with a hint, shared among tenants, dropped when nobody waits."""
+"""Overload: excess requests get a retry hint, tenants get fair shares, abandoned work is dropped."""
 
 import asyncio
 import hashlib
@@ -15,17 +15,17 @@ import pytest
 from encoder_svc.config import EncoderSettings
 from maskmesh import AsyncClient, Point, Prompt, ResourceExhausted, telemetry, wire
 from maskmesh.cli.local_mesh import MeshOptions
-from maskmesh.errors import from_rpc_error
 from maskmesh.images import as_image
 from maskmesh.masks import ByteArray
+from maskmesh.rpc.status import from_rpc_error
 from maskmesh.v1 import segmentation_pb2, segmentation_pb2_grpc
-from tests.conftest import Mesh, running_mesh
+from tests.mesh import Mesh, running_mesh
 
 PROMPTS = {1: Prompt(points=(Point(20, 20),))}
 
 
 def picture(number: int) -> ByteArray:
-    """Pictures of equal work that are all different."""
+    """An image of fixed size whose content depends on ``number``."""
     return np.full((480, 640, 3), number, np.uint8)
 
 
@@ -51,7 +51,7 @@ async def busy(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Mesh]:
 
 
 async def flood(mesh: Mesh, numbers: range, *, timeout: float = 60.0) -> list[Exception | None]:
-    """Requests at once, that are not made again; what became of each."""
+    """Send concurrent requests without retries; returns the error of each, or None if it succeeded."""
     options = [("grpc.enable_retries", 0)]
     metadata = (("authorization", "Bearer much"),)
 
@@ -67,7 +67,7 @@ async def flood(mesh: Mesh, numbers: range, *, timeout: float = 60.0) -> list[Ex
         return await asyncio.gather(*(one(stub, number) for number in numbers))
 
 
-async def test_what_is_too_much_is_refused_at_once_with_a_hint(busy: Mesh) -> None:
+async def test_excess_requests_are_refused_with_a_retry_hint(busy: Mesh) -> None:
     outcomes = await flood(busy, range(100))
     refused = [error for error in outcomes if error is not None]
     assert outcomes.count(None) >= 1 + EncoderSettings().max_interactive_queue
@@ -76,23 +76,23 @@ async def test_what_is_too_much_is_refused_at_once_with_a_hint(busy: Mesh) -> No
         assert isinstance(error, ResourceExhausted)
         assert error.metadata["resource"] in ("queue", "calls")
         assert 0.1 <= error.retry_seconds <= 10
-    # Then all is as before.
+    # After the flood requests succeed again.
     assert await flood(busy, range(100, 102)) == [None, None]
 
 
-async def test_clients_come_again_when_they_are_told_to(busy: Mesh) -> None:
+async def test_client_retries_after_the_retry_hint(busy: Mesh) -> None:
     async with AsyncClient(busy.endpoint, timeout=60, api_key="much") as client:
         started = time.monotonic()
         many = [client.segment_image(picture(n), PROMPTS) for n in range(120, 150)]
         outcomes = await asyncio.gather(*many, return_exceptions=True)
         failed = Counter(type(o).__name__ for o in outcomes if isinstance(o, BaseException))
         assert failed.keys() <= {"ResourceExhausted"}
-        # So many have no place at once; five attempts are enough for most.
+        # The queue cannot hold all requests at once; five attempts are enough for most of them.
         assert len(outcomes) - failed.total() > 20
         assert time.monotonic() - started > 0.1
 
 
-async def test_one_tenant_does_not_take_the_places_of_another(busy: Mesh) -> None:
+async def test_flooding_tenant_does_not_starve_another(busy: Mesh) -> None:
     async def keep_flooding() -> list[Exception | None]:
         outcomes = []
         for start in range(150, 250, 20):
@@ -105,7 +105,7 @@ async def test_one_tenant_does_not_take_the_places_of_another(busy: Mesh) -> Non
     async with grpc.aio.insecure_channel(busy.endpoint, options=options) as channel:
         stub: Any = segmentation_pb2_grpc.SegmentationServiceStub(channel)
         while not flooding.done():
-            # One after the other, never refused.
+            # Sequential requests of this tenant are never refused.
             await stub.SegmentImage(
                 request(served % 100), timeout=60, metadata=(("authorization", "Bearer little"),)
             )
@@ -114,7 +114,7 @@ async def test_one_tenant_does_not_take_the_places_of_another(busy: Mesh) -> Non
     assert served > 3
 
 
-async def test_a_propagation_goes_on_under_a_flood(busy: Mesh, clip: Path) -> None:
+async def test_propagation_completes_under_a_flood(busy: Mesh, clip: Path) -> None:
     async with (
         AsyncClient(busy.endpoint, timeout=60, api_key="little") as client,
         client.session() as session,
@@ -136,8 +136,8 @@ async def test_a_propagation_goes_on_under_a_flood(busy: Mesh, clip: Path) -> No
     assert frames == list(range(20))
 
 
-async def test_what_nobody_waits_for_is_not_computed(tmp_path_factory: pytest.TempPathFactory) -> None:
-    # Encoded one by one, on one thread for one picture: a hundred milliseconds are not enough for all.
+async def test_abandoned_requests_are_not_encoded(tmp_path_factory: pytest.TempPathFactory) -> None:
+    # Images are encoded one by one on one thread, so 100 ms are not enough for all of them.
     options = MeshOptions(model="test", image_size=512)
     async with running_mesh(tmp_path_factory.mktemp("traces"), options) as mesh:
         outcomes = await flood(mesh, range(12), timeout=0.1)
@@ -154,5 +154,5 @@ async def test_what_nobody_waits_for_is_not_computed(tmp_path_factory: pytest.Te
             for span in trace.spans.values()
             if span.name == telemetry.IMAGE_ENCODER
         ]
-        # Whatever was begun comes to its end; the others of those that were late were never begun.
+        # Encodes in progress complete; the encoder does not start other requests after their deadline.
         assert len(encoded) < 12

@@ -1,4 +1,4 @@
-"""The network between trackers and an encoder is cut in the middle of a propagation."""
+"""The network between the trackers and an encoder is cut during a propagation."""
 
 import asyncio
 import time
@@ -9,7 +9,7 @@ import pytest
 
 from maskmesh import AsyncClient, FrameMasks, VideoSession
 from maskmesh.cli.local_mesh import MeshOptions
-from tests.conftest import Mesh, running_mesh
+from tests.mesh import Mesh, running_mesh
 from tests.proxy import Proxy, running_proxy
 from tests.redis_server import needs_redis, running_redis
 
@@ -29,7 +29,7 @@ async def network() -> AsyncIterator[Proxy]:
 async def mesh(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, network: Proxy
 ) -> AsyncIterator[Mesh]:
-    """Trackers reach the encoder through the proxy alone, the gateway reaches all directly."""
+    """The trackers reach the encoder only through the proxy; the gateway reaches all services directly."""
     flags = {
         "encoder": ["--advertise", f"127.0.0.1:{network.port}"],
         "tracker": ["--shared-memory-dir", ""],
@@ -52,7 +52,7 @@ async def prompt(session: VideoSession, clip: Path) -> None:
     await session.add_prompt(0, 1, points=[(110, 262)])
 
 
-async def test_nothing_is_lost_while_trackers_cannot_reach_the_encoder(
+async def test_no_frame_is_lost_if_the_encoder_is_unreachable(
     mesh: Mesh, network: Proxy, fresh_clip: Path
 ) -> None:
     async with AsyncClient(mesh.endpoint, timeout=60) as client:
@@ -66,7 +66,7 @@ async def test_nothing_is_lost_while_trackers_cannot_reach_the_encoder(
                 longest = max(longest, time.monotonic() - last)
                 frames.append(frame)
                 if len(frames) == 9:
-                    assert network.passed > before  # embeddings take this way
+                    assert network.passed > before  # embeddings pass through the proxy
                     network.cut()
                     healing = asyncio.get_running_loop().call_later(CUT_SECONDS, network.heal)
                 last = time.monotonic()

@@ -1,4 +1,4 @@
-"""Clients that are slow, that break off, that never come back."""
+"""Slow, interrupted and abandoned clients; resume tokens."""
 
 import asyncio
 import os
@@ -21,11 +21,11 @@ from maskmesh import (
     VideoSession,
 )
 from maskmesh.cli.local_mesh import MeshOptions
-from maskmesh.errors import translate_rpc_errors
 from maskmesh.internal.v1 import encoder_pb2, encoder_pb2_grpc
+from maskmesh.rpc.status import translate_rpc_errors
 from maskmesh.v1 import segmentation_pb2, segmentation_pb2_grpc
 from maskmesh.wire import frame_masks_from_proto, mask_options_to_proto
-from tests.conftest import Mesh, running_mesh
+from tests.mesh import Mesh, running_mesh
 
 WHEEL = (110, 262)
 
@@ -44,7 +44,7 @@ async def prompted(client: AsyncClient, clip: Path) -> VideoSession:
 
 
 @pytest.mark.parametrize("reverse", [False, True])
-async def test_a_token_goes_on_with_the_next_frame(
+async def test_resume_token_continues_with_the_next_frame(
     stub: Any, client: AsyncClient, clip: Path, *, reverse: bool
 ) -> None:
     session = await prompted(client, clip)
@@ -66,7 +66,7 @@ async def test_a_token_goes_on_with_the_next_frame(
                 session_id=session.session_id, resume_token=response.resume_token
             )
             if len(found) % 4 == 0:
-                # The stream is left as it is: its client seems to be there still.
+                # The call is not cancelled, so the gateway still sees an open stream.
                 break
         else:
             break
@@ -77,7 +77,7 @@ async def test_a_token_goes_on_with_the_next_frame(
     await session.delete()
 
 
-async def test_tokens_that_are_wrong(stub: Any, client: AsyncClient, clip: Path) -> None:
+async def test_invalid_resume_tokens_are_refused(stub: Any, client: AsyncClient, clip: Path) -> None:
     session, other = await prompted(client, clip), await prompted(client, clip)
     token = f"{session.session_id}.3.9.1"
     for wrong, field in (
@@ -101,7 +101,7 @@ async def test_tokens_that_are_wrong(stub: Any, client: AsyncClient, clip: Path)
     await other.delete()
 
 
-async def test_without_a_token_a_stream_that_is_open_is_left_alone(client: AsyncClient, clip: Path) -> None:
+async def test_open_stream_is_not_interrupted_without_a_token(client: AsyncClient, clip: Path) -> None:
     session = await prompted(client, clip)
     first = session.propagate()
     await anext(first)
@@ -113,7 +113,7 @@ async def test_without_a_token_a_stream_that_is_open_is_left_alone(client: Async
 
 
 class Gateway:
-    """Passes bytes on to the real gateway, and can cut all lines at once."""
+    """A proxy in front of the real gateway that can abort all connections at once."""
 
     def __init__(self, port: int) -> None:
         self._port = port
@@ -142,13 +142,13 @@ class Gateway:
         writer.close()
 
     async def passed_on(self, count: int) -> None:
-        """Wait until so many bytes more have gone to the gateway."""
+        """Wait until ``count`` more bytes have been sent to the gateway."""
         wanted = self._sent + count
         while self._sent < wanted:
             await asyncio.sleep(0.001)
 
     def cut(self) -> None:
-        """Break every connection without a word."""
+        """Abort every connection."""
         for line in self._lines:
             line.transport.abort()
         self._lines.clear()
@@ -159,9 +159,7 @@ class Gateway:
         await self._server.wait_closed()
 
 
-async def test_the_client_goes_on_after_a_broken_connection(
-    mesh: Mesh, client: AsyncClient, clip: Path
-) -> None:
+async def test_client_resumes_after_a_broken_connection(mesh: Mesh, client: AsyncClient, clip: Path) -> None:
     async with client.session() as session:
         await session.append_video(clip)
         await session.add_prompt(0, 1, points=[WHEEL])
@@ -175,7 +173,7 @@ async def test_the_client_goes_on_after_a_broken_connection(
             found.append(frame)
             if frame.frame_index in (3, 11, 12):
                 line.cut()
-        # A click whose answer is lost is made again, and counts once.
+        # The client retries a click whose response is lost, and the server applies it once.
         click = asyncio.ensure_future(session.add_prompt(0, 2, points=[(530, 185)]))
         await line.passed_on(200)
         line.cut()
@@ -188,10 +186,8 @@ async def test_the_client_goes_on_after_a_broken_connection(
     assert [f.objects for f in found] == [f.objects for f in whole]
 
 
-async def test_a_slow_reader_holds_back_encoding_ahead(
-    mesh: Mesh, client: AsyncClient, fresh_clip: Path
-) -> None:
-    # gRPC takes in for a reader what its window holds: 64 KiB here, four frames of logits.
+async def test_slow_reader_stops_read_ahead(mesh: Mesh, client: AsyncClient, fresh_clip: Path) -> None:
+    # gRPC buffers up to its flow-control window for a reader: 64 KiB here, four frames of logits.
     options = [("grpc.http2.bdp_probe", 0)]
     async with (
         grpc.aio.insecure_channel(mesh.address("encoder")) as channel,
@@ -224,7 +220,7 @@ async def test_a_slow_reader_holds_back_encoding_ahead(
 
 @pytest.fixture(scope="module")
 async def small_mesh(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[Mesh, Path]]:
-    """A mesh whose sessions keep what is on disk in folders of its own."""
+    """A mesh for at most 40 sessions, and the folder of its session files."""
     data = tmp_path_factory.mktemp("data")
     flags = {
         "tracker": ["--data-dir", str(data), "--max-sessions", "40"],
@@ -238,7 +234,7 @@ def files(folder: Path) -> int:
     return sum(len(names) for _, _, names in os.walk(folder))
 
 
-async def test_abandoned_sessions_leave_nothing(small_mesh: tuple[Mesh, Path], clip: Path) -> None:
+async def test_abandoned_sessions_leave_no_files_or_pins(small_mesh: tuple[Mesh, Path], clip: Path) -> None:
     mesh, data = small_mesh
     before = files(data)
 
@@ -264,7 +260,7 @@ async def test_abandoned_sessions_leave_nothing(small_mesh: tuple[Mesh, Path], c
             await asyncio.sleep(0.1)
     assert files(data) == before
     assert statistics.pinned_bytes == 0
-    # There is room for as many again.
+    # The mesh accepts its maximum number of sessions again.
     async with AsyncClient(mesh.endpoint) as client:
         sessions = [await client.create_session() for _ in range(40)]
         for session in sessions:

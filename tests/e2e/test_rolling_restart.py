@@ -1,9 +1,8 @@
-"""Everything is started anew, one after the other, while it is used; the version before is among it."""
+"""All services are restarted one by one under load, from the previous version to this one."""
 
 import asyncio
 import itertools
 import shutil
-import subprocess
 import tarfile
 import time
 from collections import Counter
@@ -18,38 +17,32 @@ from maskmesh import AsyncClient, FrameMasks, Point, Prompt
 from maskmesh.cli.local_mesh import MeshOptions
 from maskmesh.cli.media import read_frames
 from maskmesh.masks import ByteArray
-from tests.conftest import running_mesh
+from tests.mesh import running_mesh
+from tests.previous_version import ROOT, git, previous_version
 from tests.redis_server import RedisServer, needs_redis, running_redis
 from tools.make_sample import make_clip
 
 pytestmark = needs_redis
 
-ROOT = Path(__file__).parents[2]
 PACKAGES = ("maskmesh", "encoder_svc", "tracker_svc", "gateway")
 
 FRAMES = 24
 
-# In the order in which an operator would take them: who is called before who calls.
+# In the recommended order: a service is restarted before the services that call it.
 NAMES = [f"{kind}{number}" for kind in ("encoder", "tracker", "gateway") for number in ("", "-2")]
-
-
-def git(*arguments: str) -> bytes:
-    return subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, check=True).stdout
 
 
 @pytest.fixture(scope="module")
 def version_before(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The code as it was before messages or snapshots were changed last."""
-    try:
-        changed = git("rev-list", "-1", "HEAD", "--", "protos/maskmesh").decode().strip()
-        archive = git("archive", "--format=tar", f"{changed}^", *PACKAGES)
-    except (OSError, subprocess.CalledProcessError):
-        pytest.skip("the version before is not in this checkout")
+    """The code before the last change of messages or snapshots, which are defined in protos."""
+    archive = git("archive", "--format=tar", previous_version(), *PACKAGES)
     folder = tmp_path_factory.mktemp("before")
     with tarfile.open(fileobj=BytesIO(archive)) as files:
         files.extractall(folder, filter="data")
-    for built in (ROOT / "maskmesh" / "amx").glob("*.so"):
-        shutil.copy(built, folder / "maskmesh" / "amx")
+    for library in (ROOT / "maskmesh" / "nn" / "amx").glob("*.so"):
+        for kernel in ("maskmesh/nn/amx", "maskmesh/amx"):  # the second until version 0.1
+            if (folder / kernel).exists():
+                shutil.copy(library, folder / kernel)
     return folder
 
 
@@ -60,7 +53,7 @@ async def store(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Redis
 
 
 class Load:
-    """Clients that do the same again and again, and compare what they get with what they got at first."""
+    """Clients that repeat the same calls and compare each result with the first one."""
 
     def __init__(self, endpoint: str, clip: Path, pictures: list[ByteArray]) -> None:
         self._endpoint = endpoint
@@ -83,12 +76,12 @@ class Load:
         await self._running
 
     async def all_went_round(self) -> None:
-        """Wait until each client has done all that it does, from beginning to end."""
+        """Wait until each client has completed a whole round."""
         before = self.rounds.copy()
         while any(self.rounds[name] < before[name] + 2 for name in ("_propagate", "_segment", "_stream")):
             assert self._running is not None
             if self._running.done():
-                await self._running  # which raises
+                await self._running  # raises the error of the client
             await asyncio.sleep(0.05)
 
     async def _run(self) -> None:
@@ -104,7 +97,7 @@ class Load:
                 self.rounds[work.__name__] += 1
 
     async def _propagate(self, client: AsyncClient) -> list[list[object]]:
-        """A session as clients use them: frames, clicks, tracking, a correction, and the rest."""
+        """A typical session: upload, click, tracking, correction, tracking of the remaining frames."""
         async with client.session() as session:
             session_id = session.session_id
             await session.append_video(self._clip)
@@ -146,15 +139,15 @@ class Load:
 
 
 @pytest.mark.timeout(600)
-async def test_no_request_fails_while_everything_is_started_anew(
+async def test_no_request_fails_during_a_rolling_restart(
     tmp_path_factory: pytest.TempPathFactory, store: RedisServer, version_before: Path
 ) -> None:
-    """From the version before to this one: each calls the other, and reads what the other has kept."""
+    """Both versions call each other, and each reads the sessions that the other has stored."""
     clip = tmp_path_factory.mktemp("clip") / "clip.mp4"
     make_clip(clip, FRAMES, seed=77)
-    options = MeshOptions(encoders=2, trackers=2, gateways=2, code=version_before)
+    options = MeshOptions(encoders=2, trackers=2, gateways=2)
     async with running_mesh(
-        tmp_path_factory.mktemp("traces"), options, MASKMESH_SESSION_URL=store.url
+        tmp_path_factory.mktemp("traces"), options, code=version_before, MASKMESH_SESSION_URL=store.url
     ) as mesh:
         pictures = list(itertools.islice(read_frames(clip), 10))
         async with Load(mesh.endpoint, clip, pictures) as load:
@@ -162,7 +155,7 @@ async def test_no_request_fails_while_everything_is_started_anew(
                 await mesh.local.restart(name)
                 await load.all_went_round()
                 if name == "tracker":
-                    # And back: the other one is still of the version before.
+                    # Fail over back to the other tracker, which still runs the previous version.
                     mesh.local.kill(name)
                     await load.all_went_round()
                     await mesh.local.restart(name)

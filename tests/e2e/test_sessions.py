@@ -1,4 +1,4 @@
-"""Sessions through three real processes."""
+"""Sessions in a mesh of three real processes."""
 
 import asyncio
 from datetime import timedelta
@@ -21,14 +21,15 @@ from maskmesh import (
 )
 from maskmesh.cli.media import read_frames
 from maskmesh.internal.v1 import encoder_pb2, encoder_pb2_grpc
-from maskmesh.rpc.interceptors import TRACE_ID_KEY
+from maskmesh.rpc.server_interceptor import TRACE_ID_KEY
 from maskmesh.v1 import segmentation_pb2, segmentation_pb2_grpc
-from tests.conftest import CLIP_FRAMES, Mesh
+from tests.conftest import CLIP_FRAMES
+from tests.mesh import Mesh
 
 LOGITS = MaskOptions(MaskFormat.LOW_RES_LOGITS)
 
 
-async def test_objects_are_tracked_in_order_through_a_video(client: AsyncClient, clip: Path) -> None:
+async def test_propagation_returns_frames_and_objects_in_order(client: AsyncClient, clip: Path) -> None:
     async with client.session() as session:
         assert await session.append_video(clip) == CLIP_FRAMES
         assert (session.width, session.height, session.frames_per_second) == (640, 360, 30)
@@ -45,7 +46,7 @@ async def test_objects_are_tracked_in_order_through_a_video(client: AsyncClient,
     assert mask.decode().any()
 
 
-async def test_a_prompted_frame_keeps_its_mask_in_propagation(client: AsyncClient, clip: Path) -> None:
+async def test_prompted_frame_keeps_its_mask_in_propagation(client: AsyncClient, clip: Path) -> None:
     async with client.session() as session:
         await session.append_video(clip)
         await session.add_prompt(0, 1, points=[(110, 262)])
@@ -57,7 +58,7 @@ async def test_a_prompted_frame_keeps_its_mask_in_propagation(client: AsyncClien
     assert again[1].conditioning
 
 
-async def test_frames_one_by_one_give_what_the_video_gives(client: AsyncClient, clip: Path) -> None:
+async def test_single_frames_match_the_video(client: AsyncClient, clip: Path) -> None:
     async def track(*, as_video: bool) -> list[RleMask]:
         async with client.session() as session:
             if as_video:
@@ -75,7 +76,7 @@ async def test_frames_one_by_one_give_what_the_video_gives(client: AsyncClient, 
     assert await track(as_video=False) == video
 
 
-async def test_logits_are_what_masks_are_made_of(client: AsyncClient, clip: Path) -> None:
+async def test_logits_of_prompt_and_propagation_agree(client: AsyncClient, clip: Path) -> None:
     async with client.session() as session:
         await session.append_video(clip)
         frame = await session.add_prompt(0, 1, points=[(110, 262)], mask_options=LOGITS)
@@ -88,7 +89,7 @@ async def test_logits_are_what_masks_are_made_of(client: AsyncClient, clip: Path
     np.testing.assert_array_equal(masks[0].values, logits.values)
 
 
-async def test_a_mask_as_a_prompt_becomes_the_output(client: AsyncClient, clip: Path) -> None:
+async def test_mask_prompt_becomes_the_output(client: AsyncClient, clip: Path) -> None:
     given = np.zeros((360, 640), dtype=bool)
     given[100:220, 200:380] = True
     async with client.session() as session:
@@ -101,7 +102,7 @@ async def test_a_mask_as_a_prompt_becomes_the_output(client: AsyncClient, clip: 
     assert frame.objects[1].object_score_logit == 10
 
 
-async def test_a_lossless_round_over_an_image(client: AsyncClient, clip: Path) -> None:
+async def test_segment_image_with_refinement(client: AsyncClient, clip: Path) -> None:
     pixels = next(read_frames(clip))
     from maskmesh import Prompt
 
@@ -113,7 +114,7 @@ async def test_a_lossless_round_over_an_image(client: AsyncClient, clip: Path) -
     assert {i: len(m) for i, m in several.objects.items()} == {1: 3, 2: 3}
     ious = [m.predicted_iou for m in several.objects[1]]
     assert ious == sorted(ious, reverse=True)
-    # The logits of one answer refine the next.
+    # The logits of one response are the mask prompt of the next request.
     logits = several.objects[1][0].mask
     refined = await client.segment_image(
         pixels, {1: Prompt.of(points=[(110, 262), (60, 60, 0)], mask=logits)}
@@ -121,7 +122,7 @@ async def test_a_lossless_round_over_an_image(client: AsyncClient, clip: Path) -
     assert refined.objects[1][0].mask != single.objects[1][0].mask
 
 
-async def test_an_object_is_removed_and_the_others_go_on(client: AsyncClient, clip: Path) -> None:
+async def test_removing_an_object_keeps_the_others(client: AsyncClient, clip: Path) -> None:
     async with client.session() as session:
         await session.append_video(clip)
         await session.add_prompt(0, 1, points=[(110, 262)])
@@ -136,14 +137,14 @@ async def test_an_object_is_removed_and_the_others_go_on(client: AsyncClient, cl
             await anext(session.propagate())
 
 
-async def test_leaving_the_loop_stops_the_propagation(client: AsyncClient, clip: Path) -> None:
+async def test_closing_the_iterator_stops_the_propagation(client: AsyncClient, clip: Path) -> None:
     async with client.session() as session:
         await session.append_video(clip)
         await session.add_prompt(0, 1, points=[(110, 262)])
         frames = session.propagate()
         assert (await anext(frames)).frame_index == 0
         await frames.aclose()
-        # Its one place is free as soon as somebody wants it.
+        # The session accepts the next propagation immediately.
         for _ in range(5):
             again = session.propagate(start_frame_index=2)
             assert (await anext(again)).frame_index == 2
@@ -152,9 +153,7 @@ async def test_leaving_the_loop_stops_the_propagation(client: AsyncClient, clip:
     assert [f.frame_index for f in whole] == [0, 1, 2]
 
 
-async def test_nobody_encodes_for_a_client_that_left(
-    mesh: Mesh, client: AsyncClient, fresh_clip: Path
-) -> None:
+async def test_encoding_stops_after_a_disconnect(mesh: Mesh, client: AsyncClient, fresh_clip: Path) -> None:
     async with (
         grpc.aio.insecure_channel(mesh.address("encoder")) as channel,
         client.session() as session,
@@ -172,11 +171,11 @@ async def test_nobody_encodes_for_a_client_that_left(
         await anext(frames)
         await frames.aclose()
         await asyncio.sleep(1)
-        # The frame that was delivered, and at most the window after it, of fifty.
+        # Of fifty frames only the delivered one and at most a window of read-ahead were encoded.
         assert await encoded() - before <= 1 + 5
 
 
-async def test_a_session_propagates_once_at_a_time(client: AsyncClient, clip: Path) -> None:
+async def test_second_propagation_is_refused(client: AsyncClient, clip: Path) -> None:
     async with client.session() as session:
         await session.append_video(clip)
         await session.add_prompt(0, 1, points=[(110, 262)])
@@ -187,7 +186,7 @@ async def test_a_session_propagates_once_at_a_time(client: AsyncClient, clip: Pa
         assert (await anext(first)).frame_index == 1
 
 
-async def test_a_deadline_reaches_the_propagation(client: AsyncClient, clip: Path) -> None:
+async def test_deadline_ends_the_propagation(client: AsyncClient, clip: Path) -> None:
     async with client.session() as session:
         await session.append_video(clip)
         await session.add_prompt(0, 1, points=[(110, 262)])
@@ -198,23 +197,21 @@ async def test_a_deadline_reaches_the_propagation(client: AsyncClient, clip: Pat
         await session.add_prompt(1, 1, points=[(110, 262)])
 
 
-async def test_a_slow_reader_is_waited_for_and_holds_no_click_up(
-    mesh: Mesh, client: AsyncClient, clip: Path
-) -> None:
+async def test_slow_reader_does_not_block_clicks(mesh: Mesh, client: AsyncClient, clip: Path) -> None:
     async with client.session() as session:
         await session.append_video(clip)
         await session.add_prompt(0, 1, points=[(110, 262)])
         frames = session.propagate()
         await anext(frames)
         await asyncio.sleep(0.5)
-        # Another object on a frame within the window: answered while the propagation stands still.
+        # A prompt of another object on a frame in the window succeeds while the propagation is paused.
         frame = await asyncio.wait_for(session.add_prompt(1, 2, points=[(520, 90)]), 10)
         assert list(frame.objects) == [2]
         rest = [f async for f in frames]
     assert [f.frame_index for f in rest] == list(range(1, CLIP_FRAMES))
 
 
-async def test_sessions_are_leases(client: AsyncClient, clip: Path) -> None:
+async def test_sessions_expire_after_their_ttl(client: AsyncClient, clip: Path) -> None:
     session = await client.create_session(ttl=timedelta(seconds=0.3))
     assert session.ttl == timedelta(seconds=0.3)
     await asyncio.sleep(0.6)
@@ -226,7 +223,7 @@ async def test_sessions_are_leases(client: AsyncClient, clip: Path) -> None:
     await longest.delete()
 
 
-async def test_deleting_a_session_frees_its_pins(mesh: Mesh, client: AsyncClient, clip: Path) -> None:
+async def test_deleting_a_session_releases_its_pins(mesh: Mesh, client: AsyncClient, clip: Path) -> None:
     async with client.session() as session:
         await session.append_video(clip)
         await session.add_prompt(0, 1, points=[(110, 262)])
@@ -239,7 +236,7 @@ async def test_deleting_a_session_frees_its_pins(mesh: Mesh, client: AsyncClient
     assert 0 < statistics.num_bytes <= statistics.budget_bytes
 
 
-async def test_every_call_returns_its_trace(mesh: Mesh) -> None:
+async def test_every_call_returns_its_trace_id(mesh: Mesh) -> None:
     async with grpc.aio.insecure_channel(mesh.endpoint) as channel:
         stub = segmentation_pb2_grpc.SegmentationServiceStub(channel)
         call = stub.CreateSession(segmentation_pb2.CreateSessionRequest())

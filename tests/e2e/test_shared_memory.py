@@ -1,4 +1,4 @@
-"""Embeddings go from encoder to tracker by shared memory where both can open it."""
+"""Encoder and tracker pass embeddings in shared memory if both can open it."""
 
 import asyncio
 import os
@@ -12,7 +12,7 @@ from maskmesh import AsyncClient, FrameMasks, telemetry
 from maskmesh.cli.local_mesh import MeshOptions
 from maskmesh.storage.shared_memory import SHARED_MEMORY_PREFIX
 from maskmesh.trace_report.trace_files import KIND_SERVER
-from tests.conftest import Mesh, running_mesh
+from tests.mesh import Mesh, running_mesh
 
 FRAMES = 12
 
@@ -25,11 +25,11 @@ async def track(client: AsyncClient, clip: Path) -> list[FrameMasks]:
 
 
 async def shared(mesh: Mesh, frames: list[FrameMasks]) -> list[bool]:
-    """For each frame but the first, whether its embedding came by shared memory."""
+    """For each frame but the first, whether the tracker read its embedding from shared memory."""
     found = []
     for trace in (await mesh.complete_traces(f.trace_id for f in frames[1:])).values():
         fetches = [s for s in trace.spans.values() if s.name == telemetry.FETCH_EMBEDDING]
-        # Who is sent the bytes has asked for them.
+        # A tracker that receives the bytes by gRPC has called Fetch.
         asked = [s for s in trace.spans.values() if s.name.endswith("/Fetch") and s.kind == KIND_SERVER]
         assert asked or all(s.attributes[telemetry.SHARED_MEMORY] for s in fetches)
         found += [bool(s.attributes[telemetry.SHARED_MEMORY]) for s in fetches]
@@ -45,7 +45,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 async def sharing_mesh(tmp_path_factory: pytest.TempPathFactory, folder: Path) -> AsyncIterator[Mesh]:
-    """Room for eight embeddings in the encoder, so that blocks are written anew."""
+    """A mesh whose encoder has space for eight embeddings, so that blocks are reused."""
     flags = {
         "encoder": ["--shared-memory-dir", str(folder), "--cache-bytes", str(4 * 2**20)],
         "tracker": ["--shared-memory-dir", str(folder)],
@@ -54,7 +54,7 @@ async def sharing_mesh(tmp_path_factory: pytest.TempPathFactory, folder: Path) -
         yield mesh
 
 
-async def test_masks_are_equal(
+async def test_shared_memory_does_not_change_masks(
     client: AsyncClient, mesh: Mesh, sharing_mesh: Mesh, fresh_clip: Path, folder: Path
 ) -> None:
     async with AsyncClient(sharing_mesh.endpoint) as other:
@@ -63,7 +63,7 @@ async def test_masks_are_equal(
     assert [f.objects for f in found] == [f.objects for f in await track(client, fresh_clip)]
 
 
-async def test_who_cannot_open_it_is_sent_the_bytes(
+async def test_tracker_without_access_fetches_by_grpc(
     client: AsyncClient,
     tmp_path_factory: pytest.TempPathFactory,
     fresh_clip: Path,
@@ -83,7 +83,7 @@ async def test_who_cannot_open_it_is_sent_the_bytes(
     assert [f.objects for f in found] == [f.objects for f in await track(client, fresh_clip)]
 
 
-async def test_without_a_folder_there_is_none(
+async def test_shared_memory_is_disabled_without_a_folder(
     tmp_path_factory: pytest.TempPathFactory, fresh_clip: Path
 ) -> None:
     flags = {"encoder": ["--shared-memory-dir", ""]}
@@ -94,7 +94,7 @@ async def test_without_a_folder_there_is_none(
         assert not any(await shared(mesh, await track(other, fresh_clip)))
 
 
-async def test_what_a_killed_encoder_leaves_goes_with_the_next_start(
+async def test_memory_of_a_killed_encoder_is_swept_at_start(
     tmp_path_factory: pytest.TempPathFactory, folder: Path
 ) -> None:
     flags = {"encoder": ["--shared-memory-dir", str(folder)]}

@@ -1,4 +1,7 @@
-"""Split over two services equals unsplit, bit for bit: same threads, same batch, fp32."""
+"""The model split over two services equals the model in one process, bit for bit.
+
+Both use the same threads, the same batch size and float32.
+"""
 
 from dataclasses import replace
 from pathlib import Path
@@ -17,14 +20,15 @@ from maskmesh import AsyncClient, LowResLogits, MaskFormat, MaskOptions, Point, 
 from maskmesh.cli.local_mesh import MeshOptions
 from maskmesh.cli.media import read_frames
 from maskmesh.nn.checkpoint import bundled_weights
+from maskmesh.nn.image_features import ImageFeatures
 from maskmesh.telemetry import StageRecorder
-from tests.conftest import running_mesh
 from tests.golden import GOLDEN, IMAGE_SIZE, needs_data, tiny_state
-from tracker_svc.compute.tracker import Frame, Step, Tracker
+from tests.mesh import running_mesh
+from tracker_svc.compute.step import Frame, Step
+from tracker_svc.compute.tracker import Tracker
+from tracker_svc.memory.tracked_object import TrackedObject
 from tracker_svc.model import config as tracker_config
 from tracker_svc.model import weights as tracker_weights
-from tracker_svc.model.tracking_model import ImageFeatures
-from tracker_svc.sessions.objects import TrackedObject
 
 FRAMES = 8
 PROMPTS = {
@@ -36,7 +40,7 @@ PROMPTS = {
 def unsplit(
     pictures: list[np.ndarray], preset: str, image_size: int, state: dict[str, Tensor] | None
 ) -> list[dict[int, Tensor]]:
-    """The logits of each frame and object from both halves of the model in this process."""
+    """The logits of each frame and object, with encoder and tracker in this process."""
     encoder = encoder_weights.build(replace(encoder_config.PRESETS[preset], image_size=image_size), state)
     model = tracker_weights.build(replace(tracker_config.PRESETS[preset], image_size=image_size), state)
     tracker, recorder = Tracker(model), StageRecorder()
@@ -54,7 +58,7 @@ def unsplit(
         prompt = PROMPTS[obj.obj_id]
         state_ = tracker.prompt(obj, 0, prompt, first, clear_previous=False, recorder=recorder)
         obj.bank.prompt(0, state_)
-    tracker.memorize_prompted(objects, 0, first, recorder)
+    tracker.memorize_prompted(Step(objects, 0, first, recorder))
     logits = []
     for index, pixels in enumerate(pictures):
         step = Step(objects, index, frame(pixels), recorder)
@@ -65,7 +69,7 @@ def unsplit(
 
 
 async def split(client: AsyncClient, pictures: list[np.ndarray]) -> list[dict[int, Tensor]]:
-    """The same through encoder, tracker and gateway."""
+    """The logits of each frame and object from the mesh."""
     async with client.session() as session:
         await session.append_frames(pictures)
         for obj_id, prompt in PROMPTS.items():
@@ -91,14 +95,14 @@ def assert_equal(actual: list[dict[int, Tensor]], expected: list[dict[int, Tenso
             assert torch.equal(logits, there[obj_id]), f"frame {index}, object {obj_id}"
 
 
-async def test_the_embedded_model(client: AsyncClient, clip: Path) -> None:
+async def test_split_of_the_embedded_model(client: AsyncClient, clip: Path) -> None:
     pictures = list(read_frames(clip))[:FRAMES]
     weights = bundled_weights("micro")
     assert weights is not None
     assert_equal(await split(client, pictures), unsplit(pictures, "micro", 256, load_file(weights)))
 
 
-async def test_an_untrained_preset(tmp_path: Path, clip: Path) -> None:
+async def test_split_of_an_untrained_preset(tmp_path: Path, clip: Path) -> None:
     pictures = list(read_frames(clip))[:4]
     options = MeshOptions(model="test")
     async with running_mesh(tmp_path / "traces", options) as mesh, AsyncClient(mesh.endpoint) as client:
@@ -108,7 +112,7 @@ async def test_an_untrained_preset(tmp_path: Path, clip: Path) -> None:
 @needs_data
 @pytest.mark.parametrize("suffix", ["pt", "safetensors"])
 async def test_sam2_1_tiny_from_a_checkpoint(tmp_path: Path, suffix: str) -> None:
-    """Both container formats, at a resolution of the user's choice."""
+    """With both container formats, at a configured resolution."""
     checkpoint = tmp_path / f"tiny.{suffix}"
     if suffix == "pt":
         torch.save({"model": tiny_state()}, checkpoint)

@@ -1,4 +1,4 @@
-"""The client without asyncio, and the example that is written with it."""
+"""The blocking client, and the example that uses it."""
 
 import asyncio
 import inspect
@@ -20,7 +20,7 @@ from maskmesh import (
     VideoSession,
 )
 from maskmesh.cli.media import read_frames
-from tests.conftest import Mesh
+from tests.mesh import Mesh
 
 PROJECT = Path(__file__).parent.parent.parent
 WHEEL = (110, 262)
@@ -30,7 +30,7 @@ WHEEL = (110, 262)
     ("ours", "theirs"),
     [(Client, AsyncClient), (SyncVideoSession, VideoSession), (SyncLiveStream, LiveStream)],
 )
-def test_nothing_is_missing(ours: type, theirs: type) -> None:
+def test_blocking_classes_mirror_the_async_ones(ours: type, theirs: type) -> None:
     def calls(kind: type) -> dict[str, inspect.Signature]:
         return {
             n: inspect.signature(f) for n, f in inspect.getmembers(kind, inspect.isfunction) if n[0] != "_"
@@ -39,12 +39,12 @@ def test_nothing_is_missing(ours: type, theirs: type) -> None:
     known = calls(ours)
     for name, signature in calls(theirs).items():
         if (theirs, name) == (LiveStream, "open"):
-            continue  # its context does that
+            continue  # the blocking client opens the stream in its context manager
         assert list(known[name].parameters) == list(signature.parameters), name
         assert getattr(ours, name).__doc__ == getattr(theirs, name).__doc__, name
 
 
-async def test_a_session_without_asyncio(mesh: Mesh, clip: Path) -> None:
+async def test_session_with_the_blocking_client(mesh: Mesh, clip: Path) -> None:
     def run() -> None:
         with Client(mesh.endpoint) as client:
             found = client.segment_image(next(read_frames(clip)), {1: Prompt.of(points=[WHEEL])})
@@ -66,7 +66,7 @@ async def test_a_session_without_asyncio(mesh: Mesh, clip: Path) -> None:
     await asyncio.to_thread(run)
 
 
-async def test_a_stream_without_asyncio(mesh: Mesh, clip: Path) -> None:
+async def test_live_stream_with_the_blocking_client(mesh: Mesh, clip: Path) -> None:
     pictures = list(read_frames(clip))[:6]
 
     def run() -> None:
@@ -89,7 +89,7 @@ async def test_a_stream_without_asyncio(mesh: Mesh, clip: Path) -> None:
     await asyncio.to_thread(run)
 
 
-async def test_the_example_runs(mesh: Mesh, clip: Path) -> None:
+async def test_interactive_correction_example_runs(mesh: Mesh, clip: Path) -> None:
     example = PROJECT / "examples" / "interactive_correction.py"
     process = await asyncio.create_subprocess_exec(
         sys.executable, example, clip, "110,262", "330,180", mesh.endpoint,

@@ -1,4 +1,4 @@
-"""TLS between all: who shows no certificate is refused, and certificates change while calls go on."""
+"""TLS between all services: mutual authentication, and certificate rotation during calls."""
 
 import asyncio
 import contextlib
@@ -20,19 +20,20 @@ from cryptography import x509
 from maskmesh import AsyncClient, Client, Point, Prompt, Tls, Unavailable
 from maskmesh.cli.local_mesh import MeshOptions
 from maskmesh.internal.v1 import encoder_pb2, encoder_pb2_grpc
+from maskmesh.reloading import CHECK_SECONDS
 from maskmesh.rpc.channel import open_channel
-from maskmesh.rpc.tls import LOOK_SECONDS, PemFiles
-from tests.conftest import Mesh, running_mesh
+from maskmesh.rpc.tls import PemFiles
+from tests.mesh import Mesh, running_mesh
 
 PICTURE = np.zeros((48, 64, 3), np.uint8)
 PROMPT = {1: Prompt(points=(Point(20, 20),))}
 
-# No address of a service has this name, as none of a pod is in a certificate.
+# No service address has this name, because certificates do not contain the addresses of pods.
 NAME = "mesh.example"
 
 
 def issue(folder: Path, authority: trustme.CA) -> Tls:
-    """Write an authority, and a certificate of it with its key."""
+    """Write the certificate of an authority, and a certificate that it issued with its key."""
     made = authority.issue_cert(NAME)
     made.private_key_pem.write_to_path(folder / "key.pem")
     (folder / "cert.pem").write_bytes(b"".join(blob.bytes() for blob in made.cert_chain_pems))
@@ -50,7 +51,7 @@ async def secured(
     tmp_path_factory: pytest.TempPathFactory, authority: trustme.CA
 ) -> AsyncIterator[tuple[Mesh, Tls]]:
     tls = issue(tmp_path_factory.mktemp("certificates"), authority)
-    # Embeddings go by gRPC: from encoder to tracker as well something is called.
+    # Without shared memory the tracker fetches embeddings by gRPC, so the tracker calls the encoder too.
     flags = {"tracker": ["--shared-memory-dir", ""]}
     options = MeshOptions(tls=tls, flags=flags)
     async with running_mesh(tmp_path_factory.mktemp("traces"), options) as mesh:
@@ -58,11 +59,11 @@ async def secured(
 
 
 def caller(tls: Tls) -> Tls:
-    """What a client needs: no certificate of its own."""
+    """The settings of a client, which has no certificate."""
     return replace(tls, cert=None, key=None)
 
 
-async def test_everything_works_encrypted(secured: tuple[Mesh, Tls], clip: Path) -> None:
+async def test_all_calls_work_with_tls(secured: tuple[Mesh, Tls], clip: Path) -> None:
     mesh, tls = secured
     async with AsyncClient(mesh.endpoint, timeout=60, tls=caller(tls)) as client:
         found = await client.segment_image(PICTURE, PROMPT)
@@ -79,15 +80,13 @@ async def test_everything_works_encrypted(secured: tuple[Mesh, Tls], clip: Path)
             assert [result.sequence async for result in live] == [0, 1]
 
 
-def test_the_blocking_client_speaks_tls(secured: tuple[Mesh, Tls]) -> None:
+def test_blocking_client_supports_tls(secured: tuple[Mesh, Tls]) -> None:
     mesh, tls = secured
     with Client(mesh.endpoint, timeout=30, tls=caller(tls)) as client:
         assert client.segment_image(PICTURE, PROMPT).width == 64
 
 
-async def test_who_speaks_plainly_or_trusts_somebody_else_is_not_served(
-    secured: tuple[Mesh, Tls], tmp_path: Path
-) -> None:
+async def test_clients_with_wrong_tls_settings_are_refused(secured: tuple[Mesh, Tls], tmp_path: Path) -> None:
     mesh, tls = secured
     stranger = issue(tmp_path, trustme.CA())
     for wrong in (None, caller(stranger), replace(caller(tls), server_name="elsewhere.example")):
@@ -97,7 +96,7 @@ async def test_who_speaks_plainly_or_trusts_somebody_else_is_not_served(
 
 
 @pytest.mark.parametrize("service", ["encoder", "tracker"])
-async def test_services_ask_for_a_certificate_of_theirs(
+async def test_services_require_a_client_certificate(
     secured: tuple[Mesh, Tls], tmp_path: Path, service: str
 ) -> None:
     mesh, tls = secured
@@ -111,7 +110,7 @@ async def test_services_ask_for_a_certificate_of_theirs(
 
 
 def shown(mesh: Mesh, service: str, tls: Tls) -> int:
-    """The serial number of the certificate that a service shows now."""
+    """The serial number of the current certificate of a service."""
     context = ssl.create_default_context(cafile=tls.ca)
     context.load_cert_chain(str(tls.cert), tls.key)
     context.set_alpn_protocols(["h2"])
@@ -125,7 +124,7 @@ def shown(mesh: Mesh, service: str, tls: Tls) -> int:
     return x509.load_der_x509_certificate(certificate).serial_number
 
 
-async def test_certificates_change_while_a_propagation_runs(
+async def test_certificates_rotate_during_a_propagation(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, clip: Path
 ) -> None:
     tls = issue(tmp_path, trustme.CA())
@@ -140,21 +139,21 @@ async def test_certificates_change_while_a_propagation_runs(
             async for frame in session.propagate():
                 frames.append(frame.frame_index)
                 if len(frames) == 3:
-                    # Another authority, too: whoever still has the one before is not served any more.
+                    # The authority changes too: services refuse certificates of the previous authority.
                     before = shown(mesh, "encoder", tls)
                     issue(tmp_path, trustme.CA())
-                    await asyncio.sleep(LOOK_SECONDS + 0.1)
+                    await asyncio.sleep(CHECK_SECONDS + 0.1)
             assert frames == list(range(60))
         for service in ("encoder", "tracker", "gateway"):
             assert shown(mesh, service, tls) != before
-        # The client, the gateway and the tracker make their next calls with what is there now.
+        # The next calls of the client, the gateway and the tracker use the new files.
         assert (await client.segment_image(PICTURE, PROMPT)).width == 64
         mesh.local.kill("encoder")
         await mesh.local.restart("encoder")
         assert (await client.segment_image(PICTURE + 1, PROMPT)).width == 64
 
 
-def test_files_that_are_wrong_change_nothing(tmp_path: Path) -> None:
+def test_invalid_certificate_files_are_ignored(tmp_path: Path) -> None:
     tls = issue(tmp_path, trustme.CA())
     files = PemFiles(tls.files)
     before = files.contents
@@ -165,14 +164,14 @@ def test_files_that_are_wrong_change_nothing(tmp_path: Path) -> None:
     assert other.cert is not None
     for wrong in (b"", b"nothing", other.cert.read_bytes()):
         tls.cert.write_bytes(wrong)
-        time.sleep(LOOK_SECONDS)
+        time.sleep(CHECK_SECONDS)
         assert not files.have_changed()
         assert files.contents == before
     tls.cert.unlink()
-    time.sleep(LOOK_SECONDS)
+    time.sleep(CHECK_SECONDS)
     assert not files.have_changed()
     tls.cert.write_bytes(good + b"\n")
-    time.sleep(LOOK_SECONDS)
+    time.sleep(CHECK_SECONDS)
     assert files.have_changed()
     assert files.contents[1] == good + b"\n"
 
@@ -180,14 +179,17 @@ def test_files_that_are_wrong_change_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("flags", "says"),
     [
-        (["--tls-cert", "cert.pem"], "tls_cert and tls_key come together"),
+        (["--tls-cert", "cert.pem"], "tls_cert and tls_key must be set together"),
         (["--tls-client-ca", "ca.pem"], "tls_client_ca needs tls_cert"),
-        (["--tls-cert", "ca.pem", "--tls-key", "key.pem"], "certificates: ca.pem, key.pem: "),
+        (
+            ["--tls-cert", "ca.pem", "--tls-key", "key.pem"],
+            "certificates cannot be used: ca.pem, key.pem: ",
+        ),
         (["--tls-cert", "cert.pem", "--tls-key", "nowhere.pem"], "nowhere.pem"),
         (["--tls-ca", "key.pem"], "key.pem"),
     ],
 )
-def test_a_service_says_what_is_wrong_with_its_files(tmp_path: Path, flags: list[str], says: str) -> None:
+def test_invalid_tls_settings_are_reported_at_start(tmp_path: Path, flags: list[str], says: str) -> None:
     issue(tmp_path, trustme.CA())
     command = [sys.executable, "-m", "gateway", "--port", "0", *flags]
     ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)

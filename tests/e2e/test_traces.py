@@ -1,4 +1,4 @@
-"""Traces across the three processes, as users read them."""
+"""Traces across gateway, encoder and tracker."""
 
 from collections import Counter
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 from maskmesh import AsyncClient, telemetry
 from maskmesh.trace_report.attribution import UNNAMED, attribute_calls, attribute_frames, unnamed_share
 from maskmesh.trace_report.trace_files import KIND_SERVER, Trace
-from tests.conftest import Mesh
+from tests.mesh import Mesh
 
 MAX_UNNAMED = 0.05
 MAX_UNNAMED_FRAME = 0.10
@@ -30,7 +30,7 @@ def names(trace: Trace) -> Counter[str]:
     return Counter(s.name.rsplit("/", 1)[-1] for s in trace.spans.values())
 
 
-async def test_a_click_on_an_encoded_frame_makes_no_encode(
+async def test_click_on_a_cached_frame_does_not_encode(
     mesh: Mesh, client: AsyncClient, fresh_clip: Path
 ) -> None:
     async with client.session() as session:
@@ -44,19 +44,19 @@ async def test_a_click_on_an_encoded_frame_makes_no_encode(
     traces = await mesh.complete_traces(clicks)
     encodes = [names(traces[click])[telemetry.IMAGE_ENCODER] for click in clicks]
     assert encodes == [1, 0, 0]
-    # Not even the encoder is asked: the tracker still has the embedding.
+    # The gateway does not call the encoder, because the tracker still has the embedding.
     assert names(traces[second.trace_id])["Encode"] == 0
     assert names(traces[second.trace_id])[telemetry.FETCH_EMBEDDING] == 0
     for click in clicks:
         assert names(traces[click])[telemetry.PROMPT_ENCODER] == 1
         assert names(traces[click])[telemetry.MASK_DECODER] == 1
         assert names(traces[click])[telemetry.MEMORY_ENCODER] == 0
-    # Only a frame on which the object was tracked before is conditioned on its memories.
+    # A prompt is conditioned on memories only if the object was already tracked on that frame.
     attended = [names(traces[click])[telemetry.MEMORY_ATTENTION] for click in clicks]
     assert attended == [0, 0, 1]
 
 
-async def test_each_frame_is_a_trace_through_all_services(
+async def test_each_frame_has_one_trace_through_all_services(
     mesh: Mesh, client: AsyncClient, fresh_clip: Path
 ) -> None:
     async with client.session() as session:
@@ -97,14 +97,14 @@ async def test_each_frame_is_a_trace_through_all_services(
         ("tracker", "track", "tracker", "prompt_encoder"),
         ("tracker", "track", "tracker", "mask_decoder"),
     }
-    # A memory is in the queue that it causes, or under the frame that it is of where it holds nobody up.
+    # A memory_encoder span is a child of the queue span that it delays, or else of its own track span.
     found = set().union(*(edges(trace) for trace in traces.values()))
     assert found & {
         ("tracker", "queue", "tracker", "memory_encoder"),
         ("tracker", "track", "tracker", "memory_encoder"),
     }
     memories = sum(names(traces[f.trace_id])[telemetry.MEMORY_ENCODER] for f in frames)
-    assert memories == 1 + 3  # of the prompted frame, and of each tracked one, the last included
+    assert memories == 1 + 3  # the prompted frame, and each tracked one including the last
     attributes = {s.name: s.attributes for s in tracked.spans.values()}
     assert attributes[telemetry.FETCH_EMBEDDING][telemetry.BYTES] > 0
     assert attributes[telemetry.IMAGE_ENCODER][telemetry.DEVICE] == "cpu"
@@ -112,9 +112,7 @@ async def test_each_frame_is_a_trace_through_all_services(
     assert attributes[telemetry.MASK_DECODER][telemetry.BATCH_SIZE] == 2
 
 
-async def test_a_cache_hit_is_linked_to_what_filled_it(
-    mesh: Mesh, client: AsyncClient, fresh_clip: Path
-) -> None:
+async def test_cache_hit_links_to_the_filling_span(mesh: Mesh, client: AsyncClient, fresh_clip: Path) -> None:
     async def click() -> str:
         async with client.session() as session:
             await session.append_video(fresh_clip)
@@ -138,9 +136,7 @@ async def test_a_cache_hit_is_linked_to_what_filled_it(
     assert names(traces[hit])[telemetry.IMAGE_ENCODER] == 0
 
 
-async def test_a_click_during_a_propagation_says_what_it_waited_for(
-    mesh: Mesh, client: AsyncClient, fresh_clip: Path
-) -> None:
+async def test_click_trace_names_its_queues(mesh: Mesh, client: AsyncClient, fresh_clip: Path) -> None:
     async with client.session() as session:
         await session.append_video(fresh_clip)
         await session.add_prompt(0, 1, points=[(110, 262)])
@@ -153,12 +149,12 @@ async def test_a_click_during_a_propagation_says_what_it_waited_for(
         (call,) = attribute_calls([trace], ["AddPrompt"])
         waits = {s.attributes.get(telemetry.WAITS_FOR) for s in trace.spans.values()}
         assert {"session", "device"} <= waits
-        # What is left is gRPC's own handlers, about a millisecond whatever the model.
+        # The rest is spent in gRPC handlers, about a millisecond for any model.
         assert call.by_name[UNNAMED] < 0.5 * call.duration_ns
 
 
-async def test_the_warm_up_pays_for_the_first_calls(mesh: Mesh, client: AsyncClient) -> None:
-    # The services have been up for longer than an export takes.
+async def test_warm_up_makes_all_cold_calls(mesh: Mesh, client: AsyncClient) -> None:
+    # The spans of this session arrive after those of the warm-up.
     session = await client.create_session()
     await mesh.complete_traces([session.trace_id])
     await session.delete()
@@ -169,16 +165,16 @@ async def test_the_warm_up_pays_for_the_first_calls(mesh: Mesh, client: AsyncCli
         for span in trace.spans.values()
         if span.attributes.get(telemetry.COLD)
     }
-    # What does not compute has nothing to warm up.
+    # Stages without computation have no warm-up.
     stages = set(telemetry.STAGES) - {telemetry.DECODE_IMAGE, telemetry.FETCH_EMBEDDING, telemetry.ARCHIVE}
     assert {name: cold.get(name) for name in stages} == dict.fromkeys(stages, telemetry.WARM_UP)
 
 
-async def test_no_time_goes_unnamed(mesh: Mesh, client: AsyncClient, fresh_clip: Path) -> None:
+async def test_unnamed_time_is_bounded(mesh: Mesh, client: AsyncClient, fresh_clip: Path) -> None:
     """Over 50 frames at most 5% in all and 10% of any frame belong to no stage, queue or transfer.
 
-    On a machine that somebody else uses at the moment a process can be kept from running between two
-    stages, which no span can name: hence a few attempts.
+    On a busy machine the scheduler can suspend a process between two stages, and no span covers that time:
+    the test therefore makes a few attempts.
     """
     worst = []
     for _ in range(ATTEMPTS):
@@ -194,4 +190,4 @@ async def test_no_time_goes_unnamed(mesh: Mesh, client: AsyncClient, fresh_clip:
         worst.append((unnamed_share(found), max(f.unnamed_share for f in found)))
         if worst[-1][0] < MAX_UNNAMED and worst[-1][1] < MAX_UNNAMED_FRAME:
             return
-    raise AssertionError(f"unnamed in all, and in the worst frame: {worst}")
+    raise AssertionError(f"unnamed share of all frames and of the worst frame: {worst}")

@@ -1,4 +1,4 @@
-"""Calls that go wrong, made of messages as they are sent."""
+"""Builders of invalid calls from raw messages."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from typing import Any
 
 import grpc
 
-from maskmesh.errors import from_reason
+from maskmesh.rpc.status import from_reason
 from maskmesh.v1 import segmentation_pb2, types_pb2
 from tests.e2e.bad_inputs import CLICK, encoded, plain
 
@@ -15,11 +15,11 @@ V1 = segmentation_pb2
 
 @dataclass(slots=True)
 class Context:
-    """What a case works on."""
+    """The stub and the sessions that the cases use."""
 
     stub: Any
     session_id: str
-    """A session with eight frames of 64 x 48; object 1 is prompted on frame 0 by a point."""
+    """A session with eight frames of 64 x 48 pixels; object 1 has a point prompt on frame 0."""
     other_id: str
     """Another session of the same kind."""
     live_id: str
@@ -27,17 +27,17 @@ class Context:
     gone_id: str
     """A session that was deleted."""
     expired_id: str
-    """A session whose lease is over."""
+    """A session whose lease has expired."""
     empty_id: str
     """A session without frames."""
     video_id: str
     """A session with a video of eight frames."""
     unknown_id: str
-    """An id that nobody gave."""
+    """An id of no session."""
     broken_id: str
-    """A session whose first frame is cut off in its middle."""
+    """A session whose first frame is truncated."""
     broken_prompted_id: str
-    """A session whose second frame is cut off in its middle; object 1 is prompted on the first."""
+    """A session whose second frame is truncated; object 1 is prompted on the first."""
     broken_video_id: str
     """A session with a video whose last frame is overwritten."""
     spare_id: str
@@ -130,7 +130,7 @@ def resumed(token: str, **given: Any) -> Call:
 
 def twice() -> Call:
     async def call(context: Context) -> None:
-        # Long enough to be under way still when the second one is refused.
+        # The session is long enough that the first propagation is in progress when the second is refused.
         await add_prompt(session_id=context.spare_id)(context)
         request = V1.PropagateVideoRequest(session_id=context.spare_id)
         first = context.stub.PropagateVideo(request)
@@ -158,7 +158,10 @@ def live(*messages: V1.SegmentStreamRequest, **config: Any) -> Call:
 
 
 def rejected(message: V1.SegmentStreamRequest, *, next_sequence: int = 1) -> Call:
-    """One message of a stream with one frame and one object; the stream goes on with another frame."""
+    """Send a message that the server rejects, in a stream with one frame and one object.
+
+    The stream then continues with another frame.  Raises the error of the rejection.
+    """
 
     async def call(context: Context) -> None:
         stream = context.stub.SegmentStream()

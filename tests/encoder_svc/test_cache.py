@@ -2,14 +2,15 @@ import asyncio
 
 import pytest
 
-from encoder_svc.cache import CacheKey, Embedding, EmbeddingCache, Outcome, Pin
+from encoder_svc.cache import Embedding, EmbeddingCache, Outcome, Pin
 from maskmesh import EmbeddingNotFound, ResourceExhausted
+from maskmesh.embedding_key import EmbeddingKey
 
 SIZE = 10
 
 
-def key(name: str, tenant: str = "default") -> CacheKey:
-    return CacheKey(tenant, "model", name)
+def key(name: str, tenant: str = "default") -> EmbeddingKey:
+    return EmbeddingKey(tenant, "model", name)
 
 
 def embedding(fill: int = 0) -> Embedding:
@@ -32,7 +33,7 @@ async def test_hits_and_misses() -> None:
     assert (cache.statistics.hits, cache.statistics.misses, cache.num_bytes) == (1, 1, SIZE)
 
 
-async def test_the_least_recently_used_goes_first() -> None:
+async def test_least_recently_used_entry_is_evicted() -> None:
     cache = EmbeddingCache(3 * SIZE)
     for name in "abc":
         await put(cache, name)
@@ -45,7 +46,7 @@ async def test_the_least_recently_used_goes_first() -> None:
         cache.get(key("b"))
 
 
-async def test_pinned_entries_stay() -> None:
+async def test_pinned_entries_are_not_evicted() -> None:
     cache = EmbeddingCache(2 * SIZE)
     await put(cache, "a", Pin("session", 60))
     await put(cache, "b")
@@ -56,18 +57,18 @@ async def test_pinned_entries_stay() -> None:
     assert cache.pinned_bytes == 0
 
 
-async def test_what_was_refused_may_be_asked_for_again() -> None:
+async def test_refused_key_can_be_requested_again() -> None:
     cache = EmbeddingCache(SIZE, wait_seconds=0.01)
     await put(cache, "a", Pin("session", 60))
     for _ in range(2):
         with pytest.raises(ResourceExhausted):
             await put(cache, "b")
-        assert not cache.is_under_way(key("b"))
+        assert not cache.is_filling(key("b"))
     await cache.unpin("session")
     assert await put(cache, "b") is Outcome.MISS
 
 
-async def test_where_all_is_pinned_new_work_waits_for_room() -> None:
+async def test_full_pinned_cache_waits_for_unpin() -> None:
     cache = EmbeddingCache(SIZE, wait_seconds=5)
     await put(cache, "a", Pin("session", 60))
     waiting = asyncio.ensure_future(put(cache, "b"))
@@ -77,13 +78,13 @@ async def test_where_all_is_pinned_new_work_waits_for_room() -> None:
     assert await waiting is Outcome.MISS
 
 
-async def test_or_for_a_pin_to_expire() -> None:
+async def test_full_pinned_cache_waits_for_pin_expiry() -> None:
     cache = EmbeddingCache(SIZE, wait_seconds=5)
     await put(cache, "a", Pin("session", 0.1))
     assert await asyncio.wait_for(put(cache, "b"), 2) is Outcome.MISS
 
 
-async def test_and_is_refused_in_the_end() -> None:
+async def test_full_pinned_cache_refuses_after_timeout() -> None:
     cache = EmbeddingCache(SIZE, wait_seconds=0.1)
     await put(cache, "a", Pin("session", 60))
     with pytest.raises(ResourceExhausted) as caught:
@@ -92,7 +93,7 @@ async def test_and_is_refused_in_the_end() -> None:
     assert await put(cache, "a") is Outcome.HIT
 
 
-async def test_who_unpins_or_leaves_meanwhile_has_no_pin_afterwards() -> None:
+async def test_unpin_or_cancel_during_encoding_leaves_no_pin() -> None:
     cache = EmbeddingCache(4 * SIZE)
     release = asyncio.Event()
 
@@ -117,7 +118,7 @@ async def test_who_unpins_or_leaves_meanwhile_has_no_pin_afterwards() -> None:
     assert cache.pinned_bytes == 0
 
 
-async def test_one_encode_however_many_ask() -> None:
+async def test_concurrent_requests_share_one_encode() -> None:
     cache = EmbeddingCache(100)
     made = 0
     release = asyncio.Event()
@@ -132,7 +133,7 @@ async def test_one_encode_however_many_ask() -> None:
         asyncio.ensure_future(cache.get_or_create(key("a"), SIZE, create, Pin(str(i), 60))) for i in range(5)
     ]
     await asyncio.sleep(0.01)
-    # The first one leaves: the others still get theirs.
+    # The first request is cancelled, and the others still get the embedding.
     tasks[0].cancel()
     await asyncio.sleep(0.01)
     release.set()
@@ -142,7 +143,7 @@ async def test_one_encode_however_many_ask() -> None:
     assert cache.pinned_bytes == SIZE
 
 
-async def test_nobody_waits_nothing_is_made() -> None:
+async def test_encode_is_cancelled_without_waiters() -> None:
     cache = EmbeddingCache(100)
     cancelled = asyncio.Event()
 
@@ -164,7 +165,7 @@ async def test_nobody_waits_nothing_is_made() -> None:
     assert cache.num_bytes == SIZE
 
 
-async def test_a_failure_leaves_no_trace() -> None:
+async def test_failed_encode_leaves_no_entry() -> None:
     cache = EmbeddingCache(SIZE)
 
     async def fail() -> Embedding:

@@ -1,4 +1,4 @@
-"""The encoder's own loop: batches, and giving way."""
+"""Batching, preemption, admission and shared memory in the encoder."""
 
 import asyncio
 import threading
@@ -11,10 +11,12 @@ import pytest
 from encoder_svc.cache import Embedding
 from encoder_svc.config import EncoderSettings
 from encoder_svc.encoder import Encoder
-from encoder_svc.loading import load_model
+from encoder_svc.model import weights
+from encoder_svc.model.config import PRESETS
 from maskmesh import telemetry
+from maskmesh.embedding_key import image_digest
 from maskmesh.errors import ResourceExhausted
-from maskmesh.images import image_digest
+from maskmesh.nn.loading import load_model
 from maskmesh.scheduling.admission import Priority, QueueEntry
 from maskmesh.storage.shared_memory import SharedArena
 from maskmesh.types import RawImage
@@ -28,7 +30,7 @@ def settings(max_batch: int) -> EncoderSettings:
 
 @pytest.fixture
 async def encoder() -> AsyncIterator[Encoder]:
-    made = Encoder(load_model(settings(4)), settings(4))
+    made = Encoder(load_model(settings(4), PRESETS, weights.build), settings(4))
     await made.warm_up()
     yield made
     await asyncio.to_thread(made.close)
@@ -45,14 +47,14 @@ async def encode(
     priority: Priority = Priority.AHEAD,
 ) -> Embedding:
     ticket = QueueEntry(priority)
-    return await encoder.encode(image(seed), key=image_digest(image(seed)), ticket=ticket, recorder=recorder)
+    return await encoder.encode(image(seed), key=image_digest(image(seed)), entry=ticket, recorder=recorder)
 
 
 def values(embedding: Embedding) -> np.ndarray:
     return np.frombuffer(embedding.data, np.float32)
 
 
-async def test_images_in_a_batch_equal_images_alone(encoder: Encoder) -> None:
+async def test_batched_images_match_single_images(encoder: Encoder) -> None:
     alone = [await encode(encoder, seed, encoder.recorder()) for seed in range(6)]
     recorders = [encoder.recorder() for _ in range(6)]
     together = await asyncio.gather(*(encode(encoder, seed, recorders[seed]) for seed in range(6)))
@@ -65,20 +67,20 @@ async def test_images_in_a_batch_equal_images_alone(encoder: Encoder) -> None:
     assert max(int(size) for size in sizes) > 1
 
 
-async def test_giving_way_changes_nothing_but_the_record(
+async def test_preemption_does_not_change_embeddings(
     encoder: Encoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     undisturbed = await encode(encoder, 0, encoder.recorder())
-    monkeypatch.setattr(encoder._worker, "give_way", lambda: True)
+    monkeypatch.setattr(encoder._preemption, "_run_urgent_work", lambda: True)
     recorder = encoder.recorder()
     disturbed = await encode(encoder, 0, recorder)
     assert np.array_equal(values(disturbed), values(undisturbed))
     [stage] = [r for r in recorder.records if r.name == telemetry.IMAGE_ENCODER]
-    # Once for each block of the preset.
+    # One preemption for each block of the preset.
     assert [wait.name for wait in stage.children] == [telemetry.QUEUE] * 5
 
 
-async def test_all_that_waits_is_counted_and_bounded_decoded_or_not(encoder: Encoder) -> None:
+async def test_decoded_and_undecoded_queue_is_bounded(encoder: Encoder) -> None:
     places = encoder.max_batch + settings(4).max_interactive_queue
     is_held, let_go = threading.Event(), threading.Event()
 
@@ -93,21 +95,21 @@ async def test_all_that_waits_is_counted_and_bounded_decoded_or_not(encoder: Enc
         return asyncio.ensure_future(encode(encoder, seed, encoder.recorder(), Priority.INTERACTIVE))
 
     clicks = [click(seed) for seed in range(places)]
-    while encoder.num_waiting < encoder.max_batch:
+    while encoder.num_queued < encoder.max_batch:
         await asyncio.sleep(0.01)
     assert encoder.num_undecoded > 0
-    assert encoder.num_undecoded + encoder.num_waiting == places
+    assert encoder.num_undecoded + encoder.num_queued == places
     with pytest.raises(ResourceExhausted):
         await click(places)
     clicks[-1].cancel()
     await asyncio.gather(clicks[-1], return_exceptions=True)
-    assert encoder.num_undecoded + encoder.num_waiting == places - 1
+    assert encoder.num_undecoded + encoder.num_queued == places - 1
     let_go.set()
     await asyncio.gather(holding, *clicks[:-1])
-    assert encoder.num_undecoded == encoder.num_waiting == 0
+    assert encoder.num_undecoded == encoder.num_queued == 0
 
 
-async def test_embeddings_lie_in_shared_memory_while_it_has_room(encoder: Encoder, tmp_path: Path) -> None:
+async def test_embeddings_use_shared_memory_while_it_has_space(encoder: Encoder, tmp_path: Path) -> None:
     encoder.arena = SharedArena(
         tmp_path / "blocks", block_bytes=encoder.num_bytes, budget_bytes=2 * encoder.num_bytes + 2**16
     )

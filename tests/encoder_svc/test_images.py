@@ -22,7 +22,7 @@ def gradient(height: int = 20, width: int = 30) -> np.ndarray:
     return np.stack([rows * 5, columns * 5, rows + columns], axis=2).astype(np.uint8)
 
 
-def test_png_is_lossless_and_jpeg_close() -> None:
+def test_png_is_exact_and_jpeg_is_close() -> None:
     pixels = gradient()
     picture = Image.fromarray(pixels)
     np.testing.assert_array_equal(decode_image(encoded(picture), max_pixels=LIMIT), pixels)
@@ -46,25 +46,25 @@ def test_alpha_is_dropped() -> None:
     np.testing.assert_array_equal(decoded, gradient())
 
 
-def test_grey_has_three_channels() -> None:
+def test_grey_images_get_three_channels() -> None:
     grey = gradient()[:, :, 1]
     decoded = decode_image(encoded(Image.fromarray(grey)), max_pixels=LIMIT)
     np.testing.assert_array_equal(decoded, np.dstack([grey] * 3))
 
 
-def test_sixteen_bits_become_eight() -> None:
+def test_sixteen_bit_images_are_reduced_to_eight() -> None:
     grey = (gradient()[:, :, 1].astype(np.uint16) << 8) + 99
     decoded = decode_image(encoded(Image.fromarray(grey)), max_pixels=LIMIT)
     np.testing.assert_array_equal(decoded, np.dstack([gradient()[:, :, 1]] * 3))
 
 
-def test_palettes_are_resolved() -> None:
+def test_palette_images_are_converted_to_rgb() -> None:
     picture = Image.fromarray(gradient()).convert("P")
     decoded = decode_image(encoded(picture), max_pixels=LIMIT)
     np.testing.assert_array_equal(decoded, np.asarray(picture.convert("RGB")))
 
 
-def test_raw_pixels_pass() -> None:
+def test_raw_pixels_are_returned_unchanged() -> None:
     pixels = gradient()
     assert decode_image(RawImage(pixels), max_pixels=LIMIT) is pixels
 
@@ -84,7 +84,7 @@ def test_truncated_files_are_refused() -> None:
 
 
 @pytest.mark.parametrize("side", [400, 20_000])
-def test_large_images_are_refused_before_they_are_decoded(side: int) -> None:
+def test_large_images_are_refused_before_decoding(side: int) -> None:
     large = encoded(Image.new("1", (side, side)))
     with pytest.raises(ImageTooLarge) as caught:
         decode_image(large, max_pixels=LIMIT)

@@ -15,7 +15,7 @@ CPU = torch.device("cpu")
 
 
 @torch.inference_mode()
-def test_a_batch_equals_its_images() -> None:
+def test_batch_matches_single_images() -> None:
     encoder = weights.build(PRESETS["test"], None)
     images = torch.randn(2, 3, 256, 256, generator=torch.Generator().manual_seed(0))
     batch = encoder(images)
@@ -24,14 +24,14 @@ def test_a_batch_equals_its_images() -> None:
             assert relative_error(together[index], alone[0]) < 1e-4
 
 
-def test_windows_come_back() -> None:
+def test_window_partition_round_trips() -> None:
     x = torch.randn(2, 13, 10, 3)
     windows = partition_windows(x, 4)
     assert windows.shape == (2 * 4 * 3, 4, 4, 3)
     assert torch.equal(merge_windows(windows, 13, 10), x)
 
 
-def test_a_map_is_cut_from_one_size_to_another() -> None:
+def test_token_map_changes_window_size() -> None:
     x = TokenMap(torch.randn(2, 16, 8, 3), 16, 8)
     assert torch.equal(x.cut(8).cut(4).tokens, x.cut(4).tokens)
     assert torch.equal(x.cut(4).cut(0).tokens, x.tokens)
@@ -39,7 +39,7 @@ def test_a_map_is_cut_from_one_size_to_another() -> None:
     assert not x.fits(3)
 
 
-def test_pooling_in_windows_equals_pooling_the_map() -> None:
+def test_pooling_in_windows_matches_pooling_the_map() -> None:
     x = TokenMap(torch.randn(2, 16, 8, 3), 16, 8)
     pooled = F.max_pool2d(x.tokens.permute(0, 3, 1, 2), 2).permute(0, 2, 3, 1)
     assert torch.equal(max_pool(x.tokens), pooled)
@@ -47,15 +47,15 @@ def test_pooling_in_windows_equals_pooling_the_map() -> None:
 
 
 @torch.inference_mode()
-def test_two_projections_equal_one() -> None:
+def test_fused_projections_match_sequential_ones() -> None:
     first, second = torch.nn.Conv2d(12, 32, 1), torch.nn.Conv2d(32, 4, 1)
     x = torch.randn(2, 12, 8, 8)
     torch.testing.assert_close(project_through(first, second, x), second(first(x)))
 
 
 @torch.inference_mode()
-def test_an_image_of_another_size_has_positions_of_its_own() -> None:
-    """The position embedding is kept for the size that was set."""
+def test_position_embedding_follows_the_image_size() -> None:
+    """The position embedding is cached for the configured image size only."""
     small = weights.build(replace(PRESETS["test"], image_size=128), None)
     large = weights.build(PRESETS["test"], None)
     image = torch.randn(1, 3, 128, 128, generator=torch.Generator().manual_seed(0))
@@ -63,7 +63,7 @@ def test_an_image_of_another_size_has_positions_of_its_own() -> None:
         torch.testing.assert_close(one, other)
 
 
-def test_preprocessing_normalises_without_resampling_what_fits() -> None:
+def test_preprocessing_does_not_resample_matching_size() -> None:
     pixels = torch.randint(0, 256, (64, 64, 3), dtype=torch.uint8)
     image = preprocess(pixels, 64, CPU, torch.float32)
     expected = (pixels / 255 - torch.tensor(MEAN)) / torch.tensor(STD)
@@ -71,7 +71,7 @@ def test_preprocessing_normalises_without_resampling_what_fits() -> None:
 
 
 def test_preprocessing_antialiases() -> None:
-    """A fine checkerboard becomes grey rather than noise."""
+    """A fine checkerboard becomes uniform grey."""
     rows, columns = torch.meshgrid(torch.arange(512), torch.arange(512), indexing="ij")
     board = (((rows + columns) % 2) * 255).to(torch.uint8)[..., None].expand(-1, -1, 3)
     image = preprocess(board, 64, CPU, torch.float32)

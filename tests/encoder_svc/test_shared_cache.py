@@ -1,4 +1,4 @@
-"""The shared cache with a real server, also one that is stopped or has gone."""
+"""The shared embedding cache with a real Redis server, which some tests stop or kill."""
 
 import asyncio
 import signal
@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from encoder_svc.cache import CacheKey, Embedding
-from encoder_svc.redis_embedding_cache import PREFIX, TRY_AGAIN, RedisEmbeddingCache
+from encoder_svc.cache import Embedding
+from encoder_svc.redis_embedding_cache import PREFIX, PROBE_INTERVAL, RedisEmbeddingCache
+from maskmesh.embedding_key import EmbeddingKey
 from maskmesh.storage.redis_store import RedisStore
 from maskmesh.types import TensorSpec
 from tests.redis_server import RedisServer, needs_redis, running_redis
@@ -28,14 +29,14 @@ async def server(tmp_path: Path) -> AsyncIterator[RedisServer]:
 
 @pytest.fixture
 async def cache(server: RedisServer) -> AsyncIterator[RedisEmbeddingCache]:
-    store = RedisStore(server.url, name="shared cache", answer_seconds=0.25)
+    store = RedisStore(server.url, name="shared cache", timeout_seconds=0.25)
     made = RedisEmbeddingCache(store, budget_bytes=4 * SIZE, ttl_seconds=60.0)
     yield made
     await made.close()
 
 
-def key(digest: str, tenant: str = "default") -> CacheKey:
-    return CacheKey(tenant, "model", digest)
+def key(digest: str, tenant: str = "default") -> EmbeddingKey:
+    return EmbeddingKey(tenant, "model", digest)
 
 
 def embedding(value: int) -> Embedding:
@@ -44,7 +45,11 @@ def embedding(value: int) -> Embedding:
 
 
 async def put(
-    cache: RedisEmbeddingCache, digest: str, value: int = 1, tenant: str = "default", encode_seconds: float = 10.0
+    cache: RedisEmbeddingCache,
+    digest: str,
+    value: int = 1,
+    tenant: str = "default",
+    encode_seconds: float = 10.0,
 ) -> None:
     before = cache.statistics.written + cache.statistics.not_written
     cache.put(key(digest, tenant), embedding(value), encode_seconds)
@@ -52,7 +57,7 @@ async def put(
         await asyncio.sleep(0.005)
 
 
-async def test_what_was_put_is_found(cache: RedisEmbeddingCache) -> None:
+async def test_stored_embedding_is_found(cache: RedisEmbeddingCache) -> None:
     assert await cache.get(key("a")) is None
     await put(cache, "a", 3)
     found = await cache.get(key("a"))
@@ -62,13 +67,13 @@ async def test_what_was_put_is_found(cache: RedisEmbeddingCache) -> None:
     assert (cache.statistics.hits, cache.statistics.misses) == (1, 1)
 
 
-async def test_tenants_see_nothing_of_one_another(cache: RedisEmbeddingCache) -> None:
+async def test_cache_is_isolated_by_tenant(cache: RedisEmbeddingCache) -> None:
     await put(cache, "a", tenant="one")
     assert await cache.get(key("a", "other")) is None
 
 
-async def test_it_is_bounded(cache: RedisEmbeddingCache, server: RedisServer) -> None:
-    """Also where the same is put again."""
+async def test_cache_size_is_bounded(cache: RedisEmbeddingCache, server: RedisServer) -> None:
+    """The size is also correct if a key is stored again."""
     for digest in ("a", "b", "a", "c", "d", "e"):
         await put(cache, digest)
     assert cache.statistics.evictions == 1
@@ -77,7 +82,7 @@ async def test_it_is_bounded(cache: RedisEmbeddingCache, server: RedisServer) ->
         assert int(await client.get(f"{PREFIX}:bytes") or 0) == 4 * SIZE
 
 
-async def test_what_is_kept_goes_in_time(server: RedisServer) -> None:
+async def test_entries_expire_after_their_ttl(server: RedisServer) -> None:
     cache = RedisEmbeddingCache(RedisStore(server.url, name="cache"), budget_bytes=2**20, ttl_seconds=0.2)
     await put(cache, "a")
     assert await cache.get(key("a")) is not None
@@ -86,14 +91,14 @@ async def test_what_is_kept_goes_in_time(server: RedisServer) -> None:
     await cache.close()
 
 
-async def test_what_is_broken_is_passed_over(cache: RedisEmbeddingCache, server: RedisServer) -> None:
+async def test_corrupt_entry_is_a_miss(cache: RedisEmbeddingCache, server: RedisServer) -> None:
     await put(cache, "a")
     async with server.client() as client:
         await client.hset(f"{PREFIX}:default:model:a", "data", b"short")
     assert await cache.get(key("a")) is None
 
 
-async def test_without_a_server_there_is_nothing_and_it_comes_back(
+async def test_unreachable_server_is_a_miss_until_it_restarts(
     cache: RedisEmbeddingCache, server: RedisServer
 ) -> None:
     await put(cache, "a")
@@ -109,7 +114,7 @@ async def test_without_a_server_there_is_nothing_and_it_comes_back(
         await asyncio.sleep(0.1)
 
 
-async def test_a_server_that_is_stopped_costs_a_moment_only(cache: RedisEmbeddingCache, server: RedisServer) -> None:
+async def test_stopped_server_adds_little_latency(cache: RedisEmbeddingCache, server: RedisServer) -> None:
     server.send(signal.SIGSTOP)
     start = time.monotonic()
     for _ in range(50):
@@ -118,9 +123,9 @@ async def test_a_server_that_is_stopped_costs_a_moment_only(cache: RedisEmbeddin
     server.send(signal.SIGCONT)
 
 
-async def test_where_encoding_is_faster_it_is_seldom_asked(cache: RedisEmbeddingCache) -> None:
+async def test_slow_cache_is_probed_rarely(cache: RedisEmbeddingCache) -> None:
     await put(cache, "a", encode_seconds=1e-9)
-    found = [await cache.get(key("a")) is not None for _ in range(2 * TRY_AGAIN + 1)]
+    found = [await cache.get(key("a")) is not None for _ in range(2 * PROBE_INTERVAL + 1)]
     assert found[0]
     assert sum(found) == 3
-    assert cache.statistics.passed_over == 2 * TRY_AGAIN - 2
+    assert cache.statistics.passed_over == 2 * PROBE_INTERVAL - 2

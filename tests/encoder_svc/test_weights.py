@@ -5,12 +5,10 @@ import torch
 from safetensors.torch import save_file
 
 from encoder_svc.config import EncoderSettings
-from encoder_svc.loading import load_model
 from encoder_svc.model import weights as encoder_weights
 from encoder_svc.model.config import PRESETS
-from encoder_svc.model.weights import read_checkpoint, weights_digest
-from maskmesh.nn.checkpoint import CheckpointError
-from tracker_svc.compute.loading import load_model as load_tracker
+from maskmesh.nn.checkpoint import CheckpointError, read_checkpoint, weights_digest
+from maskmesh.nn.loading import load_model
 from tracker_svc.config import TrackerSettings
 from tracker_svc.model import weights as tracker_weights
 from tracker_svc.model.config import PRESETS as TRACKER_PRESETS
@@ -18,7 +16,7 @@ from tracker_svc.model.config import PRESETS as TRACKER_PRESETS
 
 @pytest.fixture(scope="module")
 def state() -> dict[str, torch.Tensor]:
-    """A whole checkpoint of the test preset: what both halves were made with."""
+    """A complete checkpoint of the test preset: the weights of the encoder and of the tracker."""
     encoder = encoder_weights.build(PRESETS["test"], None).state_dict()
     tracker = tracker_weights.build(TRACKER_PRESETS["test"], None).state_dict()
     whole = encoder_weights.to_checkpoint_keys(encoder) | tracker_weights.to_checkpoint_keys(tracker)
@@ -33,7 +31,7 @@ def settings(path: Path) -> tuple[EncoderSettings, TrackerSettings]:
 
 
 @pytest.mark.parametrize("suffix", ["pt", "safetensors"])
-def test_both_services_read_both_containers(
+def test_both_services_read_both_container_formats(
     state: dict[str, torch.Tensor], tmp_path: Path, suffix: str
 ) -> None:
     path = tmp_path / f"whole.{suffix}"
@@ -41,8 +39,10 @@ def test_both_services_read_both_containers(
         torch.save({"model": state}, path)
     else:
         save_file(state, path)
-    encoder, tracker = load_model(settings(path)[0]), load_tracker(settings(path)[1])
-    # One model id, though each holds one half and the containers differ.
+    encoder_settings, tracker_settings = settings(path)
+    encoder = load_model(encoder_settings, PRESETS, encoder_weights.build)
+    tracker = load_model(tracker_settings, TRACKER_PRESETS, tracker_weights.build)
+    # Both services report the same model id, for either container format.
     assert encoder.info.model_id == tracker.info.model_id
     assert weights_digest(state)[:16] in encoder.info.model_id
     assert encoder.info.trained
@@ -56,12 +56,12 @@ def test_both_services_read_both_containers(
     [
         ("sam_mask_decoder.conv_s1.weight", None, "missing: sam_mask_decoder.conv_s1.weight"),
         ("obj_ptr_proj.layers.0.bias", None, "missing: obj_ptr_proj.layers.0.bias"),
-        ("image_encoder.extra", torch.zeros(2), "foreign: image_encoder.extra"),
-        ("memory_attention.extra", torch.zeros(2), "foreign: memory_attention.extra"),
-        ("no_mem_embed", torch.zeros(1, 1, 3), "misshapen: no_mem_embed is [1, 1, 3], not [1, 1, 64]"),
+        ("image_encoder.extra", torch.zeros(2), "unexpected: image_encoder.extra"),
+        ("memory_attention.extra", torch.zeros(2), "unexpected: memory_attention.extra"),
+        ("no_mem_embed", torch.zeros(1, 1, 3), "of another shape: no_mem_embed is [1, 1, 3], not [1, 1, 64]"),
     ],
 )
-def test_each_service_judges_the_whole(
+def test_each_service_validates_the_whole_checkpoint(
     state: dict[str, torch.Tensor],
     tmp_path: Path,
     key: str,
@@ -73,10 +73,13 @@ def test_each_service_judges_the_whole(
         broken[key] = change
     path = tmp_path / "broken.pt"
     torch.save({"model": broken}, path)
-    for load, service in zip((load_model, load_tracker), settings(path), strict=True):
-        with pytest.raises(CheckpointError) as caught:
-            load(service)  # type: ignore[operator]
-        assert message in str(caught.value)
+    encoder_settings, tracker_settings = settings(path)
+    with pytest.raises(CheckpointError) as caught:
+        load_model(encoder_settings, PRESETS, encoder_weights.build)
+    assert message in str(caught.value)
+    with pytest.raises(CheckpointError) as caught:
+        load_model(tracker_settings, TRACKER_PRESETS, tracker_weights.build)
+    assert message in str(caught.value)
 
 
 class Malicious:
@@ -85,7 +88,7 @@ class Malicious:
 
 
 @pytest.mark.parametrize("content", [{"state": {}}, {"model": [1]}, [1, 2], {"model": Malicious()}])
-def test_other_files_are_refused_and_run_nothing(
+def test_invalid_checkpoints_are_refused_without_running_code(
     tmp_path: Path, content: object, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "other.pt"
@@ -95,19 +98,12 @@ def test_other_files_are_refused_and_run_nothing(
     assert "ran" not in capsys.readouterr().out
 
 
-def test_untrained_weights_are_the_same_everywhere() -> None:
+def test_untrained_weights_are_deterministic() -> None:
     first = encoder_weights.build(PRESETS["test"], None).state_dict()
     torch.manual_seed(5)
     second = encoder_weights.build(PRESETS["test"], None).state_dict()
     assert all(torch.equal(first[k], second[k]) for k in first)
 
 
-def test_the_test_preset_is_small(state: dict[str, torch.Tensor]) -> None:
+def test_test_preset_has_few_parameters(state: dict[str, torch.Tensor]) -> None:
     assert sum(value.numel() for value in state.values()) <= 6_000_000
-
-
-def test_both_services_mean_the_same_preprocessing() -> None:
-    from encoder_svc.model.preprocess import PREPROCESS_VERSION
-    from tracker_svc.compute.loading import PREPROCESS_VERSION as EXPECTED
-
-    assert PREPROCESS_VERSION == EXPECTED

@@ -35,7 +35,7 @@ def add(store: FrameStore, *images: EncodedImage | RawImage) -> int:
         addition.close()
 
 
-async def test_frames_are_kept_as_they_came(store: FrameStore) -> None:
+async def test_frames_round_trip_through_the_store(store: FrameStore) -> None:
     raw = RawImage(np.random.default_rng(0).integers(0, 255, (20, 30, 3), np.uint8))
     assert add(store, jpeg(), raw) == 0
     assert add(store, jpeg()) == 2
@@ -48,7 +48,7 @@ async def test_frames_are_kept_as_they_came(store: FrameStore) -> None:
     reader.close()
 
 
-def test_an_addition_that_fails_leaves_nothing(store: FrameStore) -> None:
+def test_failed_addition_stores_no_frames(store: FrameStore) -> None:
     add(store, jpeg())
     with pytest.raises(InvalidRequest):
         add(store, jpeg(), jpeg(40))
@@ -56,7 +56,7 @@ def test_an_addition_that_fails_leaves_nothing(store: FrameStore) -> None:
     assert [p.name for p in store.folder.iterdir()] == ["0.image"]
 
 
-def test_sizes_are_those_a_person_sees() -> None:
+def test_image_size_respects_exif_orientation() -> None:
     assert image_size(jpeg(orientation=1), max_pixels=1000) == (30, 20)
     assert image_size(jpeg(orientation=6), max_pixels=1000) == (20, 30)
 
@@ -72,7 +72,7 @@ def test_limits(store: FrameStore) -> None:
     assert store.num_frames == 0
 
 
-def test_a_video_or_images_not_both(store: FrameStore, clip: Path) -> None:
+def test_video_and_images_cannot_be_mixed(store: FrameStore, clip: Path) -> None:
     add(store, jpeg())
     addition = Addition(store)
     with pytest.raises(InvalidRequest):
@@ -80,7 +80,7 @@ def test_a_video_or_images_not_both(store: FrameStore, clip: Path) -> None:
     addition.close()
 
 
-async def test_closing_deletes_everything(store: FrameStore) -> None:
+async def test_close_deletes_the_folder(store: FrameStore) -> None:
     add(store, jpeg())
     reader = store.open_reader()
     await store.close()
@@ -92,13 +92,13 @@ async def test_closing_deletes_everything(store: FrameStore) -> None:
     reader.close()
 
 
-async def test_what_is_dropped_is_dropped_after_the_step_that_runs(store: FrameStore) -> None:
+async def test_close_waits_for_a_running_commit(store: FrameStore) -> None:
     addition = Addition(store)
     addition.add_frame(jpeg())
     commit = asyncio.ensure_future(store.on_thread(addition.commit))
     await asyncio.sleep(0)
     commit.cancel()
     await store.on_thread(addition.close)
-    # The step had begun: it is done as a whole.
+    # The commit was in progress when it was cancelled, so it completes.
     assert store.num_frames == 1
     assert [p.name for p in store.folder.iterdir()] == ["0.image"]

@@ -1,4 +1,4 @@
-"""Which frames of a live stream wait, and which are left out."""
+"""Queueing and skipping of the frames of a live stream."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from gateway.frames.frame_ring import FrameRing
-from gateway.streams.inbox import Arrived, Inbox, Prompted, Removed
+from gateway.streams.inbox import Inbox, PromptCommand, ReceivedFrame, RemovalCommand
 from maskmesh import InvalidRequest, MaskmeshError
 from maskmesh.types import RawImage
 from maskmesh.v1 import segmentation_pb2
@@ -29,7 +29,7 @@ FINISH = Request(finish=segmentation_pb2.StreamFinish())
 
 
 class Box:
-    """An inbox, the queue that fills it, and what it rejected."""
+    """An inbox, the queue that fills it, and the requests that it rejected."""
 
     def __init__(self, *, skips: bool, places: int = 1) -> None:
         self.rejected: list[tuple[MaskmeshError, str, int | None]] = []
@@ -53,16 +53,16 @@ class Box:
         for _ in range(20):
             await asyncio.sleep(0)
 
-    async def next(self) -> Arrived | Prompted | Removed | None:
+    async def next(self) -> ReceivedFrame | PromptCommand | RemovalCommand | None:
         return await asyncio.wait_for(self.inbox.next(self.slots), 1)
 
     async def sequence(self) -> int:
         found = await self.next()
-        assert isinstance(found, Arrived)
+        assert isinstance(found, ReceivedFrame)
         return found.sequence
 
 
-async def test_without_skipping_nothing_is_read_while_a_frame_waits() -> None:
+async def test_without_skipping_reading_pauses_on_a_queued_frame() -> None:
     box = Box(skips=False)
     await box.put(frame(0), frame(1), frame(2), FINISH)
     assert box.requests.qsize() == 3
@@ -74,42 +74,42 @@ async def test_without_skipping_nothing_is_read_while_a_frame_waits() -> None:
     assert not box.ring.skipped
 
 
-async def test_with_skipping_the_newest_frame_waits() -> None:
+async def test_with_skipping_the_newest_frame_is_queued() -> None:
     box = Box(skips=True)
     await box.put(*(frame(i) for i in range(5)))
     assert await box.sequence() == 4
     assert box.ring.skipped == [0, 1, 2, 3]
-    # There is no place now: newer frames take the turn of older ones.
+    # No slot is free: a newer frame replaces the queued one.
     waiting = asyncio.ensure_future(box.next())
     await box.put(frame(5), frame(6))
     box.slots.release()
     found = await waiting
-    assert isinstance(found, Arrived)
+    assert isinstance(found, ReceivedFrame)
     assert found.sequence == 6
     assert box.ring.skipped == [0, 1, 2, 3, 5]
 
 
-async def test_a_frame_that_is_prompted_is_not_left_out() -> None:
+async def test_prompted_frames_are_not_skipped() -> None:
     box = Box(skips=True)
     await box.put(frame(0), frame(1), prompt(), frame(2), frame(3), prompt(1), FINISH)
     assert await box.sequence() == 1
     said = await box.next()
-    assert isinstance(said, Prompted)
+    assert isinstance(said, PromptCommand)
     assert said.sequence == 1
     box.slots.release()
     assert await box.sequence() == 3
-    assert isinstance(await box.next(), Prompted)
+    assert isinstance(await box.next(), PromptCommand)
     assert await box.next() is None
     assert box.ring.skipped == [0, 2]
 
 
-async def test_commands_need_no_place() -> None:
+async def test_commands_need_no_slot() -> None:
     box = Box(skips=False, places=0)
     await box.put(Request(removal=segmentation_pb2.StreamRemoval(obj_id=3)))
-    assert isinstance(await box.next(), Removed)
+    assert isinstance(await box.next(), RemovalCommand)
 
 
-async def test_what_is_wrong_is_rejected_and_the_rest_goes_on() -> None:
+async def test_invalid_requests_are_rejected_individually() -> None:
     box = Box(skips=True, places=5)
     await box.put(prompt(request_id="early"), frame(1), frame(0), frame(1, width=9), frame(2))
     await box.put(frame(0), FINISH)
@@ -120,7 +120,7 @@ async def test_what_is_wrong_is_rejected_and_the_rest_goes_on() -> None:
     assert await box.next() is None
 
 
-async def test_a_client_that_leaves_does_not_finish() -> None:
+async def test_disconnected_client_does_not_finish_the_stream() -> None:
     box = Box(skips=False, places=5)
     await box.put(frame(0))
     box.requests.put_nowait(None)

@@ -1,4 +1,4 @@
-"""A session has one place for a stream of frames."""
+"""A session has at most one open stream of frames."""
 
 import asyncio
 
@@ -11,12 +11,12 @@ from gateway.frames.frame_ring import FrameRing
 from gateway.sessions.session import GatewaySession, OpenStream
 from maskmesh import SessionBusy
 from maskmesh.errors import MaskmeshError
-from maskmesh.storage.session_store import Owner
+from maskmesh.storage.session_record import Owner
 
 
 class Stream(OpenStream):
     def stop(self, error: MaskmeshError) -> None:
-        """Nothing is under way."""
+        """Does nothing: no work is in progress."""
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def session() -> GatewaySession:
 
 @pytest.fixture(autouse=True)
 def _short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gateway.session, "MOMENT_SECONDS", 0.05)
+    monkeypatch.setattr(gateway.sessions.session, "OPEN_STREAM_SECONDS", 0.05)
 
 
 async def take(session: GatewaySession, stream: OpenStream) -> None:
@@ -36,17 +36,17 @@ async def take(session: GatewaySession, stream: OpenStream) -> None:
         pass
 
 
-async def test_a_stream_that_is_alive_is_left_alone(session: GatewaySession) -> None:
+async def test_active_stream_refuses_another_one(session: GatewaySession) -> None:
     alive = Stream()
     async with session.streaming(alive, takes_over=False):
         with pytest.raises(SessionBusy):
             await take(session, Stream())
-        assert session.holds(alive)
+        assert session.is_streaming(alive)
         assert alive.interruption is None
     await take(session, Stream())
 
 
-async def test_one_that_is_ending_is_waited_for(session: GatewaySession) -> None:
+async def test_new_stream_waits_for_an_ending_one(session: GatewaySession) -> None:
     ending = Stream()
     async with session.streaming(ending, takes_over=False):
         ending.is_ending = True
@@ -56,8 +56,8 @@ async def test_one_that_is_ending_is_waited_for(session: GatewaySession) -> None
     await asyncio.wait_for(waiting, 5)
 
 
-async def test_but_not_for_ever(session: GatewaySession, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gateway.session, "ENDING_SECONDS", 0.2)
+async def test_ending_stream_timeout(session: GatewaySession, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gateway.sessions.session, "ENDING_STREAM_SECONDS", 0.2)
     stuck = Stream()
     async with session.streaming(stuck, takes_over=False):
         stuck.is_ending = True
@@ -65,10 +65,10 @@ async def test_but_not_for_ever(session: GatewaySession, monkeypatch: pytest.Mon
             await take(session, Stream())
 
 
-async def test_one_that_takes_over_interrupts(session: GatewaySession) -> None:
+async def test_takeover_interrupts_the_open_stream(session: GatewaySession) -> None:
     old, new = Stream(), Stream()
     async with session.streaming(old, takes_over=False):
         async with session.streaming(new, takes_over=True):
             assert isinstance(old.interruption, SessionBusy)
-            assert session.holds(new)
-        assert not session.holds(old)
+            assert session.is_streaming(new)
+        assert not session.is_streaming(old)

@@ -12,6 +12,7 @@ import gateway.frames.video
 from gateway.frames.video import ReverseVideoReader, VideoReader, index_video
 from maskmesh import ImageTooLarge, InvalidVideo
 from maskmesh.cli.media import read_frames
+from maskmesh.orientation import displayed_pixels
 from tests.golden import DATA, needs_data
 
 LIMIT = 10_000_000
@@ -26,7 +27,7 @@ def write_video(
     height: int = 48,
     options: dict[str, str] | None = None,
 ) -> Path:
-    """Frames whose brightness says which one it is."""
+    """Write a video in which the brightness of each frame encodes its index."""
     with av.open(str(path), "w") as container:
         stream: Any = container.add_stream(codec, rate=25, options=options or {})
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
@@ -50,7 +51,7 @@ def brightness(pixels: np.ndarray) -> int:
         ("stream.ts", {"g": "10"}),
     ],
 )
-def test_any_order_gives_the_same_frames(tmp_path: Path, name: str, options: dict[str, str]) -> None:
+def test_frames_can_be_read_in_any_order(tmp_path: Path, name: str, options: dict[str, str]) -> None:
     path = write_video(tmp_path / name, 40, options=options)
     index = index_video(path, max_pixels=LIMIT, max_frames=1000)
     assert (index.num_frames, index.width, index.height) == (40, 64, 48)
@@ -61,7 +62,7 @@ def test_any_order_gives_the_same_frames(tmp_path: Path, name: str, options: dic
 
 
 @pytest.mark.parametrize("wanted", [(0, 1, 2), (3, 0), (0, 0), (30,)])
-def test_a_reader_that_is_prepared_reads_the_same(tmp_path: Path, wanted: tuple[int, ...]) -> None:
+def test_prepared_reader_reads_the_same_frames(tmp_path: Path, wanted: tuple[int, ...]) -> None:
     path = write_video(tmp_path / "video.mp4", 40)
     reader = VideoReader(path, index_video(path, max_pixels=LIMIT, max_frames=1000))
     reader.prepare()
@@ -69,7 +70,7 @@ def test_a_reader_that_is_prepared_reads_the_same(tmp_path: Path, wanted: tuple[
     reader.close()
 
 
-def test_who_cannot_be_prepared_fails_when_it_is_read(tmp_path: Path) -> None:
+def test_prepare_failure_is_raised_by_read(tmp_path: Path) -> None:
     path = write_video(tmp_path / "video.mp4", 4)
     reader = VideoReader(path, index_video(path, max_pixels=LIMIT, max_frames=1000))
     path.unlink()
@@ -78,19 +79,19 @@ def test_who_cannot_be_prepared_fails_when_it_is_read(tmp_path: Path) -> None:
         reader.read(0)
 
 
-def test_reverse_decodes_stretches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gateway.video, "REVERSE_BYTES", 7 * 64 * 48 * 3)
+def test_reverse_reader_decodes_each_frame_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gateway.frames.video, "REVERSE_BYTES", 7 * 64 * 48 * 3)
     path = write_video(tmp_path / "one-key-frame.mp4", 40, options={"g": "500"})
     index = index_video(path, max_pixels=LIMIT, max_frames=1000)
     decoded = 0
-    whole = gateway.frames.video._pixels
+    whole = displayed_pixels
 
     def count(frame: Any) -> np.ndarray:
         nonlocal decoded
         decoded += 1
         return whole(frame)
 
-    monkeypatch.setattr(gateway.video, "_pixels", count)
+    monkeypatch.setattr(gateway.frames.video, "displayed_pixels", count)
     reader = ReverseVideoReader(path, index)
     for wanted in (39, 38, 36, *range(35, -1, -1)):
         assert brightness(reader.read(wanted)) == wanted
@@ -98,7 +99,7 @@ def test_reverse_decodes_stretches(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert decoded == 40
 
 
-def test_a_stream_without_times_is_counted(tmp_path: Path) -> None:
+def test_video_without_timestamps(tmp_path: Path) -> None:
     path = write_video(tmp_path / "raw.h264", 20, options={"bf": "0"})
     index = index_video(path, max_pixels=LIMIT, max_frames=1000)
     assert index.num_frames == 20
@@ -123,8 +124,8 @@ def test_variable_frame_rate(tmp_path: Path) -> None:
     assert [brightness(reader.read(i)) for i in range(found.num_frames)] == list(range(6))
 
 
-# How a track is shown, a b u c d v x y w of ISO 14496-12 8.3.2: x' = a x + c y, y' = b x + d y; the size as
-# shown, and where what was drawn in the upper left quarter goes.
+# For each rotation: a, b, c and d of the matrix of the track header (ISO 14496-12, 8.3.2: x' = a x + c y,
+# y' = b x + d y), the displayed size, and the displayed row and column of the upper left quarter.
 TURNS = {
     "upright": ((1, 0, 0, 1), (64, 48), (0, 0)),
     "a quarter clockwise": ((0, 1, -1, 0), (48, 64), (0, 1)),
@@ -134,7 +135,7 @@ TURNS = {
 
 
 @pytest.mark.parametrize("turn", TURNS)
-def test_a_phones_video_is_shown_upright(tmp_path: Path, turn: str) -> None:
+def test_rotated_video_is_shown_upright(tmp_path: Path, turn: str) -> None:
     (a, b, c, d), (width, height), (row, column) = TURNS[turn]
     path = tmp_path / "phone.mp4"
     picture = np.full((48, 64, 3), 20, np.uint8)
@@ -160,7 +161,7 @@ def test_a_phones_video_is_shown_upright(tmp_path: Path, turn: str) -> None:
     assert np.unravel_index(quarters.argmax(), (2, 2)) == (row, column)
 
 
-def test_a_size_that_changes_on_the_way_is_an_error_of_that_frame(tmp_path: Path) -> None:
+def test_size_change_is_an_error_of_that_frame(tmp_path: Path) -> None:
     small = write_video(tmp_path / "small.h264", 6, options={"bf": "0"})
     large = write_video(tmp_path / "large.h264", 6, width=128, height=96, options={"bf": "0"})
     path = tmp_path / "both.h264"
@@ -190,7 +191,7 @@ def truncated(path: Path) -> None:
 
 
 def playlist(path: Path) -> None:
-    """Would have the server open a file of its own."""
+    """A playlist that would make the gateway open a local file."""
     write_video(path.with_name("secret.mp4"), 5)
     path.write_text("#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nsecret.mp4\n#EXT-X-ENDLIST\n")
 
@@ -211,7 +212,7 @@ def concatenation(path: Path) -> None:
         concatenation,
     ],
 )
-def test_what_is_no_video_is_refused(tmp_path: Path, write: Callable[[Path], None]) -> None:
+def test_invalid_videos_are_refused(tmp_path: Path, write: Callable[[Path], None]) -> None:
     path = tmp_path / "video"
     write(path)
     with pytest.raises(InvalidVideo) as caught:

@@ -1,4 +1,4 @@
-"""Rendered manifests, and what they say of each service."""
+"""Rendered manifests, and the configuration of each service in them."""
 
 import os
 import subprocess
@@ -13,7 +13,7 @@ K8S = Path(__file__).parents[2] / "k8s"
 COMPONENTS = sorted(path.name for path in (K8S / "components").iterdir())
 OVERLAYS = sorted(path.name for path in (K8S / "overlays").iterdir())
 
-# Each overlay, the base, each component on its own, and those that change the same pods together.
+# Each overlay, the base, each component alone, and combinations of components that change the same pods.
 VARIANTS = (
     *(f"overlays/{name}" for name in OVERLAYS),
     "base",
@@ -30,7 +30,10 @@ SERVICES = ("gateway", "encoder", "tracker")
 
 @cache
 def render(variant: str, folder: Path) -> tuple[dict[str, Any], ...]:
-    """All objects of a variant; ``folder`` is for its kustomization where it adds components."""
+    """All objects of a variant.
+
+    If the variant adds components, its kustomization is written to ``folder``.
+    """
     base, *components = variant.split("+")
     path = K8S / base
     if components:
@@ -42,7 +45,7 @@ def render(variant: str, folder: Path) -> tuple[dict[str, Any], ...]:
             made[kind] = [os.path.relpath(entry, path) for entry in entries]
         made["components"] += [os.path.relpath(K8S / "components" / name, path) for name in components]
         (path / "kustomization.yaml").write_text(yaml.safe_dump(made))
-    # Files may lie anywhere.
+    # The generated kustomization refers to files outside its folder.
     command = ["kubectl", "kustomize", "--load-restrictor", "LoadRestrictionsNone", str(path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -51,7 +54,7 @@ def render(variant: str, folder: Path) -> tuple[dict[str, Any], ...]:
 
 @dataclass(frozen=True)
 class Deployed:
-    """One of maskmesh's services, as a variant runs it."""
+    """A maskmesh service as a variant deploys it."""
 
     name: str
     container: dict[str, Any]
@@ -60,7 +63,7 @@ class Deployed:
     environment: dict[str, str]
 
     def setting(self, name: str) -> str:
-        """The variable of a setting of this service."""
+        """The value of the environment variable of a setting of this service."""
         return self.environment[f"MASKMESH_{self.name.upper()}_{name}"]
 
 
@@ -70,7 +73,7 @@ def workloads(objects: tuple[dict[str, Any], ...]) -> list[dict[str, Any]]:
 
 
 def deployed(objects: tuple[dict[str, Any], ...]) -> list[Deployed]:
-    """Where each service runs, with its variables as the container sees them."""
+    """The container and pod of each service, with the resolved environment variables."""
     maps = {o["metadata"]["name"]: o["data"] for o in objects if o["kind"] == "ConfigMap"}
     found = []
     for workload in workloads(objects):

@@ -1,4 +1,4 @@
-"""What custom resources must look like, as far as maskmesh uses them: fields beside these are mistakes."""
+"""JSON schemas of the custom resources, with the fields that maskmesh uses; other fields are errors."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The image: by hadolint's rules, and built where there is something to build it with."""
+"""The Dockerfile: hadolint rules, and a build if buildah is installed."""
 
 import shutil
 import subprocess
@@ -12,13 +12,13 @@ from tests.k8s.manifests import K8S
 HADOLINT = Path(sys.executable).parent / "hadolint"
 
 
-def test_hadolint_is_content() -> None:
+def test_dockerfile_passes_hadolint() -> None:
     command = [str(HADOLINT), "--failure-threshold", "style", str(K8S / "Dockerfile")]
     said = subprocess.run(command, capture_output=True, text=True, check=False)
     assert said.returncode == 0, said.stdout + said.stderr
 
 
-def test_everything_that_is_copied_is_let_through() -> None:
+def test_dockerignore_allows_exactly_the_copied_paths() -> None:
     lines = (K8S / "Dockerfile").read_text().splitlines()
     copied = {
         source
@@ -31,10 +31,10 @@ def test_everything_that_is_copied_is_let_through() -> None:
     assert all((K8S.parent / source).exists() for source in copied)
 
 
-def test_the_image_has_each_command(pytestconfig: pytest.Config) -> None:
+def test_image_has_each_command(pytestconfig: pytest.Config) -> None:
     base = pytestconfig.getoption("image_base")
     if not base or shutil.which("buildah") is None:
-        pytest.skip("buildah is not at hand, or no --image-base for it")
+        pytest.skip("buildah is not installed, or --image-base is not set")
     options = ["--storage-driver", "vfs"]
     build = ["buildah", *options, "build", "--isolation", "chroot", "-f", str(K8S / "Dockerfile")]
     subprocess.run(

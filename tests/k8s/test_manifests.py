@@ -1,4 +1,4 @@
-"""Manifests: valid by the schemas of their APIs, and in agreement with the code that they run."""
+"""The manifests match the schemas of their APIs and the settings of the services."""
 
 import shutil
 import tomllib
@@ -68,13 +68,13 @@ def test_objects_are_valid(objects: Objects) -> None:
             kubernetes_validate.validate(made, KUBERNETES, strict=True)
 
 
-def test_nothing_is_there_twice(objects: Objects) -> None:
+def test_object_names_are_unique(objects: Objects) -> None:
     names = [(o["kind"], o["metadata"]["name"]) for o in objects]
     assert len(set(names)) == len(names)
 
 
 def _aliases(settings: type[BaseSettings]) -> set[str]:
-    """Variables of settings that have no service's name."""
+    """Environment variables of settings without a service prefix."""
     found: set[str] = set()
     for field in settings.model_fields.values():
         alias = field.validation_alias
@@ -84,7 +84,7 @@ def _aliases(settings: type[BaseSettings]) -> set[str]:
 
 
 def test_every_variable_is_a_setting(services: list[Deployed]) -> None:
-    """A misspelt one would be passed over in silence."""
+    """A service silently ignores a misspelt variable."""
     shared = {"GOMP_SPINCOUNT", "MALLOC_ARENA_MAX", "POD_IP"} | _aliases(TelemetrySettings)
     for service in services:
         shared |= _aliases(SETTINGS[service.name])
@@ -97,9 +97,7 @@ def _fields(name: str) -> list[str]:
     return list(SETTINGS[name].model_fields)
 
 
-def test_settings_are_read_as_they_are_meant(
-    services: list[Deployed], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_settings_have_the_intended_values(services: list[Deployed], monkeypatch: pytest.MonkeyPatch) -> None:
     for service in services:
         with monkeypatch.context() as patched:
             for name, value in service.environment.items():
@@ -115,7 +113,7 @@ def test_settings_are_read_as_they_are_meant(
                 "health": settings.health_port,
                 "metrics": settings.metrics_port,
             }
-            # Those that the README and the commands speak of.
+            # The ports in the README and in the commands.
             assert settings.port == SETTINGS[service.name].model_fields["port"].default
             assert service.pod["terminationGracePeriodSeconds"] > settings.drain_seconds + 5
             assert settings.max_connection_age_seconds > 0
@@ -144,7 +142,7 @@ def test_files_of_settings_are_mounted(services: list[Deployed]) -> None:
                 assert any(value.startswith(path) for path in mounts), (service.name, name)
 
 
-def test_mutual_tls_is_asked_for_by_all_but_the_gateway(variant: str, services: list[Deployed]) -> None:
+def test_mutual_tls_is_required_by_encoder_and_tracker(variant: str, services: list[Deployed]) -> None:
     is_encrypted = "mtls" in variant or "prod" in variant
     for service in services:
         assert bool(service.environment.get("MASKMESH_TLS_CERT")) == is_encrypted
@@ -152,7 +150,7 @@ def test_mutual_tls_is_asked_for_by_all_but_the_gateway(variant: str, services: 
         assert asks == (is_encrypted and service.name != "gateway")
 
 
-def test_certificates_have_the_name_that_callers_look_for(objects: Objects, services: list[Deployed]) -> None:
+def test_certificates_have_the_expected_server_name(objects: Objects, services: list[Deployed]) -> None:
     certificates = of_kind(objects, "Certificate")
     secrets = {made["spec"]["secretName"]: made["spec"] for made in certificates}
     for service in services:
@@ -162,18 +160,18 @@ def test_certificates_have_the_name_that_callers_look_for(objects: Objects, serv
             assert set(spec["usages"]) == {"server auth", "client auth"}
 
 
-def test_probes_ask_the_plain_health_port(services: list[Deployed]) -> None:
+def test_probes_use_the_plain_health_port(services: list[Deployed]) -> None:
     for service in services:
         port = int(service.setting("HEALTH_PORT"))
         for kind, name in (("startupProbe", None), ("readinessProbe", None), ("livenessProbe", LIVE)):
             probe = service.container[kind]["grpc"]
             assert (probe["port"], probe.get("service")) == (port, name)
         startup = service.container["startupProbe"]
-        # A large checkpoint from a slow disk.
+        # Enough time to load a large checkpoint from a slow disk.
         assert startup["periodSeconds"] * startup["failureThreshold"] >= 120
 
 
-def test_services_reach_ports_of_pods(objects: Objects) -> None:
+def test_service_ports_match_pod_ports(objects: Objects) -> None:
     pods = [w["spec"]["template"] for w in workloads(objects)]
     for made in of_kind(objects, "Service"):
         selector = made["spec"]["selector"]
@@ -190,7 +188,7 @@ def test_services_reach_ports_of_pods(objects: Objects) -> None:
         assert (made["spec"].get("clusterIP") == "None") == is_ours
 
 
-def test_metrics_are_where_prometheus_is_told(objects: Objects, services: list[Deployed]) -> None:
+def test_prometheus_annotations_match_metrics_ports(objects: Objects, services: list[Deployed]) -> None:
     told = {
         made["metadata"]["name"]: made["metadata"]["annotations"]["prometheus.io/port"]
         for made in of_kind(objects, "Service")
@@ -199,7 +197,7 @@ def test_metrics_are_where_prometheus_is_told(objects: Objects, services: list[D
     assert told == {service.name: service.setting("METRICS_PORT") for service in services}
 
 
-def test_pods_may_do_little(variant: str, objects: Objects) -> None:
+def test_pods_are_restricted(variant: str, objects: Objects) -> None:
     for workload in workloads(objects):
         pod = workload["spec"]["template"]["spec"]
         assert pod["automountServiceAccountToken"] is False
@@ -212,11 +210,11 @@ def test_pods_may_do_little(variant: str, objects: Objects) -> None:
             assert context["capabilities"] == {"drop": ["ALL"]}
             assert container["resources"]["requests"].keys() >= {"cpu", "memory"}
             assert "memory" in container["resources"]["limits"]
-            # The tag of ours is an overlay's business.
+            # Overlays set the tag of the maskmesh image.
             assert ":" in container["image"] or not variant.startswith("overlays/")
 
 
-def test_replicas_are_spread_and_not_taken_away_at_once(objects: Objects, services: list[Deployed]) -> None:
+def test_replicas_are_spread_and_have_a_budget(objects: Objects, services: list[Deployed]) -> None:
     budgets = [made["spec"]["selector"]["matchLabels"] for made in of_kind(objects, "PodDisruptionBudget")]
     for service in services:
         assert any(budget.items() <= service.labels.items() for budget in budgets)
@@ -224,13 +222,13 @@ def test_replicas_are_spread_and_not_taken_away_at_once(objects: Objects, servic
         assert spread["labelSelector"]["matchLabels"].items() <= service.labels.items()
 
 
-def test_what_is_scaled_has_no_number_of_its_own(objects: Objects) -> None:
+def test_autoscaled_workloads_set_no_replicas(objects: Objects) -> None:
     targets = {made["spec"]["scaleTargetRef"]["name"] for made in of_kind(objects, "ScaledObject")}
     for workload in workloads(objects):
         assert ("replicas" in workload["spec"]) == (workload["metadata"]["name"] not in targets)
 
 
-def test_enough_can_wait_for_another_replica(objects: Objects, services: list[Deployed]) -> None:
+def test_queue_exceeds_the_scaling_threshold(objects: Objects, services: list[Deployed]) -> None:
     (encoder,) = (service for service in services if service.name == "encoder")
     places = encoder.environment.get(
         "MASKMESH_ENCODER_MAX_INTERACTIVE_QUEUE", EncoderSettings().max_interactive_queue
@@ -240,7 +238,7 @@ def test_enough_can_wait_for_another_replica(objects: Objects, services: list[De
         assert float(trigger["metadata"]["threshold"]) <= int(places) / 2
 
 
-def test_what_sessions_may_hold_fits_the_disk(services: list[Deployed]) -> None:
+def test_session_limits_fit_the_volume(services: list[Deployed]) -> None:
     for service in services:
         if service.name == "encoder":
             continue
@@ -250,19 +248,19 @@ def test_what_sessions_may_hold_fits_the_disk(services: list[Deployed]) -> None:
         assert most <= int(volume["sizeLimit"].removesuffix("Gi")) * 2**30
 
 
-def test_reflection_is_for_development(variant: str, services: list[Deployed]) -> None:
+def test_reflection_is_enabled_only_in_dev(variant: str, services: list[Deployed]) -> None:
     for service in services:
         is_on = service.environment.get(f"MASKMESH_{service.name.upper()}_REFLECTION") == "true"
         assert is_on == ("dev" in variant)
 
 
-def test_commands_are_those_of_the_package(services: list[Deployed]) -> None:
+def test_commands_are_scripts_of_the_package(services: list[Deployed]) -> None:
     root = Path(maskmesh.__file__).parents[1]
     scripts = tomllib.loads((root / "pyproject.toml").read_text())["project"]["scripts"]
     assert {service.container["command"][0] for service in services} <= scripts.keys()
 
 
-# Who calls whom, and where.
+# Caller, callee and port of each connection.
 CALLS = {
     ("gateway", "encoder", 50051),
     ("gateway", "tracker", 50052),
@@ -278,7 +276,7 @@ CALLS = {
 @pytest.mark.parametrize(
     "variant", ["base+network-policies", "base+colocated+network-policies", "overlays/prod"], indirect=True
 )
-def test_network_policies_let_through_what_is_called_and_nothing_else(objects: Objects) -> None:
+def test_network_policies_allow_exactly_the_calls(objects: Objects) -> None:
     pods = {w["metadata"]["name"]: w["spec"]["template"]["metadata"]["labels"] for w in workloads(objects)}
     ports = {
         w["metadata"]["name"]: [
@@ -289,9 +287,9 @@ def test_network_policies_let_through_what_is_called_and_nothing_else(objects: O
         for w in workloads(objects)
     }
     policies = [made["spec"] for made in of_kind(objects, "NetworkPolicy")]
-    calls = CALLS | {("tracker", "cache", 6379)}  # which may have an encoder beside it
-    if "encoder" not in pods:  # it is in the tracker's pod
-        moved = {"encoder": "tracker"}  # which may call what either calls
+    calls = CALLS | {("tracker", "cache", 6379)}  # for an encoder in the tracker's pod
+    if "encoder" not in pods:  # colocated: the encoder runs in the tracker's pod
+        moved = {"encoder": "tracker"}  # the tracker's pod makes the calls of both
         calls = {(moved.get(a, a), moved.get(b, b), port) for a, b, port in calls}
     allowed = {
         (a, b, port)
@@ -302,14 +300,14 @@ def test_network_policies_let_through_what_is_called_and_nothing_else(objects: O
         and _lets(policies, "Ingress", pods[b], pods[a], port)
     }
     assert allowed == calls
-    # Clients are outside, as far as policies know.
+    # Clients are pods that no policy selects.
     assert _lets(policies, "Ingress", pods["gateway"], {"somebody": "else"}, 50050)
 
 
 def _lets(
     policies: list[dict[str, Any]], direction: str, pod: dict[str, str], peer: dict[str, str], port: int
 ) -> bool:
-    """Whether policies let a pod's traffic through; a pod that none chooses is open."""
+    """Whether the policies allow the traffic of a pod; a pod that no policy selects allows all traffic."""
     chosen = [p for p in policies if direction in p["policyTypes"] and _selects(p["podSelector"], pod)]
     if not chosen:
         return True

@@ -1,4 +1,4 @@
-"""Rules and dashboard: they do what they say, and ask for what services have."""
+"""Prometheus rules and dashboard: promtool checks, and agreement with the metrics of the services."""
 
 import json
 import re
@@ -15,7 +15,7 @@ from tests.k8s.manifests import K8S
 
 FOLDER = K8S / "components" / "monitoring"
 
-# A metric of ours, of the RPC conventions or of a rule.
+# A maskmesh metric, an RPC metric of the OpenTelemetry conventions, or a recorded metric.
 _METRIC = re.compile(r"\b(?:maskmesh[:_]|rpc_server_)[a-zA-Z_:0-9]+")
 _SUFFIXES = ("_total", "_seconds", "_bytes", "_count", "_sum", "_bucket")
 
@@ -24,7 +24,7 @@ _SUFFIXES = ("_total", "_seconds", "_bytes", "_count", "_sum", "_bucket")
 @pytest.mark.parametrize(
     "arguments", [("check", "rules", "rules.yaml"), ("test", "rules", "rules_test.yaml")]
 )
-def test_promtool_is_content(arguments: tuple[str, ...]) -> None:
+def test_promtool_passes(arguments: tuple[str, ...]) -> None:
     said = subprocess.run(["promtool", *arguments], cwd=FOLDER, capture_output=True, text=True, check=False)
     assert said.returncode == 0, said.stdout + said.stderr
 
@@ -34,7 +34,7 @@ def rules() -> list[dict[str, str]]:
     return [rule for group in content["groups"] for rule in group["rules"]]
 
 
-def test_the_operator_has_the_same_rules() -> None:
+def test_operator_resource_has_the_same_rules() -> None:
     resource = yaml.safe_load((FOLDER / "prometheus-rule.yaml").read_text())
     assert resource["spec"] == yaml.safe_load((FOLDER / "rules.yaml").read_text())
 
@@ -51,15 +51,15 @@ def test_every_alert_is_tested() -> None:
 
 
 def declared() -> set[str]:
-    """Names of metrics in the code, as Prometheus has them without unit and kind."""
-    constants = {v for k, v in vars(instruments).items() if k.isupper() and isinstance(v, str)}
-    root = Path(metrics.__file__).parents[1]
-    for path in (*root.glob("*_svc/*.py"), *root.glob("gateway/*.py")):
+    """Names of the metrics in the code, in Prometheus form without the suffixes of unit and kind."""
+    constants = {v for k, v in vars(metrics).items() if k.isupper() and isinstance(v, str)}
+    root = Path(metrics.__file__).parents[2]
+    for path in (*root.glob("*_svc/**/*.py"), *root.glob("gateway/**/*.py")):
         constants |= set(re.findall(r'"(maskmesh\.[a-z_.]+)"', path.read_text()))
     return {name.replace(".", "_") for name in constants}
 
 
-def test_what_is_asked_for_is_measured() -> None:
+def test_queried_metrics_exist() -> None:
     recorded = {rule["record"] for rule in rules() if "record" in rule}
     expressions = [rule["expr"] for rule in rules()]
     expressions += [target["expr"] for panel in panels() for target in panel.get("targets", [])]
@@ -74,7 +74,7 @@ def test_what_is_asked_for_is_measured() -> None:
         assert plain in declared(), name
 
 
-def test_panels_lie_side_by_side() -> None:
+def test_dashboard_panels_do_not_overlap() -> None:
     taken: set[tuple[int, int]] = set()
     for panel in panels():
         place = panel["gridPos"]

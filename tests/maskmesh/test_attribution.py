@@ -1,4 +1,4 @@
-"""The attribution on spans whose answer is known."""
+"""Attribution of time to spans, on traces with a known result."""
 
 import json
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from maskmesh import telemetry
-from maskmesh.rpc.interceptors import transfers
+from maskmesh.telemetry import transfer_stages
 from maskmesh.trace_report.attribution import UNNAMED, attribute, attribute_frames, unnamed_share
 from maskmesh.trace_report.report import FIRST_CALL, choose_frame, make_report, stage_rows
 from maskmesh.trace_report.trace_files import KIND_CLIENT, KIND_SERVER, Span, Trace, group_traces, read_spans
@@ -27,7 +27,7 @@ def one_trace(*spans: Span) -> Trace:
     return trace
 
 
-def test_every_instant_belongs_to_the_deepest_span() -> None:
+def test_time_is_attributed_to_the_deepest_span() -> None:
     trace = one_trace(
         span("frame", 0, 100, span_id="root"),
         span("queue", 10, 60, span_id="q", parent="root"),
@@ -40,7 +40,7 @@ def test_every_instant_belongs_to_the_deepest_span() -> None:
     assert found.unnamed_share == pytest.approx(0.3)
 
 
-def test_a_frame_owns_what_follows_the_delivery_before() -> None:
+def test_frame_interval_starts_at_previous_delivery() -> None:
     traces = []
     for index, (start, end) in enumerate([(0, 50), (10, 80), (20, 140)]):
         root = span(
@@ -51,7 +51,7 @@ def test_a_frame_owns_what_follows_the_delivery_before() -> None:
         traces.append(one_trace(root, work))
     found = attribute_frames(reversed(traces))
     assert [(f.frame_index, f.start_ns, f.end_ns) for f in found] == [(0, 0, 50), (1, 50, 80), (2, 80, 140)]
-    # Work ahead is not summed: 140 in all, not 50 + 70 + 120.
+    # Overlapping work is not counted twice: the total is 140, not 50 + 70 + 120.
     assert sum(sum(f.by_name.values()) for f in found) == 140
     assert unnamed_share(found) == 0
 
@@ -76,16 +76,16 @@ def test_clocks_of_two_hosts_are_aligned() -> None:
     assert (trace.spans["back"].start_ns, trace.spans["back"].end_ns) == (50, 60)
 
 
-def test_transfers_are_what_lies_between_sender_and_handler() -> None:
-    request, response = transfers((100, 200), (110, 185))
+def test_transfer_is_time_between_sender_and_handler() -> None:
+    request, response = transfer_stages((100, 200), (110, 185))
     assert (request.start_ns, request.end_ns) == (100, 110)
     assert (response.start_ns, response.end_ns) == (185, 200)
-    # Clocks that disagree: the handler is placed in the middle.
-    request, response = transfers((100, 200), (9_000, 9_060))
+    # If the clocks disagree, the handler is centred in the call.
+    request, response = transfer_stages((100, 200), (9_000, 9_060))
     assert (request.end_ns, response.start_ns) == (120, 180)
 
 
-def test_first_calls_conditioning_and_tracked_frames_are_told_apart() -> None:
+def test_stage_rows_are_grouped_by_situation() -> None:
     spans = []
     for index, kind in enumerate(["conditioning", "tracked", "tracked"]):
         spans += [
@@ -105,7 +105,7 @@ def test_first_calls_conditioning_and_tracked_frames_are_told_apart() -> None:
     }
 
 
-def test_files_of_killed_processes_are_read_up_to_the_cut(tmp_path: Path) -> None:
+def test_truncated_last_line_is_ignored(tmp_path: Path) -> None:
     value = {"name": "queue", "traceId": "a", "spanId": "b", "startTimeUnixNano": "1", "endTimeUnixNano": "5"}
     line = json.dumps({"resourceSpans": [{"scopeSpans": [{"spans": [value]}]}]})
     (tmp_path / "one.jsonl").write_text(line + "\n" + line[:40])
@@ -115,7 +115,7 @@ def test_files_of_killed_processes_are_read_up_to_the_cut(tmp_path: Path) -> Non
         read_spans(tmp_path)
 
 
-def test_a_report_of_nothing_says_so(tmp_path: Path) -> None:
+def test_report_without_frames_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no spans"):
         make_report(tmp_path)
     value = {"name": "queue", "traceId": "a", "spanId": "b", "startTimeUnixNano": "1", "endTimeUnixNano": "5"}

@@ -7,22 +7,22 @@ from maskmesh.wire import fetch_codec
 
 
 @pytest.mark.parametrize("length", [0, 1, 127, 128, 2**14 - 1, 2**14, 2**20, 2**21])
-def test_a_chunk_is_what_the_message_is(length: int) -> None:
+def test_chunk_codec_matches_protobuf(length: int) -> None:
     data = bytes(i % 251 for i in range(length))
     message = encoder_pb2.FetchResponse(chunk=data)
     assert fetch_codec.serialize(memoryview(data)) == message.SerializeToString()
     assert fetch_codec.parse(message.SerializeToString()) == data
 
 
-def test_other_messages_are_messages() -> None:
+def test_header_and_empty_messages_round_trip() -> None:
     header = encoder_pb2.FetchResponse(header=encoder_pb2.FetchHeader(num_bytes=5, shared_memory="here"))
     assert fetch_codec.parse(fetch_codec.serialize(header)) == header
     assert fetch_codec.parse(b"") == encoder_pb2.FetchResponse()
 
 
 @given(st.binary(max_size=300), st.binary(max_size=40))
-def test_whatever_comes_is_read_as_the_message_is(chunk: bytes, rest: bytes) -> None:
-    """Also with fields of a newer version behind it."""
+def test_parse_matches_protobuf_on_arbitrary_bytes(chunk: bytes, rest: bytes) -> None:
+    """Also if unknown fields of a newer protocol version follow the chunk."""
     data = encoder_pb2.FetchResponse(chunk=chunk).SerializeToString() + rest
     try:
         expected = encoder_pb2.FetchResponse.FromString(data)

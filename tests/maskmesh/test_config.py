@@ -1,5 +1,3 @@
-from pathlib import Path
-
 import pytest
 
 from encoder_svc.config import EncoderSettings
@@ -7,25 +5,42 @@ from gateway.config import GatewaySettings
 from maskmesh.config import TelemetrySettings, load
 
 
-def test_flags_go_before_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_flags_override_environment_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MASKMESH_ENCODER_CACHE_BYTES", "2000000")
     monkeypatch.setenv("MASKMESH_ENCODER_MODEL", "test")
     settings = load(EncoderSettings, ["--cache-bytes", "3000000"])
     assert (settings.cache_bytes, settings.model) == (3_000_000, "test")
 
 
-def test_all_that_is_wrong_is_said_at_once() -> None:
+def test_all_invalid_settings_are_reported_together() -> None:
     with pytest.raises(SystemExit) as caught:
         load(GatewaySettings, ["--port", "x", "--window", "1"])
     assert "port" in str(caught.value)
     assert "window" in str(caught.value)
 
 
-def test_where_spans_go(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_otel_environment_selects_the_exporter(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MASKMESH_TRACE_DIR", raising=False)
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4317")
     settings = load(TelemetrySettings, [])
     assert settings.otlp_endpoint == "http://collector:4317"
-    assert settings.trace_path == Path("maskmesh-traces")
+    assert settings.effective_exporter == "otlp"
+    assert (settings.max_queue_size, settings.schedule_delay_ms) == (65_536, 1_000)
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://traces:4318")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")
+    monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "10")
+    settings = load(TelemetrySettings, [])
+    assert settings.otlp_endpoint == "http://traces:4318"
+    assert settings.otlp_protocol == "http/protobuf"
+    assert settings.max_queue_size == 10
+    monkeypatch.setenv("OTEL_TRACES_EXPORTER", "none")
+    assert load(TelemetrySettings, []).effective_exporter == "none"
+
+
+def test_exporter_defaults_to_files_without_an_endpoint(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("MASKMESH_TRACE_DIR", "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_TRACES_EXPORTER"):
+        monkeypatch.delenv(name, raising=False)
+    settings = load(TelemetrySettings, [])
+    assert (settings.effective_exporter, settings.trace_dir) == ("file", "maskmesh-traces")
     monkeypatch.setenv("MASKMESH_TRACE_DIR", "")
-    assert load(TelemetrySettings, []).trace_path is None
+    assert load(TelemetrySettings, []).effective_exporter == "none"

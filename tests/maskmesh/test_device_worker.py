@@ -12,12 +12,12 @@ import pytest
 
 from maskmesh import ResourceExhausted, telemetry
 from maskmesh.scheduling import device_worker
-from maskmesh.scheduling.admission import MAX_CONSECUTIVE_INTERACTIVE, Priority, AdmissionPolicy, QueueEntry
+from maskmesh.scheduling.admission import MAX_CONSECUTIVE_INTERACTIVE, AdmissionPolicy, Priority, QueueEntry
 from maskmesh.scheduling.cpu_sharing import SharedCores
-from maskmesh.scheduling.device_worker import DeviceWorker, BatchedOperation
+from maskmesh.scheduling.device_worker import BatchedOperation, DeviceWorker
 
 
-async def test_one_thread_of_its_own() -> None:
+async def test_all_work_runs_on_one_worker_thread() -> None:
     worker = DeviceWorker("device")
     threads = {await worker.run(threading.get_ident) for _ in range(5)}
     assert len(threads) == 1
@@ -25,27 +25,27 @@ async def test_one_thread_of_its_own() -> None:
     worker.close()
 
 
-async def test_what_somebody_waits_for_goes_first() -> None:
+async def test_interactive_work_runs_before_prefetch() -> None:
     worker = DeviceWorker("device")
     order: list[str] = []
     release = threading.Event()
     blocker = asyncio.ensure_future(worker.run(release.wait))
     await asyncio.sleep(0.01)
-    tickets = [QueueEntry(Priority.AHEAD) for _ in range(3)]
+    entries = [QueueEntry(Priority.AHEAD) for _ in range(3)]
     ahead = [
-        asyncio.ensure_future(worker.run(partial(order.append, f"ahead {i}"), ticket=tickets[i]))
+        asyncio.ensure_future(worker.run(partial(order.append, f"ahead {i}"), entry=entries[i]))
         for i in range(3)
     ]
     click = asyncio.ensure_future(worker.run(lambda: order.append("click")))
     await asyncio.sleep(0.01)
-    tickets[2].promote(Priority.INTERACTIVE)  # somebody waits for this one now
+    entries[2].promote(Priority.INTERACTIVE)  # a caller now waits for this entry
     release.set()
     await asyncio.gather(blocker, *ahead, click)
     assert order == ["ahead 2", "click", "ahead 0", "ahead 1"]
     worker.close()
 
 
-async def test_work_whose_caller_left_is_skipped() -> None:
+async def test_cancelled_queued_work_is_skipped() -> None:
     worker = DeviceWorker("device")
     release = threading.Event()
     ran: list[int] = []
@@ -61,7 +61,7 @@ async def test_work_whose_caller_left_is_skipped() -> None:
     worker.close()
 
 
-async def test_a_caller_who_leaves_is_let_go_when_the_work_is_over() -> None:
+async def test_cancellation_waits_for_running_work() -> None:
     worker = DeviceWorker("device")
     release = threading.Event()
     running = asyncio.ensure_future(worker.run(release.wait))
@@ -75,8 +75,8 @@ async def test_a_caller_who_leaves_is_let_go_when_the_work_is_over() -> None:
     worker.close()
 
 
-async def test_a_full_queue_refuses_at_once() -> None:
-    worker = DeviceWorker("device", limits=AdmissionPolicy(interactive=1))
+async def test_full_queue_refuses_immediately() -> None:
+    worker = DeviceWorker("device", policy=AdmissionPolicy(interactive=1))
     release = threading.Event()
     blocker = asyncio.ensure_future(worker.run(release.wait))
     await asyncio.sleep(0.05)
@@ -90,8 +90,8 @@ async def test_a_full_queue_refuses_at_once() -> None:
     worker.close()
 
 
-async def test_who_has_left_takes_no_place() -> None:
-    worker = DeviceWorker("device", limits=AdmissionPolicy(interactive=1))
+async def test_cancelled_jobs_take_no_queue_slot() -> None:
+    worker = DeviceWorker("device", policy=AdmissionPolicy(interactive=1))
     release = threading.Event()
     blocker = asyncio.ensure_future(worker.run(release.wait))
     await asyncio.sleep(0.05)
@@ -102,21 +102,21 @@ async def test_who_has_left_takes_no_place() -> None:
         if number < 2:
             waiting.cancel()
             await asyncio.sleep(0)
-    assert worker.num_waiting == 1
+    assert worker.num_queued == 1
     release.set()
     await asyncio.gather(blocker, waiting)
     assert done == [2]
     worker.close()
 
 
-async def test_waiting_is_recorded_and_errors_come_back() -> None:
+async def test_queue_time_is_recorded_and_errors_propagate() -> None:
     worker = DeviceWorker("device")
     recorder = telemetry.StageRecorder()
     blocker = asyncio.ensure_future(worker.run(lambda: time.sleep(0.05)))
     await asyncio.sleep(0.01)
 
     def work() -> None:
-        with recorder.stage(telemetry.MASK_DECODER, batch__size=3):
+        with recorder.stage(telemetry.MASK_DECODER, {telemetry.BATCH_SIZE: 3}):
             raise ValueError("broken")
 
     with pytest.raises(ValueError, match="broken"):
@@ -130,7 +130,7 @@ async def test_waiting_is_recorded_and_errors_come_back() -> None:
     worker.close()
 
 
-async def test_tenants_take_turns_and_nothing_waits_for_ever() -> None:
+async def test_fair_share_among_tenants_without_starvation() -> None:
     worker = DeviceWorker("device")
     release = threading.Event()
     blocker = asyncio.ensure_future(worker.run(release.wait))
@@ -138,7 +138,7 @@ async def test_tenants_take_turns_and_nothing_waits_for_ever() -> None:
     order: list[str] = []
 
     def work(name: str, tenant: str, priority: Priority) -> "asyncio.Future[None]":
-        run = worker.run(lambda: order.append(name), ticket=QueueEntry(priority, tenant))
+        run = worker.run(lambda: order.append(name), entry=QueueEntry(priority, tenant))
         return asyncio.ensure_future(run)
 
     waiting = [work("ahead", "much", Priority.AHEAD)]
@@ -154,7 +154,7 @@ async def test_tenants_take_turns_and_nothing_waits_for_ever() -> None:
     assert order[4:] == [f"much {i}" for i in range(2, 6)]
 
 
-async def test_long_work_gives_way_to_what_is_more_urgent() -> None:
+async def test_interactive_work_preempts_prefetch() -> None:
     worker = DeviceWorker("device")
     order: list[str] = []
     begun, waiting = threading.Event(), threading.Event()
@@ -162,14 +162,14 @@ async def test_long_work_gives_way_to_what_is_more_urgent() -> None:
     def long() -> None:
         begun.set()
         waiting.wait()
-        order.append(f"gave way: {worker.give_way()}")
-        order.append(f"again: {worker.give_way()}")
+        order.append(f"gave way: {worker.run_urgent_work()}")
+        order.append(f"again: {worker.run_urgent_work()}")
 
-    ahead = asyncio.ensure_future(worker.run(long, ticket=QueueEntry(Priority.AHEAD)))
+    ahead = asyncio.ensure_future(worker.run(long, entry=QueueEntry(Priority.AHEAD)))
     await asyncio.to_thread(begun.wait)
-    later = asyncio.ensure_future(worker.run(lambda: order.append("later"), ticket=QueueEntry(Priority.AHEAD)))
-    # A click does not give way to another one.
-    click = asyncio.ensure_future(worker.run(lambda: order.append(f"click: {worker.give_way()}")))
+    later = asyncio.ensure_future(worker.run(lambda: order.append("later"), entry=QueueEntry(Priority.AHEAD)))
+    # Interactive work is not preempted by other interactive work.
+    click = asyncio.ensure_future(worker.run(lambda: order.append(f"click: {worker.run_urgent_work()}")))
     other = asyncio.ensure_future(worker.run(lambda: order.append("other click")))
     await asyncio.sleep(0.01)
     waiting.set()
@@ -178,7 +178,7 @@ async def test_long_work_gives_way_to_what_is_more_urgent() -> None:
     worker.close()
 
 
-async def test_what_fails_in_between_fails_alone() -> None:
+async def test_failure_of_preempting_work_is_isolated() -> None:
     worker = DeviceWorker("device")
     begun, waiting = threading.Event(), threading.Event()
 
@@ -190,7 +190,7 @@ async def test_what_fails_in_between_fails_alone() -> None:
     def fail() -> None:
         raise KeyError("click")
 
-    ahead = asyncio.ensure_future(worker.run(long, ticket=QueueEntry(Priority.AHEAD)))
+    ahead = asyncio.ensure_future(worker.run(long, entry=QueueEntry(Priority.AHEAD)))
     await asyncio.to_thread(begun.wait)
     click = asyncio.ensure_future(worker.run(fail))
     await asyncio.sleep(0.01)
@@ -201,7 +201,9 @@ async def test_what_fails_in_between_fails_alone() -> None:
     worker.close()
 
 
-async def waiting_together(worker: DeviceWorker, together: BatchedOperation[int, str], items: list[int]) -> list[str]:
+async def waiting_together(
+    worker: DeviceWorker, together: BatchedOperation[int, str], items: list[int]
+) -> list[str]:
     """Submit items while the worker is busy."""
     release = threading.Event()
     blocker = asyncio.ensure_future(worker.run(release.wait))
@@ -213,7 +215,7 @@ async def waiting_together(worker: DeviceWorker, together: BatchedOperation[int,
     return list(await asyncio.gather(*waiting))
 
 
-async def test_what_waits_is_computed_together() -> None:
+async def test_queued_items_are_batched() -> None:
     worker = DeviceWorker("device")
     batches: list[list[int]] = []
 
@@ -221,15 +223,22 @@ async def test_what_waits_is_computed_together() -> None:
         batches.append(list(items))
         return [f"{item}!" for item in items]
 
-    assert await waiting_together(worker, BatchedOperation(compute, most=3), [1, 2, 3, 4]) == ["1!", "2!", "3!", "4!"]
+    assert await waiting_together(worker, BatchedOperation(compute, max_weight=3), [1, 2, 3, 4]) == [
+        "1!",
+        "2!",
+        "3!",
+        "4!",
+    ]
     assert batches == [[1, 2, 3], [4]]
     batches.clear()
-    await waiting_together(worker, BatchedOperation(compute, most=3, alike=lambda i: i % 2), [1, 2, 3, 4])
+    await waiting_together(
+        worker, BatchedOperation(compute, max_weight=3, batch_key=lambda i: i % 2), [1, 2, 3, 4]
+    )
     assert batches == [[1, 3], [2, 4]]
     worker.close()
 
 
-async def test_other_work_and_other_priorities_stay_apart() -> None:
+async def test_batches_do_not_mix_operations_or_priorities() -> None:
     worker = DeviceWorker("device")
     batches: list[list[str]] = []
 
@@ -237,17 +246,17 @@ async def test_other_work_and_other_priorities_stay_apart() -> None:
         batches.append(list(items))
         return [None for _ in items]
 
-    one, other = BatchedOperation(compute, most=4), BatchedOperation(compute, most=4)
+    one, other = BatchedOperation(compute, max_weight=4), BatchedOperation(compute, max_weight=4)
     release = threading.Event()
     blocker = asyncio.ensure_future(worker.run(release.wait))
     await asyncio.sleep(0.01)
     ahead, now = QueueEntry(Priority.AHEAD), QueueEntry(Priority.INTERACTIVE)
     submitted = [(one, "ahead", ahead), (one, "a click", now), (other, "other", now), (one, "another", now)]
     waiting = [
-        asyncio.ensure_future(worker.run_batched(kind, item, ticket=replace(ticket)))
-        for kind, item, ticket in submitted
+        asyncio.ensure_future(worker.run_batched(kind, item, entry=replace(entry)))
+        for kind, item, entry in submitted
     ]
-    waiting.append(asyncio.ensure_future(worker.run_batched(one, "left", ticket=replace(now))))
+    waiting.append(asyncio.ensure_future(worker.run_batched(one, "left", entry=replace(now))))
     await asyncio.sleep(0.01)
     waiting.pop().cancel()
     await asyncio.sleep(0.01)
@@ -257,7 +266,7 @@ async def test_other_work_and_other_priorities_stay_apart() -> None:
     worker.close()
 
 
-async def test_who_fails_in_a_batch_fails_alone() -> None:
+async def test_failure_in_a_batch_is_isolated() -> None:
     worker = DeviceWorker("device")
 
     def compute(items: Sequence[int]) -> list[str]:
@@ -266,7 +275,7 @@ async def test_who_fails_in_a_batch_fails_alone() -> None:
     release = threading.Event()
     blocker = asyncio.ensure_future(worker.run(release.wait))
     await asyncio.sleep(0.01)
-    together = BatchedOperation(compute, most=4)
+    together = BatchedOperation(compute, max_weight=4)
     waiting = [asyncio.ensure_future(worker.run_batched(together, item)) for item in (1, 0, 1)]
     await asyncio.sleep(0.01)
     release.set()
@@ -277,7 +286,7 @@ async def test_who_fails_in_a_batch_fails_alone() -> None:
     worker.close()
 
 
-async def test_workers_on_the_same_cores_take_their_parts(tmp_path: Path) -> None:
+async def test_workers_share_cores_while_both_are_active(tmp_path: Path) -> None:
     chosen: dict[str, list[int]] = {"encoder": [], "tracker": []}
     shared = {
         name: SharedCores(tmp_path / "cores", name, cores=4, set_threads=threads.append)
@@ -297,12 +306,14 @@ async def test_workers_on_the_same_cores_take_their_parts(tmp_path: Path) -> Non
     assert chosen["encoder"] == [4]
     await tracker.run(lambda: time.sleep(0.05))
     assert chosen["tracker"] == [2]
-    await asyncio.sleep(0.05)
+    while len(chosen["encoder"]) < 3:
+        await asyncio.sleep(0.001)
     assert chosen["encoder"] == [4, 2, 4]
     over.set()
     await image
-    # What one leaves idle the other takes.
-    await tracker.run(lambda: None)
+    # The tracker uses the cores of the encoder as soon as the encoder's thread has released them.
+    while len(chosen["tracker"]) < 2:
+        await tracker.run(lambda: None)
     assert chosen["tracker"] == [2, 4]
     for worker in (encoder, tracker):
         worker.close()
@@ -310,7 +321,7 @@ async def test_workers_on_the_same_cores_take_their_parts(tmp_path: Path) -> Non
         one.close()
 
 
-async def test_what_cannot_say_what_it_is_alike_to_is_done_alone() -> None:
+async def test_item_without_a_batch_key_runs_alone() -> None:
     worker = DeviceWorker("device")
     batches: list[list[int]] = []
 
@@ -321,7 +332,7 @@ async def test_what_cannot_say_what_it_is_alike_to_is_done_alone() -> None:
     def alike(item: int) -> int:
         return 1 // item
 
-    together = BatchedOperation(compute, most=4, alike=alike)
+    together = BatchedOperation(compute, max_weight=4, batch_key=alike)
     assert await waiting_together(worker, together, [2, 0, 3, 0]) == ["2", "0", "3", "0"]
     assert batches == [[2, 3], [0], [0]]
     worker.close()
@@ -335,20 +346,20 @@ async def test_batches_are_bounded_by_weight() -> None:
         batches.append(list(items))
         return [str(item) for item in items]
 
-    together = BatchedOperation(compute, most=4, weight=lambda item: item)
+    together = BatchedOperation(compute, max_weight=4, weight=lambda item: item)
     await waiting_together(worker, together, [9, 1, 2, 3, 1])
     assert batches == [[9], [1, 2, 1], [3]]
     worker.close()
 
 
-async def test_work_that_is_done_is_let_go() -> None:
+async def test_finished_items_are_released() -> None:
     class Large:
         pass
 
     worker = DeviceWorker("device")
     large = Large()
     seen = weakref.ref(large)
-    await worker.run_batched(BatchedOperation(lambda items: [None for _ in items], most=1), large)
+    await worker.run_batched(BatchedOperation(lambda items: [None for _ in items], max_weight=1), large)
     del large
     await worker.run(lambda: None)
     gc.collect()
@@ -356,10 +367,10 @@ async def test_work_that_is_done_is_let_go() -> None:
     worker.close()
 
 
-async def test_an_idle_worker_says_so_once(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_on_idle_is_called_once_per_idle_period(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(device_worker, "IDLE_SECONDS", 0.02)
     idle: list[int] = []
-    worker = DeviceWorker("device", when_idle=lambda: idle.append(threading.get_ident()))
+    worker = DeviceWorker("device", on_idle=lambda: idle.append(threading.get_ident()))
     await asyncio.sleep(0.2)
     assert len(idle) == 1
     assert idle[0] == await worker.run(threading.get_ident)
@@ -368,7 +379,7 @@ async def test_an_idle_worker_says_so_once(monkeypatch: pytest.MonkeyPatch) -> N
     worker.close()
 
 
-async def test_what_a_failed_batch_recorded_is_forgotten() -> None:
+async def test_records_of_a_failed_batch_are_discarded() -> None:
     worker = DeviceWorker("device")
     recorders = [telemetry.StageRecorder() for _ in range(3)]
 
@@ -381,7 +392,7 @@ async def test_what_a_failed_batch_recorded_is_forgotten() -> None:
     release = threading.Event()
     blocker = asyncio.ensure_future(worker.run(release.wait))
     await asyncio.sleep(0.01)
-    together = BatchedOperation(compute, most=4)
+    together = BatchedOperation(compute, max_weight=4)
     waiting = [
         asyncio.ensure_future(worker.run_batched(together, item, recorder=recorders[item]))
         for item in range(3)

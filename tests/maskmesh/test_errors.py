@@ -2,6 +2,7 @@ import grpc
 import pytest
 
 from maskmesh import InvalidPrompt, MaskmeshError, ResourceExhausted, Unavailable, errors
+from maskmesh.rpc.status import from_rpc_error, to_status
 from maskmesh.v1 import error_reason_pb2
 
 LEAVES = [
@@ -14,18 +15,18 @@ def make(cls: type[MaskmeshError]) -> MaskmeshError:
         return cls("no good", field="prompt.points[0].x", limit=7)
     if issubclass(cls, ResourceExhausted):
         return cls("full", resource="sessions", retry_seconds=2.5)
-    return cls("so it is", session_id="s")
+    return cls("failed", session_id="s")
 
 
 def over_the_wire(error: MaskmeshError) -> Exception:
-    status = errors.to_status(error)
+    status = to_status(error)
     metadata = grpc.aio.Metadata(("grpc-status-details-bin", status.SerializeToString()))
     call = grpc.aio.AioRpcError(error.code, grpc.aio.Metadata(), metadata, details=error.message)
-    return errors.from_rpc_error(call)
+    return from_rpc_error(call)
 
 
 @pytest.mark.parametrize("cls", LEAVES)
-def test_every_class_comes_back_as_itself(cls: type[MaskmeshError]) -> None:
+def test_every_error_class_round_trips(cls: type[MaskmeshError]) -> None:
     sent = make(cls)
     back = over_the_wire(sent)
     assert type(back) is cls
@@ -43,7 +44,7 @@ def test_every_reason_is_used_once() -> None:
     assert set(reasons) == {v.number for v in error_reason_pb2.ErrorReason.DESCRIPTOR.values} - {0}
 
 
-def test_codes_are_those_of_the_contract() -> None:
+def test_status_codes_match_the_contract() -> None:
     codes = {c.__name__: c.code.name for c in LEAVES}
     assert codes["SessionNotFound"] == codes["ObjectNotFound"] == "NOT_FOUND"
     assert codes["InvalidPrompt"] == codes["ImageTooLarge"] == "INVALID_ARGUMENT"
@@ -53,18 +54,18 @@ def test_codes_are_those_of_the_contract() -> None:
     assert codes["InternalError"] == "INTERNAL"
 
 
-def test_a_bad_field_is_named_for_any_client() -> None:
+def test_bad_request_detail_names_the_field() -> None:
     from google.rpc import error_details_pb2
 
-    status = errors.to_status(InvalidPrompt("no good", field="prompt.box"))
+    status = to_status(InvalidPrompt("no good", field="prompt.box"))
     request = error_details_pb2.BadRequest()
     assert any(detail.Unpack(request) for detail in status.details)
     assert request.field_violations[0].field == "prompt.box"
 
 
-def test_foreign_errors_stay_themselves() -> None:
+def test_rpc_errors_without_maskmesh_details() -> None:
     nothing = grpc.aio.Metadata()
     lost = grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, nothing, nothing, details="refused")
-    assert isinstance(errors.from_rpc_error(lost), Unavailable)
+    assert isinstance(from_rpc_error(lost), Unavailable)
     late = grpc.aio.AioRpcError(grpc.StatusCode.DEADLINE_EXCEEDED, nothing, nothing)
-    assert errors.from_rpc_error(late) is late
+    assert from_rpc_error(late) is late

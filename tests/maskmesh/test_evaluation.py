@@ -1,4 +1,4 @@
-"""Reading folders, and scores of objects that can be counted by hand."""
+"""Reading of image folders, and object scores compared with values computed by hand."""
 
 from pathlib import Path
 
@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from maskmesh import ObjectMask, RleMask
-from maskmesh.cli.evaluation_table import clips_row, images_row, make_table
 from maskmesh.evaluation.clips import ImageScores, ObjectScores, read_folder, read_labels, score_object
+from maskmesh.evaluation.table import clips_row, images_row, make_table
 from maskmesh.masks import BoolArray
 
 
@@ -22,7 +22,7 @@ def found(count: int, score: float) -> ObjectMask:
     return ObjectMask(1, RleMask.encode(columns(count)), 0.9, score)
 
 
-def test_the_first_and_the_last_frame_do_not_count() -> None:
+def test_first_and_last_frames_are_not_scored() -> None:
     true = [columns(40)] * 4
     scores = score_object("clip", 1, [found(0, -1), found(40, 1), found(20, 1), found(0, -1)], true)
     assert scores.j == scores.j_in_sight == scores.late_j == pytest.approx(0.75)
@@ -30,7 +30,7 @@ def test_the_first_and_the_last_frame_do_not_count() -> None:
     assert 0 < scores.f < 1
 
 
-def test_frames_out_of_sight_count_for_j_and_for_sight() -> None:
+def test_absent_frames_count_for_j_and_sight() -> None:
     true = [columns(40), columns(0), columns(0), columns(40), columns(40)]
     masks = [found(40, 1), found(0, -1), found(9, 2), found(40, -1), found(40, 1)]
     scores = score_object("clip", 1, masks, true)
@@ -39,7 +39,7 @@ def test_frames_out_of_sight_count_for_j_and_for_sight() -> None:
     assert scores.sight == pytest.approx(1 / 3)
 
 
-def test_late_frames_are_the_last_five_in_sight() -> None:
+def test_late_j_uses_the_last_five_visible_frames() -> None:
     true = [columns(40)] * 10 + [columns(0)] * 2
     masks = [found(40, 1)] * 5 + [found(0, 1)] * 7
     scores = score_object("clip", 1, masks, true)
@@ -47,7 +47,7 @@ def test_late_frames_are_the_last_five_in_sight() -> None:
     assert scores.late_j == 0
 
 
-def test_what_is_never_in_sight_has_no_figure_for_it() -> None:
+def test_never_visible_object_has_no_j_in_sight() -> None:
     scores = score_object("clip", 1, [found(0, -1)] * 4, [columns(40)] + [columns(0)] * 3)
     assert (scores.j, scores.j_in_sight, scores.late_j, scores.sight) == (1, None, None, 1)
     row = clips_row("clips", [scores, ObjectScores("b", 1, 0.5, 0.5, 0.4, 0.6, 1.0)])
@@ -79,7 +79,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_images_without_a_mask_are_left_out(folder: Path) -> None:
+def test_images_without_a_mask_are_skipped(folder: Path) -> None:
     (folder / "masks" / "1.png").unlink()
     frames = read_folder(folder / "images", folder / "masks")
     assert [frame.name for frame in frames] == ["0", "2"]
@@ -87,7 +87,7 @@ def test_images_without_a_mask_are_left_out(folder: Path) -> None:
     assert np.array_equal(frames[0].mask(1), columns(40))
 
 
-def test_a_palette_has_numbers(tmp_path: Path) -> None:
+def test_palette_masks_are_read_as_indices(tmp_path: Path) -> None:
     labels = columns(40).astype(np.uint8) * 7
     image = Image.fromarray(labels, mode="P")
     image.putpalette([0, 0, 0] * 8)
@@ -95,15 +95,15 @@ def test_a_palette_has_numbers(tmp_path: Path) -> None:
     assert np.array_equal(read_labels(tmp_path / "mask.png"), labels)
 
 
-def test_a_picture_on_its_side_is_turned_upright(folder: Path) -> None:
-    """As the services turn it: its mask is upright."""
+def test_exif_orientation_is_applied(folder: Path) -> None:
+    """The services apply the EXIF orientation too, and masks match the rotated image."""
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.new("RGB", (60, 80)).save(folder / "images" / "1.jpg", exif=exif)
     assert len(read_folder(folder / "images", folder / "masks")) == 3
 
 
-def test_what_does_not_fit_is_named(folder: Path) -> None:
+def test_folder_errors_name_the_files(folder: Path) -> None:
     Image.new("L", (10, 10)).save(folder / "masks" / "1.png")
     with pytest.raises(ValueError, match=r"1\.png and 1\.jpg differ in size"):
         read_folder(folder / "images", folder / "masks")
@@ -111,7 +111,7 @@ def test_what_does_not_fit_is_named(folder: Path) -> None:
     with pytest.raises(ValueError, match=r"1\.png is dark all over"):
         read_folder(folder / "images", folder / "masks")
     Image.new("L", (80, 60)).save(folder / "masks" / "0.jpg")
-    with pytest.raises(ValueError, match=r"0\.jpg and 0\.png have one name"):
+    with pytest.raises(ValueError, match=r"0\.jpg and 0\.png have the same name"):
         read_folder(folder / "images", folder / "masks")
     (folder / "none").mkdir()
     with pytest.raises(ValueError, match="no image"):

@@ -3,7 +3,7 @@ import asyncio
 import pytest
 
 from maskmesh import Conflict, InvalidRequest, ObjectNotFound
-from maskmesh.rpc.idempotency import IdempotencyCache, KeyedAnswer, request_digest
+from maskmesh.rpc.idempotency import IdempotencyCache
 from maskmesh.v1 import segmentation_pb2
 
 REQUEST = segmentation_pb2.RemoveObjectRequest(session_id="s", obj_id=1)
@@ -11,7 +11,7 @@ OTHER = segmentation_pb2.RemoveObjectRequest(session_id="s", obj_id=2)
 
 
 class Counter:
-    """Work that counts how often it is done."""
+    """Work that counts its executions."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -24,7 +24,7 @@ class Counter:
         return self.count
 
 
-async def test_a_key_is_answered_once() -> None:
+async def test_a_key_runs_its_work_once() -> None:
     answers, counter = IdempotencyCache(), Counter()
     assert await answers.run("key", REQUEST, counter.work) == 1
     assert await answers.run("key", REQUEST, counter.work) == 1
@@ -33,7 +33,7 @@ async def test_a_key_is_answered_once() -> None:
     assert await answers.run("", REQUEST, counter.work) == 4
 
 
-async def test_a_key_belongs_to_its_request() -> None:
+async def test_reusing_a_key_for_another_request_conflicts() -> None:
     answers, counter = IdempotencyCache(), Counter()
     await answers.run("key", REQUEST, counter.work)
     with pytest.raises(Conflict) as caught:
@@ -44,7 +44,7 @@ async def test_a_key_belongs_to_its_request() -> None:
     assert counter.count == 1
 
 
-async def test_who_asks_while_it_is_done_waits_for_it() -> None:
+async def test_concurrent_calls_share_one_execution() -> None:
     answers, counter = IdempotencyCache(), Counter()
     counter.gate.clear()
     both = [asyncio.ensure_future(answers.run("key", REQUEST, counter.work)) for _ in range(2)]
@@ -53,7 +53,7 @@ async def test_who_asks_while_it_is_done_waits_for_it() -> None:
     assert await asyncio.gather(*both) == [1, 1]
 
 
-async def test_who_leaves_finds_the_answer_later() -> None:
+async def test_result_survives_cancellation_of_the_caller() -> None:
     answers, counter = IdempotencyCache(), Counter()
     counter.gate.clear()
     first = asyncio.ensure_future(answers.run("key", REQUEST, counter.work))
@@ -66,44 +66,45 @@ async def test_who_leaves_finds_the_answer_later() -> None:
     assert counter.count == 1
 
 
-async def test_work_that_nobody_waits_for_may_stop() -> None:
+async def test_abandoned_work_is_cancelled() -> None:
     answers, counter = IdempotencyCache(), Counter()
     counter.gate.clear()
     both = [
-        asyncio.ensure_future(answers.run("key", REQUEST, counter.work, may_stop=True)) for _ in range(2)
+        asyncio.ensure_future(answers.run("key", REQUEST, counter.work, cancel_abandoned=True))
+        for _ in range(2)
     ]
     await asyncio.sleep(0)
     both[0].cancel()
     await asyncio.sleep(0)
-    assert answers.contains("key")  # the other one waits still
+    assert "key" in answers  # the other call still waits
     both[1].cancel()
     assert all(
         isinstance(r, asyncio.CancelledError) for r in await asyncio.gather(*both, return_exceptions=True)
     )
-    assert not answers.contains("key")
+    assert "key" not in answers
     counter.gate.set()
     await asyncio.sleep(0)
     assert counter.count == 0
-    # Who comes back has it done, and finds it again.
-    assert await answers.run("key", REQUEST, counter.work, may_stop=True) == 1
-    assert await answers.run("key", REQUEST, counter.work, may_stop=True) == 1
+    # A retry runs the work, and a second retry gets the cached result.
+    assert await answers.run("key", REQUEST, counter.work, cancel_abandoned=True) == 1
+    assert await answers.run("key", REQUEST, counter.work, cancel_abandoned=True) == 1
 
 
-async def test_work_that_has_changed_something_does_not_stop() -> None:
+async def test_committed_work_is_not_cancelled() -> None:
     answers, counter = IdempotencyCache(), Counter()
     counter.gate.clear()
-    first = asyncio.ensure_future(answers.run("key", REQUEST, counter.work, may_stop=True))
+    first = asyncio.ensure_future(answers.run("key", REQUEST, counter.work, cancel_abandoned=True))
     await asyncio.sleep(0)
-    answers.commit(KeyedAnswer("key", request_digest(REQUEST), REQUEST))
+    answers.commit("key", REQUEST)
     first.cancel()
     with pytest.raises(asyncio.CancelledError):
         await first
     counter.gate.set()
-    assert await answers.run("key", REQUEST, counter.work, may_stop=True) == 1
+    assert await answers.run("key", REQUEST, counter.work, cancel_abandoned=True) == 1
     assert counter.count == 1
 
 
-async def test_what_failed_may_be_tried_again() -> None:
+async def test_failed_work_can_be_retried() -> None:
     answers, counter = IdempotencyCache(), Counter()
 
     async def fail() -> int:
@@ -114,7 +115,7 @@ async def test_what_failed_may_be_tried_again() -> None:
     assert await answers.run("key", REQUEST, counter.work) == 1
 
 
-async def test_old_answers_are_forgotten() -> None:
+async def test_oldest_keys_are_evicted() -> None:
     answers, counter = IdempotencyCache(max_keys=3), Counter()
     for index in range(5):
         await answers.run(f"key {index}", REQUEST, counter.work)

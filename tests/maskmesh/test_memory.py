@@ -1,4 +1,7 @@
-"""What is freed goes back to the system.  In a process of its own: memory here belongs to all tests."""
+"""Freed memory is returned to the operating system.
+
+Runs in a subprocess because the tests share the memory of this process.
+"""
 
 import platform
 import subprocess
@@ -9,26 +12,26 @@ import pytest
 HOLES = """
 import os, sys
 import numpy as np
-from maskmesh.memory import give_back, keep_frames
+from maskmesh.malloc import retain_freed_frames, trim_heap
 
 def mebibytes():
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
-keep_frames()
-# Blocks that malloc keeps for itself, and one behind them all that stays.
+retain_freed_frames()
+# malloc retains the freed blocks because the last block, allocated after them, stays allocated.
 blocks = [np.ones(2**16, np.uint8) for _ in range(2000)]
 last = np.ones(2**16, np.uint8)
 full = mebibytes()
 del blocks
 kept = mebibytes()
-give_back()
+trim_heap()
 print(full - kept, kept - mebibytes())
 """
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_what_is_freed_goes_back() -> None:
+def test_trim_heap_returns_retained_blocks() -> None:
     done = subprocess.run([sys.executable, "-c", HOLES], capture_output=True, text=True, check=True)
     freed_alone, given_back = map(float, done.stdout.split())
     assert freed_alone < 20
@@ -38,9 +41,9 @@ def test_what_is_freed_goes_back() -> None:
 FAULTS = """
 import resource, threading
 import numpy as np
-from maskmesh.memory import give_back, keep_memory
+from maskmesh.malloc import retain_freed_memory, trim_heap
 
-keep_memory()
+retain_freed_memory()
 
 def faults(count):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -51,7 +54,7 @@ def faults(count):
 def print_faults():
     first = faults(1)
     later = faults(20)
-    give_back()
+    trim_heap()
     print(first, later, faults(1))
 
 thread = threading.Thread(target=print_faults)
@@ -60,9 +63,9 @@ thread.join()
 """
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries keep what they like")
-def test_large_blocks_are_kept_and_can_be_given_back() -> None:
-    """Also those of other threads: the model does not run on the first."""
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="requires glibc malloc")
+def test_large_blocks_are_retained_until_trimmed() -> None:
+    """Also on other threads, because the model does not run on the main thread."""
     done = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True)
     first, later, after_giving_back = map(int, done.stdout.split())
     assert later < first

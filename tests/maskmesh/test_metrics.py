@@ -1,4 +1,4 @@
-"""Metrics against values that can be counted by hand."""
+"""Metrics compared with values computed by hand."""
 
 import numpy as np
 import pytest
@@ -33,23 +33,23 @@ def test_contour_accuracy() -> None:
     assert contour_accuracy(square(10, 10), square(10, 10)) == 1
     assert contour_accuracy(square(10, 10), EMPTY) == 0
     assert contour_accuracy(EMPTY, EMPTY) == 1
-    # At 100 x 100 outlines match within two pixels.
+    # In a mask of 100 x 100 pixels the tolerance of a contour match is two pixels.
     assert contour_accuracy(square(10, 10), square(12, 10)) == 1
     assert contour_accuracy(square(10, 10), square(60, 60)) == 0
-    # Moved by half: the horizontal sides run along each other for half their length.
+    # Shifted by half the side: the horizontal edges coincide for half their length.
     half = contour_accuracy(square(10, 10), square(10, 20))
     assert 0.2 < half < 0.5
 
 
-def test_contours_count_both_ways() -> None:
-    """All of the smaller outline lies on the larger one, and not the other way round."""
+def test_contour_accuracy_is_symmetric() -> None:
+    """Two sides of the small square lie on the outline of the large square."""
     whole, quarter = square(10, 10, 60), square(10, 10, 30)
     found, missed = contour_accuracy(quarter, whole), contour_accuracy(whole, quarter)
     assert found == pytest.approx(missed)
     assert 0.3 < found < 0.6
 
 
-def test_an_outline_of_one_pixel_more_is_the_same_outline() -> None:
+def test_contour_tolerates_a_one_pixel_larger_outline() -> None:
     rows, columns = np.mgrid[:200, :300]
     disc = (rows - 100) ** 2 + (columns - 150) ** 2 < 60**2
     larger = (rows - 100) ** 2 + (columns - 150) ** 2 < 61**2
@@ -68,7 +68,7 @@ def test_innermost_point_and_box() -> None:
 
 
 @pytest.mark.parametrize("measure", [innermost_point, bounding_box])
-def test_nothing_is_nowhere(measure: object) -> None:
+def test_empty_mask_is_an_error(measure: object) -> None:
     assert callable(measure)
     with pytest.raises(ValueError, match="empty"):
         measure(EMPTY)

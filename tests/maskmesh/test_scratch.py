@@ -7,7 +7,7 @@ from pathlib import Path
 from maskmesh.storage.scratch import ScratchFolder
 
 
-def test_a_folder_goes_when_it_is_closed(tmp_path: Path) -> None:
+def test_close_deletes_the_folder(tmp_path: Path) -> None:
     first, second = (ScratchFolder("service-", tmp_path / "data") for _ in range(2))
     (first.path / "something").write_text("text")
     assert first.path != second.path
@@ -16,9 +16,9 @@ def test_a_folder_goes_when_it_is_closed(tmp_path: Path) -> None:
     second.close()
 
 
-def test_what_a_killed_process_left_is_swept(tmp_path: Path) -> None:
+def test_folder_of_a_killed_process_is_swept(tmp_path: Path) -> None:
     code = (
-        "import sys, time; from maskmesh.scratch import ScratchFolder; from pathlib import Path;"
+        "import sys, time; from maskmesh.storage.scratch import ScratchFolder; from pathlib import Path;"
         "f = ScratchFolder('service-', Path(sys.argv[1])); (f.path / 'data').write_text('x');"
         "print(f.path, flush=True); time.sleep(60)"
     )

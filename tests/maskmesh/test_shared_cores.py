@@ -9,12 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from maskmesh.scheduling.cores import choose_layout
-from maskmesh.scheduling.cpu_sharing import SharedCores
+from maskmesh.scheduling.cpu_sharing import SharedCores, choose_layout
 
 
 class Service:
-    """Somebody on four cores, and what it was told to compute with."""
+    """A service on four cores, and the thread counts that SharedCores set for it."""
 
     def __init__(self, folder: Path, name: str) -> None:
         self.threads: list[int] = []
@@ -34,7 +33,7 @@ def make(tmp_path: Path) -> Iterator[Callable[[str], Service]]:
         service.cores.close()
 
 
-def test_who_is_alone_has_all_cores(make: Callable[[str], Service]) -> None:
+def test_only_active_service_uses_all_cores(make: Callable[[str], Service]) -> None:
     encoder, _ = make("encoder"), make("tracker")
     encoder.cores.begin()
     assert encoder.threads == [4]
@@ -44,7 +43,7 @@ def test_who_is_alone_has_all_cores(make: Callable[[str], Service]) -> None:
     assert encoder.threads == [4]
 
 
-def test_who_computes_beside_others_has_a_part(make: Callable[[str], Service]) -> None:
+def test_active_services_share_the_cores(make: Callable[[str], Service]) -> None:
     encoder, tracker, third = make("encoder"), make("tracker"), make("third")
     encoder.cores.begin()
     tracker.cores.begin()
@@ -59,14 +58,14 @@ def test_who_computes_beside_others_has_a_part(make: Callable[[str], Service]) -
     assert encoder.threads == [4, 2, 1, 4]
 
 
-def test_there_is_always_a_thread(make: Callable[[str], Service]) -> None:
+def test_at_least_one_thread_remains(make: Callable[[str], Service]) -> None:
     services = [make(str(i)) for i in range(6)]
     for service in services:
         service.cores.begin()
     assert services[-1].threads == [1]
 
 
-def test_what_is_warmed_up_sees_every_number_of_threads(make: Callable[[str], Service]) -> None:
+def test_warm_up_runs_with_every_thread_count(make: Callable[[str], Service]) -> None:
     encoder, tracker = make("encoder"), make("tracker")
     tracker.cores.begin()
     encoder.cores.begin()
@@ -77,15 +76,13 @@ def test_what_is_warmed_up_sees_every_number_of_threads(make: Callable[[str], Se
         seen.append(encoder.threads[-1])
         return "done"
 
-    assert encoder.cores.with_each(work) == "done"
+    assert encoder.cores.warm_up(work) == "done"
     assert seen == [2, 4]
     encoder.cores.adjust()
     assert encoder.threads[-1] == 2
 
 
-def test_nobody_waits_for_whoever_was_stopped_while_it_looked(
-    tmp_path: Path, make: Callable[[str], Service]
-) -> None:
+def test_begin_does_not_block_on_a_locked_file(tmp_path: Path, make: Callable[[str], Service]) -> None:
     service = make("encoder")
     with (tmp_path / "cores" / "encoder").open("a") as looking:
         fcntl.flock(looking, fcntl.LOCK_EX)
@@ -93,13 +90,13 @@ def test_nobody_waits_for_whoever_was_stopped_while_it_looked(
     assert service.threads == [4]
 
 
-def test_a_folder_that_was_deleted_ends_nothing(tmp_path: Path, make: Callable[[str], Service]) -> None:
+def test_deleted_folder_is_tolerated(tmp_path: Path, make: Callable[[str], Service]) -> None:
     encoder, tracker = make("encoder"), make("tracker")
     encoder.cores.begin()
     shutil.rmtree(tmp_path / "cores")
     tracker.cores.begin()
     encoder.cores.adjust()
-    assert (encoder.threads, tracker.threads) == ([4, 2], [4])  # who was known before still is
+    assert (encoder.threads, tracker.threads) == ([4, 2], [4])  # the encoder keeps the file open
 
 
 def compute_for_ever(folder: Path, begun: multiprocessing.synchronize.Event) -> None:
@@ -110,7 +107,7 @@ def compute_for_ever(folder: Path, begun: multiprocessing.synchronize.Event) -> 
     cores.close()
 
 
-def test_what_a_killed_process_held_is_free(tmp_path: Path, make: Callable[[str], Service]) -> None:
+def test_cores_of_a_killed_process_are_released(tmp_path: Path, make: Callable[[str], Service]) -> None:
     context = multiprocessing.get_context("spawn")
     begun = context.Event()
     other = context.Process(target=compute_for_ever, args=(tmp_path / "cores", begun), daemon=True)

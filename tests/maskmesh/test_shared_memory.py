@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from maskmesh.masks import ByteArray
-from maskmesh.storage.shared_memory import PAGE, Block, SharedArena, SharedView
+from maskmesh.storage.shared_memory import PAGE, SharedArena, SharedView
+from maskmesh.types import Block
 
 SIZE = PAGE + 100  # not a whole number of pages
 
@@ -28,7 +29,7 @@ def write(arena: SharedArena, value: int) -> tuple[ByteArray, Block]:
     return array, arena.publish(number)
 
 
-def test_what_one_writes_another_reads(path: Path) -> None:
+def test_reader_sees_the_published_blocks(path: Path) -> None:
     arena = make(path)
     view = SharedView(path)
     assert view.nonce == arena.nonce
@@ -40,12 +41,12 @@ def test_what_one_writes_another_reads(path: Path) -> None:
     assert path.stat().st_mode & 0o077 == 0
 
 
-def test_room_ends_and_comes_back(path: Path) -> None:
+def test_blocks_are_reused_once_released(path: Path) -> None:
     arena = make(path)
     first, _ = write(arena, 1)
     second, _ = write(arena, 2)
     assert arena.allocate(SIZE) is None
-    # Whoever works with a part of a block holds all of it.
+    # A view of part of a block keeps the whole block allocated.
     part = first[10:20].data
     del first
     gc.collect()
@@ -55,7 +56,7 @@ def test_room_ends_and_comes_back(path: Path) -> None:
     assert (second == 2).all()
 
 
-def test_a_block_that_is_written_anew_is_another_one(path: Path) -> None:
+def test_rewritten_block_invalidates_old_references(path: Path) -> None:
     arena = make(path, blocks=1)
     view = SharedView(path)
     array, old = write(arena, 1)
@@ -63,14 +64,14 @@ def test_a_block_that_is_written_anew_is_another_one(path: Path) -> None:
     allocated = arena.allocate(SIZE)
     assert allocated is not None
     _writing, number = allocated
-    # While it is written, and after.
+    # The old reference is invalid during and after the rewrite.
     assert view.read(old, SIZE) is None
     new = arena.publish(number)
     assert view.read(old, SIZE) is None
     assert view.read(new, SIZE) is not None
 
 
-def test_a_block_that_was_never_published_is_free_again(path: Path) -> None:
+def test_unpublished_block_is_reused(path: Path) -> None:
     arena = make(path, blocks=1)
     view = SharedView(path)
     array, old = write(arena, 1)
@@ -83,7 +84,7 @@ def test_a_block_that_was_never_published_is_free_again(path: Path) -> None:
     assert (read == 2).all()
 
 
-def test_it_ends_where_the_file_system_does(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_file_system_stops_growth(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     arena = make(path)
     first, _ = write(arena, 1)
 
@@ -92,12 +93,12 @@ def test_it_ends_where_the_file_system_does(path: Path, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(os, "posix_fallocate", refuse)
     assert arena.allocate(SIZE) is None
-    # What it has, it goes on with.
+    # Blocks that are already allocated can still be reused.
     del first
     assert arena.allocate(SIZE) is not None
 
 
-def test_nothing_larger_than_a_block(path: Path) -> None:
+def test_sizes_above_a_block_are_refused(path: Path) -> None:
     arena = make(path)
     view = SharedView(path)
     assert arena.allocate(3 * PAGE) is None
@@ -109,7 +110,7 @@ def test_nothing_larger_than_a_block(path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"x" * 10, b"x" * 3 * PAGE])
-def test_other_files_are_refused(path: Path, content: bytes) -> None:
+def test_invalid_files_are_refused(path: Path, content: bytes) -> None:
     path.write_bytes(content)
     with pytest.raises((OSError, ValueError)):
         SharedView(path)

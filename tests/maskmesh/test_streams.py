@@ -1,4 +1,4 @@
-"""A stream that the server ends says why, whatever was on its way to it."""
+"""A stream that the server ends reports the status of the server, even if writes were in progress."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -13,7 +13,7 @@ ROUNDS = 60
 
 
 async def refuse(requests: AsyncIterator[bytes], context: Any) -> AsyncIterator[bytes]:
-    """Take two messages, answer the first, and refuse."""
+    """Read two messages, respond to the first, then abort."""
     await anext(aiter(requests))
     yield b"begun"
     await anext(aiter(requests))
@@ -21,7 +21,7 @@ async def refuse(requests: AsyncIterator[bytes], context: Any) -> AsyncIterator[
 
 
 async def listen(requests: AsyncIterator[bytes], context: Any) -> AsyncIterator[bytes]:
-    """Take what comes, and say how much it was."""
+    """Respond to each message with the number of messages received."""
     count = 0
     async for _ in requests:
         count += 1
@@ -59,7 +59,7 @@ async def read_on(stream: StreamCall) -> None:
 
 
 @pytest.mark.parametrize("reads", [False, True])
-async def test_the_reason_is_not_lost(channel: grpc.aio.Channel, *, reads: bool) -> None:
+async def test_server_status_is_not_lost(channel: grpc.aio.Channel, *, reads: bool) -> None:
     for _ in range(ROUNDS):
         stream = call(channel, "Refuse")
         await stream.write(b"configuration")
@@ -72,7 +72,7 @@ async def test_the_reason_is_not_lost(channel: grpc.aio.Channel, *, reads: bool)
         await stream.done_writing()
 
 
-async def test_a_stream_that_was_cancelled_is_no_task_that_was(channel: grpc.aio.Channel) -> None:
+async def test_cancelled_stream_raises_rpc_error(channel: grpc.aio.Channel) -> None:
     stream = call(channel, "Listen")
     await stream.write(b"one")
     assert await stream.read() == b"1"
@@ -86,7 +86,7 @@ async def test_a_stream_that_was_cancelled_is_no_task_that_was(channel: grpc.aio
     assert read.value.code() is written.value.code() is grpc.StatusCode.CANCELLED
 
 
-async def test_a_task_that_was_cancelled_is_cancelled(channel: grpc.aio.Channel) -> None:
+async def test_cancelled_task_raises_cancelled_error(channel: grpc.aio.Channel) -> None:
     stream = call(channel, "Listen")
     await stream.write(b"one")
     await stream.read()
@@ -97,7 +97,7 @@ async def test_a_task_that_was_cancelled_is_cancelled(channel: grpc.aio.Channel)
         await reading
 
 
-async def test_an_end_without_an_error(channel: grpc.aio.Channel) -> None:
+async def test_stream_ends_with_status_ok(channel: grpc.aio.Channel) -> None:
     stream = call(channel, "Listen")
     await stream.write(b"one")
     await stream.done_writing()
@@ -106,8 +106,8 @@ async def test_an_end_without_an_error(channel: grpc.aio.Channel) -> None:
     assert (await stream.ending()).code() is grpc.StatusCode.OK
 
 
-async def test_a_write_that_waits_for_a_connection_ends_with_the_stream() -> None:
-    # Nobody listens there, and the call waits until somebody does.
+async def test_cancel_ends_a_write_that_waits_to_connect() -> None:
+    # No server listens on this port, and wait_for_ready keeps the call waiting.
     async with grpc.aio.insecure_channel("127.0.0.1:1") as nowhere:
         stream = StreamCall(nowhere.stream_stream("/test.Streams/Listen")(wait_for_ready=True))
         writing = asyncio.ensure_future(stream.write(b"one"))
@@ -128,7 +128,7 @@ async def test_nothing_is_written_after_the_end(channel: grpc.aio.Channel) -> No
 
 
 class Scripted:
-    """A call whose status comes as it is told."""
+    """A fake call whose status the test sets."""
 
     def __init__(self) -> None:
         self._status = (grpc.StatusCode.OK, "")
@@ -155,7 +155,7 @@ class Scripted:
 
 
 @pytest.mark.parametrize("placeholder_first", [False, True])
-async def test_the_servers_status_counts_in_whatever_order(*, placeholder_first: bool) -> None:
+async def test_server_status_replaces_the_internal_placeholder(*, placeholder_first: bool) -> None:
     scripted = Scripted()
     stream = StreamCall(scripted)
     ending = asyncio.ensure_future(stream.ending())

@@ -2,10 +2,10 @@ from pathlib import Path
 
 from maskmesh import telemetry
 from maskmesh.telemetry import StageRecorder
-from maskmesh.telemetry.otel_sdk import BoundedFile
+from maskmesh.telemetry.bounded_file import BoundedFile
 
 
-def test_the_local_file_is_bounded_and_keeps_the_newest(tmp_path: Path) -> None:
+def test_span_file_is_bounded_and_keeps_newest_lines(tmp_path: Path) -> None:
     file = BoundedFile(tmp_path / "spans.jsonl", 1000)
     for number in range(200):
         file.write(f"{number:09}\n")
@@ -32,7 +32,7 @@ def test_only_the_first_run_of_a_stage_is_cold() -> None:
     assert cold == [[True, True], [False, False]]
 
 
-def test_the_device_is_waited_for_at_both_ends() -> None:
+def test_stage_synchronises_device_at_start_and_end() -> None:
     calls: list[str] = []
     recorder = StageRecorder(synchronize=lambda: calls.append("synchronize"))
     with recorder.stage(telemetry.MASK_DECODER):
@@ -40,7 +40,7 @@ def test_the_device_is_waited_for_at_both_ends() -> None:
     assert calls == ["synchronize", "work", "synchronize"]
 
 
-def test_context_survives_a_message() -> None:
+def test_trace_context_round_trips_through_metadata() -> None:
     traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
     assert telemetry.inject(telemetry.context_of(traceparent)) == {"traceparent": traceparent}
     assert telemetry.inject(telemetry.context_of("")) == {}

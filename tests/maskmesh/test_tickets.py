@@ -1,69 +1,78 @@
-"""Whose turn it is, and who finds no place."""
+"""Scheduling order and admission control."""
 
 import asyncio
 
 import pytest
 
 from maskmesh.errors import ResourceExhausted
-from maskmesh.scheduling.admission import MAX_TENANTS, Priority, AdmissionPolicy, QueueEntry, PrioritySemaphore, FairScheduler
+from maskmesh.scheduling.admission import (
+    MAX_TENANTS,
+    AdmissionPolicy,
+    FairScheduler,
+    Priority,
+    PrioritySemaphore,
+    QueueEntry,
+)
 
 
-def test_places_are_shared_among_those_who_ask() -> None:
-    limits = AdmissionPolicy(interactive=4, ahead=2)
+def test_queue_slots_are_shared_among_tenants() -> None:
+    policy = AdmissionPolicy(interactive=4, ahead=2)
     much = [QueueEntry(tenant="much") for _ in range(4)]
     with pytest.raises(ResourceExhausted) as caught:
-        limits.check(much, QueueEntry(tenant="much"), seconds_each=0.5)
+        policy.check(QueueEntry(tenant="much"), queued=much, seconds_each=0.5)
     assert caught.value.metadata == {"resource": "queue"}
     assert 1.0 <= caught.value.retry_seconds <= 3.0
     little = [QueueEntry(tenant="little")]
-    limits.check(much, little[0], seconds_each=0.5)
-    limits.check(much + little, QueueEntry(tenant="little"), seconds_each=0.5)
+    policy.check(little[0], queued=much, seconds_each=0.5)
+    policy.check(QueueEntry(tenant="little"), queued=much + little, seconds_each=0.5)
     with pytest.raises(ResourceExhausted):
-        limits.check(much + 2 * little, QueueEntry(tenant="little"), seconds_each=0.5)
-    # What is done ahead has places of its own.
+        policy.check(QueueEntry(tenant="little"), queued=much + 2 * little, seconds_each=0.5)
+    # Prefetch entries have slots of their own.
     ahead = [QueueEntry(Priority.AHEAD, "much"), QueueEntry(Priority.AHEAD, "little")]
-    limits.check(ahead[:1] + much, ahead[1], seconds_each=0.5)
+    policy.check(ahead[1], queued=ahead[:1] + much, seconds_each=0.5)
     with pytest.raises(ResourceExhausted):
-        limits.check(ahead, QueueEntry(Priority.AHEAD, "third"), seconds_each=0.5)
+        policy.check(QueueEntry(Priority.AHEAD, "third"), queued=ahead, seconds_each=0.5)
 
 
-def test_only_so_many_tenants_are_remembered() -> None:
-    turns = FairScheduler()
+def test_number_of_remembered_tenants_is_bounded() -> None:
+    scheduler = FairScheduler()
     for number in range(3 * MAX_TENANTS):
-        turns.took(QueueEntry(tenant=str(number)), passed_over=False)
+        scheduler.note_served(QueueEntry(tenant=str(number)), preempted=False)
     first, last = QueueEntry(tenant="0"), QueueEntry(tenant=str(3 * MAX_TENANTS - 1))
-    assert turns.place(first) < turns.place(last)
-    assert len(turns._last) == MAX_TENANTS
+    assert scheduler.sort_key(first) < scheduler.sort_key(last)
+    assert len(scheduler._last_served) == MAX_TENANTS
 
 
-async def test_who_comes_next_waits_for_all_that_is_inside_and_outside() -> None:
-    gate = PrioritySemaphore(2, reserved=1, limits=AdmissionPolicy(interactive=3, ahead=1))
+async def test_admission_counts_running_and_queued_entries() -> None:
+    semaphore = PrioritySemaphore(
+        2, reserved=1, policy=AdmissionPolicy(interactive=3, ahead=1), seconds_each=lambda: 0.1
+    )
     leave = asyncio.Event()
 
     async def work() -> None:
-        async with gate.enter(QueueEntry()):
+        async with semaphore.acquire(QueueEntry()):
             await leave.wait()
 
     tasks = [asyncio.ensure_future(work()) for _ in range(3)]
     await asyncio.sleep(0)
-    assert gate.num_waiting == 1
+    assert semaphore.num_queued == 1
     with pytest.raises(ResourceExhausted):
-        gate.check(QueueEntry())
+        semaphore.check(QueueEntry())
     tasks[0].cancel()
     await asyncio.gather(tasks[0], return_exceptions=True)
-    gate.check(QueueEntry())
+    semaphore.check(QueueEntry())
     leave.set()
     await asyncio.gather(*tasks[1:])
-    assert gate.num_waiting == 0
+    assert semaphore.num_queued == 0
 
 
-async def test_a_gate_keeps_places_for_clicks() -> None:
-    gate = PrioritySemaphore(1, reserved=1, limits=AdmissionPolicy(2, 2))
+async def test_semaphore_reserves_a_slot_for_interactive_work() -> None:
+    semaphore = PrioritySemaphore(1, reserved=1, policy=AdmissionPolicy(2, 2), seconds_each=lambda: 0.1)
     inside: list[str] = []
     leave = {name: asyncio.Event() for name in ("first", "second", "click", "late click")}
 
     async def work(name: str, priority: Priority) -> None:
-        async with gate.enter(QueueEntry(priority)):
+        async with semaphore.acquire(QueueEntry(priority)):
             inside.append(name)
             await leave[name].wait()
 
@@ -84,5 +93,5 @@ async def test_a_gate_keeps_places_for_clicks() -> None:
     for event in leave.values():
         event.set()
     await asyncio.gather(*tasks, return_exceptions=True)
-    async with gate.enter(QueueEntry(Priority.AHEAD)):
+    async with semaphore.acquire(QueueEntry(Priority.AHEAD)):
         pass

@@ -1,4 +1,4 @@
-"""Comparison of a clip's masks with true ones."""
+"""Comparison of predicted masks of a clip with ground truth."""
 
 import json
 from pathlib import Path
@@ -23,7 +23,7 @@ def found(index: int, columns: int, score: float) -> FrameMasks:
 TRUTH = {0: {1: rle(4)}, 1: {1: rle(4)}, 2: {1: rle(0)}, 3: {}}
 
 
-def test_frames_that_show_it_and_frames_that_do_not() -> None:
+def test_scores_of_visible_and_absent_objects() -> None:
     frames = [found(0, 4, 5.0), found(1, 2, 5.0), found(2, 0, -3.0), found(3, 0, 1.0)]
     fitted = fit(frames, TRUTH)[1]
     assert fitted.ious == [1.0, 0.5]
@@ -34,18 +34,18 @@ def test_frames_that_show_it_and_frames_that_do_not() -> None:
     )
 
 
-def test_a_frame_too_many_is_an_error() -> None:
+def test_frame_missing_from_truth_is_an_error() -> None:
     with pytest.raises(ValueError, match="no frame 4"):
         fit([found(4, 4, 1.0)], TRUTH)
 
 
-def test_another_size_is_an_error() -> None:
+def test_mask_size_mismatch_is_an_error() -> None:
     other = {0: {1: RleMask.encode(np.ones((4, 4), dtype=np.bool_))}}
     with pytest.raises(ValueError, match="4 x 4"):
         fit([found(0, 4, 1.0)], other)
 
 
-def test_what_is_written_can_be_read(tmp_path: Path) -> None:
+def test_written_masks_can_be_read(tmp_path: Path) -> None:
     path = tmp_path / "masks.json"
     objects = [{"obj_id": 1, "segmentation": rle(4).to_coco()}]
     path.write_text(json.dumps({"frames": [{"frame_index": 7, "objects": objects}]}))
@@ -53,7 +53,7 @@ def test_what_is_written_can_be_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["{", "{}", "[1]", '{"frames": [{"frame_index": 0}]}'])
-def test_other_files_are_refused(content: str, tmp_path: Path) -> None:
+def test_invalid_truth_files_are_refused(content: str, tmp_path: Path) -> None:
     path = tmp_path / "masks.json"
     path.write_text(content)
     with pytest.raises(ValueError, match=r"masks\.json is not a file of masks"):

@@ -1,4 +1,4 @@
-"""What is sent again when a live stream goes on."""
+"""The requests that a client resends when it resumes a live stream."""
 
 from maskmesh.client.resend_buffer import Request, ResendBuffer
 
@@ -21,37 +21,37 @@ def removal(request_id: str) -> Request:
     return request
 
 
-def test_what_was_answered_is_not_sent_again() -> None:
+def test_acknowledged_requests_are_not_resent() -> None:
     unanswered = ResendBuffer(10)
     sent = [frame(0), prompt("a"), frame(1), removal("b"), frame(2), frame(3)]
     for request in sent:
         unanswered.add(request)
     assert unanswered.since(0) == sent
-    unanswered.acknowledge(1)
+    unanswered.acknowledge_frame(1)
     assert unanswered.since(0) == [sent[1], sent[3], sent[4], sent[5]]
-    unanswered.answered("a")
+    unanswered.acknowledge_request("a")
     assert unanswered.first_frame == 2
     assert unanswered.since(0) == [sent[3], sent[4], sent[5]]
-    # What the server has already: only what is said between frames.
+    # The server has all frames: only an unacknowledged prompt or removal is resent.
     assert unanswered.since(4) == [sent[3]]
-    unanswered.answered("b")
-    unanswered.acknowledge(3)
+    unanswered.acknowledge_request("b")
+    unanswered.acknowledge_frame(3)
     assert len(unanswered) == 0
     assert unanswered.first_frame is None
 
 
-def test_only_so_many_frames_are_kept() -> None:
+def test_number_of_kept_frames_is_bounded() -> None:
     unanswered = ResendBuffer(2)
     sent = [frame(0), prompt("a"), frame(1), frame(2), frame(3)]
     for request in sent:
         unanswered.add(request)
     assert unanswered.since(0) == [sent[1], sent[3], sent[4]]
     assert unanswered.first_frame == 2
-    assert unanswered.has(sent[4])
-    assert not unanswered.has(sent[0])
+    assert sent[4] in unanswered
+    assert sent[0] not in unanswered
 
 
-def test_equal_messages_are_told_apart() -> None:
+def test_equal_messages_are_distinguished_by_identity() -> None:
     unanswered = ResendBuffer(10)
     first, second = prompt("a"), prompt("a")
     unanswered.add(first)
@@ -61,11 +61,11 @@ def test_equal_messages_are_told_apart() -> None:
     assert len(unanswered) == 1
 
 
-def test_the_end_stays_until_it_is_there() -> None:
+def test_finish_request_is_always_resent() -> None:
     unanswered = ResendBuffer(10)
     finish = Request()
     finish.finish.SetInParent()
     unanswered.add(frame(0))
     unanswered.add(finish)
-    unanswered.acknowledge(5)
+    unanswered.acknowledge_frame(5)
     assert unanswered.since(6) == [finish]

@@ -22,15 +22,15 @@ from maskmesh import (
     RleMask,
     wire,
 )
+from maskmesh.embedding_key import image_digest
 from maskmesh.internal.v1 import embedding_pb2
 from maskmesh.masks import BINARY_FORMS
-from maskmesh.storage.shared_memory import Block
-from maskmesh.types import EmbeddingRef, EncodedImage, ModelInfo, RawImage, SharedBlock, TensorSpec
+from maskmesh.types import Block, EmbeddingRef, EncodedImage, ModelInfo, RawImage, SharedBlock, TensorSpec
 from maskmesh.v1 import types_pb2
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_masks_survive_the_round_trip(seed: int) -> None:
+def test_masks_round_trip(seed: int) -> None:
     random = np.random.default_rng(seed)
     height, width = random.integers(1, 60, 2)
     mask = random.random((height, width)) < random.random()
@@ -51,7 +51,7 @@ def test_runs_must_fill_the_mask(counts: bytes) -> None:
         RleMask(10, 10, counts).decode()
 
 
-def test_prompts_survive_the_round_trip() -> None:
+def test_prompts_round_trip() -> None:
     prompt = Prompt((Point(1.5, 2), Point(3, 4.25, False)), Box(0, 1, 20, 30))
     back = wire.prompt_from_proto(wire.prompt_to_proto(prompt), width=40, height=30, field="p")
     assert (tuple(back.points), back.box) == (prompt.points, prompt.box)
@@ -73,20 +73,20 @@ def test_prompts_survive_the_round_trip() -> None:
         ),
     ],
 )
-def test_wrong_prompts_name_the_field(prompt: Prompt, field: str) -> None:
+def test_invalid_prompt_error_names_the_field(prompt: Prompt, field: str) -> None:
     with pytest.raises(InvalidPrompt) as caught:
         wire.prompt_from_proto(wire.prompt_to_proto(prompt), width=40, height=30, field="p")
     assert caught.value.field == field
 
 
-def test_a_label_must_be_set() -> None:
+def test_point_without_a_label_is_refused() -> None:
     message = types_pb2.Prompt(points=[types_pb2.Point(x=1, y=1)])
     with pytest.raises(InvalidPrompt) as caught:
         wire.prompt_from_proto(message, width=4, height=3, field="p")
     assert caught.value.field == "p.points[0].label"
 
 
-def test_plain_values_make_prompts() -> None:
+def test_prompts_from_plain_values() -> None:
     assert Prompt.of(points=[(1, 2), (3, 4, 0), Point(5, 6)]).points == (
         Point(1, 2),
         Point(3, 4, False),
@@ -114,15 +114,15 @@ def test_raw_images() -> None:
     assert caught.value.field == "image.raw.rgb"
 
 
-def test_keys_are_of_content_and_shape() -> None:
+def test_image_digest_covers_content_and_shape() -> None:
     pixels = np.arange(24, dtype=np.uint8)
     wide, tall = RawImage(pixels.reshape(2, 4, 3)), RawImage(pixels.reshape(4, 2, 3))
-    assert images.image_digest(wide) != images.image_digest(tall)
-    assert images.image_digest(wide) == images.image_digest(RawImage(wide.pixels.copy()))
-    assert images.image_digest(EncodedImage(b"x")).startswith("sha256:")
+    assert image_digest(wide) != image_digest(tall)
+    assert image_digest(wide) == image_digest(RawImage(wide.pixels.copy()))
+    assert image_digest(EncodedImage(b"x")).startswith("sha256:")
 
 
-def test_the_rest_survives_the_round_trip() -> None:
+def test_other_messages_round_trip() -> None:
     ref = EmbeddingRef("sha256:1", "model", "host:1", 8, 640, 480, "tenant")
     for known in (ref, replace(ref, shared=SharedBlock("folder", Block(3, 2**40)))):
         assert wire.embedding_ref_from_proto(wire.embedding_ref_to_proto(known)) == known
@@ -157,7 +157,7 @@ def test_mask_options() -> None:
 
 
 @pytest.mark.parametrize("form", BINARY_FORMS.values())
-def test_binary_masks_in_every_form(form: type[RleMask] | type[PngMask] | type[PackedMask]) -> None:
+def test_binary_masks_round_trip(form: type[RleMask] | type[PngMask] | type[PackedMask]) -> None:
     mask = np.random.default_rng(0).random((7, 13)) > 0.5
     message = wire.mask_to_proto(form.encode(mask))
     again = wire.mask_from_proto(message)

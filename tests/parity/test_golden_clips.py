@@ -1,6 +1,6 @@
-"""Whole clips against the original's: logits within 5e-3 of the largest, binary masks equal.
+"""Whole clips compared with the original: logits within 5e-3 of the largest logit, equal binary masks.
 
-Pixels whose logit lies within that distance of zero may fall on either side.  Reference: the SAM 2.1
+Pixels whose logit is within that distance of zero may differ.  Reference: the SAM 2.1
 video predictor (tiny, 256 x 256, fp32) at commit 2b90b9f; the calls are listed in the data's README.
 """
 
@@ -14,9 +14,11 @@ from maskmesh.masks import RleMask
 from maskmesh.telemetry import StageRecorder
 from maskmesh.types import Box, Point, Prompt
 from tests.golden import FRAMES, IMAGE_SIZE, arrays, frame_features, needs_data, tiny_tracker
-from tracker_svc.compute.tracker import Frame, Step, Tracker
+from tracker_svc.compute.step import Frame, Step
+from tracker_svc.compute.tracker import Tracker
 from tracker_svc.memory.frame_state import FrameState
-from tracker_svc.sessions.objects import TrackedObject, combine
+from tracker_svc.memory.tracked_object import TrackedObject
+from tracker_svc.sessions.prompts import combine
 
 pytestmark = needs_data
 
@@ -25,7 +27,7 @@ CLICK = Prompt([Point(60, 150)])
 
 
 class Clip:
-    """A session over the golden frames, without services."""
+    """A session over the golden frames in this process."""
 
     def __init__(self, bias: float) -> None:
         self.tracker = Tracker(tiny_tracker(bias))
@@ -49,7 +51,7 @@ class Clip:
     def propagate(self, indices: Iterable[int], *, reverse: bool = False) -> dict[int, dict[int, FrameState]]:
         objects = list(self.objects.values())
         for index in sorted({i for o in objects for i in o.bank.prompted}):
-            self.tracker.memorize_prompted(objects, index, self.frame(index), self.recorder)
+            self.tracker.memorize_prompted(Step(objects, index, self.frame(index), self.recorder))
         out = {}
         for index in indices:
             frame = self.frame(index)
@@ -76,7 +78,7 @@ class Clip:
 
 
 def prompt_four_objects(clip: Clip) -> None:
-    """The prompts before ``forward/``."""
+    """The prompts of the golden run ``forward/``."""
     first = clip.prompt(1, 0, CLICK)
     if "click/obj1/f00/low" in clip.golden:
         clip.check(first, "click/obj1/f00")
@@ -90,7 +92,7 @@ def prompt_four_objects(clip: Clip) -> None:
 
 
 @pytest.mark.parametrize(("bias", "frames"), [(4, FRAMES), (-2, 5)])
-def test_forward_then_a_late_object(bias: float, frames: int) -> None:
+def test_forward_with_an_object_added_later(bias: float, frames: int) -> None:
     clip = Clip(bias)
     prompt_four_objects(clip)
     tracked = clip.propagate(range(frames))
@@ -112,7 +114,7 @@ def test_reverse(bias: float, last: int) -> None:
         clip.check(states[6], f"reverse/obj6/f{index:02}")
 
 
-def test_prompted_twice() -> None:
+def test_object_with_two_prompted_frames() -> None:
     clip = Clip(4)
     clip.prompt(7, 0, CLICK)
     clip.prompt(7, 10, Prompt([Point(120, 100)]))

@@ -1,4 +1,4 @@
-"""Every stage against the original's on equal inputs: within 1e-4 of the largest value.
+"""Every stage compared with the original on equal inputs: within 1e-4 of the largest value.
 
 Reference: the SAM 2.1 video predictor (tiny, 256 x 256, fp32) at commit 2b90b9f.
 """
@@ -28,7 +28,7 @@ def assert_equal(actual: Tensor, name: str) -> None:
 
 
 def as_map(tokens: Tensor) -> Tensor:
-    """[H * W, 1, C] to [1, C, H, W]."""
+    """Reshape tokens [H * W, 1, C] to a map [1, C, H, W]."""
     return tokens.permute(1, 2, 0).reshape(1, -1, 16, 16)
 
 

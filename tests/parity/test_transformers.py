@@ -1,6 +1,6 @@
-"""Every stage against transformers' Sam2VideoModel at a second configuration: base-plus at 512 x 512.
+"""Every stage compared with Sam2VideoModel of transformers in another configuration: base-plus, 512 x 512.
 
-Reference: transformers 5.23, random weights from a fixed seed, renamed to the official checkpoints' names.
+Reference: transformers 5.23, with random weights of a fixed seed under the official checkpoint key names.
 """
 
 from dataclasses import replace
@@ -47,10 +47,10 @@ def reference() -> Sam2VideoModel:
     config.memory_attention_rope_feat_sizes = [GRID, GRID]
     torch.manual_seed(0)
     model: Sam2VideoModel = Sam2VideoModel(config).eval()
-    model.shared_image_embedding = model.prompt_encoder.shared_embedding  # one matrix in checkpoints
+    model.shared_image_embedding = model.prompt_encoder.shared_embedding  # one matrix in checkpoints, too
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            # Its own initialisation leaves embeddings at zero and layer scales at 1e-6.
+            # The initialisation of transformers sets embeddings to zero and layer scales to 1e-6.
             scale = 0.5 if "embed" in name or "scale" in name or "token" in name else 0.05
             parameter.add_(torch.randn_like(parameter) * scale)
     return model

@@ -1,4 +1,4 @@
-"""The untrained tracker that tests of its steps share."""
+"""Fixture: a tracker with untrained weights."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The tracker service without a server, and embeddings that no encoder made."""
+"""The tracker service in this process without a gRPC server, on random embeddings."""
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine, Iterable
@@ -12,10 +12,10 @@ import torch
 
 from maskmesh import ClearRecord, FrameRange, LowResLogits, MaskFormat, MaskOptions, PromptRecord, wire
 from maskmesh.internal.v1 import tracker_pb2
+from maskmesh.nn.image_features import ImageFeatures
 from maskmesh.types import EmbeddingRef
-from tracker_svc.compute.tracker import Frame
+from tracker_svc.compute.step import Frame
 from tracker_svc.config import TrackerSettings
-from tracker_svc.model.tracking_model import ImageFeatures
 from tracker_svc.service import TrackerServicer
 
 T = TypeVar("T")
@@ -35,13 +35,13 @@ def features(index: int) -> ImageFeatures:
 
 
 class RandomEmbeddings:
-    """In place of embeddings that an encoder made."""
+    """A replacement for the embedding cache that returns random embeddings."""
 
     def check(self, ref: EmbeddingRef) -> None:
-        """Any will do."""
+        """Accept every reference."""
 
     async def get(self, ref: EmbeddingRef, *, since_ns: int | None = None) -> Frame:
-        """The embedding of the frame whose number is the key."""
+        """The embedding of the frame with the index ``ref.key``."""
         return Frame(features(int(ref.key)), WIDTH, HEIGHT)
 
     async def close(self) -> None:
@@ -49,7 +49,7 @@ class RandomEmbeddings:
 
 
 class InProcess:
-    """The tracker service without a server."""
+    """The tracker service in this process without a gRPC server."""
 
     def __init__(self, session_url: str = "") -> None:
         self.loop = asyncio.new_event_loop()
@@ -145,7 +145,7 @@ class InProcess:
         return self.run(collect())
 
     def export(self, session_id: str) -> list[tracker_pb2.ExportSessionResponse]:
-        """All that a session is."""
+        """Export a session: the messages of ExportSession."""
         request = tracker_pb2.ExportSessionRequest(session_id=session_id, epoch=self._epoch(session_id))
 
         async def collect() -> list[tracker_pb2.ExportSessionResponse]:
@@ -153,8 +153,8 @@ class InProcess:
 
         return self.run(collect())
 
-    def append_frames(self, parts: Iterable[tracker_pb2.ExportSessionResponse], *, epoch: int = 0) -> None:
-        """Begin a session as another one was."""
+    def import_session(self, parts: Iterable[tracker_pb2.ExportSessionResponse], *, epoch: int = 0) -> None:
+        """Create a session from the messages of ExportSession."""
 
         async def messages() -> AsyncIterator[tracker_pb2.ImportSessionRequest]:
             for part in parts:
@@ -169,9 +169,8 @@ class InProcess:
         self.run(self.servicer.ImportSession(messages(), None))
 
     def flush(self, session_id: str) -> None:
-        """Until all of a session is in the store."""
-        registry = self.servicer.components.registry
-        self.run(registry.flush(self.servicer.components.sessions.get(session_id)))
+        """Replicate the whole session to the store."""
+        self.run(self.servicer.components.sessions.get(session_id).replicator.flush())
 
     def close(self) -> None:
         self.run(self.servicer.close())

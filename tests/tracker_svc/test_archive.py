@@ -1,4 +1,4 @@
-"""What is on disk is what was in memory, bit for bit."""
+"""The session archive returns states from disk bit for bit."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -48,7 +48,7 @@ def archive(tmp_path: Path) -> Iterator[SessionArchive]:
     made.close()
 
 
-def test_states_come_back_as_they_were(archive: SessionArchive) -> None:
+def test_states_round_trip(archive: SessionArchive) -> None:
     for index in range(5):
         archive.put(1, index, state(index))
         archive.put(2, index, state(100 + index, memory=index % 2 == 0, pointer=index > 2))
@@ -70,13 +70,13 @@ def test_states_come_back_as_they_were(archive: SessionArchive) -> None:
     assert archive.oldest(9) is None
 
 
-def test_a_frame_that_is_put_again_takes_the_place_of_the_first(archive: SessionArchive) -> None:
+def test_put_replaces_an_existing_frame(archive: SessionArchive) -> None:
     archive.put(1, 0, state(1))
     archive.put(1, 0, state(2))
     assert_equal(archive.get(1, 0), state(2))
 
 
-def test_clearing_and_deleting(archive: SessionArchive) -> None:
+def test_clear_memories_and_delete(archive: SessionArchive) -> None:
     for index in range(10):
         archive.put(1, index, state(index))
         archive.put(2, index, state(index))
@@ -91,7 +91,7 @@ def test_clearing_and_deleting(archive: SessionArchive) -> None:
     assert archive.held(2, 0, 9) == {}
 
 
-def test_it_is_bounded_and_the_oldest_go(tmp_path: Path) -> None:
+def test_size_is_bounded_and_oldest_states_are_evicted(tmp_path: Path) -> None:
     path = tmp_path / "archive.sqlite"
     archive = new_archive(path, max_bytes=2**18)
     large = FrameState(torch.randn(1, 64, 64), 0.5, 1.0, torch.randn(256))
@@ -104,14 +104,14 @@ def test_it_is_bounded_and_the_oldest_go(tmp_path: Path) -> None:
     archive.close()
 
 
-def test_it_goes_with_its_session(tmp_path: Path) -> None:
+def test_close_deletes_the_archive(tmp_path: Path) -> None:
     archive = new_archive(tmp_path / "a.sqlite")
     assert not list(tmp_path.iterdir())
     archive.put(1, 0, state(0))
     assert list(tmp_path.iterdir())
     archive.close()
     assert not list(tmp_path.iterdir())
-    # Work that was under way when the session ended finds nothing, and leaves nothing.
+    # Work in progress when the session ends gets SessionNotFound and leaves no file.
     archive.put(1, 1, state(1))
     for read in (lambda: archive.get(1, 1), lambda: archive.held(1, 0, 9), lambda: archive.oldest(1)):
         with pytest.raises(SessionNotFound):
@@ -119,7 +119,7 @@ def test_it_goes_with_its_session(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_recent_frames_are_in_memory_older_ones_on_disk(archive: SessionArchive) -> None:
+def test_old_frames_spill_to_disk(archive: SessionArchive) -> None:
     tracked = TrackedFrames(1, archive, max_recent=3)
     for index in range(10):
         tracked.put(index, state(index))
@@ -131,7 +131,7 @@ def test_recent_frames_are_in_memory_older_ones_on_disk(archive: SessionArchive)
     assert sorted(tracked.held(0, 20)) == list(range(10))
     assert 4 in tracked
     assert tracked.oldest() == 0
-    # Tracked again: memory has the newer one.
+    # Tracked again: the newer state in memory takes precedence over the archived one.
     tracked.put(2, state(50))
     assert_equal(tracked.get(2), state(50))
     tracked.clear_memories(2, 8)

@@ -9,7 +9,7 @@ import torch
 from maskmesh.errors import EmbeddingNotFound
 from maskmesh.storage.shared_memory import SHARED_MEMORY_FILE, SHARED_MEMORY_PREFIX, SharedArena
 from maskmesh.types import EmbeddingRef, SharedBlock, TensorSpec
-from tracker_svc.embeddings.fetcher import EmbeddingFetcher, _Answer
+from tracker_svc.embeddings.fetcher import EmbeddingFetcher, _Fetched
 
 SPECS = [
     TensorSpec("image_embedding", "float32", (2, 2, 2)),
@@ -21,7 +21,7 @@ REF = EmbeddingRef("key", "model", "somewhere:1", NUM_BYTES, 8, 8, "default")
 
 
 class Replica:
-    """An encoder's shared memory, and what the encoder says of it."""
+    """The shared memory of an encoder, and a fake of its Fetch RPC."""
 
     def __init__(self, folder: Path, name: str) -> None:
         self.name = f"{SHARED_MEMORY_PREFIX}{name}"
@@ -38,14 +38,14 @@ class Replica:
         self.array.view(np.float32)[:] = value
         self.block = self.arena.publish(number)
 
-    async def answer(self, ref: EmbeddingRef, nonce: bytes) -> _Answer:
+    async def answer(self, ref: EmbeddingRef, nonce: bytes) -> _Fetched:
         if nonce != self.arena.nonce:
-            return _Answer(SPECS, self.name, None, self.array.copy())
+            return _Fetched(SPECS, self.name, None, self.array.copy())
         block = self.block
         if self.is_stale:
             del self.array
             self.write(9)
-        return _Answer(SPECS, self.name, block, None)
+        return _Fetched(SPECS, self.name, block, None)
 
 
 @pytest.fixture
@@ -55,12 +55,10 @@ def fetcher(tmp_path: Path) -> EmbeddingFetcher:
 
 def answered_by(fetcher: EmbeddingFetcher, replica: Replica) -> None:
     asked: Any = replica.answer
-    fetcher._ask = asked  # type: ignore[method-assign]
+    fetcher._call_fetch = asked  # type: ignore[method-assign]
 
 
-async def test_what_was_overwritten_while_it_was_read_is_gone(
-    fetcher: EmbeddingFetcher, tmp_path: Path
-) -> None:
+async def test_block_overwritten_during_read_is_not_found(fetcher: EmbeddingFetcher, tmp_path: Path) -> None:
     replica = Replica(tmp_path, "one")
     answered_by(fetcher, replica)
     await fetcher.fetch(REF)
@@ -72,7 +70,7 @@ async def test_what_was_overwritten_while_it_was_read_is_gone(
     assert (await fetcher.fetch(REF)).image_embedding.eq(9).all()
 
 
-async def test_a_replica_that_comes_back_is_another_one(fetcher: EmbeddingFetcher, tmp_path: Path) -> None:
+async def test_restarted_replica_uses_its_new_memory(fetcher: EmbeddingFetcher, tmp_path: Path) -> None:
     before, after = Replica(tmp_path, "before"), Replica(tmp_path, "after")
     after.write(5)
     answered_by(fetcher, before)
@@ -85,7 +83,7 @@ async def test_a_replica_that_comes_back_is_another_one(fetcher: EmbeddingFetche
     assert fetcher.shares_memory(REF.address)
 
 
-async def test_memory_of_replicas_that_are_gone_is_let_go(fetcher: EmbeddingFetcher, tmp_path: Path) -> None:
+async def test_memory_of_removed_replicas_is_unmapped(fetcher: EmbeddingFetcher, tmp_path: Path) -> None:
     gone, other = Replica(tmp_path, "gone"), Replica(tmp_path, "other")
     answered_by(fetcher, gone)
     await fetcher.fetch(REF)
@@ -97,17 +95,17 @@ async def test_memory_of_replicas_that_are_gone_is_let_go(fetcher: EmbeddingFetc
     assert fetcher.shares_memory(elsewhere.address)
 
 
-async def test_what_is_known_is_read_without_asking(fetcher: EmbeddingFetcher, tmp_path: Path) -> None:
-    """But only once the replica has confirmed that the memory is its own, and while it is there."""
+async def test_confirmed_memory_is_read_without_an_rpc(fetcher: EmbeddingFetcher, tmp_path: Path) -> None:
+    """Only after the replica has confirmed that it owns the memory, and if the block is in it."""
     replica = Replica(tmp_path, "one")
     asked = 0
 
-    async def ask(ref: EmbeddingRef, nonce: bytes) -> _Answer:
+    async def ask(ref: EmbeddingRef, nonce: bytes) -> _Fetched:
         nonlocal asked
         asked += 1
         return await replica.answer(ref, nonce)
 
-    fetcher._ask = ask  # type: ignore[method-assign]
+    fetcher._call_fetch = ask  # type: ignore[method-assign]
     for expected in (1, 2, 2, 2):
         ref = dataclasses.replace(REF, shared=SharedBlock(replica.name, replica.block))
         assert (await fetcher.fetch(ref)).image_embedding.eq(0).all()
@@ -122,7 +120,7 @@ async def test_what_is_known_is_read_without_asking(fetcher: EmbeddingFetcher, t
 
 
 @pytest.mark.parametrize("name", ["", "../elsewhere", "maskmesh-encoder-a/../b", "other"])
-async def test_no_other_file_is_opened(fetcher: EmbeddingFetcher, tmp_path: Path, name: str) -> None:
+async def test_invalid_names_are_not_opened(fetcher: EmbeddingFetcher, tmp_path: Path, name: str) -> None:
     replica = Replica(tmp_path, "one")
     replica.name = name
     answered_by(fetcher, replica)

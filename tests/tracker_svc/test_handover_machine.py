@@ -1,4 +1,4 @@
-"""Whatever is done with a session, and however often it goes to another tracker: nobody can tell."""
+"""Property test: a session gives the same results however often it is handed over to another tracker."""
 
 import asyncio
 import os
@@ -24,12 +24,12 @@ frame_indices = st.integers(0, FRAMES - 1)
 
 @cache
 def trackers() -> tuple[InProcess, InProcess, InProcess]:
-    """One whose sessions stay, and two between which they go."""
+    """One tracker that keeps its sessions, and two trackers that hand a session over to each other."""
     return InProcess(), InProcess(), InProcess()
 
 
 class HandoverMachine(RuleBasedStateMachine):
-    """The same in two sessions, one of which moves."""
+    """The same operations in two sessions; one of the sessions is handed over."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -104,7 +104,7 @@ class HandoverMachine(RuleBasedStateMachine):
         self.here, self.there = self.there, self.here
 
     def hand_over(self, epoch: int) -> None:
-        self.there.append_frames(self.here.export(self.session_id), epoch=epoch)
+        self.there.import_session(self.here.export(self.session_id), epoch=epoch)
         self.here.delete(self.session_id)
 
     def teardown(self) -> None:
@@ -131,7 +131,7 @@ TestHandover = HandoverMachine.TestCase
 
 @pytest.fixture(scope="module")
 def store() -> Iterator[None]:
-    """A real store for the machine that keeps sessions in one."""
+    """A real session store for KeptMachine."""
     loop = asyncio.new_event_loop()
     with tempfile.TemporaryDirectory() as folder:
         server = RedisServer(Path(folder))
@@ -150,7 +150,7 @@ def kept_trackers(url: str) -> tuple[InProcess, InProcess, InProcess]:
 
 
 class KeptMachine(HandoverMachine):
-    """The session that moves is taken from a store, where it was kept step by step."""
+    """The next owner loads the session from a store to which each step was replicated."""
 
     url = ""
 
@@ -177,4 +177,4 @@ KeptMachine.TestCase.settings = _SETTINGS
 @needs_redis
 @pytest.mark.usefixtures("store")
 class TestKept(KeptMachine.TestCase):  # type: ignore[misc, valid-type]
-    """As above."""
+    """Runs KeptMachine with a Redis server."""

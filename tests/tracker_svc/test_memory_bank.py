@@ -1,4 +1,4 @@
-"""What counts on which frame, in plain numbers."""
+"""Selection of memories and object pointers for a frame, checked by frame index and slot."""
 
 from dataclasses import replace
 
@@ -18,10 +18,10 @@ def bank(*, conditioning: list[int], tracked: list[int]) -> MemoryBank:
     made = MemoryBank(max_recent=1000)
     for index in conditioning:
         made.prompt(index, state())
-        made.memorize(index, FEATURES)
+        made.make_conditioning(index, FEATURES)
     for index in tracked:
         made.track(index, state())
-        made.remember(index, FEATURES)
+        made.set_memory(index, FEATURES)
     return made
 
 
@@ -33,80 +33,80 @@ def pointers(made: MemoryBank, frame: int, *, reverse: bool = False) -> list[tup
     return sorted((p.frame_index, p.frames_before) for p in made.select(frame, reverse=reverse).pointers)
 
 
-def test_conditioning_frames_and_the_six_before() -> None:
+def test_conditioning_frames_and_six_previous_frames() -> None:
     made = bank(conditioning=[0], tracked=list(range(1, 20)))
     assert memories(made, 20) == [(0, 6), (14, 5), (15, 4), (16, 3), (17, 2), (18, 1), (19, 0)]
     assert pointers(made, 20) == [(0, 20), *((i, 20 - i) for i in range(5, 20))]
 
 
-def test_later_conditioning_frames_count_but_their_pointers_do_not() -> None:
+def test_later_conditioning_frames_give_no_pointers() -> None:
     made = bank(conditioning=[0, 10], tracked=[1, 2])
     assert memories(made, 3) == [(0, 6), (1, 1), (2, 0), (10, 6)]
     assert pointers(made, 3) == [(0, 3), (1, 2), (2, 1)]
 
 
-def test_a_gap_stays_empty() -> None:
+def test_missing_frames_leave_slots_empty() -> None:
     made = bank(conditioning=[18], tracked=[10, 15, 19])
     assert memories(made, 20) == [(15, 4), (18, 6), (19, 0)]
 
 
-def test_reverse_looks_the_other_way() -> None:
+def test_reverse_selects_later_frames() -> None:
     made = bank(conditioning=[12], tracked=[11, 10, 9])
     assert memories(made, 8, reverse=True) == [(9, 0), (10, 1), (11, 2), (12, 6)]
     assert pointers(made, 8, reverse=True) == [(9, 1), (10, 2), (11, 3), (12, 4)]
     assert pointers(made, 14, reverse=True) == []
 
 
-def test_a_prompt_counts_once_it_is_memorized() -> None:
+def test_prompt_is_selected_once_memorized() -> None:
     made = bank(conditioning=[0], tracked=[1, 2, 3])
     made.prompt(2, state())
     assert memories(made, 4) == [(0, 6), (1, 2), (2, 1), (3, 0)]
-    made.memorize(2, FEATURES)
-    # What was believed near the prompt is cleared, the mask there is kept for later corrections.
+    made.make_conditioning(2, FEATURES)
+    # Memories near the prompt are cleared, and their masks are kept for later corrections.
     assert memories(made, 4) == [(0, 6), (2, 6)]
     assert pointers(made, 4) == [(0, 4), (2, 2)]
     assert made.current(3) is not None
     assert 2 not in made.tracked
 
 
-def test_clearing_reaches_seven_frames() -> None:
+def test_conditioning_clears_memories_within_seven_frames() -> None:
     made = bank(conditioning=[0], tracked=list(range(1, 30)))
     made.prompt(15, state())
-    made.memorize(15, FEATURES)
+    made.make_conditioning(15, FEATURES)
     kept = [i for i, held in made.tracked.held(0, 30).items() if held.memory]
     assert kept == [*range(1, 8), *range(23, 30)]
 
 
-def test_a_second_prompt_replaces_the_first() -> None:
+def test_second_prompt_replaces_the_first() -> None:
     made = bank(conditioning=[5], tracked=[])
     second = replace(state(), predicted_iou=0.9)
     made.prompt(5, second)
     assert made.current(5) is second
     assert made.conditioning[5].predicted_iou == 0.5
-    made.memorize(5, FEATURES)
+    made.make_conditioning(5, FEATURES)
     assert made.conditioning[5].predicted_iou == 0.9
 
 
-def test_the_oldest_tracked_frames_go_conditioning_frames_stay() -> None:
+def test_oldest_tracked_frames_are_evicted() -> None:
     made = MemoryBank()
     made.prompt(0, state())
-    made.memorize(0, FEATURES)
+    made.make_conditioning(0, FEATURES)
     for index in range(1, 100):
         made.visited.add(index, reverse=False)
         made.track(index, state())
-        made.remember(index, FEATURES)
+        made.set_memory(index, FEATURES)
         made.tracked.spill()
     assert sorted(made.tracked.held(0, 200)) == list(range(100 - MIN_RECENT_FRAMES, 100))
     assert list(made.conditioning) == [0]
     assert made.is_forgotten(50)
     assert not made.is_forgotten(99)
     assert not made.is_forgotten(200)
-    # Nothing that still counts was dropped.
+    # All memories and pointers that frame 100 needs are still held.
     assert len(memories(made, 100)) == 7
     assert len(pointers(made, 100)) == 16
 
 
-def test_clearing_a_prompt_brings_back_what_tracking_left() -> None:
+def test_clearing_a_prompt_restores_the_tracked_state() -> None:
     made = bank(conditioning=[0], tracked=[1, 2, 3])
     before = made.current(2)
     made.prompt(2, state())
@@ -115,21 +115,21 @@ def test_clearing_a_prompt_brings_back_what_tracking_left() -> None:
     assert memories(made, 4) == [(0, 6), (1, 2), (2, 1), (3, 0)]
 
 
-def test_clearing_a_memorized_prompt_leaves_nothing_of_it() -> None:
+def test_clearing_a_memorized_prompt_removes_its_memories() -> None:
     made = bank(conditioning=[0, 20], tracked=[*range(1, 20), *range(21, 40)])
     for index in range(40):
         made.visited.add(index, reverse=False)
     made.remove_prompt(20)
     assert made.current(20) is None
     assert not made.is_forgotten(20)
-    # What was remembered around it may have come from it.
+    # Memories near the removed prompt may depend on it, so they are cleared.
     assert [i for i, held in made.tracked.held(0, 40).items() if held.memory] == [
         *range(1, 13), *range(28, 40),
     ]  # fmt: skip
     assert 19 in made.tracked
 
 
-def test_visits_are_runs_and_the_last_direction_counts() -> None:
+def test_visited_frames_keep_the_last_direction() -> None:
     visited = VisitedFrames()
     for index in range(1000):
         visited.add(index, reverse=False)
@@ -146,7 +146,7 @@ def test_visits_are_runs_and_the_last_direction_counts() -> None:
     assert -1 not in visited
 
 
-def test_visits_can_be_taken_back() -> None:
+def test_visited_frames_can_be_discarded() -> None:
     visited = VisitedFrames()
     for index in range(10):
         visited.add(index, reverse=False)

@@ -1,22 +1,23 @@
 import pytest
 
 from maskmesh import Box, InvalidPrompt, LowResLogits, Point, Prompt, RleMask
-from tracker_svc.sessions.objects import as_points, combine
+from tracker_svc.compute.prompt_tensors import labelled_points
+from tracker_svc.sessions.prompts import combine
 
 CLICK, MORE = Prompt([Point(1, 2)]), Prompt([Point(3, 4, False)])
 BOX = Prompt(box=Box(0, 0, 5, 5))
 MASK = Prompt(mask=RleMask(2, 2, b"4"))
 
 
-def test_points_add_up() -> None:
+def test_points_accumulate() -> None:
     both = combine(CLICK, MORE, clear_previous=False)
     assert list(both.points) == [Point(1, 2), Point(3, 4, False)]
     assert combine(CLICK, MORE, clear_previous=True) == MORE
 
 
-def test_a_box_comes_before_points_or_with_them() -> None:
+def test_box_must_not_follow_points() -> None:
     boxed = combine(BOX, CLICK, clear_previous=False)
-    assert as_points(boxed) == [(0, 0, 2), (5, 5, 3), (1, 2, 1)]
+    assert labelled_points(boxed) == [(0, 0, 2), (5, 5, 3), (1, 2, 1)]
     assert combine(None, Prompt(CLICK.points, BOX.box), clear_previous=False).box == BOX.box
     with pytest.raises(InvalidPrompt) as caught:
         combine(CLICK, BOX, clear_previous=False)
@@ -34,7 +35,7 @@ def test_masks_and_points_replace_one_another() -> None:
         combine(None, Prompt(CLICK.points, mask=MASK.mask), clear_previous=False)
 
 
-def test_logits_are_no_mask_of_a_session() -> None:
+def test_logits_are_refused_as_a_session_prompt() -> None:
     import numpy as np
 
     with pytest.raises(InvalidPrompt):

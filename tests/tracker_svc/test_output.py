@@ -1,4 +1,4 @@
-"""States as masks: every form, space and box."""
+"""Conversion of frame states to masks, in every format and mask space, with bounding boxes."""
 
 import numpy as np
 import pytest
@@ -14,12 +14,12 @@ from maskmesh import (
     Prompt,
 )
 from tests.tracker_svc.video import Video
-from tracker_svc.compute.output import object_masks
+from tracker_svc.compute.mask_output import object_masks
 from tracker_svc.compute.tracker import Tracker
 from tracker_svc.memory.frame_state import FrameState
 
 
-def test_masks_that_must_not_overlap() -> None:
+def test_non_overlapping_masks() -> None:
     logits = torch.tensor([[[1.0, 3.0, -1.0, 2.0]], [[2.0, 1.0, -2.0, 2.0]]])
     states = [FrameState(one[None], 0.5, 1.0, None) for one in logits]
     size = {"width": 4, "height": 1}
@@ -31,7 +31,7 @@ def test_masks_that_must_not_overlap() -> None:
     assert values == [[-10.0, 3.0, -1.0, 2.0], [2.0, -10.0, -10.0, -10.0]]
 
 
-def test_masks_in_every_form_are_one_mask(tracker: Tracker) -> None:
+def test_all_mask_formats_agree(tracker: Tracker) -> None:
     state = Video(tracker).prompt(1, 0, Prompt([Point(50, 60)]))
     size = {"width": 320, "height": 200}
 
@@ -50,13 +50,13 @@ def test_masks_in_every_form_are_one_mask(tracker: Tracker) -> None:
         assert low.box is not None
     rows, columns = np.nonzero(expected)
     assert rle.box == Box(columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
-    # Boxes are in pixels of the frame whatever the masks are in; a low-resolution pixel is five wide.
+    # Boxes are in pixels of the frame in every mask space; a low-resolution pixel is 5 pixels wide.
     assert low.box is not None
     assert rle.box is not None
     assert low.box.x0 == pytest.approx(rle.box.x0, abs=5)
     assert low.box.y1 == pytest.approx(rle.box.y1, abs=4)
 
 
-def test_nothing_has_no_box() -> None:
+def test_empty_mask_has_no_box() -> None:
     empty = FrameState(torch.full((1, 8, 8), -3.0), 0.5, -1.0, None)
     assert object_masks([1], [empty], MaskOptions(), width=40, height=30)[0].box is None

@@ -1,4 +1,4 @@
-"""Whatever is done with a session, in whatever order: its history makes the same session again."""
+"""Property test: replaying the history of a session reproduces it after any sequence of operations."""
 
 import os
 from functools import cache
@@ -14,7 +14,7 @@ from maskmesh.errors import MaskmeshError
 from maskmesh.internal.v1 import tracker_pb2
 from tests.tracker_svc.in_process import FRAMES, HEIGHT, WIDTH, InProcess
 
-# Objects that were removed took part in batches, where products are summed in another order.
+# Removed objects took part in batches, and batches sum products in another order.
 TOLERANCE = 5e-3
 
 obj_ids = st.integers(1, 3)
@@ -27,7 +27,7 @@ def tracker() -> InProcess:
 
 
 class SessionMachine(RuleBasedStateMachine):
-    """A session, and what is known of it without the tracker: who is prompted where."""
+    """A session, and a model of its state: the prompted frames of each object."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class SessionMachine(RuleBasedStateMachine):
     @rule(obj_id=obj_ids, index=frame_indices, x=st.integers(0, WIDTH), y=st.integers(0, HEIGHT),
           clear=st.booleans())  # fmt: skip
     def prompt(self, obj_id: int, index: int, x: int, y: int, *, clear: bool) -> None:
-        positive = (x + y) % 2 == 0  # so that no two contradict one another
+        positive = (x + y) % 2 == 0  # so that no two points contradict each other
         said = PromptRecord(index, obj_id, Prompt([Point(x, y, positive)]), clear)
         assert self.tracker.prompt(self.session_id, said).shape == (64, 64)
         self.prompted.setdefault(obj_id, set()).add(index)
@@ -141,7 +141,7 @@ class SessionMachine(RuleBasedStateMachine):
             call()
         except MaskmeshError:
             return
-        raise AssertionError("it was not refused")
+        raise AssertionError("the call was not refused")
 
 
 SessionMachine.TestCase.settings = settings(

@@ -1,4 +1,4 @@
-"""The steps of the model on random embeddings: rules that golden outputs do not reach."""
+"""The steps of the model on random embeddings: rules that the golden outputs do not cover."""
 
 from pathlib import Path
 
@@ -20,24 +20,25 @@ from maskmesh import (
 from maskmesh.telemetry import StageRecorder, stage_seconds
 from tests.golden import relative_error
 from tests.tracker_svc.video import TOLERANCE, Video, frame
-from tracker_svc.compute.output import object_masks
-from tracker_svc.compute.tracker import Step, Tracker
+from tracker_svc.compute.mask_output import object_masks
+from tracker_svc.compute.step import Step
+from tracker_svc.compute.tracker import Tracker
 from tracker_svc.memory.archive import SessionArchive
 from tracker_svc.memory.frame_state import FrameState
 from tracker_svc.memory.memory_bank import MemoryBank
-from tracker_svc.memory.memory_horizon import check_promptable, require_history_before
+from tracker_svc.memory.memory_horizon import require_history_before, require_history_for_prompt
+from tracker_svc.memory.tracked_object import TrackedObject
 from tracker_svc.model import weights
 from tracker_svc.model.config import PRESETS
 from tracker_svc.model.mask_decoder import stability_score, stable_mask
 from tracker_svc.model.tracking_model import NO_OBJECT_LOGIT
-from tracker_svc.sessions.objects import TrackedObject
 
 
-def test_objects_in_a_batch_equal_objects_alone(tracker: Tracker) -> None:
+def test_batched_objects_match_single_objects(tracker: Tracker) -> None:
     together = Video(tracker)
     together.prompt(1, 0, Prompt([Point(50, 60)]))
     together.prompt(2, 0, Prompt(box=Box(100, 20, 180, 120)))
-    together.prompt(3, 2, Prompt([Point(200, 100)]))  # another number of memories: another batch
+    together.prompt(3, 2, Prompt([Point(200, 100)]))  # different number of memories: separate batch
     all_states = together.track(0, 8)
     sizes = {r.attributes["maskmesh.batch.size"] for r in together.recorder.records if "batch" in str(r)}
     assert {1, 2} <= sizes
@@ -53,8 +54,8 @@ def test_objects_in_a_batch_equal_objects_alone(tracker: Tracker) -> None:
             assert float((here - there).abs().max() / there.abs().max()) < 5 * TOLERANCE
 
 
-def test_sessions_in_one_batch_equal_sessions_alone(tracker: Tracker) -> None:
-    """Each on a frame of its own, with objects of its own, in either direction."""
+def test_batched_sessions_match_single_sessions(tracker: Tracker) -> None:
+    """Each session has its own frame, objects and direction."""
 
     def begin(first: int) -> Video:
         video = Video(tracker)
@@ -73,7 +74,7 @@ def test_sessions_in_one_batch_equal_sessions_alone(tracker: Tracker) -> None:
         steps.append(step(together[2], 40 - offset, reverse=True))
         if not offset:
             for one in steps:
-                tracker.memorize_prompted(one.objects, one.frame_index, one.frame, one.recorder)
+                tracker.memorize_prompted(Step(one.objects, one.frame_index, one.frame, one.recorder))
         found = tracker.track(steps)
         tracker.memorize_tracked(steps)
         sizes = {r.attributes["maskmesh.batch.size"] for s in steps for r in s.recorder.records}
@@ -83,8 +84,8 @@ def test_sessions_in_one_batch_equal_sessions_alone(tracker: Tracker) -> None:
             assert relative_error(states[obj_id].low_res_masks, state.low_res_masks) < 1e-4
 
 
-def test_steps_of_unlike_memories_share_no_batch(tracker: Tracker) -> None:
-    """But they can be computed in one call, and memories are made of those that have none."""
+def test_steps_with_different_memories_share_no_batch(tracker: Tracker) -> None:
+    """One call can still compute both steps, and it memorizes only the frames without a memory."""
 
     def begin(frames: int) -> Video:
         video = Video(tracker)
@@ -93,7 +94,7 @@ def test_steps_of_unlike_memories_share_no_batch(tracker: Tracker) -> None:
         return video
 
     videos = [begin(4), begin(2)]
-    videos[0].prompt(2, 0, Prompt(box=Box(100, 20, 180, 120)))  # one memory, beside one of four
+    videos[0].prompt(2, 0, Prompt(box=Box(100, 20, 180, 120)))  # one memory; object 1 has four
     expected = []
     for video, index in zip([begin(4), begin(2)], (4, 2), strict=True):
         if index == 4:
@@ -102,7 +103,7 @@ def test_steps_of_unlike_memories_share_no_batch(tracker: Tracker) -> None:
     steps = []
     for video, index in zip(videos, (4, 2), strict=True):
         objects = list(video.objects.values())
-        tracker.memorize_prompted(objects, 0, frame(0), StageRecorder())
+        tracker.memorize_prompted(Step(objects, 0, frame(0), StageRecorder()))
         steps.append(Step(objects, index, frame(index), StageRecorder()))
     assert steps[0].signatures != steps[1].signatures
     found = tracker.track(steps)
@@ -115,8 +116,8 @@ def test_steps_of_unlike_memories_share_no_batch(tracker: Tracker) -> None:
     assert memorized == [1, 1]
 
 
-def test_a_click_in_the_middle_of_tracking_changes_nothing(tracker: Tracker) -> None:
-    """Neither the masks of what is tracked, nor those of the click, nor the times of the stages."""
+def test_preempting_click_changes_no_result(tracker: Tracker) -> None:
+    """The masks of the tracked objects, the mask of the click and the stage times do not change."""
     click, others = Prompt([Point(90, 90)]), Video(tracker)
     expected = others.prompt(7, 1, click)
 
@@ -125,7 +126,7 @@ def test_a_click_in_the_middle_of_tracking_changes_nothing(tracker: Tracker) -> 
         return True
 
     clicks: list[FrameState] = []
-    undisturbed, disturbed = Video(tracker), Video(Tracker(tracker.model, run_urgent_work))
+    undisturbed, disturbed = Video(tracker), Video(Tracker(tracker.model, run_urgent_work=run_urgent_work))
     for video in (undisturbed, disturbed):
         video.prompt(1, 0, Prompt([Point(50, 60)]))
         video.prompt(2, 0, Prompt([Point(200, 100)]))
@@ -155,7 +156,7 @@ def test_an_object_is_tracked_before_its_first_prompt(tracker: Tracker) -> None:
     assert states[4][2] is video.objects[2].bank.conditioning[4]
 
 
-def test_a_corrected_mask_stays_and_what_follows_changes(tracker: Tracker) -> None:
+def test_correction_is_kept_and_changes_later_frames(tracker: Tracker) -> None:
     video = Video(tracker)
     video.prompt(1, 0, Prompt([Point(50, 60)]))
     before = video.track(0, 12)
@@ -163,14 +164,14 @@ def test_a_corrected_mask_stays_and_what_follows_changes(tracker: Tracker) -> No
     after = video.track(0, 12)
     assert torch.equal(after[5][1].low_res_masks, corrected.low_res_masks)
     assert not torch.equal(after[6][1].low_res_masks, before[6][1].low_res_masks)
-    # And it stays, however often the video is propagated.
+    # The corrected mask is stable over further propagations.
     again = video.track(0, 12)
     assert torch.equal(again[5][1].low_res_masks, corrected.low_res_masks)
     for index in range(12):
         assert torch.equal(again[index][1].low_res_masks, after[index][1].low_res_masks)
 
 
-def test_memory_conditions_a_prompt_only_where_the_object_was_tracked(tracker: Tracker) -> None:
+def test_prompts_use_memories_only_on_tracked_frames(tracker: Tracker) -> None:
     video = Video(tracker)
     video.prompt(1, 0, Prompt([Point(50, 60)]))
     assert video.stages() == ["prompt_encoder", "mask_decoder"]
@@ -182,7 +183,7 @@ def test_memory_conditions_a_prompt_only_where_the_object_was_tracked(tracker: T
     assert video.stages() == ["prompt_encoder", "mask_decoder"]
 
 
-def test_a_click_memorizes_nothing(tracker: Tracker) -> None:
+def test_click_does_not_memorize(tracker: Tracker) -> None:
     video = Video(tracker)
     video.prompt(1, 0, Prompt([Point(50, 60)]))
     assert video.objects[1].bank.prompted[0].memory_features is None
@@ -194,7 +195,7 @@ def test_a_click_memorizes_nothing(tracker: Tracker) -> None:
     assert memory.dtype is torch.bfloat16
 
 
-def test_a_correcting_click_sees_the_mask_it_corrects(tracker: Tracker) -> None:
+def test_correcting_click_uses_the_previous_mask(tracker: Tracker) -> None:
     points = [Point(50, 60), Point(150, 100, False)]
     one_by_one, at_once, cleared = Video(tracker), Video(tracker), Video(tracker)
     one_by_one.prompt(1, 0, Prompt(points[:1]))
@@ -206,7 +207,7 @@ def test_a_correcting_click_sees_the_mask_it_corrects(tracker: Tracker) -> None:
     assert torch.equal(start_over.low_res_masks, fresh.low_res_masks)
 
 
-def test_one_click_takes_the_best_of_three(tracker: Tracker) -> None:
+def test_single_click_returns_the_best_of_three_masks(tracker: Tracker) -> None:
     click = [Prompt([Point(50, 60)])]
     video = Video(tracker)
     best = video.prompt(1, 0, click[0])
@@ -216,7 +217,7 @@ def test_one_click_takes_the_best_of_three(tracker: Tracker) -> None:
     assert best.predicted_iou == max(s.predicted_iou for s in three)
 
 
-def test_an_unstable_single_mask_falls_back_to_the_best_alternative() -> None:
+def test_unstable_mask_falls_back_to_the_best_alternative() -> None:
     stable = torch.full((1, 8, 8), 3.0)
     unstable = torch.linspace(-0.06, 0.06, 64).view(1, 8, 8)
     assert float(stability_score(stable[None])) == 1
@@ -231,7 +232,7 @@ def test_an_unstable_single_mask_falls_back_to_the_best_alternative() -> None:
     assert scores.flatten().tolist() == pytest.approx([0.1, 0.9])
 
 
-def test_objects_out_of_sight() -> None:
+def test_absent_objects() -> None:
     model = weights.build(PRESETS["test"], None)
     *_, bias = model.sam_mask_decoder.pred_obj_score_head.parameters()
     torch.nn.init.constant_(bias, -8.0)
@@ -252,7 +253,7 @@ def test_objects_out_of_sight() -> None:
     assert not torch.equal(with_embedding, without[0])
 
 
-def test_a_mask_prompt_is_the_output(tracker: Tracker) -> None:
+def test_mask_prompt_becomes_the_output(tracker: Tracker) -> None:
     mask = np.zeros((200, 320), dtype=bool)
     mask[50:120, 100:220] = True
     video = Video(tracker)
@@ -269,7 +270,7 @@ def test_a_mask_prompt_is_the_output(tracker: Tracker) -> None:
     assert torch.equal(empty.object_pointer, tracker.model.no_obj_ptr[0])  # type: ignore[arg-type]
 
 
-def test_logits_come_as_they_are(tracker: Tracker) -> None:
+def test_logits_are_returned_unchanged(tracker: Tracker) -> None:
     video = Video(tracker)
     state = video.prompt(1, 0, Prompt([Point(50, 60)]))
     options = MaskOptions(MaskFormat.LOW_RES_LOGITS)
@@ -284,20 +285,20 @@ def archive_in(folder: Path, *, max_bytes: int = 2**30) -> SessionArchive:
     return SessionArchive("a session", path, max_bytes=max_bytes, device=torch.device("cpu"))
 
 
-def test_what_fell_out_of_the_archive_is_refused(tracker: Tracker, tmp_path: Path) -> None:
+def test_frames_evicted_from_the_archive_are_refused(tracker: Tracker, tmp_path: Path) -> None:
     video = Video(tracker, archive_in(tmp_path, max_bytes=2**19))
     video.prompt(1, 0, Prompt([Point(50, 60)]))
     video.track(0, 60)
     oldest = video.objects[1].bank.tracked.oldest()
     assert oldest is not None
     assert 1 < oldest < 44
-    check_promptable(video.objects[1], oldest + 15)
+    require_history_for_prompt(video.objects[1], oldest + 15)
     with pytest.raises(FrameOutOfMemory) as caught:
-        check_promptable(video.objects[1], oldest + 14)
+        require_history_for_prompt(video.objects[1], oldest + 14)
     assert caught.value.metadata["oldest_frame_index"] == str(oldest)
     with pytest.raises(FrameOutOfMemory):
         require_history_before([video.objects[1]], oldest + 14)
-    # A new object has nothing to remember there.
+    # A new object needs no history on that frame.
     video.prompt(2, 3, Prompt([Point(150, 60)]))
 
 
@@ -306,9 +307,7 @@ def unbounded(obj_id: int) -> TrackedObject:
 
 
 @pytest.mark.parametrize("reverse", [False, True])
-def test_old_frames_are_corrected_as_if_nothing_had_left_memory(
-    tracker: Tracker, tmp_path: Path, *, reverse: bool
-) -> None:
+def test_archived_frames_are_corrected_exactly(tracker: Tracker, tmp_path: Path, *, reverse: bool) -> None:
     archive = SessionArchive(
         "a session", tmp_path / "archive.sqlite", max_bytes=2**30, device=torch.device("cpu")
     )
@@ -320,12 +319,12 @@ def test_old_frames_are_corrected_as_if_nothing_had_left_memory(
         video.prompt(2, 3, Prompt(box=Box(100, 20, 180, 120)))
         video.track(0, 70)
         found = [video.prompt(1, 20, Prompt([Point(250, 150), Point(20, 20, positive=False)]))]
-        # Another correction, close enough to need what the first one cleared and what it left.
+        # A second correction, so close that it depends on the memories that the first one cleared and kept.
         found.append(video.prompt(2, 26, Prompt([Point(150, 60)])))
         order = range(40, 4, -1) if reverse else range(15, 45)
         for states in video.track_frames(order, reverse=reverse).values():
             found += states.values()
-        # And on from frames that were tracked before all this.
+        # Continue from frames that were tracked before the corrections.
         for states in video.track_frames(range(55, 60)).values():
             found += states.values()
         masks.append([state.low_res_masks for state in found])
@@ -336,7 +335,7 @@ def test_old_frames_are_corrected_as_if_nothing_had_left_memory(
     archive.close()
 
 
-def test_a_removed_object_leaves_the_others_as_they_are(tracker: Tracker) -> None:
+def test_removing_an_object_does_not_change_others(tracker: Tracker) -> None:
     clicks = {1: Point(50, 60), 2: Point(150, 100), 3: Point(250, 40)}
     removing, never = Video(tracker), Video(tracker)
     for obj_id, point in clicks.items():
@@ -355,18 +354,18 @@ def test_a_removed_object_leaves_the_others_as_they_are(tracker: Tracker) -> Non
             assert float((here - there).abs().max() / there.abs().max()) < 5 * TOLERANCE
 
 
-def test_memory_is_bounded_and_says_so() -> None:
+def test_evicted_frames_raise_frame_out_of_memory() -> None:
     tracker = Tracker(weights.build(PRESETS["test"], None))
     video = Video(tracker)
     video.prompt(1, 0, Prompt([Point(50, 60)]))
     video.track(0, 40)
     bank = video.objects[1].bank
     assert len(bank.tracked.held(0, 40)) == 16
-    check_promptable(video.objects[1], 39)
-    check_promptable(video.objects[1], 100)
-    for forgotten in (10, 30):  # the frame itself, and what counts on it
+    require_history_for_prompt(video.objects[1], 39)
+    require_history_for_prompt(video.objects[1], 100)
+    for forgotten in (10, 30):  # the frame itself is evicted, or a frame that it depends on
         with pytest.raises(FrameOutOfMemory) as caught:
-            check_promptable(video.objects[1], forgotten)
+            require_history_for_prompt(video.objects[1], forgotten)
         assert caught.value.metadata["frame_index"] == str(forgotten)
         assert caught.value.metadata["oldest_frame_index"] == "24"
     with pytest.raises(FrameOutOfMemory):

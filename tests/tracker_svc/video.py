@@ -1,4 +1,4 @@
-"""A session over random frames, driven step by step."""
+"""A session over random embeddings, driven step by step without a server."""
 
 from collections.abc import Iterable
 from functools import cache
@@ -8,13 +8,15 @@ import torch
 from maskmesh import (
     Prompt,
 )
+from maskmesh.nn.image_features import ImageFeatures
 from maskmesh.telemetry import StageRecorder
-from tracker_svc.compute.tracker import Frame, Step, Tracker
+from tracker_svc.compute.step import Frame, Step
+from tracker_svc.compute.tracker import Tracker
 from tracker_svc.memory.archive import SessionArchive
 from tracker_svc.memory.frame_state import FrameState
 from tracker_svc.memory.memory_bank import MemoryBank
-from tracker_svc.model.tracking_model import ImageFeatures
-from tracker_svc.sessions.objects import TrackedObject, combine
+from tracker_svc.memory.tracked_object import TrackedObject
+from tracker_svc.sessions.prompts import combine
 
 SIDE = 16
 TOLERANCE = 1e-4
@@ -31,7 +33,7 @@ def frame(index: int) -> Frame:
 
 
 class Video:
-    """A session over random frames."""
+    """A session over random embeddings."""
 
     def __init__(self, tracker: Tracker, archive: SessionArchive | None = None) -> None:
         self.tracker = tracker
@@ -56,7 +58,7 @@ class Video:
     ) -> dict[int, dict[int, FrameState]]:
         objects = list(self.objects.values())
         for index in sorted({i for o in objects for i in o.bank.prompted}):
-            self.tracker.memorize_prompted(objects, index, frame(index), self.recorder)
+            self.tracker.memorize_prompted(Step(objects, index, frame(index), self.recorder))
         states = {}
         for index in indices:
             step = Step(objects, index, frame(index), self.recorder, reverse)

@@ -1,4 +1,4 @@
-"""Pictures for training in miniature: drawn here, so that no test needs a data set."""
+"""Drawn training images, so that the tests need no data set."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from tools.train_micro.sources import SOURCE_SIZE, Source
 
 
 def drawn_sources(count: int) -> list[Source]:
-    """Grounds of one colour with one ellipse each."""
+    """``count`` images of one ellipse on a uniform background."""
     made = []
     rows, columns = np.mgrid[:SOURCE_SIZE, :SOURCE_SIZE] / SOURCE_SIZE - 0.5
     for number in range(count):

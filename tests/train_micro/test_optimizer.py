@@ -1,4 +1,4 @@
-"""Which weights move how, and that it is the weights themselves that move."""
+"""The update of each kind of weight by MuonAndAdamW, in place."""
 
 import pytest
 import torch
@@ -45,20 +45,20 @@ def moved(of: nn.Module, by: MuonAndAdamW) -> dict[str, Tensor]:
     return {name: p.detach() - before[name] for name, p in of.named_parameters()}
 
 
-def test_matrices_move_alike_in_all_directions_and_the_rest_by_its_signs() -> None:
+def test_matrices_use_muon_and_other_weights_adamw() -> None:
     made = model()
     steps = moved(made, optimizer(made))
     for name in ("linear.weight", "kernel.weight", "last.weight"):
         scales = torch.linalg.svdvals(steps[name].flatten(1))
         assert float(scales.max() / scales.min()) < 3, name
     for name in ("linear.bias", "narrow.weight", "token.weight"):
-        # AdamW's first step has one size everywhere.
+        # The first step of AdamW has the same size for every element.
         torch.testing.assert_close(
             steps[name].abs(), torch.full_like(steps[name], RATE), rtol=1e-3, atol=1e-5
         )
 
 
-def test_the_layout_of_a_kernel_changes_nothing() -> None:
+def test_memory_format_of_a_kernel_does_not_matter() -> None:
     made = model()
     weights = dict(made.named_parameters())
     plain, last = weights["kernel.weight"], weights["last.weight"]
@@ -69,7 +69,7 @@ def test_the_layout_of_a_kernel_changes_nothing() -> None:
     torch.testing.assert_close(steps["last.weight"], steps["kernel.weight"], rtol=0.05, atol=1e-4)
 
 
-def test_a_share_of_nothing_stands_still() -> None:
+def test_zero_share_freezes_weights() -> None:
     made = model()
     steps = moved(made, optimizer(made, frozen="linear"))
     assert not steps["linear.weight"].any()
@@ -77,7 +77,7 @@ def test_a_share_of_nothing_stands_still() -> None:
     assert steps["kernel.weight"].all()
 
 
-def test_its_state_goes_on() -> None:
+def test_optimizer_state_can_be_restored() -> None:
     whole, parts = model(), model()
     one, first = optimizer(whole), optimizer(parts)
     one.step(RATE)
@@ -90,7 +90,7 @@ def test_its_state_goes_on() -> None:
         assert torch.equal(ours, theirs)
 
 
-def test_a_weight_that_would_be_copied_is_refused() -> None:
+def test_non_contiguous_weight_is_refused() -> None:
     made = model()
     weight = dict(made.named_parameters())["kernel.weight"]
     weight.data = weight.data.transpose(2, 3)

@@ -1,4 +1,4 @@
-"""Training follows objects as the tracker does: equal prompts on equal frames give equal masks."""
+"""The training rollout matches the tracker: equal prompts on equal frames give equal masks."""
 
 from functools import cache
 
@@ -8,16 +8,18 @@ import torch
 from torch import Tensor
 
 from maskmesh import Box, Point, Prompt, RleMask
+from maskmesh.nn.image_features import ImageFeatures
 from maskmesh.telemetry import StageRecorder
 from tools.train_micro.images import Points, box, click, decode, fed_back
 from tools.train_micro.micro import Micro
 from tools.train_micro.rollout import Rollout
-from tracker_svc.compute.tracker import Frame, Step, Tracker
-from tracker_svc.model.tracking_model import ImageFeatures
-from tracker_svc.sessions.objects import TrackedObject, combine
+from tracker_svc.compute.step import Frame, Step
+from tracker_svc.compute.tracker import Tracker
+from tracker_svc.memory.tracked_object import TrackedObject
+from tracker_svc.sessions.prompts import combine
 
 SIZE = 256
-FRAMES = 22  # more than there are slots of memories, and pointers
+FRAMES = 22  # more than the numbers of memory slots and object pointers
 CORRECTED = 9
 
 FIRST, SECOND, LATER = Point(100, 60), Point(120, 90, False), Point(30, 200)
@@ -32,7 +34,7 @@ def features(index: int) -> ImageFeatures:
 
 
 def untrained(score: float) -> Micro:
-    """A model that believes everything in sight, or out of it."""
+    """An untrained model whose object scores are near ``score``: every object is in sight, or none is."""
     torch.manual_seed(0)
     model = Micro().eval().requires_grad_(False)
     *_, bias = model.tracker.sam_mask_decoder.pred_obj_score_head.parameters()
@@ -47,7 +49,7 @@ def square() -> np.ndarray[tuple[int, int], np.dtype[np.bool_]]:
 
 
 class Served:
-    """A session with the tracker itself, over frames of the model's own size."""
+    """A session with the tracker, over frames of the input size of the model."""
 
     def __init__(self, model: Micro) -> None:
         self.tracker, self.recorder, self.obj = Tracker(model.tracker), StageRecorder(), TrackedObject(1)
@@ -66,7 +68,7 @@ class Served:
         frame = Frame(features(index), SIZE, SIZE)
         for prompted in list(self.obj.bank.prompted):
             at = Frame(features(prompted), SIZE, SIZE)
-            self.tracker.memorize_prompted([self.obj], prompted, at, self.recorder)
+            self.tracker.memorize_prompted(Step([self.obj], prompted, at, self.recorder))
         step = Step([self.obj], index, frame, self.recorder)
         [states] = self.tracker.track([step])
         self.tracker.memorize_tracked([step])
@@ -74,7 +76,7 @@ class Served:
 
 
 def asked(prompt: Prompt) -> Points:
-    """The prompt as training gives it."""
+    """The prompt in the form of the training code."""
     if prompt.box is not None:
         b = prompt.box
         return box(torch.tensor([[[b.x0, b.y0], [b.x1, b.y1]]]))
@@ -83,7 +85,7 @@ def asked(prompt: Prompt) -> Points:
 
 @pytest.mark.parametrize("score", [4.0, -4.0], ids=["in sight", "out of sight"])
 @pytest.mark.parametrize("first", ["click", "corrected click", "box", "mask"])
-def test_a_rollout_equals_the_tracker(first: str, score: float) -> None:
+def test_rollout_matches_the_tracker(first: str, score: float) -> None:
     model = untrained(score)
     served, rollout = Served(model), Rollout(model.tracker)
     ours: list[Tensor] = []
@@ -112,7 +114,7 @@ def test_a_rollout_equals_the_tracker(first: str, score: float) -> None:
         conditioned, decoded = rollout.attend(frame)
         if index == CORRECTED:
             theirs[-1] = served.prompt(index, Prompt([LATER]))
-            # What was tracked is one of three masks.
+            # A tracked mask is one of three multimask outputs.
             nothing = Points(torch.zeros(1, 0, 2), torch.zeros(1, 0).long())
             points = asked(Prompt([LATER]))
             decoded = decode(model, frame, conditioned, points, fed_back(model, decoded, nothing))

@@ -1,4 +1,4 @@
-"""Scenes: what is drawn is what the masks say, and equal seeds draw alike."""
+"""Rendered scenes match their masks, and equal seeds give equal scenes."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ WHOLE = still(Pose(0.5, 0.5, 1.0))
 
 
 def flat(colour: int, pose: Pose) -> Layer:
-    """A square of one grey."""
+    """A layer that is a uniform grey square."""
     full = np.full((SIDE, SIDE), 255, dtype=np.uint8)
     return Layer(np.full((SIDE, SIDE, 3), colour, dtype=np.uint8), full, full, still(pose))
 
@@ -22,7 +22,7 @@ def ground() -> Layer:
     return Layer(black, black[..., 0], None, WHOLE)
 
 
-def test_a_layer_lies_where_its_pose_says() -> None:
+def test_pose_sets_position_and_size() -> None:
     rendered = render([ground(), flat(200, Pose(0.25, 0.5, 0.25))], WHOLE, [0.0], 128)
     rows, columns = np.nonzero(rendered.masks[0, 1])
     assert (columns.min(), columns.max() + 1) == (16, 48)
@@ -38,12 +38,12 @@ def test_shear_moves_rows_sideways() -> None:
     rows = np.nonzero(mask.any(axis=1))[0]
     assert (rows.min(), rows.max() + 1) == (32, 96)
     starts = [int(np.nonzero(mask[row])[0].min()) for row in (34, 64, 94)]
-    # Half of the distance from the middle: 15 pixels over 30 rows.
+    # The shift is half of the distance from the middle row: 15 pixels over 30 rows.
     assert starts == pytest.approx([17, 32, 47], abs=1)
 
 
-def test_what_shrinks_is_averaged() -> None:
-    """A fine board becomes grey, where it lies all the same."""
+def test_shrinking_averages_pixels() -> None:
+    """A fine checkerboard becomes uniform grey at the same position."""
     board = np.indices((SIDE * 4, SIDE * 4)).sum(axis=0) % 2 * 255
     picture = np.repeat(board[..., None], 3, axis=-1).astype(np.uint8)
     full = np.full(board.shape, 255, dtype=np.uint8)
@@ -54,7 +54,7 @@ def test_what_shrinks_is_averaged() -> None:
     assert np.abs(rendered.frames[0][50:78, 18:46].astype(int) - 127).max() < 12
 
 
-def test_what_is_in_front_hides_what_is_behind() -> None:
+def test_front_layer_occludes_layers_behind() -> None:
     back, front = flat(100, Pose(0.5, 0.5, 0.5)), flat(200, Pose(0.625, 0.5, 0.25))
     rendered = render([ground(), back, front], WHOLE, [0.0], 128)
     assert not (rendered.masks[0, 1] & rendered.masks[0, 2]).any()
@@ -62,12 +62,12 @@ def test_what_is_in_front_hides_what_is_behind() -> None:
     assert rendered.shares[0, 2] == pytest.approx(1, abs=0.02)
 
 
-def test_outside_the_picture_there_is_nothing() -> None:
+def test_layers_are_clipped_at_the_image_border() -> None:
     rendered = render([ground(), flat(200, Pose(1.0, 0.5, 0.5)), flat(9, Pose(3, 3, 0.5))], WHOLE, [0.0], 128)
     assert rendered.shares[0].tolist() == pytest.approx([0, 0.5, 0], abs=0.02)
 
 
-def test_the_camera_moves_everything() -> None:
+def test_camera_moves_all_layers() -> None:
     layers = [ground(), flat(200, Pose(0.5, 0.5, 0.25))]
     rendered = render(layers, lambda time: Pose(0.5 + 0.25 * time, 0.5, 1.0), [0.0, 1.0], 128)
     assert np.array_equal(np.roll(rendered.masks[0, 1], 32, axis=1), rendered.masks[1, 1])
@@ -87,7 +87,7 @@ def test_equal_seeds_make_equal_scenes(frames: int) -> None:
     assert make(3) != make(4)
 
 
-def test_what_may_be_prompted_can_be_seen() -> None:
+def test_promptable_layers_are_visible() -> None:
     composer = Composer(drawn_sources(4), 96)
     for seed in range(30):
         scene, layers = composer.clip_scene(np.random.default_rng(seed), 4)

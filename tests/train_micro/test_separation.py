@@ -1,4 +1,4 @@
-"""What the model is judged by is nothing that it was trained on."""
+"""Training and evaluation data are disjoint."""
 
 import hashlib
 from dataclasses import replace
@@ -22,15 +22,15 @@ from tools.train_micro.suites import FRAMES, SUITES, Suites
 from tools.train_micro.textures import TRAINING_TEXTURES
 
 
-def test_no_picture_is_on_both_sides() -> None:
+def test_training_and_validation_names_are_disjoint() -> None:
     assert not set(TRAINING_NAMES) & set(VALIDATION_NAMES)
     assert len(VALIDATION_NAMES) == 80
     assert VALIDATION_NAMES[0] == "0721"
 
 
 @needs_data
-def test_no_picture_is_there_under_two_names() -> None:
-    """Neither a photograph nor the mask that cuts its object out."""
+def test_training_and_validation_files_are_disjoint() -> None:
+    """Checks the photographs and their masks by content."""
 
     def digests(names: tuple[str, ...], folder: str, suffix: str) -> set[str]:
         files = (DATA / "ecssd" / folder / f"{name}.{suffix}" for name in names)
@@ -40,16 +40,16 @@ def test_no_picture_is_there_under_two_names() -> None:
         assert not digests(TRAINING_NAMES, folder, suffix) & digests(VALIDATION_NAMES, folder, suffix)
 
 
-def test_no_stream_of_seeds_is_on_both_sides() -> None:
+def test_seed_streams_are_disjoint() -> None:
     streams = [*TRAINING_STREAMS.values(), VALIDATION_STREAM, *EVALUATION_STREAMS.values()]
     assert len(set(streams)) == len(streams)
     assert set(TRAINING_STREAMS) == {plan.name for plan in (*command.IMAGE_PLANS, *command.CLIP_PLANS)}
     assert set(EVALUATION_STREAMS) == set(SUITES)
-    # The clip's generator has a seed of its own kind: one number, where a scene's has three.
+    # The generator of the sample clip is seeded with one number; that of a scene with three.
     assert isinstance(make_sample.SAMPLE_SEED, int)
 
 
-def test_no_texture_is_on_both_sides() -> None:
+def test_training_and_sample_textures_are_disjoint() -> None:
     assert not set(TRAINING_TEXTURES) & set(make_sample.SAMPLE_TEXTURES)
     assert "train_micro" not in Path(make_sample.__file__).read_text()
     assert "make_sample" not in "".join(
@@ -58,10 +58,10 @@ def test_no_texture_is_on_both_sides() -> None:
 
 
 @pytest.mark.parametrize("phase", ["images", "clips"])
-def test_the_commands_train_on_their_own_side(
+def test_commands_train_only_on_training_data(
     phase: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every phase in one step, with drawn pictures under the names of the photographs."""
+    """Runs one step of every plan, on drawn images with the names of the photographs."""
 
     def drawn(root: Path, names: tuple[str, ...]) -> list[Source]:
         return [replace(s, name=name) for s, name in zip(drawn_sources(3), names, strict=False)]
@@ -89,7 +89,7 @@ def test_the_commands_train_on_their_own_side(
             command.main, ["clips", "--data", str(tmp_path), "--out", str(tmp_path / "run")]
         )
         assert early.exit_code == 1
-        assert "the first phase comes first" in early.output
+        assert "run the first phase before the second" in early.output
         composed.clear()
         run("images")
     run(phase)
@@ -104,8 +104,8 @@ def test_the_commands_train_on_their_own_side(
     assert (tmp_path / "run" / plans[-1].name / "micro.safetensors").is_file()
 
 
-def test_clips_of_the_evaluation_show_their_own_pictures_only() -> None:
-    """Whatever is in them comes from the photographs that they were given."""
+def test_evaluation_clips_use_only_given_images() -> None:
+    """The clips contain only pixels of the given photographs."""
     sources = drawn_sources(3)
     grey = [np.full_like(s.picture, 100) for s in sources]
     only_grey = [type(s)(s.name, picture, s.mask) for s, picture in zip(sources, grey, strict=True)]
@@ -116,7 +116,7 @@ def test_clips_of_the_evaluation_show_their_own_pictures_only() -> None:
 
 
 @pytest.mark.parametrize("suite", list(SUITES))
-def test_suites_ask_what_they_say(suite: str) -> None:
+def test_suites_match_their_names(suite: str) -> None:
     clips = Suites(drawn_sources(6)).clips(suite, 3)
     for clip in clips:
         assert len(clip.frames) == FRAMES
@@ -132,12 +132,12 @@ def test_suites_ask_what_they_say(suite: str) -> None:
 
 
 @needs_data
-def test_the_split_is_that_of_the_data() -> None:
+def test_split_matches_the_data() -> None:
     first = load_sources(DATA / "ecssd", VALIDATION_NAMES[:2])
     assert [s.name for s in first] == ["0721", "0722"]
     assert all(s.mask.any() for s in first)
 
 
-def test_a_missing_picture_is_named(tmp_path: Path) -> None:
+def test_missing_image_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"0001\.jpg"):
         load_sources(tmp_path, ["0001"])

@@ -1,4 +1,4 @@
-"""Training in miniature: it learns, goes on where it was interrupted, and exports what it computes."""
+"""Training at small size: the loss falls, an interrupted run resumes, and the export matches the model."""
 
 import itertools
 from pathlib import Path
@@ -53,7 +53,7 @@ def phase(name: str) -> tuple[Dataset[dict[str, Tensor]], LossFunction]:
 
 
 @pytest.mark.parametrize("name", ["images", "clips", "clips and stills"])
-def test_an_interrupted_run_ends_as_one_without_a_break(name: str, tmp_path: Path) -> None:
+def test_resumed_run_matches_an_uninterrupted_one(name: str, tmp_path: Path) -> None:
     data, loss = phase(name)
     whole = Trainer(plan(4), model(), tmp_path / "whole", seed=0, device=CPU)
     whole.run(data, loss, lambda _: {}, workers=0)
@@ -80,7 +80,7 @@ def test_an_interrupted_run_ends_as_one_without_a_break(name: str, tmp_path: Pat
     assert again.finished
 
 
-def test_a_folder_belongs_to_its_plan(tmp_path: Path) -> None:
+def test_folder_of_another_plan_is_refused(tmp_path: Path) -> None:
     data, loss = phase("images")
     Trainer(plan(2), model(), tmp_path, seed=0, device=CPU).run(data, loss, lambda _: {}, workers=0)
     with pytest.raises(ValueError, match="another plan"):
@@ -92,7 +92,7 @@ def test_a_folder_belongs_to_its_plan(tmp_path: Path) -> None:
         Trainer.average_of(plan(3), tmp_path)
 
 
-def test_the_loss_falls_on_what_is_seen_again_and_again(tmp_path: Path) -> None:
+def test_loss_falls_on_repeated_data(tmp_path: Path) -> None:
     data, loss = phase("images")
 
     class Same(Dataset[dict[str, Tensor]]):
@@ -111,7 +111,7 @@ def test_the_loss_falls_on_what_is_seen_again_and_again(tmp_path: Path) -> None:
 
 
 def seed_of(kind: str) -> int:
-    """A step whose clips are prompted in this way."""
+    """A seed with which the clips have the first prompt ``kind``."""
     for seed in itertools.count():
         chance = float(torch.rand(3, generator=torch.Generator().manual_seed(seed))[0])
         if kind == next((k for k, bound in FIRST_PROMPTS.items() if chance < bound), "mask"):
@@ -119,9 +119,9 @@ def seed_of(kind: str) -> int:
     raise AssertionError
 
 
-def test_every_weight_is_trained_by_one_of_the_phases() -> None:
+def test_every_weight_is_trained_in_some_phase() -> None:
     trained = model().train()
-    # Objects that are believed out of sight have no pointers of their own.
+    # An object that is predicted out of sight has no object pointer of its own.
     *_, bias = trained.tracker.sam_mask_decoder.pred_obj_score_head.parameters()
     torch.nn.init.constant_(bias, 4.0)
     kinds = [seed_of(kind) for kind in ("click", "box", "logits", "mask")]
@@ -131,7 +131,7 @@ def test_every_weight_is_trained_by_one_of_the_phases() -> None:
             batch = {key: torch.stack([data[0][key], data[1][key]]) for key in data[0]}
             losses = loss(trained, batch, torch.Generator().manual_seed(seed))
             torch.stack(list(losses.values())).sum().backward()
-    # Then nothing is in sight: what stands for objects that are not is used.
+    # Now all objects are predicted out of sight, so the weights for absent objects are used.
     torch.nn.init.constant_(bias, -4.0)
     batch = {key: torch.stack([data[0][key], data[1][key]]) for key in data[0]}
     losses = loss(trained, batch, torch.Generator().manual_seed(kinds[0]))
@@ -141,15 +141,15 @@ def test_every_weight_is_trained_by_one_of_the_phases() -> None:
         for name, parameter in trained.named_parameters()
         if parameter.grad is None or not parameter.grad.any()
     }
-    # Official checkpoints have this one, and nothing reads it.
+    # Official checkpoints have this weight, and no code reads it.
     assert idle <= {"tracker.no_mem_pos_enc"}
 
 
-def test_the_export_computes_what_the_model_computes(tmp_path: Path) -> None:
+def test_export_matches_the_model(tmp_path: Path) -> None:
     trained = model()
     frames = torch.randint(0, 256, (2, SIZE, SIZE, 3), dtype=torch.uint8)
     with torch.no_grad():
-        trained.train().encode(frames)  # statistics that are not those of the start
+        trained.train().encode(frames)  # so that batch norm statistics differ from their initial values
         trained.eval()
         expected = trained.encode(frames)
         assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in folded(trained).modules())
@@ -165,18 +165,18 @@ def test_the_export_computes_what_the_model_computes(tmp_path: Path) -> None:
     assert {value.dtype for value in state.values()} == {torch.float16}
 
 
-def test_corrections_click_where_the_mask_is_wrong() -> None:
+def test_correcting_clicks_are_on_mask_errors() -> None:
     truth = torch.zeros(3, 16, 16)
     truth[:, 4:12, 4:12] = 1
     logits = torch.where(truth > 0, 5.0, -5.0)
     logits[0, :, :] = -5  # all of the object is missing
-    logits[1, 13:16, 13:16] = 5  # something too much
+    logits[1, 13:16, 13:16] = 5  # a false positive region
     points, labels = correcting_clicks(logits, truth, 4.0, torch.Generator().manual_seed(0))
     assert labels[:, 0].tolist() == [1, 0, 1]
     cells = ((points[:, 0] + 0.5) / 4).long()
     assert truth[0, cells[0, 1], cells[0, 0]] == 1
     assert (cells[1] >= 13).all()
-    assert truth[2, cells[2, 1], cells[2, 0]] == 1  # nothing is wrong: another click on the object
+    assert truth[2, cells[2, 1], cells[2, 0]] == 1  # no error: another click on the object
 
 
 def test_clicks_and_boxes_are_on_the_object() -> None:
