@@ -1,8 +1,11 @@
-# `make demo` and `make test` set everything up by themselves, in .venv.
+# `make demo` and `make test` install all dependencies in .venv.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
-.PHONY: demo test check bench stubs clean
+# Tests of one file stay in one process, because they share the processes that the file starts.
+PYTEST := $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+
+.PHONY: demo test test-fast check bench stubs clean
 
 demo: .venv/services
 	rm -rf demo
@@ -13,7 +16,10 @@ demo: .venv/services
 	$(BIN)/maskmesh report demo/traces -o demo/waterfall.png
 
 test: check
-	$(BIN)/pytest
+	$(PYTEST)
+
+test-fast: check
+	$(PYTEST) -m 'unit or in_process'
 
 check: .venv/dev
 	$(BIN)/ruff check
@@ -30,9 +36,10 @@ stubs: .venv/dev
 clean:
 	rm -rf .venv demo build *.egg-info
 
-.venv/services: pyproject.toml constraints.txt maskmesh/amx/attention.cpp
+.venv/services: pyproject.toml constraints.txt maskmesh/nn/amx/attention.cpp
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[services]'
+	$(BIN)/python -m maskmesh.nn.amx
 	touch $@
 
 .venv/dev: .venv/services
