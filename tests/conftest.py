@@ -74,8 +74,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         else:
             floor = "unit"
         item.add_marker(floor)
-    # The longest files first, so that the processes which run the tests end at about the same time.
-    items.sort(key=lambda item: item.get_closest_marker("mesh") is None)
+    # Long files first, so that the processes which run the tests end at about the same time.
+    items.sort(key=_length_rank)
+
+
+def _length_rank(item: pytest.Item) -> int:
+    """0 for files of the mesh floor, 1 for files that compute with a tracker, 2 for short files."""
+    if item.get_closest_marker("mesh") is not None:
+        return 0
+    return 1 if item.path.parent.name == "tracker_svc" else 2
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

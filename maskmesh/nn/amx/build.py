@@ -27,7 +27,11 @@ def find_or_build() -> Path:
     if INSTALLED.exists() and INSTALLED.stat().st_mtime >= SOURCE.stat().st_mtime:
         return INSTALLED
     digest = hashlib.sha256(SOURCE.read_bytes()).hexdigest()[:16]
-    cached = Path.home() / ".cache" / "maskmesh" / f"attention-{digest}.so"
+    try:
+        home = Path.home()
+    except RuntimeError as error:  # a user without a home folder, as in a container
+        raise BuildError(str(error)) from error
+    cached = home / ".cache" / "maskmesh" / f"attention-{digest}.so"
     if not cached.exists():
         build(cached)
     return cached
