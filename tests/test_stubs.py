@@ -1,9 +1,11 @@
 """The committed stubs match the generator output, and the protos pass buf lint."""
 
 import filecmp
+import re
 import subprocess
 import sys
 import sysconfig
+import tomllib
 from pathlib import Path
 
 from tests.previous_version import previous_version
@@ -33,3 +35,14 @@ def test_protos_pass_lint() -> None:
 def test_protos_are_compatible_with_the_previous_version() -> None:
     """No field, method or value of the protos before the last change is removed or changed."""
     run_buf("breaking", "--against", f"../.git#ref={previous_version()},subdir=protos")
+
+
+def test_dependencies_are_not_older_than_the_stubs() -> None:
+    """protobuf and grpcio refuse stubs of a newer version than their own."""
+    stubs = PROJECT / "maskmesh" / "v1"
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
+    [protobuf] = re.findall(r"Protobuf Python Version: (.+)", (stubs / "types_pb2.py").read_text())
+    [grpcio] = re.findall(
+        r"GRPC_GENERATED_VERSION = '(.+)'", (stubs / "segmentation_pb2_grpc.py").read_text()
+    )
+    assert {f"protobuf>={protobuf}", f"grpcio>={grpcio}"} <= set(project["dependencies"])

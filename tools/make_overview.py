@@ -13,7 +13,7 @@ PROJECT = Path(__file__).parent.parent
 DEMO = PROJECT / "demo"
 OUT = PROJECT / "docs" / "overview.png"
 
-FRAME = 12  # all three objects are visible
+FRAME = 2
 WIDTH = 900
 
 

@@ -79,10 +79,7 @@ def serve_metrics(service: str, *, host: str, port: int) -> None:
 
 
 def _resource(service: str) -> Resource:
-    """The resource of this process;
-
-    ``OTEL_SERVICE_NAME`` and ``OTEL_RESOURCE_ATTRIBUTES`` take precedence.
-    """
+    """The resource of this process.  ``OTEL_SERVICE_NAME`` and ``OTEL_RESOURCE_ATTRIBUTES`` override it."""
     host = socket.gethostname()
     defaults = Resource.create(
         {
