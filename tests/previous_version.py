@@ -1,6 +1,8 @@
 """The commit before the last change of the protos, which compatibility is tested against."""
 
 import subprocess
+import tarfile
+from io import BytesIO
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,12 @@ ROOT = Path(__file__).parents[1]
 
 def git(*arguments: str) -> bytes:
     return subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, check=True).stdout
+
+
+def extract(commit: str, folder: Path, *paths: str) -> None:
+    """Write files of a commit to a folder."""
+    with tarfile.open(fileobj=BytesIO(git("archive", "--format=tar", commit, *paths))) as files:
+        files.extractall(folder, filter="data")
 
 
 def previous_version() -> str:

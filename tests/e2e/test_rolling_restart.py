@@ -3,11 +3,9 @@
 import asyncio
 import itertools
 import shutil
-import tarfile
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
-from io import BytesIO
 from pathlib import Path
 from typing import Self
 
@@ -18,7 +16,7 @@ from maskmesh.cli.local_mesh import MeshOptions
 from maskmesh.cli.media import read_frames
 from maskmesh.masks import ByteArray
 from tests.mesh import running_mesh
-from tests.previous_version import ROOT, git, previous_version
+from tests.previous_version import ROOT, extract, previous_version
 from tests.redis_server import RedisServer, needs_redis, running_redis
 from tools.make_sample import make_clip
 
@@ -35,10 +33,8 @@ NAMES = [f"{kind}{number}" for kind in ("encoder", "tracker", "gateway") for num
 @pytest.fixture(scope="module")
 def version_before(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The code before the last change of messages or snapshots, which are defined in protos."""
-    archive = git("archive", "--format=tar", previous_version(), *PACKAGES)
     folder = tmp_path_factory.mktemp("before")
-    with tarfile.open(fileobj=BytesIO(archive)) as files:
-        files.extractall(folder, filter="data")
+    extract(previous_version(), folder, *PACKAGES)
     for library in (ROOT / "maskmesh" / "nn" / "amx").glob("*.so"):
         for kernel in ("maskmesh/nn/amx", "maskmesh/amx"):  # the second until version 0.1
             if (folder / kernel).exists():
