@@ -1,24 +1,22 @@
-"""Make the picture of the README from the output of ``make demo``: an overlay frame above a waterfall.
+"""Make the pictures of the README, an overlay frame and a waterfall, from the output of ``make demo``.
 
-python tools/make_overview.py [OUT]
+python tools/make_overview.py
 """
 
-import sys
+import shutil
 from pathlib import Path
 
 import av
 from PIL import Image
 
 PROJECT = Path(__file__).parent.parent
-DEMO = PROJECT / "demo"
-OUT = PROJECT / "docs" / "overview.png"
+DEMO, DOCS = PROJECT / "demo", PROJECT / "docs"
 
-FRAME = 2
-WIDTH = 900
+FRAME_INDEX = 2  # all three objects are visible
 
 
-def overlay(frame_index: int) -> Image.Image:
-    """One frame of the demo's overlay."""
+def overlay_frame(frame_index: int) -> Image.Image:
+    """One frame of the demo's overlay.  Raises ValueError if the overlay is shorter."""
     with av.open(DEMO / "overlay.mp4") as container:
         for index, frame in enumerate(container.decode(video=0)):
             if index == frame_index:
@@ -28,16 +26,9 @@ def overlay(frame_index: int) -> Image.Image:
 
 
 def main() -> None:
-    """Write the picture."""
-    parts = [overlay(FRAME), Image.open(DEMO / "waterfall.png").convert("RGB")]
-    parts = [part.resize((WIDTH, part.height * WIDTH // part.width)) for part in parts]
-    picture = Image.new("RGB", (WIDTH, sum(part.height for part in parts)), "white")
-    top = 0
-    for part in parts:
-        picture.paste(part, (0, top))
-        top += part.height
-    out = Path(sys.argv[1]) if len(sys.argv) > 1 else OUT
-    picture.quantize(128).save(out, optimize=True)
+    """Write the pictures."""
+    overlay_frame(FRAME_INDEX).save(DOCS / "overlay.jpg", quality=90)
+    shutil.copy(DEMO / "waterfall.png", DOCS / "waterfall.png")
 
 
 if __name__ == "__main__":
