@@ -14,6 +14,7 @@ from maskmesh.internal.v1 import snapshot_pb2
 from maskmesh.storage.redis_store import StoreDown
 from maskmesh.storage.session_record import Owner
 from maskmesh.storage.session_store import SessionStore
+from tracker_svc.sessions.replicator import Replicator
 from tracker_svc.sessions.session import Session
 from tracker_svc.sessions.session_replicator import SessionReplicator, read_stored
 from tracker_svc.sessions.session_table import SessionTable
@@ -136,7 +137,7 @@ class SessionRegistry:
                 await session.replicator.flush()
             except StaleEpoch:
                 pass
-            await session.replicator.close()
+            self._on_end(session)
         await self._closing.wait()
 
     async def _load(self, store: SessionStore, session_id: str, epoch: int) -> Session:
@@ -159,7 +160,9 @@ class SessionRegistry:
         return session
 
     def _on_end(self, session: Session) -> None:
-        self._closing.spawn(session.replicator.close())
+        # Calls that are still running on the session must not wait for a writer that has stopped.
+        replicator, session.replicator = session.replicator, Replicator()
+        self._closing.spawn(replicator.close())
 
 
 def _restore_states(restorer: Restorer, states: Sequence[bytes]) -> None:

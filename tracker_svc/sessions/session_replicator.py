@@ -94,6 +94,7 @@ class SessionReplicator(Replicator):
         self._num_enqueued = 0
         self._num_written = 0
         self._is_down = False
+        self._is_closed = False
         self._stale: StaleEpoch | None = None
         self._has_work = asyncio.Event()
         self._changed = asyncio.Condition()
@@ -129,7 +130,9 @@ class SessionReplicator(Replicator):
         return True
 
     async def close(self) -> None:
+        self._is_closed = True
         await stop(self._writer)
+        await self._notify()
 
     def _enqueue(self, *, is_full: bool) -> None:
         self._num_enqueued += 1
@@ -188,7 +191,12 @@ class SessionReplicator(Replicator):
     async def _wait_written(self, num_changes: int) -> None:
         async with self._changed:
             await self._changed.wait_for(
-                lambda: self._num_written >= num_changes or self._is_down or self._stale is not None
+                lambda: (
+                    self._num_written >= num_changes
+                    or self._is_down
+                    or self._is_closed
+                    or self._stale is not None
+                )
             )
         if self._stale is not None:
             raise self._stale

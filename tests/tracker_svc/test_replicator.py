@@ -1,0 +1,65 @@
+"""Replication of a session that ends while its changes are being written."""
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from maskmesh.storage.session_record import Owner
+from tests.tracker_svc.in_process import InProcess
+from tracker_svc.sessions.replicator import Replicator
+from tracker_svc.sessions.session import Session
+from tracker_svc.sessions.session_replicator import SessionReplicator
+
+
+class BlockedStore:
+    """A session store whose writes never end."""
+
+    async def write(self, *_: Any) -> None:
+        await asyncio.Event().wait()
+
+
+@pytest.fixture
+def tracker() -> Iterator[InProcess]:
+    running = InProcess()
+    yield running
+    running.close()
+
+
+async def replicate(session: Session) -> SessionReplicator:
+    return SessionReplicator(
+        BlockedStore(),  # type: ignore[arg-type]
+        session,
+        Owner("a:1", 1),
+        model_id="test",
+        budget_bytes=2**20,
+    )
+
+
+def test_closing_ends_waits_for_the_store(tracker: InProcess) -> None:
+    session = tracker.servicer.components.sessions.get(tracker.create())
+
+    async def close_while_flushing() -> None:
+        replicator = await replicate(session)
+        flushing = asyncio.ensure_future(replicator.flush())
+        await asyncio.sleep(0.01)
+        assert not flushing.done()
+        await replicator.close()
+        await asyncio.wait_for(flushing, 10)
+
+    tracker.run(close_while_flushing())
+
+
+def test_changes_of_an_ended_session_wait_for_no_writer(tracker: InProcess) -> None:
+    session_id = tracker.create()
+    session = tracker.servicer.components.sessions.get(session_id)
+    session.replicator = tracker.run(replicate(session))
+    tracker.delete(session_id)
+    assert type(session.replicator) is Replicator
+
+    async def change() -> None:
+        session.replicator.enqueue()
+        await asyncio.wait_for(session.replicator.flush(), 10)
+
+    tracker.run(change())
