@@ -32,9 +32,15 @@ DEFAULT_TRACE_DIR = "maskmesh-traces"
 
 
 class TelemetrySettings(BaseSettings):
-    """Export of traces.  The variables are OpenTelemetry's own, except for those of the local files."""
+    """Export of traces.  The variables are OpenTelemetry's own, except for those of the local files.
 
-    model_config = SettingsConfigDict(populate_by_name=True)
+    An empty variable counts as unset, as OpenTelemetry specifies, except for ``MASKMESH_TRACE_DIR``.
+    """
+
+    model_config = SettingsConfigDict(populate_by_name=True, env_ignore_empty=True)
+
+    is_disabled: bool = Field(False, validation_alias="OTEL_SDK_DISABLED")
+    """Disable tracing and metrics."""
 
     exporter: Literal["", "otlp", "console", "none"] = Field("", validation_alias="OTEL_TRACES_EXPORTER")
     """Exporter of spans; empty means ``otlp`` if an endpoint is set, and local files if not."""
@@ -55,16 +61,29 @@ class TelemetrySettings(BaseSettings):
     """Connect in plain text to an endpoint without a scheme; true by default."""
     max_queue_size: int = Field(65_536, ge=1, validation_alias="OTEL_BSP_MAX_QUEUE_SIZE")
     """Largest number of spans in the export queue."""
+    max_export_batch_size: int = Field(512, ge=1, validation_alias="OTEL_BSP_MAX_EXPORT_BATCH_SIZE")
+    """Largest number of spans in one export."""
     schedule_delay_ms: int = Field(1_000, ge=1, validation_alias="OTEL_BSP_SCHEDULE_DELAY")
     """Milliseconds between two exports."""
-    trace_dir: str = Field(DEFAULT_TRACE_DIR, validation_alias="MASKMESH_TRACE_DIR")
+    trace_dir: str = Field(
+        # Empty variables are ignored, and this one has a meaning when it is empty.
+        default_factory=lambda: os.environ.get("MASKMESH_TRACE_DIR", DEFAULT_TRACE_DIR),
+        validation_alias="MASKMESH_TRACE_DIR",
+    )
     """Folder of the local trace files; empty disables them."""
     trace_bytes: int = Field(256 * 2**20, ge=2**16, validation_alias="MASKMESH_TRACE_BYTES")
     """Largest total size in bytes of the local trace files of one process; the newest spans are kept."""
 
+    @field_validator("exporter", "otlp_protocol", mode="before")
+    @classmethod
+    def _lower_case(cls, value: object) -> object:
+        return value.lower() if isinstance(value, str) else value
+
     @property
     def effective_exporter(self) -> Literal["otlp", "console", "file", "none"]:
         """The exporter that the settings choose."""
+        if self.is_disabled:
+            return "none"
         if self.exporter:
             return self.exporter
         if self.otlp_endpoint:

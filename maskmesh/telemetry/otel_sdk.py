@@ -39,6 +39,7 @@ def set_up_tracing(service: str, settings: TelemetrySettings) -> TracerProvider:
             BatchSpanProcessor(
                 exporter,
                 max_queue_size=settings.max_queue_size,
+                max_export_batch_size=min(settings.max_export_batch_size, settings.max_queue_size),
                 schedule_delay_millis=settings.schedule_delay_ms,
             )
         )

@@ -44,3 +44,27 @@ def test_exporter_defaults_to_files_without_an_endpoint(monkeypatch: pytest.Monk
     assert (settings.effective_exporter, settings.trace_dir) == ("file", "maskmesh-traces")
     monkeypatch.setenv("MASKMESH_TRACE_DIR", "")
     assert load(TelemetrySettings, []).effective_exporter == "none"
+
+
+def test_empty_variables_count_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OTEL_BSP_MAX_QUEUE_SIZE", "OTEL_BSP_SCHEDULE_DELAY", "OTEL_TRACES_EXPORTER"):
+        monkeypatch.setenv(name, "")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4317")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")
+    settings = load(TelemetrySettings, [])
+    assert settings.effective_exporter == "otlp"
+    assert settings.otlp_endpoint == "http://collector:4317"
+    assert settings.otlp_protocol == "http/protobuf"
+
+
+def test_a_disabled_sdk_exports_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_SDK_DISABLED", "TRUE")
+    monkeypatch.setenv("OTEL_TRACES_EXPORTER", "otlp")
+    assert load(TelemetrySettings, []).effective_exporter == "none"
+
+
+def test_exporter_names_ignore_case(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_TRACES_EXPORTER", "OTLP")
+    assert load(TelemetrySettings, []).effective_exporter == "otlp"
