@@ -16,6 +16,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -99,10 +100,14 @@ def _parent() -> socket.socket:
     return ours
 
 
+_forking = threading.Lock()
+
+
 def _fork(request: bytes, output: int) -> int:
-    parent = _parent()
-    socket.send_fds(parent, [request], [output])
-    return int(parent.recv(64))
+    with _forking:  # a reply belongs to the request before it
+        parent = _parent()
+        socket.send_fds(parent, [request], [output])
+        return int(parent.recv(64))
 
 
 def main() -> None:

@@ -90,5 +90,6 @@ class GatewaySessionTable(LeaseTable[GatewaySession]):
 
     async def close(self) -> None:
         """End all sessions."""
-        for session in self:
-            await self.end(session)
+        while len(self):  # a call in progress may add one meanwhile
+            for session in self:
+                await self.end(session)

@@ -113,11 +113,14 @@ async def test_the_tracker_is_told_when_the_client_leaves(gateway: InProcess) ->
 async def test_an_error_of_a_frame_ends_the_stream_and_not_the_session(gateway: InProcess) -> None:
     session = await prompted(gateway)
     [tracker] = gateway.trackers
+    tracker.permits = asyncio.Semaphore(1)
     frames = session.propagate()
     await anext(frames)
     tracker.errors["Track"] = [InvalidRequest("no such mask", field="mask_options")]
+    tracker.permits.release()
     with pytest.raises(InvalidRequest) as raised:
         async for _ in frames:
             pass
     assert raised.value.field == "mask_options"
+    tracker.permits = None
     assert (await indices(session, start_frame_index=5))[-1] == FRAMES - 1
