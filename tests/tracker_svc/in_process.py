@@ -80,8 +80,12 @@ class InProcess:
         self.run(self.servicer.DeleteSession(request, None))
 
     def expire(self, session_id: str) -> None:
+        async def sweep() -> int:
+            return self.servicer.components.sessions.sweep()
+
         self.servicer.components.sessions.get(session_id).expires = 0.0
-        assert self.servicer.components.sessions.sweep() == 1
+        # In the loop, as in the service: the end of a session starts a task.
+        assert self.run(sweep()) == 1
 
     def prompt(self, session_id: str, said: PromptRecord) -> np.ndarray:
         request = tracker_pb2.AddPromptRequest(
