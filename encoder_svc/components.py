@@ -13,7 +13,7 @@ from encoder_svc.model import weights
 from encoder_svc.model.config import PRESETS
 from encoder_svc.redis_embedding_cache import RedisEmbeddingCache
 from maskmesh.nn.loading import load_model
-from maskmesh.rpc.server import reachable_address
+from maskmesh.rpc.addresses import reachable_address
 from maskmesh.storage.redis_store import RedisStore
 from maskmesh.storage.scratch import ScratchFolder
 from maskmesh.storage.shared_memory import SHARED_MEMORY_FILE, SHARED_MEMORY_PREFIX, SharedArena

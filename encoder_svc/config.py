@@ -3,7 +3,8 @@
 from pydantic import AliasChoices, Field
 from pydantic_settings import SettingsConfigDict
 
-from maskmesh.config import ModelSettings
+from maskmesh.config import ModelSettings, pixel_limit
+from maskmesh.media.pictures import PixelLimit
 
 
 class EncoderSettings(ModelSettings):
@@ -30,3 +31,8 @@ class EncoderSettings(ModelSettings):
     """Maximum number of pixels of an image."""
     decode_threads: int = Field(2, ge=1)
     """Number of threads that decode images."""
+
+    @property
+    def pixel_limit(self) -> PixelLimit:
+        """The limit for every way in: uncompressed pixels must fit into one message."""
+        return pixel_limit(self.max_pixels, self.max_message_bytes, "MASKMESH_ENCODER_")

@@ -15,7 +15,6 @@ from torch import Tensor
 
 from encoder_svc.cache import Embedding
 from encoder_svc.config import EncoderSettings
-from encoder_svc.image_decoding import decode_image
 from encoder_svc.model.image_encoder import ImageEncoder
 from encoder_svc.model.preprocess import preprocess
 from maskmesh import telemetry
@@ -23,6 +22,7 @@ from maskmesh.embedding_key import image_digest
 from maskmesh.errors import InvalidRequest
 from maskmesh.malloc import trim_heap
 from maskmesh.masks import ByteArray
+from maskmesh.media.pictures import decode_picture
 from maskmesh.nn.device import synchronizer
 from maskmesh.nn.loading import LoadedModel
 from maskmesh.nn.preemption import Preemption
@@ -31,7 +31,7 @@ from maskmesh.scheduling.batching import choose_batch
 from maskmesh.scheduling.cpu_sharing import core_policy
 from maskmesh.scheduling.device_worker import BatchedOperation, DeviceWorker
 from maskmesh.storage.shared_memory import SharedArena
-from maskmesh.types import Block, Image, TensorSpec
+from maskmesh.types import Block, Image, RawImage, TensorSpec
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ class Encoder:
     def __init__(self, loaded: LoadedModel[ImageEncoder], settings: EncoderSettings) -> None:
         self.info = loaded.info
         self._model, self._device, self._dtype = loaded.model, loaded.device, loaded.dtype
-        self._max_pixels = settings.max_pixels
+        self._limit = settings.pixel_limit
         self._cores = core_policy(settings.shared_cores, "encoder", loaded.layout, torch.set_num_threads)
         # ``_slots`` admits images before they are decoded, so the worker has no admission policy.
         self._worker = DeviceWorker("encoder-device", cores=self._cores, on_idle=trim_heap)
@@ -183,7 +183,9 @@ class Encoder:
         with recorder.stage(telemetry.DECODE_IMAGE):
             if image_digest(image) != key:
                 raise InvalidRequest("the image does not have the digest of the request", field="key")
-            return decode_image(image, max_pixels=self._max_pixels)
+            if isinstance(image, RawImage):
+                return image.pixels
+            return decode_picture(image.data, self._limit, field="image")
 
     @torch.inference_mode()
     def _encode(self, images: Sequence[_Decoded]) -> list[Embedding]:

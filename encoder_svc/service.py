@@ -121,7 +121,7 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
         pin: Pin | None,
         recorder: telemetry.StageRecorder,
     ) -> tuple[Embedding, Outcome]:
-        image = wire.image_from_proto(request.image, field="image", max_pixels=self._settings.max_pixels)
+        image = wire.image_from_proto(request.image, field="image", limit=self._settings.pixel_limit)
         queue_entry = _queue_entry(request)
         start_ns = time.time_ns()
         filled_by = trace.get_current_span().get_span_context()

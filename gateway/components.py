@@ -10,6 +10,7 @@ import grpc
 from gateway.backends.encoders import Encoders
 from gateway.backends.trackers import Trackers
 from gateway.config import GatewaySettings
+from gateway.frames.decoder_pool import DecoderPool
 from gateway.frames.frame_store import FrameLimits
 from gateway.sessions.lifecycle import Lifecycle
 from gateway.sessions.session_router import SessionRouter
@@ -40,8 +41,6 @@ class Components:
     redis: RedisStore | None
     """The server of the session store; None if it is not configured."""
     scratch: ScratchFolder
-    max_pixels: int
-    """Maximum number of pixels of a frame."""
 
     async def close(self) -> None:
         """Delete the frames and close the connections."""
@@ -68,11 +67,10 @@ async def start(settings: GatewaySettings) -> Components:
         observe_store("sessions", redis)
     router = SessionRouter(trackers, store)
     scratch = ScratchFolder("maskmesh-gateway-", settings.data_dir)
-    # A decoded frame is sent to the encoder in one message.
-    max_pixels = min(settings.max_pixels, (settings.max_message_bytes - 2**16) // 3)
     sessions = GatewaySessionTable(
         folder=scratch.path,
-        limits=FrameLimits(settings.max_session_bytes, settings.max_frames, max_pixels),
+        limits=FrameLimits(settings.max_session_bytes, settings.max_frames, settings.pixel_limit),
+        decoders=DecoderPool(settings.decoder_bytes),
         store=store,
         max_sessions=settings.max_sessions,
     )
@@ -92,7 +90,6 @@ async def start(settings: GatewaySettings) -> Components:
         lifecycle=lifecycle,
         redis=redis,
         scratch=scratch,
-        max_pixels=max_pixels,
     )
     try:
         encoder_model = await _wait_for_model(encoders.model)

@@ -5,7 +5,8 @@ from pathlib import Path
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
-from maskmesh.config import SESSION_URL, ServerSettings
+from maskmesh.config import SESSION_URL, ServerSettings, pixel_limit
+from maskmesh.media.pictures import PixelLimit
 
 
 class GatewaySettings(ServerSettings):
@@ -41,6 +42,14 @@ class GatewaySettings(ServerSettings):
     max_frames: int = Field(200_000, ge=1)
     """Maximum number of frames of one session."""
     max_pixels: int = Field(64 * 2**20, ge=1)
-    """Maximum number of pixels of a frame."""
+    """Maximum number of pixels of an image or a frame of a video."""
+    decoder_bytes: int = Field(384 * 2**20, ge=2**20)
+    """Budget in bytes of the memory of open video decoders; beyond it, the decoders of sessions that were not
+    used for longest are closed, and opened again when they are needed."""
     pin_seconds: float = Field(60.0, gt=0)
     """Time to live of the pin on the embedding of a frame in progress, in seconds."""
+
+    @property
+    def pixel_limit(self) -> PixelLimit:
+        """The limit for every way in: uncompressed pixels must fit into one message to the encoder."""
+        return pixel_limit(self.max_pixels, self.max_message_bytes, "MASKMESH_GATEWAY_")

@@ -7,6 +7,7 @@ from gateway.backends.trackers import Trackers
 from maskmesh import wire
 from maskmesh.errors import EmbeddingNotFound, InvalidPrompt, InvalidRequest
 from maskmesh.internal.v1 import tracker_pb2
+from maskmesh.media.pictures import PixelLimit
 from maskmesh.rpc.client_calls import current_trace_id
 from maskmesh.v1 import segmentation_pb2
 
@@ -18,11 +19,11 @@ async def segment_image(
     encoders: Encoders,
     trackers: Trackers,
     *,
-    max_pixels: int,
+    limit: PixelLimit,
     timeout: float | None,
 ) -> segmentation_pb2.SegmentImageResponse:
     """Carry out SegmentImage; the proto lists its errors."""
-    image = wire.image_from_proto(request.image, field="image", max_pixels=max_pixels)
+    image = wire.image_from_proto(request.image, field="image", limit=limit)
     options = wire.mask_options_from_proto(request.mask_options)
     if options.non_overlapping and request.multimask_output:
         raise InvalidRequest(

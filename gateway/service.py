@@ -66,7 +66,7 @@ class SegmentationServicer(segmentation_pb2_grpc.SegmentationServiceServicer):
             request,
             self._components.encoders,
             self._components.trackers,
-            max_pixels=self._settings.max_pixels,
+            limit=self._settings.pixel_limit,
             timeout=context.time_remaining(),
         )
 
@@ -111,7 +111,7 @@ class SegmentationServicer(segmentation_pb2_grpc.SegmentationServiceServicer):
                     session,
                     config,
                     request_iterator,
-                    max_pixels=self._components.max_pixels,
+                    limit=self._settings.pixel_limit,
                     check_bytes=partial(self._components.sessions.check_bytes, session.caller),
                 )
 
@@ -189,7 +189,7 @@ class SegmentationServicer(segmentation_pb2_grpc.SegmentationServiceServicer):
             self._stream_context(session, window, None),
             options=options,
             skips=config.overload == segmentation_pb2.OVERLOAD_POLICY_SKIP,
-            max_pixels=self._components.max_pixels,
+            limit=self._settings.pixel_limit,
         )
         started = segmentation_pb2.StreamStarted(
             session_id=session.session_id,

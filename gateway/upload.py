@@ -8,6 +8,7 @@ from gateway.frames.frame_store import Addition, FrameStore
 from gateway.sessions.session import GatewaySession
 from maskmesh import wire
 from maskmesh.errors import Conflict, InvalidRequest, SessionNotFound
+from maskmesh.media.pictures import PixelLimit
 from maskmesh.v1 import segmentation_pb2
 
 Requests = AsyncIterator[segmentation_pb2.AppendFramesRequest]
@@ -22,7 +23,7 @@ async def append_frames(
     config: segmentation_pb2.AppendFramesConfig,
     requests: Requests,
     *,
-    max_pixels: int,
+    limit: PixelLimit,
     check_bytes: Callable[[], None],
 ) -> segmentation_pb2.AppendFramesResponse:
     """Add all frames of a call, also to the store; uploads to one session are serialised.
@@ -39,7 +40,7 @@ async def append_frames(
                 field="config.first_frame_index",
                 num_frames=frames.num_frames,
             )
-        first = await _add_frames(session, frames, requests, max_pixels, check_bytes)
+        first = await _add_frames(session, frames, requests, limit, check_bytes)
         response = segmentation_pb2.AppendFramesResponse(
             first_frame_index=first,
             num_frames=frames.num_frames,
@@ -56,7 +57,7 @@ async def _add_frames(
     session: GatewaySession,
     frames: FrameStore,
     requests: Requests,
-    max_pixels: int,
+    limit: PixelLimit,
     check_bytes: Callable[[], None],
 ) -> int:
     """Add all frames of a call or none; returns the index of the first.
@@ -72,7 +73,7 @@ async def _add_frames(
         async for request in requests:
             match request.WhichOneof("content"):
                 case "frame":
-                    image = wire.image_from_proto(request.frame, field="frame", max_pixels=max_pixels)
+                    image = wire.image_from_proto(request.frame, field="frame", limit=limit)
                     await frames.on_thread(addition.add_frame, image)
                 case "video_chunk":
                     await frames.on_thread(addition.add_video_chunk, request.video_chunk)

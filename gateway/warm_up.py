@@ -26,6 +26,7 @@ from maskmesh import telemetry, wire
 from maskmesh.errors import MaskmeshError
 from maskmesh.internal.v1 import tracker_pb2
 from maskmesh.masks import MaskOptions
+from maskmesh.media.pictures import PixelLimit
 from maskmesh.types import EmbeddingRef, Image, Point, Prompt
 
 logger = logging.getLogger(__name__)
@@ -34,7 +35,7 @@ logger = logging.getLogger(__name__)
 CLIP = files("gateway") / "warm_up.mp4"
 
 SECONDS = 60.0
-_LIMITS = FrameLimits(max_bytes=2**24, max_frames=2, max_pixels=640 * 360)
+_LIMITS = FrameLimits(max_bytes=2**24, max_frames=2, pixels=PixelLimit(640 * 360))
 
 
 async def warm_up(encoders: Encoders, router: SessionRouter, folder: Path) -> None:

@@ -1,6 +1,7 @@
 """Mask formats of results and prompts."""
 
 import io
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -10,6 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
 from pycocotools import mask as coco
+
+from maskmesh.mask_values import binary_mask, decode_mask_file
+from maskmesh.png import png_size
 
 BoolArray: TypeAlias = NDArray[np.bool_]
 FloatArray: TypeAlias = NDArray[np.float32]
@@ -72,7 +76,10 @@ class RleMask:
         """Returns [height, width], bool.  Raises ValueError if the runs do not fill the size."""
         if _covered_pixels(self.counts) != self.height * self.width:
             raise ValueError(f"the runs do not fill {self.width} x {self.height} pixels")
-        decoded = coco.decode({"size": [self.height, self.width], "counts": self.counts})
+        with warnings.catch_warnings():
+            # pycocotools has not caught up with the copy keyword of NumPy 2.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            decoded = coco.decode({"size": [self.height, self.width], "counts": self.counts})
         return decoded.astype(bool)
 
     def to_coco(self) -> dict[str, object]:
@@ -121,7 +128,9 @@ def _covered_pixels(counts: bytes) -> int:
 
 @dataclass(frozen=True, slots=True)
 class PngMask:
-    """A binary mask as a PNG file of one channel: 255 inside the object, 0 outside."""
+    """A binary mask as a PNG file: 255 inside the object and 0 outside; other files by the rule of
+    :mod:`maskmesh.mask_values`.
+    """
 
     height: int
     width: int
@@ -136,17 +145,15 @@ class PngMask:
         return cls(height, width, file.getvalue())
 
     def decode(self) -> BoolArray:
-        """Returns [height, width], bool: the pixels above 127.
+        """Returns [height, width], bool, by the rule of :mod:`maskmesh.mask_values`.
 
-        Raises ValueError if the file is not a PNG file of this size.
+        Raises ValueError if the file is not a PNG file of this size with one object.
         """
-        try:
-            with PillowImage.open(io.BytesIO(self.data), formats=("PNG",)) as opened:
-                if opened.size != (self.width, self.height):
-                    raise ValueError(f"the file is {opened.width} x {opened.height}")
-                return np.asarray(opened.convert("L")) > 127
-        except (OSError, SyntaxError, PillowImage.DecompressionBombError) as error:
-            raise ValueError(str(error)) from error
+        size = png_size(self.data)
+        if size != (self.width, self.height):
+            # Not decoded: the file may be much larger than the frame.
+            raise ValueError(f"the file is {size[0]} x {size[1]}")
+        return binary_mask(decode_mask_file(self.data, ("PNG",)))
 
 
 @dataclass(frozen=True, slots=True)

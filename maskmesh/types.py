@@ -6,8 +6,19 @@ from pathlib import Path
 from typing import ClassVar, Literal, NamedTuple, TypeAlias
 
 import numpy as np
+from PIL import Image as PillowImage
 
-from maskmesh.masks import BinaryMask, BoolArray, ByteArray, FloatArray, LowResLogits, RleMask
+from maskmesh.mask_values import as_mask, binary_mask, is_binary
+from maskmesh.masks import (
+    BinaryMask,
+    BoolArray,
+    ByteArray,
+    FloatArray,
+    LowResLogits,
+    PackedMask,
+    PngMask,
+    RleMask,
+)
 
 DEFAULT_TENANT = "default"
 
@@ -34,17 +45,28 @@ class Box:
     y1: float
 
 
+MaskLike: TypeAlias = BoolArray | ByteArray | FloatArray | PillowImage.Image | BinaryMask | LowResLogits
+"""A mask as callers have it, by the rule of :func:`maskmesh.mask_values.binary_mask`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Prompt:
     """The location of an object: clicks, a box, a mask, or several of them.
 
     ``mask`` is a binary mask of the frame in a session, and the logits of an earlier response for a single
-    image.
+    image.  Plain values are converted: points (x, y) or (x, y, label) with label 1 for positive and 0 for
+    negative, a box (x0, y0, x1, y1), a mask in any form that :func:`maskmesh.mask_values.binary_mask` takes,
+    or floating [height, width] for logits.  Raises ValueError for a point, box or mask of another form.
     """
 
     points: Sequence[Point] = ()
     box: Box | None = None
     mask: BinaryMask | LowResLogits | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "points", _points(self.points))
+        object.__setattr__(self, "box", _box(self.box))
+        object.__setattr__(self, "mask", _mask(self.mask))
 
     @classmethod
     def of(
@@ -52,34 +74,51 @@ class Prompt:
         *,
         points: Sequence[Point | Sequence[float]] = (),
         box: Box | Sequence[float] | None = None,
-        mask: BoolArray | FloatArray | BinaryMask | LowResLogits | None = None,
+        mask: MaskLike | None = None,
     ) -> "Prompt":
-        """A prompt from plain values.
+        """A prompt from plain values, typed as such."""
+        return cls(points, box, mask)  # type: ignore[arg-type]
 
-        points: (x, y), or (x, y, label) with label 1 for positive and 0 for negative.  box: (x0, y0, x1,
-        y1).  mask: [height, width], bool for a binary mask, floating for logits.
-        Raises ValueError for a point, box or mask of another form.
-        """
-        if isinstance(mask, np.ndarray):
-            if mask.ndim != 2:
-                raise ValueError(f"a mask is [height, width], got {list(mask.shape)}")
-            if mask.dtype == np.bool_:
-                mask = RleMask.encode(mask.astype(np.bool_))
-            else:
-                mask = LowResLogits(mask.astype(np.float32))
-        if box is not None and not isinstance(box, Box):
-            if len(box) != 4:
-                raise ValueError(f"a box is x0, y0, x1, y1, got {list(box)}")
-            box = Box(*box)
-        return cls(tuple(_point(p) for p in points), box, mask)
+
+def _points(values: Sequence[Point | Sequence[float]] | None) -> tuple[Point, ...]:
+    try:
+        listed = () if values is None else tuple(values)
+    except TypeError:
+        raise ValueError(f"points are a list of points, got {values!r}") from None
+    return tuple(_point(value) for value in listed)
 
 
 def _point(value: Point | Sequence[float]) -> Point:
-    if isinstance(value, Point):
+    try:
+        if isinstance(value, Point):
+            return Point(float(value.x), float(value.y), value.positive)
+        if not isinstance(value, str) and (len(value) == 2 or (len(value) == 3 and value[2] in (0, 1))):
+            return Point(float(value[0]), float(value[1]), len(value) == 2 or bool(value[2]))
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise ValueError(f"a point is x, y and a label of 0 or 1, got {value!r}")
+
+
+def _box(value: Box | Sequence[float] | None) -> Box | None:
+    if value is None or isinstance(value, Box):
         return value
-    if len(value) == 2 or (len(value) == 3 and value[2] in (0, 1)):
-        return Point(value[0], value[1], len(value) == 2 or bool(value[2]))
-    raise ValueError(f"a point is x, y and a label of 0 or 1, got {list(value)}")
+    try:
+        if not isinstance(value, str) and len(value) == 4:
+            return Box(*(float(number) for number in value))
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise ValueError(f"a box is x0, y0, x1, y1, got {value!r}")
+
+
+def _mask(value: MaskLike | None) -> BinaryMask | LowResLogits | None:
+    if value is None or isinstance(value, RleMask | PngMask | PackedMask | LowResLogits):
+        return value
+    value = as_mask(value)
+    if not isinstance(value, PillowImage.Image):
+        values = np.asarray(value)
+        if values.ndim == 2 and values.dtype.kind == "f" and not (is_binary(values) and values.any()):
+            return LowResLogits(values.astype(np.float32))
+    return RleMask.encode(binary_mask(value))
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +150,11 @@ class FrameMasks:
     """The frame's trace, 32 hexadecimal digits."""
     stage_seconds: Mapping[str, float] = field(default_factory=dict)
     """Seconds that each stage worked on the frame, by span name, without queueing and transfers."""
+    time: float | None = None
+    """Seconds since the first frame of the video; None for images and live streams."""
+    repeats_previous: bool = False
+    """Whether the video is damaged at this frame, so that the masks are those of the nearest earlier picture
+    that can be decoded, or of the first one."""
     resume_token: str = field(default="", compare=False)
     """Token that resumes the propagation after this frame."""
 

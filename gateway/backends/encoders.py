@@ -14,7 +14,7 @@ from maskmesh import telemetry, wire
 from maskmesh.aio import RetryWindow, retry
 from maskmesh.errors import ResourceExhausted, Unavailable
 from maskmesh.internal.v1 import encoder_pb2, encoder_pb2_grpc
-from maskmesh.rpc.channel import open_channel
+from maskmesh.rpc.channel import MESH_SILENCE_SECONDS, open_channel
 from maskmesh.rpc.client_calls import TimedResponse, TracedStub
 from maskmesh.rpc.status import translate_rpc_errors
 from maskmesh.types import DEFAULT_TENANT, EmbeddingRef, EncodedImage, Image, ModelInfo, Tls
@@ -74,7 +74,10 @@ class Encoders:
         """``target`` is a gRPC target: an address, ``ipv4:`` with several, or ``dns:///`` and a name."""
         self._open = partial(open_channel, max_message_bytes=max_message_bytes, tls=tls)
         self._channel = self._open(
-            target, detect_hangs=True, hash_header=KEY_HEADER, health_service=_SERVICE.full_name
+            target,
+            max_silence=MESH_SILENCE_SECONDS,
+            hash_header=KEY_HEADER,
+            health_service=_SERVICE.full_name,
         )
         self._ring = self._stub(self._channel, target)
         self._replica_channels: dict[str, grpc.aio.Channel] = {}

@@ -14,7 +14,7 @@ import grpc
 from gateway.backends.tracker_backend import Load, TrackerBackend
 from maskmesh.errors import MaskmeshError, ResourceExhausted, Unavailable
 from maskmesh.internal.v1 import tracker_pb2
-from maskmesh.rpc.channel import open_channel
+from maskmesh.rpc.channel import MESH_SILENCE_SECONDS, open_channel
 from maskmesh.scheduling.admission import SESSION_SECONDS, retry_after
 from maskmesh.types import ModelInfo, Tls
 from maskmesh.v1 import types_pb2
@@ -39,7 +39,9 @@ class Trackers:
 
     def __init__(self, target: str, *, max_message_bytes: int, tls: Tls | None = None) -> None:
         self._target = target
-        self._open = partial(open_channel, max_message_bytes=max_message_bytes, detect_hangs=True, tls=tls)
+        self._open = partial(
+            open_channel, max_message_bytes=max_message_bytes, max_silence=MESH_SILENCE_SECONDS, tls=tls
+        )
         self._channels: dict[str, grpc.aio.Channel] = {}
         self._backends: dict[str, TrackerBackend] = {}
         self._addresses: Sequence[str] = ()

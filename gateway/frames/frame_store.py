@@ -1,36 +1,30 @@
 """Uploaded frames of a session, on disk in their original form."""
 
 import asyncio
-import io
+import contextlib
+import errno
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-from PIL import Image as PillowImage
-from PIL import UnidentifiedImageError
 
+from gateway.frames.decoder_pool import DecoderPool
 from gateway.frames.frames import FrameReader, Frames, ThreadedReader
-from gateway.frames.video import ReverseVideoReader, VideoIndex, VideoReader, index_video
-from maskmesh.errors import (
-    ImageTooLarge,
-    InvalidImage,
-    InvalidRequest,
-    ResourceExhausted,
-    SessionNotFound,
-)
-from maskmesh.images import check_pixels, check_still
-from maskmesh.orientation import displayed_size
+from maskmesh.errors import InvalidRequest, ResourceExhausted, SessionNotFound
+from maskmesh.media.containers import FIELD as VIDEO_FIELD
+from maskmesh.media.pictures import PixelLimit, image_size
+from maskmesh.media.video_index import VideoIndex, index_video
+from maskmesh.media.video_reader import ReverseVideoReader, VideoReader
 from maskmesh.types import EncodedImage, Image, RawImage
 
 T = TypeVar("T")
 
 FIELD = "frame"
-_FORMATS = ("JPEG", "PNG")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +33,7 @@ class FrameLimits:
 
     max_bytes: int
     max_frames: int
-    max_pixels: int
+    pixels: PixelLimit
 
 
 class FrameStore(Frames):
@@ -48,29 +42,58 @@ class FrameStore(Frames):
     Frames are added by :class:`Addition`, completely or not at all.
     """
 
-    def __init__(self, session_id: str, parent: Path | None, limits: FrameLimits) -> None:
+    def __init__(
+        self,
+        session_id: str,
+        parent: Path | None,
+        limits: FrameLimits,
+        decoders: DecoderPool | None = None,
+    ) -> None:
         self.limits = limits
+        self._decoders = decoders or DecoderPool()
         self.adding = asyncio.Lock()
         """Held while frames are added."""
         self._session_id = session_id
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="add-frames")
-        self.folder = Path(tempfile.mkdtemp(prefix="maskmesh-session-", dir=parent))
+        with _full_disk_is_refused():
+            self.folder = Path(tempfile.mkdtemp(prefix="maskmesh-session-", dir=parent))
         self.num_bytes = 0
         self.video: VideoIndex | None = None
+        self._repeated: set[int] = set()
 
     @property
     def frames_per_second(self) -> float:
         """Mean rate of a video, 0 for images."""
         return self.video.frames_per_second if self.video else 0.0
 
+    @property
+    def pixel_aspect(self) -> float:
+        return float(self.video.pixel_aspect) if self.video else 1.0
+
+    def time(self, frame_index: int) -> float | None:
+        return float(self.video.times[frame_index]) if self.video else None
+
+    def repeats_previous(self, frame_index: int) -> bool:
+        return frame_index in self._repeated
+
     def open_reader(self, *, reverse: bool = False) -> FrameReader:
         if self.video is None:
             return ThreadedReader(self._read_image, lambda: None, self._session_id)
         kind = ReverseVideoReader if reverse else VideoReader
         reader = kind(self.folder / "video", self.video)
-        return ThreadedReader(
-            lambda i: RawImage(reader.read(i)), reader.close, self._session_id, prepare=reader.prepare
-        )
+
+        def read(frame_index: int) -> Image:
+            with self._decoders.use(reader):
+                frame = reader.read(frame_index)
+            if frame.is_repeated:
+                self._repeated.add(frame_index)
+            return RawImage(frame.pixels)
+
+        def prepare() -> None:
+            with self._decoders.use(reader):
+                reader.prepare()
+
+        return ThreadedReader(read, lambda: self._decoders.close(reader), self._session_id, prepare=prepare)
 
     def _read_image(self, frame_index: int) -> Image:
         """One image in its original form."""
@@ -106,7 +129,8 @@ class Addition:
 
     def __init__(self, store: FrameStore) -> None:
         self._store = store
-        self._folder = Path(tempfile.mkdtemp(prefix="addition-", dir=store.folder))
+        with _full_disk_is_refused():
+            self._folder = Path(tempfile.mkdtemp(prefix="addition-", dir=store.folder))
         self._bytes = 0
         self._count = 0
         self._size: tuple[int, int] | None = (store.width, store.height) if store.width else None
@@ -129,7 +153,7 @@ class Addition:
             data, suffix = image.pixels.tobytes(), "rgb"
         else:
             data, suffix = image.data, "image"
-        size = image_size(image, max_pixels=self._store.limits.max_pixels)
+        size = image_size(image, self._store.limits.pixels, field=FIELD)
         self._count_bytes(len(data))
         if self._size not in (None, size):
             raise InvalidRequest(
@@ -141,7 +165,8 @@ class Addition:
             raise ResourceExhausted(f"a session can have at most {limit} frames", resource="frames")
         self._size = size
         index = self._store.num_frames + self._count
-        (self._folder / f"{index}.{suffix}").write_bytes(data)
+        with _full_disk_is_refused():
+            (self._folder / f"{index}.{suffix}").write_bytes(data)
         self._count += 1
 
     def add_video_chunk(self, chunk: bytes) -> None:
@@ -150,10 +175,10 @@ class Addition:
         Raises InvalidRequest if the session has frames, ResourceExhausted.
         """
         if self._count or self._store.num_frames:
-            raise InvalidRequest("a session has one video or images, not both", field="video_chunk")
+            raise InvalidRequest("a session has one video or images, not both", field=VIDEO_FIELD)
         self._has_video = True
         self._count_bytes(len(chunk))
-        with (self._folder / "video").open("ab") as file:
+        with _full_disk_is_refused(), (self._folder / "video").open("ab") as file:
             file.write(chunk)
 
     def commit(self) -> int:
@@ -165,7 +190,9 @@ class Addition:
         if self._has_video:
             limits = store.limits
             index = index_video(
-                self._folder / "video", max_pixels=limits.max_pixels, max_frames=limits.max_frames
+                self._folder / "video",
+                max_frames=limits.max_frames,
+                limit=limits.pixels,
             )
             self._count, self._size = index.num_frames, (index.width, index.height)
         if not self._count or self._size is None:
@@ -191,21 +218,14 @@ class Addition:
             )
 
 
-def image_size(image: Image, *, max_pixels: int, field: str = FIELD) -> tuple[int, int]:
-    """Width and height in EXIF orientation, from the header alone.
-
-    Raises InvalidImage or ImageTooLarge.
-    """
-    if isinstance(image, RawImage):
-        return image.pixels.shape[1], image.pixels.shape[0]
+@contextlib.contextmanager
+def _full_disk_is_refused() -> Iterator[None]:
+    """Raises ResourceExhausted if the body finds no space on the disk."""
     try:
-        with PillowImage.open(io.BytesIO(image.data), formats=_FORMATS) as opened:
-            check_pixels(opened.width, opened.height, field=field, max_pixels=max_pixels)
-            check_still(opened, field=field)
-            return displayed_size(opened)
-    except (PillowImage.DecompressionBombError, PillowImage.DecompressionBombWarning) as error:
-        raise ImageTooLarge(str(error), field=field, limit=max_pixels) from error
-    except UnidentifiedImageError as error:
-        raise InvalidImage("the frame is neither JPEG nor PNG", field=field) from error
-    except (OSError, SyntaxError, ValueError) as error:
-        raise InvalidImage(f"the frame cannot be read: {error}", field=field) from error
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise ResourceExhausted(
+            "the disk of the gateway is full (its folder is MASKMESH_GATEWAY_DATA_DIR)", resource="disk"
+        ) from error

@@ -46,6 +46,19 @@ class Frames(ABC):
         """Mean rate of a video, 0 for images."""
         return 0.0
 
+    @property
+    def pixel_aspect(self) -> float:
+        """Width of a pixel divided by its height."""
+        return 1.0
+
+    def time(self, frame_index: int) -> float | None:
+        """Time of a frame of a video in seconds since the first one; None for images."""
+        return None
+
+    def repeats_previous(self, frame_index: int) -> bool:
+        """Whether a frame cannot be decoded, so that it has the picture of the frame before it."""
+        return False
+
     def check_index(self, frame_index: int, *, field: str = "frame_index") -> None:
         """Raises InvalidRequest for a frame that the session does not have."""
         if not 0 <= frame_index < self.num_frames:

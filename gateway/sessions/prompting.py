@@ -60,6 +60,7 @@ async def add_prompt(
             add_seconds(encode_seconds, wire.stage_seconds_from_proto(response.stage_times))
         ),
     )
+    wire.fill_frame_time(frame, frames.time(index), repeats_previous=frames.repeats_previous(index))
     return segmentation_pb2.AddPromptResponse(frame=frame, revision=response.revision)
 
 
@@ -78,4 +79,10 @@ def _validate(session: GatewaySession, request: segmentation_pb2.AddPromptReques
     frames = session.frames
     frames.check_index(request.frame_index)
     wire.mask_options_from_proto(request.mask_options)
-    wire.prompt_from_proto(request.prompt, width=frames.width, height=frames.height, field="prompt")
+    wire.prompt_from_proto(
+        request.prompt,
+        width=frames.width,
+        height=frames.height,
+        field="prompt",
+        pixel_aspect=frames.pixel_aspect,
+    )

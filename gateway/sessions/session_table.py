@@ -5,9 +5,11 @@ from pathlib import Path
 from opentelemetry.trace import SpanContext
 
 from gateway.api_keys import Caller
+from gateway.frames.decoder_pool import DecoderPool
 from gateway.frames.frame_replication import frame_replicator
 from gateway.frames.frame_ring import FrameRing
 from gateway.frames.frame_store import FrameLimits, FrameStore
+from gateway.frames.frames import Frames
 from gateway.sessions.session import GatewaySession
 from maskmesh.errors import MaskmeshError, ResourceExhausted
 from maskmesh.leases import LeaseTable
@@ -20,11 +22,18 @@ class GatewaySessionTable(LeaseTable[GatewaySession]):
     """Sessions by id, with their frames in ``folder`` and in the store.  Used on one event loop only."""
 
     def __init__(
-        self, *, folder: Path | None, limits: FrameLimits, store: SessionStore | None, max_sessions: int
+        self,
+        *,
+        folder: Path | None,
+        limits: FrameLimits,
+        decoders: DecoderPool,
+        store: SessionStore | None,
+        max_sessions: int,
     ) -> None:
         super().__init__(max_sessions=max_sessions)
         self._folder = folder
         self._limits = limits
+        self._decoders = decoders
         self._store = store
         self._closing: MaskmeshError | None = None
 
@@ -54,7 +63,10 @@ class GatewaySessionTable(LeaseTable[GatewaySession]):
     ) -> GatewaySession:
         """Create a session without frames.  Raises ResourceExhausted if the table is full."""
         self.check_room()
-        frames = FrameRing() if live else FrameStore(session_id, self._folder, self._limits)
+        if live:
+            frames: Frames = FrameRing()
+        else:
+            frames = FrameStore(session_id, self._folder, self._limits, self._decoders)
         replicator = frame_replicator(self._store, session_id, frames)
         session = GatewaySession(session_id, ttl_seconds, frames, owner, caller, span, replicator)
         session.closing = self._closing

@@ -14,6 +14,7 @@ from gateway.sessions.session import GatewaySession, OpenStream
 from gateway.sessions.session_router import SessionRouter
 from gateway.streams.frame_trace import FrameTrace
 from gateway.streams.track_call import Result, TrackCall
+from maskmesh import wire
 from maskmesh.aio import StreamOutput
 from maskmesh.errors import MaskmeshError
 from maskmesh.types import EmbeddingRef
@@ -88,7 +89,10 @@ class FrameStream(OpenStream, Generic[T]):
         """The frame for the client: the tracker's result with the trace id and stages of this gateway."""
         trace = self._traces[result.frame.frame_index]
         trace.received(result.handling, result.received_ns)
-        return trace.complete(result.frame)
+        frame = trace.complete(result.frame)
+        index, frames = frame.frame_index, self._session.frames
+        wire.fill_frame_time(frame, frames.time(index), repeats_previous=frames.repeats_previous(index))
+        return frame
 
     def _delivered(self, result: Result) -> None:
         """Record that a frame was delivered to the client, and release its window slot."""

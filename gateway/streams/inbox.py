@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from gateway.frames.frame_ring import FrameRing
-from gateway.frames.frame_store import image_size
 from maskmesh import wire
 from maskmesh.errors import InvalidRequest, MaskmeshError
+from maskmesh.media.pictures import PixelLimit, image_size
 from maskmesh.types import Image
 from maskmesh.v1 import segmentation_pb2
 
@@ -62,12 +62,12 @@ class Inbox:
     queued.  Without ``skips``, no request is read while a frame is queued.
     """
 
-    def __init__(self, ring: FrameRing, *, skips: bool, max_pixels: int, reject: Reject) -> None:
+    def __init__(self, ring: FrameRing, *, skips: bool, limit: PixelLimit, reject: Reject) -> None:
         self.is_finished = False
         """Whether the client has sent its finish message."""
         self._ring = ring
         self._skips = skips
-        self._max_pixels = max_pixels
+        self._limit = limit
         self._reject = reject
         self._waiting: deque[ReceivedFrame | Command] = deque()
         self._changed = asyncio.Condition()
@@ -136,8 +136,8 @@ class Inbox:
             return
         self._next_sequence += 1
         try:
-            image = wire.image_from_proto(frame.image, field="frame.image", max_pixels=self._max_pixels)
-            size = image_size(image, field="frame.image", max_pixels=self._max_pixels)
+            image = wire.image_from_proto(frame.image, field="frame.image", limit=self._limit)
+            size = image_size(image, self._limit, field="frame.image")
             self._ring.check_size(size, field="frame.image")
         except MaskmeshError as error:
             self._reject(error, sequence=frame.sequence)

@@ -19,6 +19,7 @@ from maskmesh import wire
 from maskmesh.errors import InternalError, InvalidRequest, MaskmeshError, SessionNotFound, Unavailable
 from maskmesh.internal.v1 import tracker_pb2
 from maskmesh.masks import MaskOptions
+from maskmesh.media.pictures import PixelLimit
 from maskmesh.types import EmbeddingRef, Image
 from maskmesh.v1 import error_reason_pb2, segmentation_pb2
 
@@ -50,13 +51,13 @@ class LiveStream(FrameStream["_Response | Result"]):
         *,
         options: MaskOptions,
         skips: bool,
-        max_pixels: int,
+        limit: PixelLimit,
     ) -> None:
         super().__init__(session, context, propagation_id=PROPAGATION_ID)
         assert isinstance(session.frames, FrameRing), "live sessions have rings"
         self._ring: FrameRing = session.frames
         self._options = options
-        self._inbox = Inbox(self._ring, skips=skips, max_pixels=max_pixels, reject=self._reject)
+        self._inbox = Inbox(self._ring, skips=skips, limit=limit, reject=self._reject)
         self._ordered: asyncio.Queue[_Encoding | Command | None] = asyncio.Queue(MAX_QUEUED_COMMANDS)
         self._sequences: dict[int, int] = {}  # of the frames in progress
         self._num_unanswered = 0

@@ -14,7 +14,7 @@ from gateway.sessions.session import GatewaySession
 from gateway.streams.frame_stream import FrameStream, StreamContext
 from gateway.streams.track_call import Result
 from maskmesh import wire
-from maskmesh.errors import InvalidRequest
+from maskmesh.errors import InvalidRequest, MaskmeshError
 from maskmesh.masks import MaskOptions
 from maskmesh.types import EmbeddingRef
 from maskmesh.v1 import segmentation_pb2
@@ -79,7 +79,9 @@ class Propagation(FrameStream[Result]):
         self._propagation_id = uuid.uuid4().hex[:16] if resume_point is None else resume_point.propagation_id
         super().__init__(session, context, propagation_id=self._propagation_id)
         self._resume_point = resume_point
-        self._encodings: asyncio.Queue[_Encoding | None] = asyncio.Queue()
+        self._encodings: asyncio.Queue[_Encoding | MaskmeshError | None] = asyncio.Queue()
+        self._failure: MaskmeshError | None = None  # of the frame after those that are sent
+        self._num_frames = self._num_sent = self._num_received = 0
 
     async def run(
         self, selection: FrameSelection, options: MaskOptions, *, start_ns: int
@@ -147,7 +149,11 @@ class Propagation(FrameStream[Result]):
                 if index in self._session.refs:
                     task = trace.task(frame_embedding(self._session, encoders, index, options))
                 else:
-                    frame: ReadFrame = await trace.task(read_frame(index, reader.read))
+                    try:
+                        frame: ReadFrame = await trace.task(read_frame(index, reader.read))
+                    except MaskmeshError as error:
+                        self._encodings.put_nowait(error)
+                        return
                     task = trace.task(encode_frame(self._session, encoders, index, frame, options))
                 self._output.tasks.hold(task)
                 await self._encodings.put((index, task))
@@ -156,24 +162,42 @@ class Propagation(FrameStream[Result]):
             reader.close()
 
     async def _send(self) -> None:
-        """Send references to the tracker in order, each as soon as the frame is encoded."""
+        """Send references to the tracker in order, each as soon as the frame is encoded.
+
+        A frame that cannot be read or encoded ends the propagation after the results of the earlier frames.
+        """
         while (encoding := await self._encodings.get()) is not None:
-            index, task = encoding
-            encoded = await task
+            try:
+                if isinstance(encoding, MaskmeshError):
+                    raise encoding
+                index, task = encoding
+                encoded = await task
+            except MaskmeshError as error:
+                self._failure = error
+                await self._finish_if_all_received()
+                return
+            self._num_sent += 1
             trace = self._traces[index]
             trace.add_stage_seconds(encoded.stage_seconds)
             await self._call.send(index, encoded.ref, trace.sent_to_tracker(encoded.ready_ns))
 
     async def _receive(self, num_frames: int) -> None:
         """Receive the results of ``num_frames`` frames."""
-        if not num_frames:
-            await self._call.finish()
+        self._num_frames = num_frames
+        await self._finish_if_all_received()
         async for result in self._call.results():
             self._output.put(result)
-            num_frames -= 1
-            if not num_frames:
-                await self._call.finish()
+            self._num_received += 1
+            await self._finish_if_all_received()
+        if self._failure is not None:
+            raise self._failure
         self._output.finish()
+
+    async def _finish_if_all_received(self) -> None:
+        """Close the stream to the tracker after the last result; earlier, it may still ask for embeddings."""
+        num_frames = self._num_frames if self._failure is None else self._num_sent
+        if self._num_received == num_frames:
+            await self._call.finish()
 
     async def _encode_again(self, frame_index: int, is_gone: bool) -> EmbeddingRef:
         if is_gone:

@@ -9,7 +9,6 @@ from pathlib import Path
 from statistics import fmean
 
 import numpy as np
-from PIL import Image as PillowImage
 
 from maskmesh.client.async_client import AsyncClient
 from maskmesh.evaluation.mask_metrics import (
@@ -18,8 +17,9 @@ from maskmesh.evaluation.mask_metrics import (
     innermost_point,
     region_similarity,
 )
-from maskmesh.images import ImageLike, is_image, read_image
-from maskmesh.masks import BoolArray, ByteArray, RleMask
+from maskmesh.mask_values import LabelArray, decode_mask_file, image_values, object_labels
+from maskmesh.masks import BoolArray, RleMask
+from maskmesh.media.pictures import NO_LIMIT, ImageLike, is_picture, picture_size
 from maskmesh.types import ObjectMask, Prompt
 
 Progress = Callable[[int], None]
@@ -58,11 +58,11 @@ LATE_FRAMES = 5
 
 @dataclass(frozen=True, slots=True)
 class TrueFrame:
-    """One image, and the ``obj_id`` of each of its pixels, 0 for no object: [H, W], uint8."""
+    """One image, and the ``obj_id`` of each of its pixels, 0 for no object: [H, W]."""
 
     name: str
     image: ImageLike
-    labels: ByteArray
+    labels: LabelArray
 
     def objects(self) -> list[int]:
         """The ids of the objects that the frame shows."""
@@ -77,20 +77,20 @@ class TrueFrame:
 def read_folder(images: Path, masks: Path) -> list[TrueFrame]:
     """Read images and masks with the same names, in order of their names.
 
-    The pixels of a mask with a palette are object numbers, 0 for no object, as in DAVIS; in any other mask
-    the pixels above 127 are one object.  Images without a mask are left out.
+    Masks are read by the rule of :mod:`maskmesh.mask_values`: the pixels of a palette are ids of objects, as
+    in DAVIS, and so are others unless they are black and white.  Images without a mask are left out.
     Raises ValueError if no image has a mask, if sizes differ, or if two masks have the same name.
     """
     found: dict[str, Path] = {}
     for path in sorted(masks.iterdir()):
-        if is_image(path) and found.setdefault(path.stem, path) != path:
+        if is_picture(path) and found.setdefault(path.stem, path) != path:
             raise ValueError(f"{found[path.stem].name} and {path.name} have the same name")
     frames = []
-    for path in sorted(p for p in images.iterdir() if is_image(p)):
+    for path in sorted(p for p in images.iterdir() if is_picture(p)):
         if path.stem not in found:
             continue
         labels = read_labels(found[path.stem])
-        if labels.shape != read_image(path).shape[:2]:
+        if labels.shape != _displayed_shape(path):
             raise ValueError(f"{found[path.stem].name} and {path.name} differ in size")
         frames.append(TrueFrame(path.stem, path, labels))
     if not frames:
@@ -98,18 +98,22 @@ def read_folder(images: Path, masks: Path) -> list[TrueFrame]:
     return frames
 
 
-def read_labels(path: Path) -> ByteArray:
-    """The object numbers in a mask file: [H, W], uint8; see :func:`read_folder`.
+def read_labels(path: Path) -> LabelArray:
+    """The ids of the objects in a mask file, 0 for no object: [H, W]; see :func:`read_folder`.
 
-    Raises ValueError if a mask without a palette has only values below 128, which are probably numbers.
+    Raises ValueError if its values are neither ids nor black and white.
     """
-    with PillowImage.open(path) as opened:
-        if opened.mode == "P":
-            return np.asarray(opened)
-        grey = np.asarray(opened.convert("L"))
-    if 0 < int(grey.max()) < 128:
-        raise ValueError(f"{path.name} is dark all over: masks are white on black, or have a palette")
-    return (grey > 127).astype(np.uint8)
+    try:
+        image = decode_mask_file(path.read_bytes())
+        values = image_values(image)
+        return values.astype(np.int64) if image.mode == "P" else object_labels(values)
+    except ValueError as error:
+        raise ValueError(f"{path.name}: {error}") from error
+
+
+def _displayed_shape(path: Path) -> tuple[int, int]:
+    width, height = picture_size(path.read_bytes(), NO_LIMIT, field=path.name)
+    return height, width
 
 
 async def evaluate_images(

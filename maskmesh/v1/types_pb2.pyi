@@ -176,7 +176,7 @@ class StageTime(_message.Message):
     def __init__(self, stage: _Optional[str] = ..., duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class FrameMasks(_message.Message):
-    __slots__ = ("frame_index", "objects", "trace_id", "conditioning", "width", "height", "stage_times")
+    __slots__ = ("frame_index", "objects", "trace_id", "conditioning", "width", "height", "stage_times", "time", "repeats_previous")
     FRAME_INDEX_FIELD_NUMBER: _ClassVar[int]
     OBJECTS_FIELD_NUMBER: _ClassVar[int]
     TRACE_ID_FIELD_NUMBER: _ClassVar[int]
@@ -184,6 +184,8 @@ class FrameMasks(_message.Message):
     WIDTH_FIELD_NUMBER: _ClassVar[int]
     HEIGHT_FIELD_NUMBER: _ClassVar[int]
     STAGE_TIMES_FIELD_NUMBER: _ClassVar[int]
+    TIME_FIELD_NUMBER: _ClassVar[int]
+    REPEATS_PREVIOUS_FIELD_NUMBER: _ClassVar[int]
     frame_index: int
     objects: _containers.RepeatedCompositeFieldContainer[ObjectMask]
     trace_id: str
@@ -191,7 +193,9 @@ class FrameMasks(_message.Message):
     width: int
     height: int
     stage_times: _containers.RepeatedCompositeFieldContainer[StageTime]
-    def __init__(self, frame_index: _Optional[int] = ..., objects: _Optional[_Iterable[_Union[ObjectMask, _Mapping]]] = ..., trace_id: _Optional[str] = ..., conditioning: _Optional[bool] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., stage_times: _Optional[_Iterable[_Union[StageTime, _Mapping]]] = ...) -> None: ...
+    time: _duration_pb2.Duration
+    repeats_previous: bool
+    def __init__(self, frame_index: _Optional[int] = ..., objects: _Optional[_Iterable[_Union[ObjectMask, _Mapping]]] = ..., trace_id: _Optional[str] = ..., conditioning: _Optional[bool] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., stage_times: _Optional[_Iterable[_Union[StageTime, _Mapping]]] = ..., time: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., repeats_previous: _Optional[bool] = ...) -> None: ...
 
 class ModelInfo(_message.Message):
     __slots__ = ("model_id", "name", "image_size", "trained", "parameters", "device", "dtype", "threads", "warm_up_seconds")

@@ -10,6 +10,7 @@ from maskmesh.wire.embeddings import (
 )
 from maskmesh.wire.images import fill_image, image_from_proto, image_to_proto
 from maskmesh.wire.masks import (
+    fill_frame_time,
     frame_masks_from_proto,
     mask_from_proto,
     mask_options_from_proto,
@@ -41,6 +42,7 @@ __all__ = [
     "direction_to_proto",
     "embedding_ref_from_proto",
     "embedding_ref_to_proto",
+    "fill_frame_time",
     "fill_image",
     "frame_masks_from_proto",
     "frame_range_from_proto",

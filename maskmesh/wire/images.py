@@ -3,7 +3,7 @@
 import numpy as np
 
 from maskmesh.errors import InvalidImage
-from maskmesh.images import check_pixels
+from maskmesh.media.pictures import PixelLimit
 from maskmesh.types import EncodedImage, Image, RawImage
 from maskmesh.v1 import types_pb2
 
@@ -24,7 +24,7 @@ def fill_image(message: types_pb2.Image, image: Image) -> None:
         message.raw.rgb = image.pixels.tobytes()
 
 
-def image_from_proto(message: types_pb2.Image, *, field: str, max_pixels: int) -> Image:
+def image_from_proto(message: types_pb2.Image, *, field: str, limit: PixelLimit) -> Image:
     """Convert a message to an image, checked without decoding.  Raises InvalidImage or ImageTooLarge."""
     kind = message.WhichOneof("data")
     if kind == "encoded":
@@ -36,7 +36,7 @@ def image_from_proto(message: types_pb2.Image, *, field: str, max_pixels: int) -
     raw = message.raw
     if not raw.width or not raw.height or not raw.rgb:
         raise InvalidImage("the image is empty", field=field)
-    check_pixels(raw.width, raw.height, field=field, max_pixels=max_pixels)
+    limit.check(raw.width, raw.height, field=field)
     if len(raw.rgb) != raw.width * raw.height * 3:
         raise InvalidImage(
             f"{len(raw.rgb)} bytes are not {raw.width} x {raw.height} RGB pixels",

@@ -144,7 +144,16 @@ def frame_masks_from_proto(message: types_pb2.FrameMasks) -> FrameMasks:
         conditioning=message.conditioning,
         trace_id=message.trace_id,
         stage_seconds=stage_seconds_from_proto(message.stage_times),
+        time=message.time.ToNanoseconds() / 1e9 if message.HasField("time") else None,
+        repeats_previous=message.repeats_previous,
     )
+
+
+def fill_frame_time(message: types_pb2.FrameMasks, time: float | None, *, repeats_previous: bool) -> None:
+    """Set what the owner of the frames knows: the time in seconds, and whether the picture is missing."""
+    if time is not None:
+        message.time.FromNanoseconds(round(time * 1e9))
+    message.repeats_previous = repeats_previous
 
 
 def stage_times_to_proto(seconds: Mapping[str, float]) -> list[types_pb2.StageTime]:

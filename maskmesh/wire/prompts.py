@@ -2,9 +2,12 @@
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
 
 from maskmesh.errors import InvalidPrompt
-from maskmesh.types import Point, Prompt
+from maskmesh.types import Box, Point, Prompt
 from maskmesh.v1 import types_pb2
 from maskmesh.wire.boxes import box_from_proto, box_to_proto
 from maskmesh.wire.masks import mask_from_proto, mask_to_proto
@@ -26,32 +29,35 @@ def prompt_to_proto(prompt: Prompt) -> types_pb2.Prompt:
     return message
 
 
-def prompt_from_proto(message: types_pb2.Prompt, *, width: int, height: int, field: str) -> Prompt:
+def prompt_from_proto(
+    message: types_pb2.Prompt, *, width: int, height: int, field: str, pixel_aspect: float = 1.0
+) -> Prompt:
     """Convert a message to a prompt, checked against the size of its frame.
 
-    ``field`` is the path of the prompt in the request.  Raises InvalidPrompt for the first invalid field.
+    ``field`` is the path of the prompt in the request, ``pixel_aspect`` the width of a pixel divided by its
+    height.  Raises InvalidPrompt for the first invalid field.
     """
+    horizontal, vertical = _Axis(width, pixel_aspect), _Axis(height, pixel_aspect)
     if len(message.points) > MAX_POINTS:
         raise InvalidPrompt(f"at most {MAX_POINTS} points are allowed", field=f"{field}.points")
     points = []
     for index, point in enumerate(message.points):
         name = f"{field}.points[{index}]"
-        _check_coordinate(point.x, width, f"{name}.x")
-        _check_coordinate(point.y, height, f"{name}.y")
+        x = horizontal.check(point.x, f"{name}.x")
+        y = vertical.check(point.y, f"{name}.y")
         if point.label not in _LABELS:
             raise InvalidPrompt("a point's label must be set", field=f"{name}.label")
-        points.append(Point(point.x, point.y, _LABELS[point.label]))
+        points.append(Point(x, y, _LABELS[point.label]))
     check_contradiction(points, field=field)
     box = None
     if message.HasField("box"):
         box = box_from_proto(message.box)
-        for name, value, limit in (
-            ("x0", box.x0, width),
-            ("y0", box.y0, height),
-            ("x1", box.x1, width),
-            ("y1", box.y1, height),
-        ):
-            _check_coordinate(value, limit, f"{field}.box.{name}")
+        box = Box(
+            horizontal.check(box.x0, f"{field}.box.x0"),
+            vertical.check(box.y0, f"{field}.box.y0"),
+            horizontal.check(box.x1, f"{field}.box.x1"),
+            vertical.check(box.y1, f"{field}.box.y1"),
+        )
         if box.x0 >= box.x1 or box.y0 >= box.y1:
             raise InvalidPrompt("a box needs x0 < x1 and y0 < y1", field=f"{field}.box")
     mask = None
@@ -72,8 +78,24 @@ def check_contradiction(points: Sequence[Point], *, field: str) -> None:
             )
 
 
-def _check_coordinate(value: float, limit: int, field: str) -> None:
-    if not math.isfinite(value):
-        raise InvalidPrompt(f"a coordinate must be finite, got {value}", field=field)
-    if not 0 <= value <= limit:
-        raise InvalidPrompt(f"{value:g} lies outside the frame (0 to {limit})", field=field)
+class _Axis(NamedTuple):
+    """One side of a frame, in pixels."""
+
+    limit: int
+    pixel_aspect: float
+
+    def check(self, value: float, field: str) -> float:
+        """A coordinate; one up to a pixel outside, as rounding leaves it, is moved to the edge."""
+        if not math.isfinite(value):
+            raise InvalidPrompt(f"a coordinate must be finite, got {value}", field=field)
+        if not -1 <= value <= self.limit + 1:
+            message = f"{_in_full(value)} lies outside the frame (0 to {self.limit})"
+            if self.pixel_aspect != 1:
+                message += f" of stored pixels, which are shown {self.pixel_aspect:.3g} times as wide as high"
+            raise InvalidPrompt(message, field=field)
+        return min(max(value, 0.0), float(self.limit))
+
+
+def _in_full(value: float) -> str:
+    """A number with every digit that tells it from the limit."""
+    return str(np.float32(value)) if abs(value) < 1e6 else f"{value:.0f}"

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gateway.frames.frame_store import Addition, FrameLimits, FrameStore, image_size
+from gateway.frames.frame_store import Addition, FrameLimits, FrameStore
 from maskmesh import InvalidRequest, ResourceExhausted, SessionNotFound
+from maskmesh.media.pictures import PixelLimit, image_size
 from maskmesh.types import EncodedImage, RawImage
 
-LIMITS = FrameLimits(max_bytes=100_000, max_frames=5, max_pixels=10_000)
+LIMITS = FrameLimits(max_bytes=100_000, max_frames=5, pixels=PixelLimit(10_000))
 
 
 def jpeg(width: int = 30, height: int = 20, orientation: int = 1) -> EncodedImage:
@@ -57,8 +58,8 @@ def test_failed_addition_stores_no_frames(store: FrameStore) -> None:
 
 
 def test_image_size_respects_exif_orientation() -> None:
-    assert image_size(jpeg(orientation=1), max_pixels=1000) == (30, 20)
-    assert image_size(jpeg(orientation=6), max_pixels=1000) == (20, 30)
+    assert image_size(jpeg(orientation=1), LIMITS.pixels, field="frame") == (30, 20)
+    assert image_size(jpeg(orientation=6), LIMITS.pixels, field="frame") == (20, 30)
 
 
 def test_limits(store: FrameStore) -> None:

@@ -9,6 +9,7 @@ import pytest
 from gateway.frames.frame_ring import FrameRing
 from gateway.streams.inbox import Inbox, PromptCommand, ReceivedFrame, RemovalCommand
 from maskmesh import InvalidRequest, MaskmeshError
+from maskmesh.media.pictures import PixelLimit
 from maskmesh.types import RawImage
 from maskmesh.v1 import segmentation_pb2
 from maskmesh.wire import image_to_proto
@@ -35,7 +36,7 @@ class Box:
         self.rejected: list[tuple[MaskmeshError, str, int | None]] = []
         self.ring = FrameRing()
         self.slots = asyncio.Semaphore(places)
-        self.inbox = Inbox(self.ring, skips=skips, max_pixels=1000, reject=self.reject)
+        self.inbox = Inbox(self.ring, skips=skips, limit=PixelLimit(1000), reject=self.reject)
         self.inbox.begin()
         self.requests: asyncio.Queue[Request | None] = asyncio.Queue()
         self.filling = asyncio.ensure_future(self.inbox.fill(self._messages()))

@@ -90,7 +90,7 @@ class Suites:
         rendered = render(layers, camera, times, SIZE)
         frames = []
         for index, picture in enumerate(rendered.frames):
-            labels = np.zeros((SIZE, SIZE), dtype=np.uint8)
+            labels = np.zeros((SIZE, SIZE), dtype=np.int64)
             for obj_id in range(1, tracked + 1):
                 labels[rendered.masks[index, obj_id]] = obj_id
             frames.append(TrueFrame(f"{index:05d}", picture, labels))

@@ -8,14 +8,12 @@ import av
 import numpy as np
 import pytest
 
-import gateway.frames.video
-from gateway.frames.video import ReverseVideoReader, VideoReader, index_video
 from maskmesh import ImageTooLarge, InvalidVideo
-from maskmesh.cli.media import read_frames
-from maskmesh.orientation import displayed_pixels
+from maskmesh.media import display, video_reader
+from maskmesh.media.pictures import PixelLimit
+from maskmesh.media.video_index import index_video
+from maskmesh.media.video_reader import ReverseVideoReader, VideoReader
 from tests.golden import DATA, needs_data
-
-LIMIT = 10_000_000
 
 
 def write_video(
@@ -53,26 +51,26 @@ def brightness(pixels: np.ndarray) -> int:
 )
 def test_frames_can_be_read_in_any_order(tmp_path: Path, name: str, options: dict[str, str]) -> None:
     path = write_video(tmp_path / name, 40, options=options)
-    index = index_video(path, max_pixels=LIMIT, max_frames=1000)
+    index = index_video(path)
     assert (index.num_frames, index.width, index.height) == (40, 64, 48)
     reader = VideoReader(path, index)
     for wanted in (0, 1, 2, 30, 31, 5, 5, 39, 0, 17):
-        assert brightness(reader.read(wanted)) == wanted
+        assert brightness(reader.read(wanted).pixels) == wanted
     reader.close()
 
 
 @pytest.mark.parametrize("wanted", [(0, 1, 2), (3, 0), (0, 0), (30,)])
 def test_prepared_reader_reads_the_same_frames(tmp_path: Path, wanted: tuple[int, ...]) -> None:
     path = write_video(tmp_path / "video.mp4", 40)
-    reader = VideoReader(path, index_video(path, max_pixels=LIMIT, max_frames=1000))
+    reader = VideoReader(path, index_video(path))
     reader.prepare()
-    assert [brightness(reader.read(index)) for index in wanted] == list(wanted)
+    assert [brightness(reader.read(index).pixels) for index in wanted] == list(wanted)
     reader.close()
 
 
 def test_prepare_failure_is_raised_by_read(tmp_path: Path) -> None:
     path = write_video(tmp_path / "video.mp4", 4)
-    reader = VideoReader(path, index_video(path, max_pixels=LIMIT, max_frames=1000))
+    reader = VideoReader(path, index_video(path))
     path.unlink()
     reader.prepare()
     with pytest.raises(FileNotFoundError):
@@ -80,31 +78,31 @@ def test_prepare_failure_is_raised_by_read(tmp_path: Path) -> None:
 
 
 def test_reverse_reader_decodes_each_frame_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gateway.frames.video, "REVERSE_BYTES", 7 * 64 * 48 * 3)
+    monkeypatch.setattr(video_reader, "REVERSE_BYTES", 7 * 64 * 48 * 3)
     path = write_video(tmp_path / "one-key-frame.mp4", 40, options={"g": "500"})
-    index = index_video(path, max_pixels=LIMIT, max_frames=1000)
+    index = index_video(path)
     decoded = 0
-    whole = displayed_pixels
+    whole = display.frame_pixels
 
-    def count(frame: Any) -> np.ndarray:
+    def count(*arguments: Any) -> np.ndarray:
         nonlocal decoded
         decoded += 1
-        return whole(frame)
+        return whole(*arguments)
 
-    monkeypatch.setattr(gateway.frames.video, "displayed_pixels", count)
+    monkeypatch.setattr(video_reader, "frame_pixels", count)
     reader = ReverseVideoReader(path, index)
     for wanted in (39, 38, 36, *range(35, -1, -1)):
-        assert brightness(reader.read(wanted)) == wanted
+        assert brightness(reader.read(wanted).pixels) == wanted
     reader.close()
     assert decoded == 40
 
 
 def test_video_without_timestamps(tmp_path: Path) -> None:
     path = write_video(tmp_path / "raw.h264", 20, options={"bf": "0"})
-    index = index_video(path, max_pixels=LIMIT, max_frames=1000)
+    index = index_video(path)
     assert index.num_frames == 20
     reader = VideoReader(path, index)
-    assert [brightness(reader.read(i)) for i in (3, 4, 12, 1)] == [3, 4, 12, 1]
+    assert [brightness(reader.read(i).pixels) for i in (3, 4, 12, 1)] == [3, 4, 12, 1]
 
 
 def test_variable_frame_rate(tmp_path: Path) -> None:
@@ -119,9 +117,9 @@ def test_variable_frame_rate(tmp_path: Path) -> None:
             frame.pts, frame.time_base = time, Fraction(1, 1000)
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
-    found = index_video(path, max_pixels=LIMIT, max_frames=1000)
+    found = index_video(path)
     reader = VideoReader(path, found)
-    assert [brightness(reader.read(i)) for i in range(found.num_frames)] == list(range(6))
+    assert [brightness(reader.read(i).pixels) for i in range(found.num_frames)] == list(range(6))
 
 
 # For each rotation: a, b, c and d of the matrix of the track header (ISO 14496-12, 8.3.2: x' = a x + c y,
@@ -131,11 +129,15 @@ TURNS = {
     "a quarter clockwise": ((0, 1, -1, 0), (48, 64), (0, 1)),
     "upside down": ((-1, 0, 0, -1), (64, 48), (1, 1)),
     "a quarter counterclockwise": ((0, -1, 1, 0), (48, 64), (1, 0)),
+    "mirrored": ((-1, 0, 0, 1), (64, 48), (0, 1)),
+    "upside down in a mirror": ((1, 0, 0, -1), (64, 48), (1, 0)),
+    "transposed": ((0, 1, 1, 0), (48, 64), (0, 0)),
+    "transposed the other way": ((0, -1, -1, 0), (48, 64), (1, 1)),
 }
 
 
 @pytest.mark.parametrize("turn", TURNS)
-def test_rotated_video_is_shown_upright(tmp_path: Path, turn: str) -> None:
+def test_video_is_shown_as_its_matrix_says(tmp_path: Path, turn: str) -> None:
     (a, b, c, d), (width, height), (row, column) = TURNS[turn]
     path = tmp_path / "phone.mp4"
     picture = np.full((48, 64, 3), 20, np.uint8)
@@ -151,29 +153,14 @@ def test_rotated_video_is_shown_upright(tmp_path: Path, turn: str) -> None:
     turned = struct.pack(">9i", a << 16, b << 16, 0, c << 16, d << 16, 0, 0, 0, 1 << 30)
     path.write_bytes(file[:matrix] + turned + file[matrix + 36 :])
 
-    index = index_video(path, max_pixels=LIMIT, max_frames=1000)
+    index = index_video(path)
     assert (index.num_frames, index.width, index.height) == (3, width, height)
     reader = VideoReader(path, index)
-    shown = reader.read(2)
+    shown = reader.read(2).pixels
     reader.close()
     assert shown.shape == (height, width, 3)
     quarters = shown.mean(axis=2).reshape(2, height // 2, 2, width // 2).mean(axis=(1, 3))
     assert np.unravel_index(quarters.argmax(), (2, 2)) == (row, column)
-
-
-def test_size_change_is_an_error_of_that_frame(tmp_path: Path) -> None:
-    small = write_video(tmp_path / "small.h264", 6, options={"bf": "0"})
-    large = write_video(tmp_path / "large.h264", 6, width=128, height=96, options={"bf": "0"})
-    path = tmp_path / "both.h264"
-    path.write_bytes(small.read_bytes() + large.read_bytes())
-    index = index_video(path, max_pixels=LIMIT, max_frames=1000)
-    assert (index.num_frames, index.width, index.height) == (12, 64, 48)
-    reader = VideoReader(path, index)
-    for _ in range(2):
-        assert brightness(reader.read(5)) == 5
-        with pytest.raises(InvalidVideo, match="frame 6 has another size"):
-            reader.read(6)
-    reader.close()
 
 
 def no_video(path: Path) -> None:
@@ -216,28 +203,30 @@ def test_invalid_videos_are_refused(tmp_path: Path, write: Callable[[Path], None
     path = tmp_path / "video"
     write(path)
     with pytest.raises(InvalidVideo) as caught:
-        index_video(path, max_pixels=LIMIT, max_frames=1000)
+        index_video(path)
     assert caught.value.field == "video_chunk"
 
 
 def test_large_videos_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ImageTooLarge):
-        index_video(write_video(tmp_path / "v.mp4", 3), max_pixels=1000, max_frames=1000)
+    limit = PixelLimit(1000, "MASKMESH_GATEWAY_MAX_PIXELS")
+    with pytest.raises(ImageTooLarge, match=r"64 x 48 pixels .* 1000 .*GATEWAY_MAX_PIXELS"):
+        index_video(write_video(tmp_path / "v.mp4", 3), limit=limit)
 
 
 @needs_data
 @pytest.mark.parametrize("name", ["01_dog", "02_cups", "04_coffee", "bedroom"])
 def test_real_clips(name: str) -> None:
     path = DATA / "clips" / f"{name}.mp4"
-    index = index_video(path, max_pixels=LIMIT, max_frames=1000)
+    index = index_video(path)
     wanted = {0, 7, 8, index.num_frames // 2, index.num_frames - 1}
     expected, count = {}, 0
-    for i, pixels in enumerate(read_frames(path)):
-        count += 1
-        if i in wanted:
-            expected[i] = pixels
+    with av.open(str(path)) as container:
+        for i, frame in enumerate(container.decode(video=0)):
+            count += 1
+            if i in wanted:
+                expected[i] = frame.to_ndarray(format="rgb24")
     assert index.num_frames == count
     reader = VideoReader(path, index)
     for i in sorted(wanted, reverse=True):
-        np.testing.assert_array_equal(reader.read(i), expected[i])
+        np.testing.assert_array_equal(reader.read(i).pixels, expected[i])
     reader.close()
