@@ -45,13 +45,12 @@ class BreakableMesh(LocalMesh):
         """Stop a service, if it has not ended, and start it again on its port; returns when it is ready."""
         process = self._processes[name]
         await process.stop()
-        process.flags = [*process.flags, "--port", str(self.ports[name])]
-        await process.start(self._options.environment, folder=code)
+        await process.start(self._environment, folder=code)
         await self._wait_ready(name)
 
     async def _start_process(self, process: ServiceProcess) -> None:
         # Python looks for modules in the working directory first.
-        await process.start(self._options.environment, folder=self._code)
+        await process.start(self._environment, folder=self._code)
 
 
 @dataclass(slots=True)

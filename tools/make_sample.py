@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from maskmesh.cli.media import video_writer
+from maskmesh.cli.media.overlay import VideoWriter
 from maskmesh.masks import BoolArray, ByteArray, FloatArray, RleMask
 
 FOLDER = Path(__file__).parent / "sample"
@@ -168,18 +168,18 @@ def draw_all(frames: int, seed: int) -> Iterator[tuple[ByteArray, dict[int, Bool
 
 def make_clip(path: Path, frames: int = FRAMES, *, seed: int = SAMPLE_SEED) -> None:
     """Write a clip without its masks."""
-    with video_writer(path, RATE) as write:
+    with VideoWriter(path, frames_per_second=RATE) as writer:
         for picture, _ in draw_all(frames, seed):
-            write(picture)
+            writer.write(picture)
 
 
 def make_sample(folder: Path) -> None:
     """Write the clip and its true masks."""
     folder.mkdir(parents=True, exist_ok=True)
     rows = []
-    with video_writer(folder / "clip.mp4", RATE) as write:
+    with VideoWriter(folder / "clip.mp4", frames_per_second=RATE) as writer:
         for index, (picture, masks) in enumerate(draw_all(FRAMES, SAMPLE_SEED)):
-            write(picture)
+            writer.write(picture)
             objects = [
                 {"obj_id": obj_id, "segmentation": RleMask.encode(mask).to_coco()}
                 for obj_id, mask in masks.items()

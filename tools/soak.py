@@ -29,9 +29,9 @@ from rich.table import Table
 
 from maskmesh import AsyncClient, FrameMasks, VideoSession
 from maskmesh.cli.local_mesh import LocalMesh, MeshOptions
-from maskmesh.cli.media import read_frames
 from maskmesh.internal.v1 import encoder_pb2, encoder_pb2_grpc
 from maskmesh.masks import ByteArray
+from maskmesh.media.video_reader import read_frames
 from tools.make_sample import CLICKS, make_clip
 
 SERVICES = ("encoder", "tracker", "gateway")

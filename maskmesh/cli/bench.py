@@ -16,6 +16,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from maskmesh.cli.run import console
 from maskmesh.client.async_client import AsyncClient
 from maskmesh.client.session import VideoSession
 from maskmesh.types import ModelInfo
@@ -83,7 +84,7 @@ def disc(number: int, frame: int) -> tuple[float, float]:
     return 80.0 + 150 * (number % 4) + frame % 40, HEIGHT / 2 + 60 * (-1) ** number
 
 
-async def bench(client: AsyncClient, options: BenchOptions, json_path: Path | None, console: Console) -> None:
+async def bench(client: AsyncClient, options: BenchOptions, json_path: Path | None) -> None:
     """Run the benchmark, print the results, and write them to ``json_path`` if it is set."""
     seeds = itertools.count(time.time_ns())
     with console.status("clicks"):

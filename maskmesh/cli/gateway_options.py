@@ -1,21 +1,20 @@
 """Options that choose a command's gateway: a running one, or that of a mesh that the command starts."""
 
+import asyncio
 import functools
-from collections.abc import Callable, Coroutine
+import re
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 from click.core import ParameterSource
-from rich.console import Console
-from rich.markup import escape
 
 from maskmesh.cli.local_mesh import LocalMesh, MeshOptions
+from maskmesh.cli.run import console, is_verbose, say, warn
 from maskmesh.client.async_client import AsyncClient
 from maskmesh.types import Tls
-
-console = Console(stderr=True, highlight=False)
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -84,11 +83,9 @@ def gateway_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 async def with_gateway(
-    work: Callable[[AsyncClient], Coroutine[Any, Any, None]],
+    work: Callable[[AsyncClient], Awaitable[None]],
     gateway: Gateway,
     options: MeshOptions,
-    *,
-    verbose: bool = False,
 ) -> None:
     """Run ``work`` with a client of the gateway, or of a mesh that is started and stopped for it."""
     if gateway.endpoint is not None:
@@ -96,19 +93,80 @@ async def with_gateway(
         async with AsyncClient(gateway.endpoint, api_key=gateway.api_key, tls=gateway.tls) as client:
             await work(client)
         return
-    log: Callable[[str, str], None] | None = show_line if verbose else None
+    telemetry_warnings = TelemetryWarnings()
+
+    def log(name: str, line: str) -> None:
+        if is_shown:
+            show_line(name, line)
+        else:
+            telemetry_warnings.read(line)
+
+    is_shown = is_verbose()
     with console.status(f"starting a mesh with {options.model}"):
         mesh = await LocalMesh(options, log=log).__aenter__()
     try:
         async with AsyncClient(mesh.endpoint) as client:
-            await work(client)
+            await _work_while_served(mesh, work(client))
     finally:
         await mesh.stop()
+        telemetry_warnings.summarize()
+
+
+async def _work_while_served(mesh: LocalMesh, work: Awaitable[None]) -> None:
+    """Await work, which is cancelled when a service ends.  Raises MeshError then."""
+    working = asyncio.ensure_future(work)
+    failing = asyncio.ensure_future(mesh.first_failure())
+    try:
+        await asyncio.wait({working, failing}, return_when=asyncio.FIRST_COMPLETED)
+    except asyncio.CancelledError:
+        working.cancel()
+        await asyncio.gather(working, return_exceptions=True)
+        raise
+    finally:
+        failing.cancel()
+    if working.done():
+        working.result()
+        return
+    failure = failing.result()
+    working.cancel(str(failure).partition("\n")[0].rstrip(":"))
+    await asyncio.gather(working, return_exceptions=True)
+    raise failure
+
+
+class TelemetryWarnings:
+    """The warnings of services about traces, each once, and the number of spans that they lost.
+
+    Traces are what the user asked for, so they are shown even if the services' logs are not.
+    """
+
+    _WARNING = re.compile(r" WARNING maskmesh\.telemetry[\w.]*: (.*)")
+    _LOST = re.compile(r"(\d+) spans were lost(.*)")
+
+    def __init__(self) -> None:
+        self._seen: set[str] = set()
+        self._num_lost = 0
+        self._reason = ""
+
+    def read(self, line: str) -> None:
+        """Read a line of a service's log."""
+        if (warning := self._WARNING.search(line)) is None:
+            return
+        if (lost := self._LOST.match(warning[1])) is not None:
+            self._num_lost += int(lost[1])
+            self._reason = lost[2]
+        elif warning[1] not in self._seen:
+            self._seen.add(warning[1])
+            warn(warning[1])
+
+    def summarize(self) -> None:
+        """Print the number of lost spans, if there are any."""
+        if self._num_lost:
+            warn(f"{self._num_lost} spans were lost{self._reason}")
 
 
 def show_line(name: str, line: str) -> None:
     """Show a line of a service's log."""
-    console.print(f"[bold]{name:8}[/bold] {escape(line)}", soft_wrap=True)
+    say(f"{name:10} {line}")
 
 
 def _refuse_model_options() -> None:

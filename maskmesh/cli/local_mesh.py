@@ -3,22 +3,32 @@
 import asyncio
 import itertools
 import os
-import tempfile
+import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from maskmesh.cli.service_process import MeshError, ServiceProcess
+from maskmesh.config import DEFAULT_SHARED_MEMORY_DIR
+from maskmesh.rpc.addresses import local_target
 from maskmesh.types import DTypeSetting, Tls
+
+if TYPE_CHECKING:
+    from maskmesh.storage.scratch import ScratchFolder
 
 __all__ = ["LocalMesh", "MeshError", "MeshOptions"]
 
 # Packages of the extra `services`.
 _SERVICE_PACKAGES = ("torch", "safetensors", "cachetools", "aiolimiter", "redis")
+
+# A service that ends so soon after its start, so many times in succession, will not run.
+EARLY_SECONDS = 20.0
+MAX_EARLY_ENDS = 3
 
 _MODULES = {"encoder": "encoder_svc", "tracker": "tracker_svc", "gateway": "gateway"}
 
@@ -81,7 +91,7 @@ class LocalMesh:
         self._options = options
         self._log = log or (lambda name, line: None)
         self._processes: dict[str, ServiceProcess] = {}
-        self._folder = tempfile.TemporaryDirectory(prefix="maskmesh-")
+        self._folder: ScratchFolder | None = None
         self._cores = dict(options.cores) or _own_cores(options)
         self.endpoint = ""
         """A gRPC target for all gateways."""
@@ -93,6 +103,11 @@ class LocalMesh:
                 f"starting services needs {', '.join(missing)}: pip install 'maskmesh[services]', "
                 "or give --endpoint of a running gateway"
             )
+        if sys.platform == "win32":
+            raise MeshError("services run on Linux and macOS; on Windows, give --endpoint of a gateway")
+        from maskmesh.storage.scratch import ScratchFolder  # needs POSIX
+
+        self._folder = ScratchFolder("maskmesh-local-", None)
         try:
             await self._start()
         except BaseException:
@@ -112,29 +127,61 @@ class LocalMesh:
         """The process id of a service."""
         return self._processes[name].pid
 
-    async def wait(self) -> None:
-        """Wait until a service ends unexpectedly, and raise MeshError."""
+    async def first_failure(self) -> MeshError:
+        """Wait until a service ends; returns why."""
         waits = {asyncio.ensure_future(p.wait()): p for p in self._processes.values()}
         try:
-            finished, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            ended, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for task in waits:
                 task.cancel()
-        raise await waits[finished.pop()].failure()
+        return await waits[ended.pop()].failure()
+
+    async def supervise(self) -> None:
+        """Start every service that ends again, on its port.
+
+        Raises MeshError if one ends repeatedly soon after its start.
+        """
+        async with asyncio.TaskGroup() as tasks:
+            for process in self._processes.values():
+                tasks.create_task(self._keep_alive(process))
+
+    async def _keep_alive(self, process: ServiceProcess) -> None:
+        early_ends = 0
+        while True:
+            await process.wait()
+            failure = await process.failure()
+            early_ends = early_ends + 1 if time.monotonic() - process.started < EARLY_SECONDS else 0
+            if early_ends >= MAX_EARLY_ENDS:
+                raise failure
+            self._log(process.name, f"{failure.args[0].splitlines()[0].rstrip(':')} and is started again")
+            await self._start_process(process)
 
     async def stop(self) -> None:
         """Stop the services, callers before the services that they call."""
-        for kind in ("gateway", "tracker", "encoder"):
-            names = [name for name in self._processes if _kind(name) == kind]
-            await asyncio.gather(*(self._processes.pop(name).stop() for name in names))
-        self._folder.cleanup()
+        try:
+            for kind in ("gateway", "tracker", "encoder"):
+                names = [name for name in self._processes if _kind(name) == kind]
+                stopping = (self._processes.pop(name).stop() for name in names)
+                await asyncio.gather(*stopping, return_exceptions=True)
+        finally:
+            self._delete_folders()
+
+    def _delete_folders(self) -> None:
+        if self._folder is not None:
+            from maskmesh.storage.scratch import delete_abandoned
+            from maskmesh.storage.shared_memory import SHARED_MEMORY_PREFIX
+
+            self._folder.close()
+            if DEFAULT_SHARED_MEMORY_DIR is not None:
+                delete_abandoned(DEFAULT_SHARED_MEMORY_DIR, SHARED_MEMORY_PREFIX)
 
     async def _start(self) -> None:
         options = self._options
         model = ["--model", options.model, "--dtype", options.dtype]
         model += ["--threads", str(options.threads), "--max-batch", str(options.max_batch)]
         if not self._cores:
-            model += ["--shared-cores", str(Path(self._folder.name) / "cores")]
+            model += ["--shared-cores", str(self._path / "cores")]
         if options.checkpoint is not None:
             model += ["--checkpoint", str(options.checkpoint)]
         if options.image_size is not None:
@@ -143,7 +190,7 @@ class LocalMesh:
         for kind, first_port in (("encoder", options.encoder_port), ("tracker", options.tracker_port)):
             for name in options.names(kind):
                 port = first_port if name == kind else 0
-                await self._spawn(name, [*model, "--device", next(devices), "--port", str(port)])
+                await self._spawn(name, port, [*model, "--device", next(devices)])
         targets = {}
         for kind in ("encoder", "tracker"):
             for name in options.names(kind):
@@ -152,17 +199,26 @@ class LocalMesh:
         backends = ["--encoder", targets["encoder"], "--tracker", targets["tracker"]]
         for name in options.names("gateway"):
             port = options.port if name == "gateway" else 0
-            await self._spawn(name, [*backends, "--port", str(port)])
+            await self._spawn(name, port, backends)
         for name in options.names("gateway"):
             await self._wait_ready(name)
         self.endpoint = self._target(options.names("gateway"))
 
     def _target(self, names: Sequence[str]) -> str:
         """A gRPC target for services of one kind."""
-        addresses = ",".join(f"{self._options.host}:{self.ports[name]}" for name in names)
-        return addresses if len(names) == 1 else f"ipv4:{addresses}"
+        return local_target(self._options.host, [self.ports[name] for name in names])
 
-    async def _spawn(self, name: str, flags: list[str]) -> None:
+    @property
+    def _environment(self) -> dict[str, str]:
+        """Variables of the services.  Their temporary folders are in that of the mesh, and end with it."""
+        return {"TMPDIR": str(self._path), **self._options.environment}
+
+    @property
+    def _path(self) -> Path:
+        assert self._folder is not None, "the mesh is being started"
+        return self._folder.path
+
+    async def _spawn(self, name: str, port: int, flags: list[str]) -> None:
         options = self._options
         self._processes[name] = process = self.process_type(
             name,
@@ -170,22 +226,24 @@ class LocalMesh:
             [
                 *("--host", options.host),
                 *_tls_flags(name, options.tls),
+                *("--port", str(port)),
                 *options.flags.get(_kind(name), []),
                 *flags,
             ],
-            port_file=Path(self._folder.name) / f"{name}.port",
+            port_file=self._path / f"{name}.port",
             cores=self._cores.get(name),
             log=partial(self._log, name),
         )
         await self._start_process(process)
 
     async def _start_process(self, process: ServiceProcess) -> None:
-        await process.start(self._options.environment)
+        await process.start(self._environment)
 
     async def _wait_ready(self, name: str) -> None:
         process, check = self._processes[name], partial(self._check, name)
         self.ports[name] = await process.port(check)
-        await process.wait_ready(f"{self._options.host}:{self.ports[name]}", self._options.tls, check)
+        target = local_target(self._options.host, [self.ports[name]])
+        await process.wait_ready(target, self._options.tls, check)
 
     async def _check(self, name: str) -> None:
         """Raises MeshError if a service has ended, or, once the mesh is ready, if ``name`` has."""

@@ -2,37 +2,50 @@
 
 import asyncio
 import json
-import signal
-import sys
-from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 
 from maskmesh.cli.api_key import key
 from maskmesh.cli.bench import BenchOptions, bench
-from maskmesh.cli.gateway_options import Gateway, console, gateway_options, show_line, tls_files, with_gateway
-from maskmesh.cli.local_mesh import LocalMesh, MeshError, MeshOptions
-from maskmesh.cli.media import LiveSource
+from maskmesh.cli.gateway_options import Gateway, gateway_options, show_line, tls_files, with_gateway
+from maskmesh.cli.local_mesh import LocalMesh, MeshOptions
+from maskmesh.cli.media.outputs import check_outputs
 from maskmesh.cli.mesh_options import mesh_options
 from maskmesh.cli.prompt_options import PromptCommand, PromptsByObject
-from maskmesh.cli.segment import Job, say_model, segment
-from maskmesh.cli.stream import StreamJob, check_job, stream
+from maskmesh.cli.run import Commands, run, say, verbose_option
+from maskmesh.cli.segment import Job, check_job, say_model, segment
+from maskmesh.cli.stream import StreamJob, stream_source
+from maskmesh.cli.stream import check_job as check_stream
 from maskmesh.client.async_client import AsyncClient
-from maskmesh.errors import InvalidRequest, MaskmeshError
 from maskmesh.trace_report.report import choose_frame, make_report
 from maskmesh.trace_report.table import print_report
+from maskmesh.trace_report.trace_files import trace_files
 from maskmesh.types import Tls
 from maskmesh.version import __version__
 
 _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 _FILE = click.Path(dir_okay=False, path_type=Path)
 _COUNT = click.IntRange(1, 64)
+_FRAMES = click.IntRange(min=0)
+_DRAWN = (".png", ".svg", ".pdf", ".jpg")
 
 
-@click.group()
+class _Source(click.Path):
+    """A file or folder that exists."""
+
+    def __init__(self) -> None:
+        super().__init__(exists=True, path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Returns a path.  Raises BadParameter if it does not exist, or is a URL."""
+        if isinstance(value, str) and "://" in value:
+            self.fail(f"{value} is no file: for cameras and URLs use maskmesh stream", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+@click.group(cls=Commands)
 @click.version_option(__version__)
 def main() -> None:
     """Promptable image and video segmentation over gRPC, with a trace for every frame."""
@@ -63,14 +76,14 @@ def up(*, devices: str | None, tls: Tls | None, **options: Any) -> None:
     the end of their tracker.
     """
     chosen = tuple(devices.split(",")) if devices else ()
-    _run(_up(MeshOptions(**options, devices=chosen, tls=tls)))
+    run(_up(MeshOptions(**options, devices=chosen, tls=tls)))
 
 
 @main.command(name="segment", cls=PromptCommand)
-@click.argument("source", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("source", type=_Source())
 @mesh_options
 @gateway_options
-@click.option("--max-frames", default=0, help="Largest number of frames; 0 means all.")
+@click.option("--max-frames", type=_FRAMES, default=0, help="Largest number of frames; 0 means all.")
 @click.option("--multimask", is_flag=True, help="Three alternative masks for each object (images only).")
 @click.option("-o", "--output", type=_FILE, help="File for the overlay.")
 @click.option("--masks", type=_FILE, help="File for the masks (COCO RLE).")
@@ -79,7 +92,7 @@ def up(*, devices: str | None, tls: Tls | None, **options: Any) -> None:
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="File of true masks in the format of --masks, to compare with (videos only).",
 )
-@click.option("--verbose", is_flag=True, help="Show the log of the mesh that is started.")
+@verbose_option
 def segment_command(
     *,
     source: Path,
@@ -90,10 +103,9 @@ def segment_command(
     output: Path | None,
     masks: Path | None,
     truth: Path | None,
-    verbose: bool,
     **options: Any,
 ) -> None:
-    """Segment a video or an image.
+    """Segment a video, an image, or a folder of images that are the frames of a video.
 
     Each prompt belongs to the --object and --frame before it (by default object 1 and frame 0):
 
@@ -102,23 +114,31 @@ def segment_command(
     if not prompts:
         raise click.UsageError("at least one --point or --box is needed")
     job = Job(source, prompts, max_frames, multimask, output, masks, truth)
-    _run(with_gateway(lambda c: segment(job, c, console), gateway, MeshOptions(**options), verbose=verbose))
+    check_job(job)
+    run(with_gateway(lambda client: segment(job, client), gateway, MeshOptions(**options)))
 
 
 @main.command(name="stream", cls=PromptCommand)
 @click.argument("source")
 @mesh_options
 @gateway_options
-@click.option("--max-frames", default=0, help="Largest number of frames to send; 0 means all.")
+@click.option("--max-frames", type=_FRAMES, default=0, help="Largest number of frames to send; 0 means all.")
 @click.option(
     "--skip/--wait",
     default=None,
     help="Skip frames that come too fast, or wait; by default only frames of cameras and URLs are skipped.",
 )
 @click.option("--paced", is_flag=True, help="Send the frames of a file at its frame rate.")
+@click.option(
+    "--silence",
+    type=click.FloatRange(0, min_open=True),
+    default=60.0,
+    show_default=True,
+    help="Seconds without a frame after which the command ends.",
+)
 @click.option("-o", "--output", type=_FILE, help="File for the overlay.")
 @click.option("--masks", type=_FILE, help="File for the masks (JSON lines, COCO RLE).")
-@click.option("--verbose", is_flag=True, help="Show the log of the mesh that is started.")
+@verbose_option
 def stream_command(
     *,
     source: str,
@@ -127,29 +147,24 @@ def stream_command(
     max_frames: int,
     skip: bool | None,
     paced: bool,
+    silence: float,
     output: Path | None,
     masks: Path | None,
-    verbose: bool,
     **options: Any,
 ) -> None:
     """Track objects through live video.
 
-    SOURCE is a file, a camera (/dev/video0) or a URL (rtsp://...).  Each prompt belongs to the --object and
-    --frame before it, as in segment; sent frames are numbered from 0:
+    SOURCE is a file, pictures (frames/%05d.jpg), a camera (/dev/video0) or a URL (rtsp://...).  Each
+    prompt belongs to the --object and --frame before it, as in segment; sent frames are numbered from 0:
 
         maskmesh stream rtsp://camera/1 --point 480,270 --object 2 --frame 100 --box 100,80,300,240
     """
     if not prompts:
         raise click.UsageError("at least one --point or --box is needed")
-    try:
-        opened = LiveSource(source)
-    except OSError as error:
-        raise click.ClickException(str(error)) from error
-    job = StreamJob(
-        opened, prompts, max_frames, opened.is_live if skip is None else skip, paced, output, masks
-    )
-    check_job(job)
-    _run(with_gateway(lambda c: stream(job, c, console), gateway, MeshOptions(**options), verbose=verbose))
+    job = StreamJob(source, prompts, max_frames, skip, paced, silence, output, masks)
+    check_stream(job)
+    mesh = MeshOptions(**options)
+    run(stream_source(job, lambda work: with_gateway(work, gateway, mesh)))
 
 
 @main.command()
@@ -172,16 +187,16 @@ def report(traces: Path, output: Path, frame: int | None, *, as_json: bool) -> N
     # Imported here, because matplotlib is slow to import and only this command draws.
     from maskmesh.trace_report.waterfall import draw_waterfall
 
-    try:
-        latency_report = make_report(traces)
-        draw_waterfall(choose_frame(latency_report, frame), output)
-    except (OSError, ValueError) as error:
-        raise click.ClickException(str(error)) from error
+    check_outputs(trace_files(traces), {"--output": output})
+    if output.suffix.lower() not in _DRAWN:
+        raise click.UsageError(f"--output {output}: a drawing has one of the suffixes {', '.join(_DRAWN)}")
+    latency_report = make_report(traces)
+    draw_waterfall(choose_frame(latency_report, frame), output)
     if as_json:
         click.echo(json.dumps(latency_report.to_json(), indent=2))
     else:
         print_report(latency_report)
-        Console(highlight=False).print(f"waterfall: {output}")
+        click.echo(f"waterfall: {output}")
 
 
 @main.command()
@@ -206,13 +221,14 @@ def evaluate(
 
     The pixels of a true mask with a palette are object numbers, as in DAVIS; any other mask is one object.
     """
+    check_outputs([*images.iterdir(), *masks.iterdir()], {"--json": json_path})
     try:
         # Imported here, because only this command needs SciPy, which is an extra.
         from maskmesh.cli.evaluate import evaluate_folder
     except ImportError as error:
         raise click.ClickException(f"{error}; pip install 'maskmesh[evaluate]'") from error
 
-    _run(
+    run(
         with_gateway(
             lambda client: evaluate_folder(client, images, masks, video=video, json_path=json_path),
             gateway,
@@ -260,40 +276,18 @@ def bench_command(
 
     Run nothing else on the machine meanwhile.
     """
+    check_outputs([], {"--json": json_path})
     bench_options = BenchOptions(frames, objects, sessions)
-    _run(
-        with_gateway(
-            lambda client: bench(client, bench_options, json_path, console), gateway, MeshOptions(**options)
-        )
-    )
-
-
-def _run(work: Coroutine[Any, Any, None]) -> None:
-    """Run ``work``; Ctrl-C and SIGTERM cancel it, and its errors become messages of the command."""
-
-    async def run() -> None:
-        task = asyncio.ensure_future(work)
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, task.cancel)
-        await task
-
-    try:
-        asyncio.run(run())
-    except asyncio.CancelledError:
-        sys.exit(130)
-    except InvalidRequest as error:
-        raise click.ClickException(f"{error.field}: {error}") from error
-    except (MaskmeshError, MeshError, OSError, ValueError) as error:
-        raise click.ClickException(str(error)) from error
+    run(with_gateway(lambda client: bench(client, bench_options, json_path), gateway, MeshOptions(**options)))
 
 
 async def _up(options: MeshOptions) -> None:
     try:
         async with LocalMesh(options, log=show_line) as mesh:
             async with AsyncClient(mesh.endpoint, tls=options.tls) as client, client.session() as session:
-                say_model(session.model, console)
+                say_model(session.model)
             click.echo(f"maskmesh is ready at {mesh.endpoint}")
-            await mesh.wait()
+            await mesh.supervise()
     except asyncio.CancelledError:
-        console.print("stopped")
+        say("stopped")
+        raise

@@ -1,28 +1,38 @@
-"""``maskmesh segment``: segmentation of a video or an image by a gateway."""
+"""``maskmesh segment``: segmentation of a video, an image or a folder of images by a gateway."""
 
 import asyncio
-import json
+import re
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
-from PIL import Image as PillowImage
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
-from maskmesh.cli.media import overlay, read_frames, video_writer
+from maskmesh.cli.media.outputs import (
+    MasksFile,
+    check_outputs,
+    check_suffix,
+    frame_json,
+    object_json,
+    rle_masks,
+)
+from maskmesh.cli.media.overlay import OverlayThread, VideoWriter, overlay, save_picture
 from maskmesh.cli.prompt_options import FramePrompt, PromptsByObject
-from maskmesh.cli.truth import compare, read_truth
+from maskmesh.cli.run import console, reason_of, say, warn
+from maskmesh.cli.truth import TrueMasks, compare, read_truth
 from maskmesh.client.async_client import AsyncClient
 from maskmesh.client.session import VideoSession
-from maskmesh.images import is_image, read_image
-from maskmesh.masks import RleMask
-from maskmesh.types import FrameMasks, ModelInfo, ObjectMask, Prompt
+from maskmesh.masks import ByteArray
+from maskmesh.media.file_kind import REFUSED, kind_of
+from maskmesh.media.pictures import is_picture, read_picture
+from maskmesh.media.video_index import VideoIndex, index_video
+from maskmesh.media.video_reader import VideoReader
+from maskmesh.types import FrameMasks, ModelInfo, Prompt
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,117 +47,197 @@ class Job:
     masks: Path | None
     truth: Path | None = None
 
+    @property
+    def is_video(self) -> bool:
+        """Whether the source has frames: a video, or a folder of images."""
+        return self.source.is_dir() or not is_picture(self.source)
 
-async def segment(job: Job, client: AsyncClient, console: Console) -> None:
+
+def check_job(job: Job) -> None:
+    """Check all that can be checked before a mesh is started.  Raises UsageError."""
+    if job.source.is_file() and not job.source.stat().st_size:
+        raise click.UsageError(f"{job.source} is empty")
+    if not job.is_video and (kind := kind_of(job.source)) in REFUSED:
+        raise click.UsageError(f"{job.source}: {kind.value} is not taken as an image: {REFUSED[kind]}")
+    inputs = [job.source] if job.truth is None else [job.source, job.truth]
+    if job.source.is_dir():
+        inputs = [*folder_frames(job.source), *inputs[1:]]
+    check_outputs(inputs, {"--output": job.output, "--masks": job.masks})
+    check_suffix("--output", job.output, is_video=job.is_video)
+    if job.is_video and job.multimask:
+        raise click.UsageError("--multimask is for images: a video is tracked with one mask for each object")
+    if not job.is_video and job.truth is not None:
+        raise click.UsageError("--truth requires a video")
+    if not job.is_video and any(frame for _, frame in job.prompts):
+        raise click.UsageError("an image has only frame 0")
+
+
+def folder_frames(folder: Path) -> list[Path]:
+    """The images of a folder by the numbers in their names.  Raises UsageError if it has none."""
+
+    def key(path: Path) -> list[Any]:
+        return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", path.name)]
+
+    found = sorted((path for path in folder.iterdir() if path.is_file() and is_picture(path)), key=key)
+    if not found:
+        raise click.UsageError(f"{folder} has no images")
+    return found
+
+
+async def segment(job: Job, client: AsyncClient) -> None:
     """Segment the job's video or image."""
     async with client.session() as session:
-        say_model(session.model, console)
-        if is_image(job.source):
-            if job.truth is not None:
-                raise click.UsageError("--truth requires a video")
-            await _segment_image(job, client, console)
+        say_model(session.model)
+        if job.is_video:
+            await _segment_video(job, session)
         else:
-            await _segment_video(job, session, console)
+            await _segment_image(job, client)
 
 
-async def _segment_image(job: Job, client: AsyncClient, console: Console) -> None:
-    if any(frame for _, frame in job.prompts):
-        raise click.UsageError("an image has only frame 0")
+async def _segment_image(job: Job, client: AsyncClient) -> None:
     prompts = {obj_id: _prompt(p) for (obj_id, _), p in job.prompts.items()}
-    result = await client.segment_image(job.source.read_bytes(), prompts, multimask_output=job.multimask)
+    result = await client.segment_image(job.source, prompts, multimask_output=job.multimask)
     best = {obj_id: masks[0] for obj_id, masks in result.objects.items()}
     for obj_id, mask in best.items():
-        console.print(f"object {obj_id}: predicted IoU {mask.predicted_iou:.2f}")
-    if job.output is not None:
-        drawn = overlay(read_image(job.source), _rles(best))
-        PillowImage.fromarray(drawn).save(job.output)
-        console.print(f"overlay: {job.output}")
+        say(f"object {obj_id}: predicted IoU {mask.predicted_iou:.2f}")
     if job.masks is not None:
-        objects = [_object_json(m) for masks in result.objects.values() for m in masks]
-        size = {"width": result.width, "height": result.height}
-        _write_masks(job, [{"frame_index": 0, "objects": objects}], size)
-        console.print(f"masks: {job.masks}")
-    console.print(f"trace: {result.trace_id}")
+        objects = [object_json(m) for masks in result.objects.values() for m in masks]
+        with _masks_file(job, result.width, result.height) as masks_file:
+            masks_file.write({"frame_index": 0, "objects": objects})
+        say(f"masks: {job.masks}")
+    if job.output is not None:
+        save_picture(job.output, overlay(read_picture(job.source), rle_masks(best)))
+        say(f"overlay: {job.output}")
+    say(f"trace: {result.trace_id}")
 
 
-async def _segment_video(job: Job, session: VideoSession, console: Console) -> None:
-    truth = None if job.truth is None else read_truth(job.truth)
-    if truth is not None:
-        truth_ids = sorted({obj_id for objects in truth.values() for obj_id in objects})
-        for obj_id, _ in job.prompts:
-            if obj_id not in truth_ids:
-                raise click.UsageError(f"--truth has no object {obj_id}; its objects are {truth_ids}")
-    with console.status(f"sending {job.source.name}"):
-        await session.append_video(job.source)
+async def _segment_video(job: Job, session: VideoSession) -> None:
+    truth = _truth(job)
+    with console.status(Text(f"sending {job.source.name}")):
+        if job.source.is_dir():
+            await session.append_frames(folder_frames(job.source))
+        else:
+            await session.append_video(job.source)
     for (obj_id, frame_index), prompt in job.prompts.items():
         start = time.perf_counter()
         await session.add_prompt(frame_index, obj_id, points=prompt.points, box=prompt.box)
         milliseconds = (time.perf_counter() - start) * 1000
-        console.print(f"object {obj_id}, frame {frame_index}: prompted in {milliseconds:.0f} ms")
-
-    first = min(frame for _, frame in job.prompts)
-    total = session.num_frames - first
+        say(f"object {obj_id}, frame {frame_index}: prompted in {milliseconds:.0f} ms")
+    total = session.num_frames - min(frame for _, frame in job.prompts)
     total = min(total, job.max_frames) if job.max_frames else total
     frames: list[FrameMasks] = []
     start = time.perf_counter()
-    with _progress(console) as progress:
-        task = progress.add_task("tracking", total=total, rate="")
-        async with _overlay_video(job, session.frames_per_second) as draw:
-            async for result in session.propagate(max_frames=job.max_frames):
-                frames.append(result)
-                draw(result)
-                rate = len(frames) / (time.perf_counter() - start)
-                progress.update(task, advance=1, rate=f"{rate:.1f} frames/s")
-            seconds = time.perf_counter() - start
-    if job.masks is not None:
-        _write_masks(
-            job,
-            [frame_json(f) for f in frames],
-            {"width": session.width, "height": session.height},
-        )
-        console.print(f"masks: {job.masks}")
-    if job.output is not None:
-        console.print(f"overlay: {job.output}")
+    try:
+        await _track(job, session, total, frames)
+    except BaseException as error:
+        _say_results(job, frames, time.perf_counter() - start)
+        warn(f"ended after {len(frames)} of {total} frames: {reason_of(error)}")
+        raise
+    _say_results(job, frames, time.perf_counter() - start)
     if truth is not None:
         for line in compare(frames, truth):
-            console.print(line)
-    rate = len(frames) / seconds
-    console.print(f"{len(frames)} frames in {seconds:.1f} s ({rate:.1f} frames/s)")
+            say(line)
 
 
-@asynccontextmanager
-async def _overlay_video(job: Job, frames_per_second: float) -> AsyncIterator[Callable[[FrameMasks], None]]:
-    """Yields a function that draws a frame on its own thread, so that the mesh never waits for it."""
-    if job.output is None:
-        yield lambda frame: None
+async def _track(job: Job, session: VideoSession, total: int, frames: list[FrameMasks]) -> None:
+    """Track to the end.  Whatever ends it, every frame in ``frames`` is in the files."""
+    start = time.perf_counter()
+    source = None if job.output is None else await asyncio.to_thread(_OverlaySource, job, session)
+    async with AsyncExitStack() as stack:
+        masks_file = stack.enter_context(_masks_file(job, session.width, session.height))
+        drawing = None
+        if source is not None:
+            drawing = await stack.enter_async_context(OverlayThread(source.writer))
+        progress = stack.enter_context(_progress())
+        task = progress.add_task("tracking", total=total, rate="")
+        async for result in session.propagate(max_frames=job.max_frames):
+            masks_file.write(frame_json(result))
+            if drawing is not None and source is not None:
+                pixels = partial(source.read, result.frame_index)
+                await drawing.submit(pixels, rle_masks(result.objects), source.time(result))
+            frames.append(result)
+            rate = len(frames) / (time.perf_counter() - start)
+            progress.update(task, advance=1, rate=f"{rate:.1f} frames/s")
+
+
+class _OverlaySource:
+    """The pictures under the overlay."""
+
+    def __init__(self, job: Job, session: VideoSession) -> None:
+        assert job.output is not None, "made for an overlay"
+        self._files = folder_frames(job.source) if job.source.is_dir() else []
+        index: VideoIndex | None = None if self._files else index_video(job.source)
+        self._reader = None if index is None else VideoReader(job.source, index)
+        self._first: float | None = None
+        self.writer = VideoWriter(
+            job.output,
+            frames_per_second=session.frames_per_second,
+            **({} if index is None else {"pixel_aspect": index.pixel_aspect}),
+        )
+
+    def read(self, frame_index: int) -> ByteArray:
+        """A frame as displayed: [H, W, 3], uint8, RGB."""
+        if self._reader is None:
+            return read_picture(self._files[frame_index])
+        return self._reader.read(frame_index).pixels
+
+    def time(self, result: FrameMasks) -> float | None:
+        """The time of a frame since the first one of the overlay."""
+        if result.time is None:
+            return None
+        if self._first is None:
+            self._first = result.time
+        return result.time - self._first
+
+
+def _truth(job: Job) -> TrueMasks | None:
+    if job.truth is None:
+        return None
+    truth = read_truth(job.truth)
+    truth_ids = sorted({obj_id for objects in truth.values() for obj_id in objects})
+    for obj_id, _ in job.prompts:
+        if obj_id not in truth_ids:
+            raise click.UsageError(f"--truth has no object {obj_id}; its objects are {truth_ids}")
+    return truth
+
+
+def _masks_file(job: Job, width: int, height: int) -> MasksFile:
+    return MasksFile(job.masks, {"source": job.source.name, "width": width, "height": height})
+
+
+def _say_results(job: Job, frames: list[FrameMasks], seconds: float) -> None:
+    if not frames:
         return
-    with (
-        video_writer(job.output, frames_per_second) as write,
-        ThreadPoolExecutor(1, thread_name_prefix="overlay") as thread,
-    ):
-        pictures = enumerate(read_frames(job.source))
-
-        def draw(frame: FrameMasks) -> None:
-            pixels = next(p for i, p in pictures if i == frame.frame_index)
-            write(overlay(pixels, _rles(frame.objects)))
-
-        drawn: list[Future[None]] = []
-        yield lambda frame: drawn.append(thread.submit(draw, frame))
-        for future in drawn:
-            await asyncio.wrap_future(future)
+    for name, path in (("masks", job.masks), ("overlay", job.output)):
+        if path is not None:
+            say(f"{name}: {path}")
+    if repeated := [frame.frame_index for frame in frames if frame.repeats_previous]:
+        warn(f"the video is damaged: {_ranges(repeated)} repeat the picture before")
+    say(f"{len(frames)} frames in {seconds:.1f} s ({len(frames) / seconds:.1f} frames/s)")
 
 
-def say_model(model: ModelInfo, console: Console) -> None:
+def _ranges(indices: list[int]) -> str:
+    """Frames in words, for example ``frames 3, 7 to 9``."""
+    ranges: list[list[int]] = []
+    for index in indices:
+        if ranges and index == ranges[-1][-1] + 1:
+            ranges[-1][1:] = [index]
+        else:
+            ranges.append([index])
+    return "frames " + ", ".join(" to ".join(str(end) for end in ends) for ends in ranges)
+
+
+def say_model(model: ModelInfo) -> None:
     """Print the model, and a warning if it is untrained."""
-    console.print(f"model: {model.name} at {model.image_size} x {model.image_size}, {model.device}")
+    say(f"model: {model.name} at {model.image_size} x {model.image_size}, {model.device}")
     if not model.trained:
-        console.print(
-            f"[yellow]{model.name} is untrained, so its masks are meaningless. "
-            "For real masks set --model and --checkpoint.[/yellow]"
+        warn(
+            f"{model.name} is untrained, so its masks are meaningless. "
+            "For real masks set --model and --checkpoint."
         )
 
 
-def _progress(console: Console) -> Progress:
+def _progress() -> Progress:
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -160,32 +250,3 @@ def _progress(console: Console) -> Progress:
 
 def _prompt(prompt: FramePrompt) -> Prompt:
     return Prompt(prompt.points, prompt.box)
-
-
-def _rles(objects: Mapping[int, ObjectMask]) -> dict[int, RleMask]:
-    return {i: o.mask for i, o in objects.items() if isinstance(o.mask, RleMask)}
-
-
-def _object_json(mask: ObjectMask) -> dict[str, Any]:
-    assert isinstance(mask.mask, RleMask), "the command requests COCO RLE"
-    return {
-        "obj_id": mask.obj_id,
-        "segmentation": mask.mask.to_coco(),
-        "predicted_iou": round(mask.predicted_iou, 4),
-        "object_score_logit": round(mask.object_score_logit, 4),
-    }
-
-
-def frame_json(frame: FrameMasks) -> dict[str, Any]:
-    """One frame in the JSON form of ``--masks``."""
-    return {
-        "frame_index": frame.frame_index,
-        "trace_id": frame.trace_id,
-        "objects": [_object_json(o) for o in frame.objects.values()],
-    }
-
-
-def _write_masks(job: Job, frames: Sequence[dict[str, Any]], size: dict[str, int]) -> None:
-    assert job.masks is not None, "only called with --masks"
-    content = {"source": job.source.name, **size, "frames": list(frames)}
-    job.masks.write_text(json.dumps(content) + "\n")

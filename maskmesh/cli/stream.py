@@ -4,36 +4,53 @@ import asyncio
 import json
 import time
 from collections import defaultdict, deque
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import ExitStack, aclosing
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
 import click
 import numpy as np
-from rich.console import Console
+from rich.text import Text
 
-from maskmesh.cli.media import LiveSource, overlay, video_writer
+from maskmesh.cli.media.live_source import LiveFrame, LiveSource, source_files
+from maskmesh.cli.media.outputs import check_outputs, check_suffix, frame_json, rle_masks
+from maskmesh.cli.media.overlay import OverlayThread, VideoWriter
 from maskmesh.cli.prompt_options import PromptsByObject
-from maskmesh.cli.segment import frame_json, say_model
+from maskmesh.cli.run import console, reason_of, say, warn
+from maskmesh.cli.segment import say_model
 from maskmesh.client.async_client import AsyncClient
 from maskmesh.client.live import LiveResult, LiveStream
 from maskmesh.errors import MaskmeshError
-from maskmesh.masks import ByteArray, RleMask
 
 
 @dataclass(frozen=True, slots=True)
 class StreamJob:
     """Arguments of one run of the command."""
 
-    source: LiveSource
+    source: str
     prompts: PromptsByObject
     max_frames: int
-    skip: bool
+    skip: bool | None
+    """Whether to skip frames that come too fast; None means only those of cameras and URLs."""
     paced: bool
+    max_silence: float
+    """Seconds without a frame after which the command ends."""
     output: Path | None
     masks: Path | None
+
+
+def check_job(job: StreamJob) -> None:
+    """Check all that can be checked before a mesh is started.  Raises UsageError."""
+    late = [frame for _, frame in job.prompts if job.max_frames and frame >= job.max_frames]
+    if late:
+        raise click.UsageError(f"--frame {late[0]} is not among the first {job.max_frames}")
+    inputs = source_files(job.source)
+    if inputs == []:
+        raise click.UsageError(f"there is no file {job.source}")
+    check_outputs(inputs or [], {"--output": job.output, "--masks": job.masks})
+    check_suffix("--output", job.output, is_video=True)
 
 
 @dataclass(slots=True)
@@ -74,69 +91,106 @@ class _Record:
 
 
 class _Output:
-    """Writes the overlay and the masks as results arrive."""
+    """Writes the overlay and the masks as results arrive; both are whole whenever the context ends."""
 
-    def __init__(self, job: StreamJob, stack: ExitStack) -> None:
-        self._pictures: dict[int, ByteArray] = {}
-        self._write: Any = None
+    def __init__(self) -> None:
+        self._frames: dict[int, LiveFrame] = {}
+        self._overlay: OverlayThread | None = None
         self._masks: IO[str] | None = None
-        if job.output is not None:
-            rate = job.source.frames_per_second
-            self._write = stack.enter_context(video_writer(job.output, rate))
+        self._first: float | None = None
+
+    async def open(self, job: StreamJob, source: LiveSource, stack: AsyncExitStack) -> None:
+        """Open the files of the job until the end of ``stack``.  Raises OSError."""
         if job.masks is not None:
             self._masks = stack.enter_context(job.masks.open("w"))
+        if job.output is not None:
+            writer = VideoWriter(job.output, frames_per_second=source.frames_per_second)
+            self._overlay = await stack.enter_async_context(OverlayThread(writer))
 
-    def sent(self, sequence: int, picture: ByteArray) -> None:
-        """Keep the image of a sent frame for the overlay."""
-        if self._write is not None:
-            self._pictures[sequence] = picture
+    def sent(self, sequence: int, frame: LiveFrame) -> None:
+        """Keep a sent frame for the overlay."""
+        if self._overlay is not None:
+            self._frames[sequence] = frame
 
-    def received(self, result: LiveResult) -> None:
-        """Draw and write a result.  Blocking."""
-        if self._write is not None:
-            rles = {i: o.mask for i, o in result.frame.objects.items() if isinstance(o.mask, RleMask)}
-            self._write(overlay(self._pictures.pop(result.sequence), rles))
-            for sequence in [s for s in self._pictures if s < result.sequence]:
-                del self._pictures[sequence]
+    async def received(self, result: LiveResult) -> None:
+        """Write a result, and draw it on the overlay's thread.  Raises OSError."""
         if self._masks is not None:
             line = {"sequence": result.sequence} | frame_json(result.frame)
             self._masks.write(json.dumps(line) + "\n")
+            self._masks.flush()
+        if self._overlay is not None:
+            frame = self._frames.pop(result.sequence)
+            if self._first is None:
+                self._first = frame.time
+            time = None if frame.time is None or self._first is None else frame.time - self._first
+            await self._overlay.submit(lambda: frame.pixels, rle_masks(result.frame.objects), time)
+            for sequence in [s for s in self._frames if s < result.sequence]:
+                del self._frames[sequence]
 
 
-async def stream(job: StreamJob, client: AsyncClient, console: Console) -> None:
-    """Track the objects of the job's live source."""
+Work = Callable[[AsyncClient], Awaitable[None]]
+
+
+async def stream_source(job: StreamJob, with_client: Callable[[Work], Awaitable[None]]) -> None:
+    """Open the job's source, and track its objects with the client that ``with_client`` provides.
+
+    Raises OSError if the source cannot be opened, or is silent for too long.
+    """
+
+    def report(seconds: float) -> None:
+        warn(f"nothing has come from {job.source} for {seconds:.0f} s")
+
+    source = LiveSource(job.source, max_silence=job.max_silence, on_silence=report)
+    try:
+        with console.status(Text(f"opening {job.source}")):
+            await source.open()
+        await with_client(lambda client: _stream(job, source, client))
+    finally:
+        source.close()
+
+
+async def _stream(job: StreamJob, source: LiveSource, client: AsyncClient) -> None:
     record = _Record()
 
     def rejected(sequence: int, error: MaskmeshError) -> None:
         record.rejected += 1
-        console.print(f"[yellow]frame {sequence} was rejected: {error}[/yellow]")
+        warn(f"frame {sequence} was rejected: {error}")
 
-    with ExitStack() as stack:
-        output = _Output(job, stack)
-        async with client.stream(skip=job.skip, on_rejected=rejected) as live:
+    skip = source.is_live if job.skip is None else job.skip
+    try:
+        output = _Output()
+        async with AsyncExitStack() as stack, client.stream(skip=skip, on_rejected=rejected) as live:
             assert live.model is not None, "an open stream has a model"
-            say_model(live.model, console)
+            await output.open(job, source, stack)
+            say_model(live.model)
             record.started = time.perf_counter()
-            try:
-                async with asyncio.TaskGroup() as tasks:
-                    tasks.create_task(_send(job, live, record, output, console))
-                    await _receive(live, record, output, console)
-            except* (MaskmeshError, OSError) as failures:
-                raise failures.exceptions[0] from None
+            async with asyncio.TaskGroup() as tasks:
+                sending = tasks.create_task(_send(job, source, live, record, output))
+                await _receive(live, record, output)
+            if (failure := sending.result()) is not None:
+                raise failure
+    except BaseException as error:
+        _say_results(job, record)
+        warn(f"ended after {record.count} frames: {reason_of(error)}")
+        raise
+    _say_results(job, record)
+
+
+def _say_results(job: StreamJob, record: _Record) -> None:
     for milliseconds in record.prompts:
-        console.print(f"prompted in {milliseconds:.0f} ms")
+        say(f"prompted in {milliseconds:.0f} ms")
     for line in record.lines():
-        console.print(line)
+        say(line)
     for name, path in (("overlay", job.output), ("masks", job.masks)):
-        if path is not None:
-            console.print(f"{name}: {path}")
+        if path is not None and record.count:
+            say(f"{name}: {path}")
 
 
-async def _receive(live: LiveStream, record: _Record, output: _Output, console: Console) -> None:
+async def _receive(live: LiveStream, record: _Record, output: _Output) -> None:
     with console.status("waiting for the first frame") as status:
         async for result in live:
+            await output.received(result)
             record.take(result)
-            await asyncio.to_thread(output.received, result)
             rate = record.count / (time.perf_counter() - record.started)
             status.update(
                 f"frame {result.sequence}: {rate:.1f} frames/s, {len(result.frame.objects)} objects, "
@@ -144,31 +198,43 @@ async def _receive(live: LiveStream, record: _Record, output: _Output, console: 
             )
 
 
-async def _send(job: StreamJob, live: LiveStream, record: _Record, output: _Output, console: Console) -> None:
-    """Send frames as the source yields them, and each prompt after its frame."""
+async def _send(
+    job: StreamJob, source: LiveSource, live: LiveStream, record: _Record, output: _Output
+) -> OSError | None:
+    """Send frames as the source yields them, and each prompt after its frame; returns the source's error."""
     prompts: dict[int, list[tuple[int, Any]]] = defaultdict(list)
     for (obj_id, frame_index), prompt in job.prompts.items():
         prompts[frame_index].append((obj_id, prompt))
     prompting: set[asyncio.Task[None]] = set()
-    async with aclosing(_pictures(job)) as pictures:
-        async for picture in pictures:
-            sequence = live.next_sequence
-            output.sent(sequence, picture)
-            record.sent[sequence] = time.perf_counter()
-            await live.send(picture)
-            for finished in [task for task in prompting if task.done()]:
-                prompting.remove(finished)
-                await finished  # an error of a prompt ends the command
-            for obj_id, prompt in prompts.pop(sequence, ()):
-                task = asyncio.ensure_future(_prompt(live, sequence, obj_id, prompt, record))
-                prompting.add(task)
-                # Let the task send the prompt before the next frame, which is then tracked with it.
-                await asyncio.sleep(0)
+    failure: OSError | None = None
+    frames = _frames(job, source)
+    while True:
+        try:
+            frame = await anext(frames)
+        except StopAsyncIteration:
+            break
+        except OSError as error:
+            # The results of the frames that were sent come before the error.
+            failure = error
+            break
+        sequence = live.next_sequence
+        output.sent(sequence, frame)
+        record.sent[sequence] = time.perf_counter()
+        await live.send(frame.pixels)
+        for finished in [task for task in prompting if task.done()]:
+            prompting.remove(finished)
+            await finished  # an error of a prompt ends the command
+        for obj_id, prompt in prompts.pop(sequence, ()):
+            task = asyncio.ensure_future(_prompt(live, sequence, obj_id, prompt, record))
+            prompting.add(task)
+            # Let the task send the prompt before the next frame, which is then tracked with it.
+            await asyncio.sleep(0)
     await asyncio.gather(*prompting)
     await live.finish()
     if prompts:
         late = ", ".join(str(frame) for frame in sorted(prompts))
-        console.print(f"[yellow]the stream ended before frame {late}: its prompts were not sent[/yellow]")
+        warn(f"the stream ended before frame {late}: its prompts were not sent")
+    return failure
 
 
 async def _prompt(live: LiveStream, sequence: int, obj_id: int, prompt: Any, record: _Record) -> None:
@@ -177,30 +243,14 @@ async def _prompt(live: LiveStream, sequence: int, obj_id: int, prompt: Any, rec
     record.prompts.append((time.perf_counter() - start) * 1000)
 
 
-async def _pictures(job: StreamJob) -> AsyncGenerator[ByteArray, None]:
-    """The frames of the source, decoded one frame ahead on another thread; at the frame rate if paced."""
-    frames = job.source.frames()
+async def _frames(job: StreamJob, source: LiveSource) -> AsyncGenerator[LiveFrame, None]:
+    """The frames of the source, at its frame rate if paced."""
     start, count = time.perf_counter(), 0
-    try:
-        following = asyncio.ensure_future(asyncio.to_thread(next, frames, None))
-        while (picture := await following) is not None:
-            count += 1
-            if job.paced:
-                due = start + (count - 1) / (job.source.frames_per_second or 25.0)
-                await asyncio.sleep(max(0.0, due - time.perf_counter()))
-            if count == job.max_frames:
-                yield picture
-                return
-            following = asyncio.ensure_future(asyncio.to_thread(next, frames, None))
-            yield picture
-    finally:
-        # The thread must have finished decoding before the source is closed.
-        await asyncio.wait({following})
-        job.source.close()
-
-
-def check_job(job: StreamJob) -> None:
-    """Raises UsageError if a prompt belongs to a frame that is never sent."""
-    late = [frame for _, frame in job.prompts if job.max_frames and frame >= job.max_frames]
-    if late:
-        raise click.UsageError(f"--frame {late[0]} is not among the first {job.max_frames}")
+    while (frame := await source.read()) is not None:
+        if job.paced:
+            due = start + count / (source.frames_per_second or 25.0)
+            await asyncio.sleep(max(0.0, due - time.perf_counter()))
+        yield frame
+        count += 1
+        if count == job.max_frames:
+            return

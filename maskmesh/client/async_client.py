@@ -20,10 +20,11 @@ from typing import Self
 from maskmesh import wire
 from maskmesh.client.connection import GatewayConnection
 from maskmesh.client.live import LiveStream, OnRejected
+from maskmesh.client.prompts import checked_message
 from maskmesh.client.session import DEFAULT_MASKS, VideoSession, new_key
 from maskmesh.errors import SessionNotFound
-from maskmesh.images import ImageLike, as_image
 from maskmesh.masks import MaskOptions
+from maskmesh.media.pictures import ImageLike, as_image
 from maskmesh.types import ImageMasks, ObjectMask, Prompt, Tls
 from maskmesh.v1 import segmentation_pb2
 
@@ -89,7 +90,7 @@ class AsyncClient:
             mask_options=wire.mask_options_to_proto(mask_options),
         )
         for obj_id, prompt in prompts.items():
-            request.prompts.add(obj_id=obj_id, prompt=wire.prompt_to_proto(prompt))
+            request.prompts.add(obj_id=obj_id, prompt=checked_message(prompt))
         response = await self._connection.call("SegmentImage", request)
         objects: dict[int, list[ObjectMask]] = {}
         for message in response.masks:

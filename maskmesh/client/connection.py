@@ -4,7 +4,8 @@ from typing import Any
 
 import grpc
 
-from maskmesh.rpc.channel import open_channel
+from maskmesh.rpc.addresses import check_endpoint, is_loopback
+from maskmesh.rpc.channel import CLIENT_SILENCE_SECONDS, open_channel
 from maskmesh.rpc.client_calls import client_metadata
 from maskmesh.rpc.server_interceptor import TRACE_ID_KEY
 from maskmesh.rpc.status import translate_rpc_errors
@@ -12,17 +13,27 @@ from maskmesh.rpc.stream_call import StreamCall
 from maskmesh.types import Tls
 from maskmesh.v1 import segmentation_pb2_grpc
 
-MAX_MESSAGE_BYTES = 64 * 2**20
+# The server has the limit; a message of more than this is no image.
+MAX_MESSAGE_BYTES = 2**30
 
 
 class GatewayConnection:
     """Calls of SegmentationService, with API key and trace context.  Connects on the first call."""
 
     def __init__(self, endpoint: str, *, timeout: float | None, api_key: str, tls: Tls | None) -> None:
-        """``timeout`` is the deadline of unary calls in seconds, None for none."""
+        """``timeout`` is the deadline of unary calls in seconds, None for none.
+
+        Raises ValueError if ``endpoint`` is no gRPC target.
+        """
+        check_endpoint(endpoint)
         self._headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
         self._channel = open_channel(
-            endpoint, max_message_bytes=MAX_MESSAGE_BYTES, retries=True, detect_hangs=True, tls=tls
+            endpoint,
+            max_message_bytes=MAX_MESSAGE_BYTES,
+            retries=True,
+            max_silence=CLIENT_SILENCE_SECONDS,
+            uses_proxy=not is_loopback(endpoint),
+            tls=tls,
         )
         self._stub = segmentation_pb2_grpc.SegmentationServiceStub(self._channel)
         self._timeout = timeout

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from maskmesh import wire
+from maskmesh.client.prompts import integer, prompt_message
 from maskmesh.client.resumable_stream import ResumableStream
 from maskmesh.errors import MaskmeshError, Unavailable
-from maskmesh.images import ImageLike, as_image
-from maskmesh.masks import BinaryMask, BoolArray
+from maskmesh.media.pictures import ImageLike, as_image
 from maskmesh.rpc.status import from_reason
 from maskmesh.rpc.stream_call import StreamCall
-from maskmesh.types import Box, FrameMasks, Point, Prompt
+from maskmesh.types import Box, FrameMasks, MaskLike, Point
 from maskmesh.v1 import segmentation_pb2
 
 logger = logging.getLogger(__name__)
@@ -97,7 +97,7 @@ class LiveStream(ResumableStream):
         *,
         points: Sequence[Point | Sequence[float]] = (),
         box: Box | Sequence[float] | None = None,
-        mask: BoolArray | BinaryMask | None = None,
+        mask: MaskLike | None = None,
         sequence: int | None = None,
         clear_previous: bool = False,
     ) -> FrameMasks:
@@ -111,8 +111,8 @@ class LiveStream(ResumableStream):
         message = segmentation_pb2.StreamPrompt(
             request_id=uuid.uuid4().hex,
             sequence=sequence,
-            obj_id=obj_id,
-            prompt=wire.prompt_to_proto(Prompt.of(points=points, box=box, mask=mask)),
+            obj_id=integer("obj_id", obj_id),
+            prompt=prompt_message(points=points, box=box, mask=mask),
             clear_previous=clear_previous,
         )
         request = segmentation_pb2.SegmentStreamRequest(prompt=message)

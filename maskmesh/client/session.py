@@ -11,13 +11,14 @@ from typing import Any
 from maskmesh import wire
 from maskmesh.aio import RetryWindow
 from maskmesh.client.connection import GatewayConnection
+from maskmesh.client.prompts import integer, prompt_message
 from maskmesh.client.upload import frame_messages, upload, video_messages
 from maskmesh.errors import Unavailable
 from maskmesh.history import ClearRecord, FrameRange, HistoryEntry, PromptRecord, SessionState, add_tracked
-from maskmesh.images import ImageLike
-from maskmesh.masks import BinaryMask, BoolArray, LowResLogits, MaskOptions, MaskSpace
+from maskmesh.masks import LowResLogits, MaskOptions, MaskSpace
+from maskmesh.media.pictures import ImageLike
 from maskmesh.rpc.status import translate_rpc_errors
-from maskmesh.types import Box, FrameMasks, ModelInfo, Point, Prompt
+from maskmesh.types import Box, FrameMasks, MaskLike, ModelInfo, Point
 from maskmesh.v1 import segmentation_pb2
 
 DEFAULT_MASKS = MaskOptions()
@@ -94,7 +95,7 @@ class VideoSession:
         *,
         points: Sequence[Point | Sequence[float]] = (),
         box: Box | Sequence[float] | None = None,
-        mask: BoolArray | BinaryMask | None = None,
+        mask: MaskLike | None = None,
         clear_previous: bool = False,
         mask_options: MaskOptions = DEFAULT_MASKS,
         expected_revision: int | None = None,
@@ -103,9 +104,10 @@ class VideoSession:
         """Prompt an object on a frame; returns its mask there.
 
         points: (x, y), or (x, y, label) with 1 for positive and 0 for negative, in pixels of the frame.
-        box: (x0, y0, x1, y1).  mask: [height, width], bool, of the frame's size.  Points add up over
-        calls; ``clear_previous`` starts over.  A prompt on a tracked frame corrects it: the mask stays, and
-        later propagations follow it.
+        box: (x0, y0, x1, y1).  mask: of the frame's size, in any form that
+        :func:`maskmesh.mask_values.binary_mask` takes.  Coordinates up to a pixel outside the frame are moved
+        to its edge.  Points add up over calls; ``clear_previous`` starts over.  A prompt on a tracked frame
+        corrects it: the mask stays, and later propagations follow it.
         With ``expected_revision``, from :attr:`revision` or :meth:`get_state`, the call fails if another
         client has changed the session since.
         After a deadline or a cancellation the prompt may have been added or not.  To find out, repeat the
@@ -114,9 +116,9 @@ class VideoSession:
         """
         request = segmentation_pb2.AddPromptRequest(
             session_id=self.session_id,
-            frame_index=frame_index,
-            obj_id=obj_id,
-            prompt=wire.prompt_to_proto(Prompt.of(points=points, box=box, mask=mask)),
+            frame_index=integer("frame_index", frame_index),
+            obj_id=integer("obj_id", obj_id),
+            prompt=prompt_message(points=points, box=box, mask=mask),
             clear_previous=clear_previous,
             mask_options=wire.mask_options_to_proto(mask_options),
             idempotency_key=idempotency_key or new_key(),

@@ -7,7 +7,8 @@ import grpc
 
 from maskmesh import wire
 from maskmesh.client.connection import GatewayConnection
-from maskmesh.images import ImageLike, as_image
+from maskmesh.errors import ResourceExhausted, Unavailable
+from maskmesh.media.pictures import ImageLike, as_image
 from maskmesh.rpc.status import translate_rpc_errors
 from maskmesh.v1 import segmentation_pb2
 
@@ -39,12 +40,14 @@ async def upload(
 ) -> segmentation_pb2.AppendFramesResponse:
     """Upload frames.  Raises the errors of AppendFrames; then nothing is added."""
     finish = segmentation_pb2.AppendFramesFinish()
+    num_bytes = 0
     call = connection.stream_requests("AppendFrames")
     try:
         with translate_rpc_errors():
             try:
                 await call.write(segmentation_pb2.AppendFramesRequest(config=config))
                 for content in contents:
+                    num_bytes += content.ByteSize()
                     await call.write(content)
                 await call.write(segmentation_pb2.AppendFramesRequest(finish=finish))
                 await call.done_writing()
@@ -52,6 +55,10 @@ async def upload(
                 pass  # the server has refused the upload: its response has the reason
             response: segmentation_pb2.AppendFramesResponse = await call.answer()
             return response
+    except (Unavailable, ResourceExhausted) as error:
+        if error.metadata.get("resource", "proxy") == "proxy":
+            error.args = (f"{error.message}; {num_bytes / 1e6:.1f} MB of the upload had been sent",)
+        raise
     finally:
         call.cancel()  # an incomplete upload adds nothing
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 _LOCK = "lock"
 
+_open_folders: set["ScratchFolder"] = set()
+
 
 class ScratchFolder:
     """A new folder that is deleted by :meth:`close`.
@@ -25,15 +27,24 @@ class ScratchFolder:
         self._lock = unnamed.open("w")
         fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         unnamed.rename(self.path / _LOCK)
-        _sweep(self.path.parent, prefix)
+        _open_folders.add(self)
+        delete_abandoned(self.path.parent, prefix)
 
     def close(self) -> None:
         """Delete the folder."""
         shutil.rmtree(self.path, ignore_errors=True)
         self._lock.close()
+        _open_folders.discard(self)
 
 
-def _sweep(parent: Path, prefix: str) -> None:
+def delete_all() -> None:
+    """Delete the folders of this process that are still open, when it must end at once."""
+    for folder in list(_open_folders):
+        folder.close()
+
+
+def delete_abandoned(parent: Path, prefix: str) -> None:
+    """Delete the folders of processes that have ended."""
     for folder in parent.glob(f"{prefix}*"):
         # A folder without a lock file is being made; one that is gone was deleted by another process.
         with contextlib.suppress(OSError), (folder / _LOCK).open() as lock:

@@ -10,7 +10,7 @@ from typing import Any
 
 from maskmesh import AsyncClient, telemetry
 from maskmesh.cli.local_mesh import LocalMesh, MeshOptions
-from maskmesh.cli.media import read_frames
+from maskmesh.media.video_reader import read_frames
 from maskmesh.trace_report.attribution import Attribution
 from maskmesh.trace_report.report import make_report
 from tools.bench.contenders import Click

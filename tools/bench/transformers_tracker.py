@@ -11,7 +11,7 @@ import torch
 from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoInferenceSession
 
 from encoder_svc.model.preprocess import preprocess
-from maskmesh.cli.media import read_frames
+from maskmesh.media.video_reader import read_frames
 from tools.bench.contenders import Click, Logits
 from tools.bench.weights import IMAGE_SIZE, random_model
 

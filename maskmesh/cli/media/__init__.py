@@ -1,0 +1,1 @@
+"""Files of the command: sources, overlays, masks, and checks before the work begins."""
