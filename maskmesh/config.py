@@ -1,18 +1,22 @@
-"""Settings of services: the only module that reads the environment.
+"""Settings of services.  No other module reads the environment, but for the one of OpenTelemetry's settings.
 
 A service's settings are flags of its command and environment variables of the same names, for example
 ``--cache-bytes`` and ``MASKMESH_ENCODER_CACHE_BYTES``.  All invalid settings are reported together.
 """
 
+import logging
 import os
 import sys
 from pathlib import Path
-from typing import Literal, Self, TypeVar
+from typing import Self, TypeVar
 
 from pydantic import AliasChoices, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, CliApp, SettingsConfigDict, SettingsError
 
+from maskmesh.media.pictures import PixelLimit
 from maskmesh.types import DTypeSetting, Tls
+
+logger = logging.getLogger(__name__)
 
 S = TypeVar("S", bound=BaseSettings)
 
@@ -28,67 +32,9 @@ def _tls_file(name: str) -> AliasChoices:
 # Linux mounts an in-memory file system here; other systems do not.
 DEFAULT_SHARED_MEMORY_DIR = Path("/dev/shm") if Path("/dev/shm").is_dir() else None
 
-DEFAULT_TRACE_DIR = "maskmesh-traces"
-
-
-class TelemetrySettings(BaseSettings):
-    """Export of traces.  The variables are OpenTelemetry's own, except for those of the local files.
-
-    An empty variable counts as unset, as OpenTelemetry specifies, except for ``MASKMESH_TRACE_DIR``.
-    """
-
-    model_config = SettingsConfigDict(populate_by_name=True, env_ignore_empty=True)
-
-    is_disabled: bool = Field(False, validation_alias="OTEL_SDK_DISABLED")
-    """Disable tracing and metrics."""
-
-    exporter: Literal["", "otlp", "console", "none"] = Field("", validation_alias="OTEL_TRACES_EXPORTER")
-    """Exporter of spans; empty means ``otlp`` if an endpoint is set, and local files if not."""
-    otlp_endpoint: str = Field(
-        "",
-        validation_alias=AliasChoices("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"),
-    )
-    """Address of an OTLP receiver, for example ``http://collector:4317``."""
-    otlp_protocol: Literal["grpc", "http/protobuf"] = Field(
-        "grpc",
-        validation_alias=AliasChoices("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"),
-    )
-    """Protocol of the OTLP receiver."""
-    otlp_insecure: bool | None = Field(
-        None,
-        validation_alias=AliasChoices("OTEL_EXPORTER_OTLP_TRACES_INSECURE", "OTEL_EXPORTER_OTLP_INSECURE"),
-    )
-    """Connect in plain text to an endpoint without a scheme; true by default."""
-    max_queue_size: int = Field(65_536, ge=1, validation_alias="OTEL_BSP_MAX_QUEUE_SIZE")
-    """Largest number of spans in the export queue."""
-    max_export_batch_size: int = Field(512, ge=1, validation_alias="OTEL_BSP_MAX_EXPORT_BATCH_SIZE")
-    """Largest number of spans in one export."""
-    schedule_delay_ms: int = Field(1_000, ge=1, validation_alias="OTEL_BSP_SCHEDULE_DELAY")
-    """Milliseconds between two exports."""
-    trace_dir: str = Field(
-        # Empty variables are ignored, and this one has a meaning when it is empty.
-        default_factory=lambda: os.environ.get("MASKMESH_TRACE_DIR", DEFAULT_TRACE_DIR),
-        validation_alias="MASKMESH_TRACE_DIR",
-    )
-    """Folder of the local trace files; empty disables them."""
-    trace_bytes: int = Field(256 * 2**20, ge=2**16, validation_alias="MASKMESH_TRACE_BYTES")
-    """Largest total size in bytes of the local trace files of one process; the newest spans are kept."""
-
-    @field_validator("exporter", "otlp_protocol", mode="before")
-    @classmethod
-    def _lower_case(cls, value: object) -> object:
-        return value.lower() if isinstance(value, str) else value
-
-    @property
-    def effective_exporter(self) -> Literal["otlp", "console", "file", "none"]:
-        """The exporter that the settings choose."""
-        if self.is_disabled:
-            return "none"
-        if self.exporter:
-            return self.exporter
-        if self.otlp_endpoint:
-            return "otlp"
-        return "file" if self.trace_dir else "none"
+ENDS_WITH_STDIN = "MASKMESH_ENDS_WITH_STDIN"
+"""Environment variable of a service whose standard input is a pipe that its parent holds open; its value is
+a folder that is deleted when the parent has ended."""
 
 
 class ServerSettings(BaseSettings):
@@ -130,7 +76,7 @@ class ServerSettings(BaseSettings):
     """Largest number of concurrent calls; further calls are refused."""
     reflection: bool = False
     """Serve gRPC reflection, for development."""
-    max_message_bytes: int = Field(64 * 2**20, ge=2**20)
+    max_message_bytes: int = Field(256 * 2**20, ge=2**20)
     """Largest size of a gRPC message in bytes."""
     drain_seconds: float = Field(5.0, ge=0)
     """Seconds that calls in progress have to finish after SIGTERM."""
@@ -197,6 +143,26 @@ class ModelSettings(ServerSettings):
         return None if value == "" else value
 
 
+# Bytes of a message that holds uncompressed pixels, besides them.
+_MESSAGE_OVERHEAD = 2**16
+
+
+def pixel_limit(max_pixels: int, max_message_bytes: int, prefix: str) -> PixelLimit:
+    """The limit of pixels that both settings of a service allow, named after the setting that decides.
+
+    ``prefix`` is that of the service's variables.
+    """
+    in_a_message = (max_message_bytes - _MESSAGE_OVERHEAD) // 3
+    if in_a_message < max_pixels:
+        return PixelLimit(in_a_message, f"{prefix}MAX_MESSAGE_BYTES")
+    return PixelLimit(max_pixels, f"{prefix}MAX_PIXELS")
+
+
+def folder_of_parent() -> str | None:
+    """The value of ENDS_WITH_STDIN, which is removed, so that only this process has it."""
+    return os.environ.pop(ENDS_WITH_STDIN, None)
+
+
 def enable_ring_hash() -> None:
     """Set the environment variable that lets gRPC choose a backend by the hash of a header (gRFC A76).
 
@@ -209,5 +175,39 @@ def load(settings: type[S], arguments: list[str] | None = None) -> S:
     """Read settings from flags and environment; prints the errors and exits if they are invalid."""
     try:
         return CliApp.run(settings, cli_args=sys.argv[1:] if arguments is None else arguments)
-    except (ValidationError, SettingsError) as error:
+    except ValidationError as error:
+        sys.exit("\n".join(["bad settings:", *describe_errors(settings, error)]))
+    except SettingsError as error:
         sys.exit(f"bad settings: {error}")
+
+
+def describe_errors(settings: type[BaseSettings], error: ValidationError) -> list[str]:
+    """One line for each invalid setting, with its flag and its variable."""
+    lines = []
+    for detail in error.errors():
+        name = str(detail["loc"][0]) if detail["loc"] else ""
+        fields = settings.model_fields
+        field = next((f for f in fields if name == f or name in variables_of(settings, f)), name)
+        if not field:
+            lines.append(detail["msg"])
+            continue
+        source = " or ".join(variables_of(settings, field))
+        if issubclass(settings, ServerSettings):
+            source = f"--{field.replace('_', '-')} ({source})"
+        line = f"{source}: {detail['msg']}, got {detail['input']!r}"
+        if str(detail["input"]).startswith("tcp://"):
+            line += (
+                "; Kubernetes sets this variable for a Service of that name: set enableServiceLinks: false "
+                "in the pod"
+            )
+        lines.append(line)
+    return lines
+
+
+def variables_of(settings: type[BaseSettings], field: str) -> list[str]:
+    """The environment variables of a setting."""
+    alias = settings.model_fields[field].validation_alias
+    if alias is None:
+        return [f"{settings.model_config.get('env_prefix', '')}{field}".upper()]
+    choices = alias.choices if isinstance(alias, AliasChoices) else [alias]
+    return [str(choice) for choice in choices if str(choice).isupper()]

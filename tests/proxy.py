@@ -1,7 +1,8 @@
-"""A TCP proxy that simulates a network partition."""
+"""A TCP proxy that simulates a network partition, or a slow line."""
 
 import asyncio
 import contextlib
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -12,7 +13,8 @@ class Proxy:
     While it is cut, no bytes arrive and no connection is closed, as in a network partition.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, bytes_per_second: float) -> None:
+        self._rate = bytes_per_second
         self.port = 0
         self.target = 0
         """The port to which connections are forwarded."""
@@ -46,8 +48,9 @@ class Proxy:
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
-            while chunk := await reader.read(2**16):
+            while chunk := await reader.read(2**16 if self._rate == math.inf else 2**12):
                 await self._open.wait()
+                await asyncio.sleep(len(chunk) / self._rate)
                 self.passed += len(chunk)
                 writer.write(chunk)
                 await writer.drain()
@@ -58,9 +61,10 @@ class Proxy:
 
 
 @asynccontextmanager
-async def running_proxy() -> AsyncIterator[Proxy]:
-    proxy = Proxy()
-    server = await asyncio.start_server(proxy.serve, "127.0.0.1", 0)
+async def running_proxy(bytes_per_second: float = math.inf) -> AsyncIterator[Proxy]:
+    """A proxy whose queues hold 100 kB, as those of a home router."""
+    proxy = Proxy(bytes_per_second)
+    server = await asyncio.start_server(proxy.serve, "127.0.0.1", 0, limit=100_000)
     proxy.port = server.sockets[0].getsockname()[1]
     try:
         yield proxy

@@ -8,7 +8,7 @@ import torch
 
 from maskmesh.malloc import trim_heap
 from maskmesh.nn.loading import LoadedModel, load_model
-from maskmesh.rpc.server import reachable_address
+from maskmesh.rpc.addresses import reachable_address
 from maskmesh.scheduling.admission import AdmissionPolicy
 from maskmesh.scheduling.batching import choose_batch
 from maskmesh.scheduling.cpu_sharing import core_policy

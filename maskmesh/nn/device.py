@@ -7,6 +7,17 @@ import torch
 from maskmesh.telemetry import metrics
 
 
+def usable_device(name: str) -> torch.device:
+    """The device of a setting.  Raises ValueError if this machine or this build of torch lacks it."""
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except Exception as error:  # torch raises several kinds, some of many lines
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ValueError(f"the device {name!r} cannot be used: {reason}") from error
+    return device
+
+
 def synchronizer(device: torch.device) -> Callable[[], None] | None:
     """A function that waits for a device's queue, None for a CPU, which has none."""
     if device.type != "cuda":

@@ -18,7 +18,9 @@ from maskmesh.nn.checkpoint import (
     read_checkpoint,
     weights_digest,
 )
+from maskmesh.nn.device import usable_device
 from maskmesh.nn.dtype import choose_dtype, has_bfloat16
+from maskmesh.scheduling.cpu_quota import available_cores
 from maskmesh.scheduling.cpu_sharing import ThreadLayout, choose_layout
 from maskmesh.types import ModelId, ModelInfo
 
@@ -80,16 +82,19 @@ def load_model(
         check_keys(settings.model, {key: tuple(value.shape) for key, value in state.items()})
         digest = weights_digest(state)
     elif config.trained:
-        raise CheckpointError(f"{settings.model} needs a checkpoint")
+        raise CheckpointError(
+            f"{settings.model} needs a checkpoint: set --checkpoint to its file (.pt or .safetensors), or "
+            "--model micro, which has its weights with it"
+        )
     layout = choose_layout(
         settings.threads,
-        cores=torch.get_num_threads(),
+        cores=min(torch.get_num_threads(), available_cores()),
         shares_cores=settings.shared_cores is not None,
         device=settings.device,
         image_size=config.image_size,
     )
     logger.info("%d threads: %s", layout.threads, layout.reason)
-    device = torch.device(settings.device)
+    device = usable_device(settings.device)
     choice = choose_dtype(settings.dtype, device=settings.device, has_bfloat16=has_bfloat16(device))
     logger.info("%s: %s", choice.name, choice.reason)
     if device.type == "cpu" and choice.name == "bfloat16":

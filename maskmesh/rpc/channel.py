@@ -39,19 +39,39 @@ _RETRIES = {
 # Larger messages are not retried: a photograph is, a video is not held in memory for it.
 _RETRY_BUFFER_BYTES = 16 * 2**20
 
-# A peer whose process was stopped is detected after both together.
-_PING_MS = 1_000
-_PING_TIMEOUT_MS = 1_500
+# Seconds without a byte from a peer, after which it counts as stopped: inside a mesh, and for clients, whose
+# line may be slow.
+MESH_SILENCE_SECONDS = 1.5
+CLIENT_SILENCE_SECONDS = 4.0
 
-_HANG_DETECTION_OPTIONS = [
-    ("grpc.keepalive_time_ms", _PING_MS),
-    ("grpc.http2.ping_timeout_ms", _PING_TIMEOUT_MS),
-    ("grpc.keepalive_timeout_ms", _PING_TIMEOUT_MS),
-    # The kernel accepts connections for a stopped process; this bounds the handshake on them.
-    ("grpc.min_reconnect_backoff_ms", 1_000),
-    # Ping also while no data flows.
-    ("grpc.http2.max_pings_without_data", 0),
-]
+_PING_MS = 1_000
+
+# What may be in flight to a client for each stream.
+_CLIENT_WINDOW_BYTES = 4 * 2**20
+
+
+def _hang_detection(seconds: float) -> list[tuple[str, int]]:
+    """Options by which calls to a stopped process fail ``seconds`` after a ping that is not answered."""
+    options = [
+        ("grpc.keepalive_time_ms", _PING_MS),
+        ("grpc.keepalive_timeout_ms", round(seconds * 1000)),
+        # The kernel accepts connections for a stopped process; this bounds the handshake on them.
+        ("grpc.min_reconnect_backoff_ms", 1_000),
+        # Ping also while no data flows.
+        ("grpc.http2.max_pings_without_data", 0),
+    ]
+    if seconds <= MESH_SILENCE_SECONDS:
+        # The pings by which gRPC estimates the bandwidth count as well.
+        return [*options, ("grpc.http2.ping_timeout_ms", round(seconds * 1000))]
+    # On a slow line a ping waits behind the data of an upload for many seconds.  The keepalive tolerates
+    # that, since any byte from the peer shows that it runs; but it does not count while gRPC estimates the
+    # bandwidth, by which it sets the window for downloads.
+    return [
+        *options,
+        ("grpc.http2.bdp_probe", 0),
+        ("grpc.http2.lookahead_bytes", _CLIENT_WINDOW_BYTES),
+    ]
+
 
 # Options of servers, which must not take these pings for an attack.
 SERVER_KEEPALIVE_OPTIONS = [
@@ -69,7 +89,8 @@ def open_channel(
     *,
     max_message_bytes: int,
     retries: bool = False,
-    detect_hangs: bool = False,
+    max_silence: float = 0.0,
+    uses_proxy: bool = False,
     hash_header: str = "",
     health_service: str = "",
     tls: Tls | None = None,
@@ -77,10 +98,12 @@ def open_channel(
     """A channel to a service; it connects on first use, and again after a loss.
 
     With ``retries`` gRPC retries calls that find the service unreachable, up to five times within two
-    seconds, and calls that find it full, after the delay that it sends.  With ``detect_hangs`` calls to a
-    process that was stopped fail within three seconds, like those to one that has ended.  With
+    seconds, and calls that find it full, after the delay that it sends.  With ``max_silence``
+    calls to a process that was stopped fail about a second after so many seconds without a byte from it, like
+    those to one that has ended; 0 means never.  With
     ``hash_header`` the hash of that header chooses one of several addresses by ring hash (call
     :func:`maskmesh.config.enable_ring_hash` before), among those that report healthy for ``health_service``.
+    With ``uses_proxy`` the proxy of the variables ``grpc_proxy``, ``https_proxy`` and ``http_proxy`` is used.
     With ``tls`` the connection is encrypted. Raises OSError or ValueError for certificate files that cannot
     be used.
     """
@@ -88,9 +111,11 @@ def open_channel(
         *message_size_options(max_message_bytes),
         ("grpc.max_reconnect_backoff_ms", 1_000),
         ("grpc.initial_reconnect_backoff_ms", 100),
+        # Proxies of the environment are for the outside, not for the services of a mesh.
+        ("grpc.enable_http_proxy", int(uses_proxy)),
     ]
-    if detect_hangs:
-        options += _HANG_DETECTION_OPTIONS
+    if max_silence:
+        options += _hang_detection(max_silence)
     config: dict[str, Any] = {}
     if retries:
         config |= _RETRIES

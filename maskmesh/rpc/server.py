@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -16,11 +17,13 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from maskmesh.config import ServerSettings, TelemetrySettings, load
+from maskmesh.config import ServerSettings
+from maskmesh.rpc.addresses import bare_host, join_address
 from maskmesh.rpc.channel import SERVER_KEEPALIVE_OPTIONS, message_size_options
+from maskmesh.rpc.parent import end_with_parent
 from maskmesh.rpc.server_interceptor import Authenticate, CallGate, ServerInterceptor
 from maskmesh.rpc.tls import server_credentials
-from maskmesh.telemetry.otel_sdk import serve_metrics, set_up_tracing
+from maskmesh.telemetry.config import drop_invalid_limits, load_telemetry
 
 logger = logging.getLogger(__name__)
 
@@ -53,12 +56,13 @@ class Service:
     """Moves or ends the work in progress, within ``drain_seconds``; calls are still served meanwhile."""
 
 
-async def serve(service: Service, settings: ServerSettings) -> None:
-    """Serve until SIGTERM or SIGINT, then drain."""
+async def serve(service: Service, settings: ServerSettings) -> bool:
+    """Serve until SIGTERM, SIGINT or SIGHUP, then drain; returns whether the service became ready."""
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopped.set)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup sets it
+            loop.add_signal_handler(number, stopped.set)
 
     gate = CallGate(service.name, settings.max_calls)
     server = grpc.aio.server(
@@ -86,7 +90,7 @@ async def serve(service: Service, settings: ServerSettings) -> None:
     port = _add_port(server, settings)
     await server.start()
     probes = await _serve_probes(checks, settings)
-    logger.info("listening on %s:%d", settings.host, port)
+    logger.info("listening on %s", join_address(settings.host, port))
     if settings.port_file is not None:
         _write_port(settings.port_file, port)
 
@@ -118,6 +122,7 @@ async def serve(service: Service, settings: ServerSettings) -> None:
         if probes is not None:
             await probes.stop(None)
         logger.info("stopped")
+    return starting.done() and not starting.cancelled()
 
 
 def _connection_age(settings: ServerSettings) -> list[tuple[str, int]]:
@@ -126,14 +131,41 @@ def _connection_age(settings: ServerSettings) -> list[tuple[str, int]]:
 
 
 def _add_port(server: grpc.aio.Server, settings: ServerSettings) -> int:
-    address = f"{settings.host}:{settings.port}"
-    if settings.tls_cert is None or settings.tls_key is None:
-        return server.add_insecure_port(address)
+    credentials = None
+    if settings.tls_cert is not None and settings.tls_key is not None:
+        try:
+            credentials = server_credentials(settings.tls_cert, settings.tls_key, settings.tls_client_ca)
+        except (OSError, ValueError) as error:
+            raise SystemExit(f"the certificates cannot be used: {error}") from error
+    return _listen(server, settings.host, settings.port, credentials)
+
+
+def _listen(
+    server: grpc.aio.Server, host: str, port: int, credentials: grpc.ServerCredentials | None = None
+) -> int:
+    """Listen on a port; returns its number.  Exits with a sentence if that is not possible."""
+    address = join_address(host, port)
     try:
-        credentials = server_credentials(settings.tls_cert, settings.tls_key, settings.tls_client_ca)
-    except (OSError, ValueError) as error:
-        raise SystemExit(f"the certificates cannot be used: {error}") from error
-    return server.add_secure_port(address, credentials)
+        if credentials is None:
+            return server.add_insecure_port(address)
+        return server.add_secure_port(address, credentials)
+    except RuntimeError as error:
+        raise SystemExit(f"cannot listen on {address}: {_listen_failure(host, port) or error}") from error
+
+
+def _listen_failure(host: str, port: int) -> str:
+    """Why a port cannot be listened on, which gRPC does not tell."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            bare_host(host), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        with socket.socket(family, kind, protocol) as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+            listener.listen()
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
 
 
 async def _serve_probes(
@@ -144,14 +176,9 @@ async def _serve_probes(
         return None
     server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)
-    server.add_insecure_port(f"{settings.host}:{settings.health_port}")
+    _listen(server, settings.host, settings.health_port)
     await server.start()
     return server
-
-
-def reachable_address(host: str, port: int) -> str:
-    """The address at which other machines reach a server that listens on ``host``."""
-    return f"{socket.gethostname() if host in ('0.0.0.0', '[::]', '::') else host}:{port}"
 
 
 def _check_started(service: Service, starting: "asyncio.Future[None]") -> None:
@@ -174,10 +201,33 @@ def run(service: Service, settings: ServerSettings) -> None:
     logging.basicConfig(
         level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
+    end_with_parent()
+    drop_invalid_limits()
+    # OpenTelemetry reads its limits on import.
+    from maskmesh.telemetry.otel_sdk import set_up_tracing, shut_down_tracing
+
     if settings.metrics_port:
-        serve_metrics(f"maskmesh-{service.name}", host=settings.host, port=settings.metrics_port)
-    provider = set_up_tracing(f"maskmesh-{service.name}", load(TelemetrySettings, []))
+        _serve_metrics(service, settings)
+    provider = set_up_tracing(f"maskmesh-{service.name}", load_telemetry())
     try:
-        asyncio.run(serve(service, settings))
+        was_ready = asyncio.run(serve(service, settings))
     finally:
-        provider.shutdown()
+        shut_down_tracing(provider)
+    if not was_ready:
+        # Threads may still load or warm up the model, and a library would abort if they were torn down.
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
+
+
+def _serve_metrics(service: Service, settings: ServerSettings) -> None:
+    from maskmesh.telemetry.otel_sdk import serve_metrics
+
+    try:
+        serve_metrics(f"maskmesh-{service.name}", host=bare_host(settings.host), port=settings.metrics_port)
+    except OSError as error:
+        address = join_address(settings.host, settings.metrics_port)
+        raise SystemExit(f"cannot listen on {address}: {error.strerror or error}") from error
+    except Exception as error:  # a variable that OpenTelemetry cannot read
+        logger.warning("metrics are not served: %s", error)

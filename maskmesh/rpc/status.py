@@ -7,7 +7,9 @@ delay in ``RetryInfo``.
 import contextlib
 import functools
 import math
+import re
 from collections.abc import Iterator, Mapping
+from http.client import responses as http_responses
 from typing import Any
 
 import grpc
@@ -20,6 +22,7 @@ from maskmesh.errors import (
     InvalidRequest,
     MaskmeshError,
     ResourceExhausted,
+    Unauthenticated,
     Unavailable,
     all_errors,
 )
@@ -71,6 +74,8 @@ def from_rpc_error(error: grpc.RpcError) -> Exception:
     except ValueError:  # the details contradict the status: they are not maskmesh's
         return error
     if status is None:
+        if (known := _not_from_maskmesh(error.code(), error.details() or "")) is not None:
+            return known
         if error.code() is grpc.StatusCode.UNAVAILABLE:
             return Unavailable(f"the service is unreachable: {error.details()}")
         if error.code() is grpc.StatusCode.CANCELLED:
@@ -85,6 +90,29 @@ def from_rpc_error(error: grpc.RpcError) -> Exception:
     if isinstance(rebuilt, ResourceExhausted):
         rebuilt.retry_seconds = retry.retry_delay.ToNanoseconds() / 1e9
     return rebuilt
+
+
+def _not_from_maskmesh(code: grpc.StatusCode, details: str) -> MaskmeshError | None:
+    """The error of a proxy, or of gRPC itself, that has a better explanation than its own; else None."""
+    if (http := re.search(r"status: (\d{3})\b", details)) is not None:
+        status = int(http[1])
+        phrase = http_responses.get(status, "no reason given")
+        message = f"a proxy before the gateway answered HTTP {status} ({phrase})"
+        if status in (401, 403):
+            return Unauthenticated(message)
+        if status == 413:
+            return ResourceExhausted(f"{message}: raise its limit on request bodies", resource="proxy")
+        return Unavailable(message)
+    if "HTTP transport" in details:
+        return Unavailable(
+            "the connection was closed in the middle of a request, possibly by a proxy that limits its size"
+        )
+    if code is grpc.StatusCode.RESOURCE_EXHAUSTED and "larger than max" in details:
+        return ResourceExhausted(
+            f"the message is larger than its receiver accepts (max_message_bytes): {details}",
+            resource="message",
+        )
+    return None
 
 
 def from_reason(reason: int, message: str, metadata: Mapping[str, str]) -> MaskmeshError:

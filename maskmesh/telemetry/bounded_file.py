@@ -1,5 +1,6 @@
 """A file of trace lines that is bounded in size."""
 
+import os
 from pathlib import Path
 
 
@@ -14,6 +15,8 @@ class BoundedFile:
         self._path = path
         self._half = max_bytes // 2
         self._file = path.open("a", encoding="utf-8")
+        if not _ends_with_newline(path):
+            self._file.write("\n")
 
     def write(self, text: str) -> int:
         """Write one line."""
@@ -32,3 +35,12 @@ class BoundedFile:
     @property
     def closed(self) -> bool:
         return self._file.closed
+
+
+def _ends_with_newline(path: Path) -> bool:
+    """Whether a file ends with a whole line; a killed process may leave a part of one."""
+    with path.open("rb") as file:
+        if not file.seek(0, os.SEEK_END):
+            return True
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) == b"\n"

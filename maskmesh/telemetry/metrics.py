@@ -4,6 +4,7 @@ Instruments are OpenTelemetry's; :mod:`maskmesh.telemetry.otel_sdk` exports them
 recorded with the spans of the stages, so that each bucket of the histogram has an example trace.
 """
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final, Protocol, TypeAlias
 
@@ -12,6 +13,8 @@ from opentelemetry.context import Context
 from opentelemetry.metrics import CallbackOptions, Observation
 
 from maskmesh.telemetry.names import RPC_METHOD, RPC_STATUS, RPC_SYSTEM
+
+logger = logging.getLogger(__name__)
 
 Reading: TypeAlias = float | Mapping[str, float]
 """A number, or numbers by the value of one attribute."""
@@ -31,7 +34,17 @@ STORE_DOWN: Final = "maskmesh.store.down"
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _SIZES = (1, 2, 4, 8, 16, 32, 64)
 
-_meter = metrics.get_meter("maskmesh")
+
+def _make_meter() -> metrics.Meter:
+    """The meter of the process, which does nothing if the variables of OpenTelemetry are invalid."""
+    try:
+        return metrics.get_meter("maskmesh")
+    except Exception as error:  # StopIteration for an unknown provider
+        logger.warning("metrics are off: OTEL_PYTHON_METER_PROVIDER: %r", error)
+        return metrics.NoOpMeterProvider().get_meter("maskmesh")
+
+
+_meter = _make_meter()
 
 _stage_duration = _meter.create_histogram(
     STAGE_DURATION,

@@ -2,14 +2,19 @@
 edge.
 """
 
+import logging
 from collections.abc import Mapping
+from functools import cache
 
-from opentelemetry import propagate, trace
+from opentelemetry import trace
 from opentelemetry.baggage.propagation import W3CBaggagePropagator
 from opentelemetry.context import Context
 from opentelemetry.propagators.composite import CompositePropagator
+from opentelemetry.propagators.textmap import TextMapPropagator
 from opentelemetry.trace import Link, SpanContext
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+logger = logging.getLogger(__name__)
 
 _mesh_propagator = CompositePropagator([TraceContextTextMapPropagator(), W3CBaggagePropagator()])
 
@@ -29,13 +34,33 @@ def extract(carrier: Mapping[str, str]) -> Context:
 def inject_at_edge() -> dict[str, str]:
     """The headers of the current context, for calls from a client to a gateway."""
     carrier: dict[str, str] = {}
-    propagate.inject(carrier)
+    _edge_propagator().inject(carrier)
     return carrier
 
 
 def extract_at_edge(carrier: Mapping[str, str]) -> Context:
     """The context of a client's headers, in a gateway."""
-    return propagate.extract(carrier)
+    return _edge_propagator().extract(carrier)
+
+
+def _edge_propagator() -> TextMapPropagator:
+    """The propagator of the application, which may set another one at any time."""
+    if not _has_valid_propagators():
+        return _mesh_propagator
+    from opentelemetry import propagate
+
+    return propagate.get_global_textmap()
+
+
+@cache
+def _has_valid_propagators() -> bool:
+    """Whether OpenTelemetry knows the propagators of the environment, which it loads on import."""
+    try:
+        import opentelemetry.propagate  # noqa: F401
+    except Exception as error:  # ValueError, and whatever a propagator raises
+        logger.warning("trace contexts are passed on in W3C form only: OTEL_PROPAGATORS: %s", error)
+        return False
+    return True
 
 
 def trace_id(span: trace.Span) -> str:

@@ -21,7 +21,10 @@ from maskmesh.telemetry.names import BATCH_SIZE, COLD, QUEUE, STAGES, WAITS_FOR,
 
 def tracer() -> trace.Tracer:
     """The tracer of every span of maskmesh."""
-    return _tracer_of(trace.get_tracer_provider())
+    try:
+        return _tracer_of(trace.get_tracer_provider())
+    except Exception:  # StopIteration for an unknown OTEL_PYTHON_TRACER_PROVIDER
+        return trace.NoOpTracer()
 
 
 @functools.lru_cache(maxsize=1)

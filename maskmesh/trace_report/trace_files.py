@@ -1,6 +1,7 @@
 """Spans read back from the local trace files (OTLP JSON lines)."""
 
 import json
+import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -8,6 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from maskmesh import telemetry
+
+# The start of every line.
+_START = '{"resourceSpans"'
 
 KIND_SERVER = 2
 KIND_CLIENT = 3
@@ -55,22 +59,40 @@ class Trace:
 def read_spans(path: Path) -> list[Span]:
     """Read a file, or all ``.jsonl`` files of a folder.
 
-    An incomplete last line, as a killed process leaves it, is ignored.  Raises OSError if a file cannot be
-    read, and ValueError if it is not OTLP JSON lines.
+    Lines that are no OTLP JSON, as a killed process or a full disk leaves them, are passed over; a warning
+    counts them.  Raises OSError if a file cannot be read, and ValueError if it has no other lines.
     """
-    files = sorted(path.glob("*.jsonl")) if path.is_dir() else [path]
     spans: list[Span] = []
-    for file in files:
-        lines = file.read_text().splitlines()
+    for file in trace_files(path):
+        lines = file.read_text(encoding="utf-8", errors="replace").split("\n")
+        invalid = []
         for number, line in enumerate(lines, start=1):
+            # A line that was cut has the next one glued to it.
+            whole = line[max(line.rfind(_START), 0) :]
+            if whole != line:
+                invalid.append(number)
             try:
-                content = json.loads(line)
-            except json.JSONDecodeError as error:
-                if number == len(lines):
-                    continue
-                raise ValueError(f"{file}, line {number}: not JSON") from error
-            spans += _spans_of(content)
+                spans += _spans_of(json.loads(whole)) if whole.strip("\0 \r") else []
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+                invalid.append(number)
+        invalid = sorted(set(invalid))
+        is_cut = invalid == [len(lines)]  # the last line of a file that is still written
+        if invalid and not is_cut:
+            if not spans:
+                raise ValueError(f"{file}: line {invalid[0]} is no OTLP JSON")
+            warnings.warn(f"{file}: {_lines(invalid)} no OTLP JSON and passed over", stacklevel=2)
     return spans
+
+
+def _lines(numbers: Sequence[int]) -> str:
+    if len(numbers) == 1:
+        return f"line {numbers[0]} is"
+    return f"{len(numbers)} lines (the first is {numbers[0]}) are"
+
+
+def trace_files(path: Path) -> list[Path]:
+    """The trace files of a folder, or the one file."""
+    return sorted(path.glob("*.jsonl")) if path.is_dir() else [path]
 
 
 def group_traces(spans: Iterable[Span]) -> list[Trace]:

@@ -111,8 +111,11 @@ def test_truncated_last_line_is_ignored(tmp_path: Path) -> None:
     (tmp_path / "one.jsonl").write_text(line + "\n" + line[:40])
     assert [s.duration_ns for s in read_spans(tmp_path)] == [4]
     (tmp_path / "two.jsonl").write_text(line[:40] + "\n" + line)
-    with pytest.raises(ValueError, match=r"two\.jsonl, line 1"):
-        read_spans(tmp_path)
+    with pytest.warns(UserWarning, match=r"two\.jsonl: line 1 is no OTLP JSON and passed over"):
+        assert len(read_spans(tmp_path)) == 2
+    (tmp_path / "one.jsonl").write_text(line[:40] + "\n[]\n")
+    with pytest.raises(ValueError, match=r"one\.jsonl: line 1 is no OTLP JSON"):
+        read_spans(tmp_path / "one.jsonl")
 
 
 def test_report_without_frames_is_an_error(tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
+import re
+
 import grpc
 import pytest
 
-from maskmesh import InvalidPrompt, MaskmeshError, ResourceExhausted, Unavailable, errors
+from maskmesh import InvalidPrompt, MaskmeshError, ResourceExhausted, Unauthenticated, Unavailable, errors
 from maskmesh.rpc.status import from_rpc_error, to_status
 from maskmesh.v1 import error_reason_pb2
 
@@ -69,3 +71,33 @@ def test_rpc_errors_without_maskmesh_details() -> None:
     assert isinstance(from_rpc_error(lost), Unavailable)
     late = grpc.aio.AioRpcError(grpc.StatusCode.DEADLINE_EXCEEDED, nothing, nothing)
     assert from_rpc_error(late) is late
+
+
+@pytest.mark.parametrize(
+    ("code", "details", "kind", "words"),
+    [
+        ("UNKNOWN", "Received http2 header with status: 413", ResourceExhausted, "HTTP 413"),
+        ("UNAVAILABLE", "Received http2 header with status: 502", Unavailable, r"HTTP 502 \(Bad Gateway\)"),
+        ("UNAUTHENTICATED", "Received http2 header with status: 401", Unauthenticated, "HTTP 401"),
+        ("PERMISSION_DENIED", "Received http2 header with status: 403", Unauthenticated, "HTTP 403"),
+        ("INTERNAL", "Received http2 header with status: 799", Unavailable, "no reason given"),
+        ("UNAVAILABLE", "Error in HTTP transport", Unavailable, "closed in the middle of a request"),
+        (
+            "RESOURCE_EXHAUSTED",
+            "CLIENT: Sent message larger than max (72000000 vs. 67108864)",
+            ResourceExhausted,
+            "max_message_bytes.*72000000",
+        ),
+    ],
+)
+def test_answers_of_proxies_and_of_grpc_are_sentences(
+    code: str, details: str, kind: type[MaskmeshError], words: str
+) -> None:
+    error = grpc.aio.AioRpcError(
+        grpc.StatusCode[code], grpc.aio.Metadata(), grpc.aio.Metadata(), details=details
+    )
+    found = from_rpc_error(error)
+    assert type(found) is kind
+    assert re.search(words, str(found))
+    if isinstance(found, ResourceExhausted):
+        assert not found.passes

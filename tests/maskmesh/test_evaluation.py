@@ -107,9 +107,11 @@ def test_folder_errors_name_the_files(folder: Path) -> None:
     Image.new("L", (10, 10)).save(folder / "masks" / "1.png")
     with pytest.raises(ValueError, match=r"1\.png and 1\.jpg differ in size"):
         read_folder(folder / "images", folder / "masks")
-    Image.fromarray(columns(40).astype(np.uint8)).save(folder / "masks" / "1.png")
-    with pytest.raises(ValueError, match=r"1\.png is dark all over"):
+    shades = np.tile(np.arange(80, dtype=np.uint8), (60, 1))
+    Image.fromarray(shades).save(folder / "masks" / "1.png")
+    with pytest.raises(ValueError, match=r"1\.png: the mask has 80 values, 0, 1, .*: these are no ids"):
         read_folder(folder / "images", folder / "masks")
+    Image.fromarray(columns(40).astype(np.uint8)).save(folder / "masks" / "1.png")
     Image.new("L", (80, 60)).save(folder / "masks" / "0.jpg")
     with pytest.raises(ValueError, match=r"0\.jpg and 0\.png have the same name"):
         read_folder(folder / "images", folder / "masks")

@@ -1,8 +1,17 @@
+import threading
+import time
+from collections.abc import Sequence
 from pathlib import Path
+
+import pytest
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 
 from maskmesh import telemetry
 from maskmesh.telemetry import StageRecorder
 from maskmesh.telemetry.bounded_file import BoundedFile
+from maskmesh.telemetry.config import load_telemetry
+from maskmesh.telemetry.otel_sdk import CountingExporter, SpanCounter, set_up_tracing, shut_down_tracing
 
 
 def test_span_file_is_bounded_and_keeps_newest_lines(tmp_path: Path) -> None:
@@ -44,3 +53,54 @@ def test_trace_context_round_trips_through_metadata() -> None:
     traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
     assert telemetry.inject(telemetry.context_of(traceparent)) == {"traceparent": traceparent}
     assert telemetry.inject(telemetry.context_of("")) == {}
+
+
+def test_a_trace_file_is_begun_on_a_new_line(tmp_path: Path) -> None:
+    """A killed process leaves a part of a line."""
+    path = tmp_path / "spans.jsonl"
+    path.write_text('{"whole": 1}\n{"cut": ')
+    file = BoundedFile(path, 1000)
+    file.write('{"next": 1}\n')
+    file.close()
+    assert path.read_text().splitlines() == ['{"whole": 1}', '{"cut": ', '{"next": 1}']
+
+
+class StuckExporter(SpanExporter):
+    """An exporter whose receiver never answers."""
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        threading.Event().wait(30)
+        return SpanExportResult.FAILURE
+
+
+def test_a_dead_receiver_costs_a_second(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name, value in (("num_ended", 0), ("num_exported", 0), ("has_receiver", True)):
+        monkeypatch.setattr(SpanCounter, name, value)
+    provider = TracerProvider()
+    provider.add_span_processor(SpanCounter())
+    provider.add_span_processor(BatchSpanProcessor(CountingExporter(StuckExporter())))
+    for _ in range(2000):
+        provider.get_tracer("test").start_span("work").end()
+    start = time.monotonic()
+    shut_down_tracing(provider)
+    assert time.monotonic() - start < 10
+    assert caplog.messages == ["2000 spans were lost, because the receiver of traces does not take them"]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"MASKMESH_TRACE_DIR": "/proc/traces"},
+        {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://x:1", "OTEL_EXPORTER_OTLP_TIMEOUT": "soon"},
+    ],
+)
+def test_an_exporter_that_cannot_be_made_costs_the_traces_only(
+    settings: dict[str, str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("opentelemetry.trace.set_tracer_provider", lambda provider: None)
+    set_up_tracing("service", load_telemetry()).shutdown()
+    assert any(message.startswith("traces are not exported: ") for message in caplog.messages)

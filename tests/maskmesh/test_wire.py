@@ -25,6 +25,7 @@ from maskmesh import (
 from maskmesh.embedding_key import image_digest
 from maskmesh.internal.v1 import embedding_pb2
 from maskmesh.masks import BINARY_FORMS
+from maskmesh.media.pictures import PixelLimit
 from maskmesh.types import Block, EmbeddingRef, EncodedImage, ModelInfo, RawImage, SharedBlock, TensorSpec
 from maskmesh.v1 import types_pb2
 
@@ -63,9 +64,9 @@ def test_prompts_round_trip() -> None:
         (Prompt(), "p"),
         (Prompt([Point(math.inf, 1)]), "p.points[0].x"),
         (Prompt([Point(1, 1), Point(2, math.nan)]), "p.points[1].y"),
-        (Prompt([Point(-0.5, 1)]), "p.points[0].x"),
+        (Prompt([Point(-1.5, 1)]), "p.points[0].x"),
         (Prompt(box=Box(5, 5, 5, 9)), "p.box"),
-        (Prompt(box=Box(5, 9, 8, 31)), "p.box.y1"),
+        (Prompt(box=Box(5, 9, 8, 31.5)), "p.box.y1"),
         (Prompt(mask=RleMask(0, 5, b"1")), "p.mask.rle"),
         (
             Prompt(mask=LowResLogits(np.full((4, 4), np.nan, np.float32))),
@@ -103,14 +104,14 @@ def test_prompts_from_plain_values() -> None:
 def test_raw_images() -> None:
     pixels = np.random.default_rng(0).integers(0, 255, (4, 5, 3), np.uint8)
     message = wire.image_to_proto(RawImage(pixels))
-    back = wire.image_from_proto(message, field="image", max_pixels=20)
+    back = wire.image_from_proto(message, field="image", limit=PixelLimit(20))
     assert isinstance(back, RawImage)
     np.testing.assert_array_equal(back.pixels, pixels)
     with pytest.raises(ImageTooLarge):
-        wire.image_from_proto(message, field="image", max_pixels=19)
+        wire.image_from_proto(message, field="image", limit=PixelLimit(19))
     message.raw.width = 6
     with pytest.raises(InvalidImage) as caught:
-        wire.image_from_proto(message, field="image", max_pixels=100)
+        wire.image_from_proto(message, field="image", limit=PixelLimit(100))
     assert caught.value.field == "image.raw.rgb"
 
 

@@ -20,7 +20,7 @@ from maskmesh.errors import EmbeddingNotFound
 from maskmesh.internal.v1 import encoder_pb2
 from maskmesh.masks import ByteArray
 from maskmesh.nn.image_features import ImageFeatures
-from maskmesh.rpc.channel import open_channel
+from maskmesh.rpc.channel import MESH_SILENCE_SECONDS, open_channel
 from maskmesh.rpc.client_calls import call_metadata, client_span, server_attributes
 from maskmesh.storage.shared_memory import SHARED_MEMORY_FILE, SHARED_MEMORY_PREFIX, SharedView
 from maskmesh.types import Block, EmbeddingRef, TensorSpec, Tls
@@ -93,7 +93,7 @@ class EmbeddingFetcher:
     ) -> None:
         self._device = device
         self._open_channel = partial(
-            open_channel, max_message_bytes=max_message_bytes, detect_hangs=True, tls=tls
+            open_channel, max_message_bytes=max_message_bytes, max_silence=MESH_SILENCE_SECONDS, tls=tls
         )
         self._folder = shared_memory_dir
         self._channels: dict[str, grpc.aio.Channel] = {}
