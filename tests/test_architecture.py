@@ -64,7 +64,11 @@ def test_only_config_reads_the_environment() -> None:
         if "os.environ" in (PROJECT / p).read_text() or "getenv" in (PROJECT / p).read_text()
     }
     # The launcher passes its environment to the services and reads no variable.
-    assert readers <= {"maskmesh/config.py", "maskmesh/cli/service_process.py"}
+    assert readers <= {
+        "maskmesh/config.py",
+        "maskmesh/telemetry/config.py",
+        "maskmesh/cli/service_process.py",
+    }
 
 
 def test_library_code_does_not_print() -> None:

@@ -31,7 +31,7 @@ also names the field in a `google.rpc.BadRequest`. None of these calls changes t
 
 Deadlines and cancellations have the gRPC codes DEADLINE_EXCEEDED and CANCELLED. The server may have
 executed such a call; a retry with the same idempotency key then returns its result. gRPC itself refuses a
-message over the limit (64 MiB) with RESOURCE_EXHAUSTED and no reason. Server limits (sessions, objects,
+message over the limit (256 MiB) with RESOURCE_EXHAUSTED and no reason. Server limits (sessions, objects,
 frames, bytes of an upload, queued work) give RESOURCE_EXHAUSTED with a `google.rpc.RetryInfo`.
 
 In a `SegmentStream`, the server returns an error of one frame, prompt or removal as a `StreamRejected`, and

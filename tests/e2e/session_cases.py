@@ -188,13 +188,6 @@ SESSION_CASES: Sequence[Case] = (
     ),
     Case(
         "AddPrompt",
-        "a frame of a video that cannot be decoded",
-        lambda c: add_prompt(session_id=c.broken_video_id, frame_index=7)(c),
-        InvalidVideo,
-        "frame_index",
-    ),
-    Case(
-        "AddPrompt",
         "the key of another request",
         keyed_twice(
             lambda c: add_prompt(session_id=c.spare_id, idempotency_key="k", obj_id=1)(c),

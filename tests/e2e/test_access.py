@@ -24,7 +24,7 @@ from maskmesh import (
     wire,
 )
 from maskmesh.cli.local_mesh import MeshOptions
-from maskmesh.images import as_image
+from maskmesh.media.pictures import as_image
 from maskmesh.rpc.status import translate_rpc_errors
 from maskmesh.v1 import segmentation_pb2, segmentation_pb2_grpc
 from tests.mesh import Mesh, running_mesh

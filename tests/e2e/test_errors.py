@@ -123,7 +123,7 @@ async def test_undecodable_frame_error_names_the_frame(client: AsyncClient) -> N
 Call = Callable[[VideoSession], Awaitable[object]]
 
 BAD_PROMPTS: dict[str, tuple[Call, str]] = {
-    "point-outside": (lambda s: s.add_prompt(0, 1, points=[(640.5, 20)]), "prompt.points[0].x"),
+    "point-outside": (lambda s: s.add_prompt(0, 1, points=[(641.5, 20)]), "prompt.points[0].x"),
     "second-point-outside": (
         lambda s: s.add_prompt(0, 1, points=[(1, 1), (1, -3)]),
         "prompt.points[1].y",
@@ -132,7 +132,7 @@ BAD_PROMPTS: dict[str, tuple[Call, str]] = {
         lambda s: s.add_prompt(0, 1, points=[(float("nan"), 2)]),
         "prompt.points[0].x",
     ),
-    "box-outside": (lambda s: s.add_prompt(0, 1, box=(0, 0, 641, 20)), "prompt.box.x1"),
+    "box-outside": (lambda s: s.add_prompt(0, 1, box=(0, 0, 642, 20)), "prompt.box.x1"),
     "box-swapped": (lambda s: s.add_prompt(0, 1, box=(50, 50, 20, 80)), "prompt.box"),
     "box-after-points": (lambda s: s.add_prompt(0, 9, box=(20, 20, 50, 80)), "prompt.box"),
     "nothing": (lambda s: s.add_prompt(0, 1), "prompt"),

@@ -23,9 +23,9 @@ from maskmesh import (
     VideoSession,
 )
 from maskmesh.cli.local_mesh import MeshOptions
-from maskmesh.cli.media import read_frames
 from maskmesh.internal.v1 import tracker_pb2, tracker_pb2_grpc
 from maskmesh.masks import ByteArray
+from maskmesh.media.video_reader import read_frames
 from maskmesh.rpc.status import translate_rpc_errors
 from maskmesh.v1 import segmentation_pb2
 from tests.mesh import Mesh, running_mesh

@@ -26,8 +26,8 @@ from maskmesh import (
     Unavailable,
     telemetry,
 )
-from maskmesh.cli.media import read_frames
 from maskmesh.masks import ByteArray
+from maskmesh.media.video_reader import read_frames
 from maskmesh.rpc.status import translate_rpc_errors
 from maskmesh.trace_report.attribution import UNNAMED, attribute_frames
 from maskmesh.v1 import segmentation_pb2, segmentation_pb2_grpc

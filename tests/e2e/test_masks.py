@@ -18,8 +18,8 @@ from maskmesh import (
     Prompt,
     RleMask,
 )
-from maskmesh.cli.media import read_frames
 from maskmesh.masks import BoolArray
+from maskmesh.media.video_reader import read_frames
 
 WHEEL, FLOWER = (110, 262), (530, 185)
 WIDTH, HEIGHT = 640, 360

@@ -15,8 +15,8 @@ import pytest
 from encoder_svc.config import EncoderSettings
 from maskmesh import AsyncClient, Point, Prompt, ResourceExhausted, telemetry, wire
 from maskmesh.cli.local_mesh import MeshOptions
-from maskmesh.images import as_image
 from maskmesh.masks import ByteArray
+from maskmesh.media.pictures import as_image
 from maskmesh.rpc.status import from_rpc_error
 from maskmesh.v1 import segmentation_pb2, segmentation_pb2_grpc
 from tests.mesh import Mesh, running_mesh

@@ -13,8 +13,8 @@ import pytest
 
 from maskmesh import AsyncClient, FrameMasks, Point, Prompt
 from maskmesh.cli.local_mesh import MeshOptions
-from maskmesh.cli.media import read_frames
 from maskmesh.masks import ByteArray
+from maskmesh.media.video_reader import read_frames
 from tests.mesh import running_mesh
 from tests.previous_version import ROOT, extract, previous_version
 from tests.redis_server import RedisServer, needs_redis, running_redis

@@ -19,8 +19,8 @@ from maskmesh import (
     SessionBusy,
     SessionNotFound,
 )
-from maskmesh.cli.media import read_frames
 from maskmesh.internal.v1 import encoder_pb2, encoder_pb2_grpc
+from maskmesh.media.video_reader import read_frames
 from maskmesh.rpc.server_interceptor import TRACE_ID_KEY
 from maskmesh.v1 import segmentation_pb2, segmentation_pb2_grpc
 from tests.conftest import CLIP_FRAMES

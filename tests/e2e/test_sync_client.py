@@ -19,7 +19,7 @@ from maskmesh import (
     SyncVideoSession,
     VideoSession,
 )
-from maskmesh.cli.media import read_frames
+from maskmesh.media.video_reader import read_frames
 from tests.mesh import Mesh
 
 PROJECT = Path(__file__).parent.parent.parent

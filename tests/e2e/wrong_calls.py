@@ -38,7 +38,6 @@ class Context:
     """A session whose first frame is truncated."""
     broken_prompted_id: str
     """A session whose second frame is truncated; object 1 is prompted on the first."""
-    broken_video_id: str
     """A session with a video whose last frame is overwritten."""
     spare_id: str
     """A session with 200 frames that may be changed."""

@@ -13,8 +13,9 @@ from pydantic_settings import BaseSettings
 import maskmesh
 from encoder_svc.config import EncoderSettings
 from gateway.config import GatewaySettings
-from maskmesh.config import ServerSettings, TelemetrySettings
+from maskmesh.config import ServerSettings
 from maskmesh.rpc.server import LIVE
+from maskmesh.telemetry.config import TelemetrySettings
 from tests.k8s.manifests import SERVICES, VARIANTS, Deployed, deployed, render, workloads
 from tests.k8s.schemas import SPECS
 from tracker_svc.config import TrackerSettings
