@@ -33,6 +33,9 @@ _UNTIMED_CONTAINERS = frozenset({"avi"})
 
 _DEFAULT_RATE = Fraction(25)
 
+# A file whose packets show no frames is refused as well as one with too many frames.
+_MAX_PACKETS_PER_FRAME = 2
+
 
 @dataclass(slots=True)
 class Scan:
@@ -92,7 +95,7 @@ class Scan:
 
 
 def scan_video(path: Path, max_frames: int, limit: PixelLimit, *, decode_all: bool) -> Scan:
-    """Read all packets of a video, and decode the first frame, or all frames where packets do not do.
+    """Read all packets of a video, and decode its first frame; all frames, if packets do not tell them.
 
     Raises InvalidVideo, ImageTooLarge, ResourceExhausted.
     """
@@ -116,7 +119,8 @@ def scan_video(path: Path, max_frames: int, limit: PixelLimit, *, decode_all: bo
             scan.add(packet, codec)
             if scan.decodes_all or scan.first is None:
                 _take(scan, decode_packet(packet, number), limit)
-            if len(scan.decoded if scan.decodes_all else scan.sizes) > max_frames:
+            num_frames = len(scan.decoded if scan.decodes_all else scan.sizes)
+            if num_frames > max_frames or len(scan.sizes) > _MAX_PACKETS_PER_FRAME * max_frames:
                 raise ResourceExhausted(f"a session can have at most {max_frames} frames", resource="frames")
         if scan.decodes_all or scan.first is None:
             _take(scan, flush_decoder(stream), limit)

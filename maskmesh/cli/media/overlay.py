@@ -136,7 +136,7 @@ class VideoWriter:
         self._container: Any = None
         self._stream: Any = None
         self._last = -1
-        self._seconds = 0.0
+        self._seconds = -1 / float(self._rate)  # of the frame before
         self._shift = 0.0
 
     def __enter__(self) -> "VideoWriter":
@@ -151,7 +151,8 @@ class VideoWriter:
         Raises OSError or FFmpegError if the file cannot be written.
         """
         # Chroma is stored for pairs of pixels, so an odd last row or column is cut off.
-        pixels = np.pad(pixels, [(0, size == 1) for size in pixels.shape[:2]] + [(0, 0)], "edge")
+        if 1 in pixels.shape[:2]:
+            pixels = np.pad(pixels, [(0, size == 1) for size in pixels.shape[:2]] + [(0, 0)], "edge")
         height, width = pixels.shape[0] // 2 * 2, pixels.shape[1] // 2 * 2
         if self._container is None:
             self._open(width, height)
