@@ -123,8 +123,8 @@ def _handle_signals(stop: Callable[[int], None]) -> None:
     loop = asyncio.get_running_loop()
     for name in _SIGNALS:
         number = getattr(signal, name, None)
-        if number is None or signal.getsignal(number) is signal.SIG_IGN:
-            continue  # Windows has no SIGHUP; nohup and shells make commands ignore signals
+        if number is None or (name == "SIGHUP" and signal.getsignal(number) is signal.SIG_IGN):
+            continue  # Windows has no SIGHUP, and nohup makes a command ignore it
         try:
             loop.add_signal_handler(number, stop, number)
         except NotImplementedError:  # Windows

@@ -60,9 +60,10 @@ async def serve(service: Service, settings: ServerSettings) -> bool:
     """Serve until SIGTERM, SIGINT or SIGHUP, then drain; returns whether the service became ready."""
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup sets it
-            loop.add_signal_handler(number, stopped.set)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup ignores it
+        loop.add_signal_handler(signal.SIGHUP, stopped.set)
 
     gate = CallGate(service.name, settings.max_calls)
     server = grpc.aio.server(

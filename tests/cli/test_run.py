@@ -44,6 +44,22 @@ def test_later_signals_change_nothing(name: str) -> None:
     assert (output, process.returncode) == ("cleaned up\n", 128 + number)
 
 
+def test_nohup_keeps_a_command_running_when_its_terminal_closes() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT],
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN),
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "begun\n"
+    process.send_signal(signal.SIGHUP)
+    time.sleep(0.2)
+    process.terminate()
+    output, _ = process.communicate()
+    assert (output, process.returncode) == ("cleaned up\n", 128 + signal.SIGTERM)
+
+
 class _Failure(grpc.RpcError):
     def code(self) -> grpc.StatusCode:
         return grpc.StatusCode.UNIMPLEMENTED
