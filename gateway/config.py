@@ -8,6 +8,8 @@ from pydantic_settings import SettingsConfigDict
 from maskmesh.config import SESSION_URL, ServerSettings, pixel_limit
 from maskmesh.media.pictures import PixelLimit
 
+DECODER_BYTES = 384 * 2**20
+
 
 class GatewaySettings(ServerSettings):
     """Addresses of the other services, and limits of sessions."""
@@ -43,7 +45,7 @@ class GatewaySettings(ServerSettings):
     """Maximum number of frames of one session."""
     max_pixels: int = Field(64 * 2**20, ge=1)
     """Maximum number of pixels of an image or a frame of a video."""
-    decoder_bytes: int = Field(384 * 2**20, ge=2**20)
+    decoder_bytes: int = Field(DECODER_BYTES, ge=2**20)
     """Budget in bytes of the memory of open video decoders; beyond it, the decoders of sessions that were not
     used for longest are closed, and opened again when they are needed."""
     pin_seconds: float = Field(60.0, gt=0)

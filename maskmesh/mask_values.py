@@ -72,7 +72,7 @@ def is_binary(values: NDArray[Any]) -> bool:
 
 
 def object_labels(values: NDArray[Any]) -> LabelArray:
-    """The ids of the objects in integer values.
+    """The ids of the objects in integer values: [height, width], 0 for no object.
 
     Raises ValueError if they are neither ids nor grey values up to white.
     """
@@ -93,10 +93,11 @@ def object_labels(values: NDArray[Any]) -> LabelArray:
 
 
 def image_values(image: PillowImage.Image) -> NDArray[Any]:
-    """The values of a mask that is a picture: [height, width].
+    """The values of a mask that is a picture: [height, width], bool or integers (floating for mode F).
 
-    Those of a palette are its indices, as in DAVIS; those of colours number them in the order of their
-    values, with 0 for black; alpha counts only where the colour is the same everywhere.
+    A palette gives its indices, as in DAVIS, unless it is black and white.  Other colours are numbered in
+    the order of their values, with 0 for black.  Alpha is dropped, unless only alpha shows the object.
+    Raises ValueError for more than 64 colours.
     """
     if "A" in image.getbands() and _is_shape_in_alpha(image):
         return np.asarray(image.getchannel("A"))
@@ -127,8 +128,8 @@ def _is_shape_in_alpha(image: PillowImage.Image) -> bool:
 
 def _is_black_and_white(image: PillowImage.Image, indices: NDArray[Any]) -> bool:
     """Whether a palette has only black and white, in whatever order programs write it."""
-    colours = {tuple(_palette(image)[index]) for index in np.unique(indices)}
-    return colours == {(0, 0, 0), (255, 255, 255)}
+    used = _palette(image)[np.unique(indices)].tolist()
+    return sorted(used) == [[0, 0, 0], [255, 255, 255]]
 
 
 def _white_pixels(image: PillowImage.Image, indices: NDArray[Any]) -> NDArray[Any]:

@@ -5,14 +5,13 @@ import threading
 from collections import deque
 from collections.abc import Iterator
 
+from gateway.config import DECODER_BYTES
 from maskmesh.media.video_reader import VideoReader
 
 # Memory of an open decoder: the pictures that it keeps as references and those of its threads, 1.5 to 3 bytes
 # a pixel each, and a fixed part.
 _BYTES_PER_PIXEL = 12
 _FIXED_BYTES = 4 * 2**20
-
-DEFAULT_BYTES = 384 * 2**20
 
 
 class DecoderPool:
@@ -22,7 +21,7 @@ class DecoderPool:
     decoder that was not used for longest is closed; its reader opens it again, at the cost of a seek.
     """
 
-    def __init__(self, max_bytes: int = DEFAULT_BYTES) -> None:
+    def __init__(self, max_bytes: int = DECODER_BYTES) -> None:
         self._max_bytes = max_bytes
         self._open: dict[VideoReader, int] = {}  # bytes; the least recently used first
         self._in_use: set[VideoReader] = set()

@@ -69,6 +69,7 @@ main.add_command(key)
 @click.option("--encoder-port", default=0, help="Port of the first encoder; 0 chooses one.")
 @click.option("--tracker-port", default=0, help="Port of the first tracker; 0 chooses one.")
 @tls_files
+@verbose_option
 def up(*, devices: str | None, tls: Tls | None, **options: Any) -> None:
     """Start encoders, trackers and gateways, and stop them on Ctrl-C.
 
@@ -179,6 +180,7 @@ def stream_command(
 )
 @click.option("--frame", type=int, help="Frame of the waterfall; by default one of median latency.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+@verbose_option
 def report(traces: Path, output: Path, frame: int | None, *, as_json: bool) -> None:
     """Report latencies from traces: a table of stages, and the waterfall of one frame.
 
@@ -208,6 +210,7 @@ def report(traces: Path, output: Path, frame: int | None, *, as_json: bool) -> N
 )
 @gateway_options
 @mesh_options
+@verbose_option
 def evaluate(
     *,
     images: Path,
@@ -263,6 +266,7 @@ def evaluate(
 @click.option("--json", "json_path", type=_FILE, help="JSON file for the results.")
 @gateway_options
 @mesh_options
+@verbose_option
 def bench_command(
     *,
     frames: int,

@@ -26,6 +26,9 @@ _OPTIONS = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file"}
 # ahead of an encoder.
 DECODER_THREADS = min(4, os.cpu_count() or 1)
 
+# Streams that players do not show as videos: covers, and tiles of pictures.
+_NO_VIDEO = Disposition.attached_pic | Disposition.dependent
+
 # Damaged files: so many errors in succession end the reading.
 _MAX_READ_ERRORS = 32
 
@@ -63,10 +66,7 @@ def check_is_video(path: Path) -> None:
 
 
 def video_stream(container: Any) -> VideoStream:
-    """The stream that players show.  Raises InvalidVideo if there is none, or no decoder for it.
-
-    Covers (``attached_pic``) and tiles of pictures (``dependent``) are not videos.
-    """
+    """The stream that players show.  Raises InvalidVideo if there is none, or no decoder for it."""
     streams = [s for s in container.streams.video if not s.disposition & _NO_VIDEO]
     if not streams:
         raise InvalidVideo("the file has no video", field=FIELD)
@@ -78,9 +78,6 @@ def video_stream(container: Any) -> VideoStream:
     if stream.codec_context is None:
         raise InvalidVideo("the codec of the video is not supported", field=FIELD)
     return stream
-
-
-_NO_VIDEO = Disposition.attached_pic | Disposition.dependent
 
 
 def decoder_options(max_pixels: int) -> dict[str, str]:

@@ -13,9 +13,10 @@ import pytest
 from click.testing import CliRunner
 
 from maskmesh import InvalidPrompt, Unavailable
+from maskmesh.cli.main import main
 from maskmesh.cli.media.live_source import LiveFrame, LiveSource, SourceSilent
 from maskmesh.cli.run import Commands, describe, reason_of, say, verbose_option
-from tests.corpus.videos import HEIGHT, WIDTH, Encoding, column, join, seen_column, write
+from tests.corpus.video_files import HEIGHT, WIDTH, Encoding, column, join, seen_column, write
 
 SCRIPT = """
 import asyncio, sys, time
@@ -137,13 +138,18 @@ async def frames_of(source: LiveSource) -> list[LiveFrame]:
 async def test_a_silent_source_is_told_and_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("maskmesh.cli.media.live_source.SILENCE_SECONDS", 0.2)
     told: list[float] = []
-    server = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0)
+    connections: list[asyncio.StreamWriter] = []
+    server = await asyncio.start_server(lambda reader, writer: connections.append(writer), "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     source = LiveSource(f"tcp://127.0.0.1:{port}", max_silence=0.5, on_silence=told.append)
     with pytest.raises(SourceSilent, match="has sent nothing for"):
         await source.open()
     source.close()
+    for connection in connections:
+        connection.close()
+        await connection.wait_closed()
     server.close()
+    await server.wait_closed()
     assert told == pytest.approx([0.2, 0.4])
 
 
@@ -163,3 +169,8 @@ async def test_sources_that_cannot_be_read_are_named(tmp_path: Path) -> None:
         source = LiveSource(name, max_silence=60, on_silence=print)
         with pytest.raises(OSError, match=name.split("/")[-1]):
             await source.open()
+
+
+@pytest.mark.parametrize("name", ["up", "segment", "stream", "report", "evaluate", "bench"])
+def test_every_command_that_may_fail_has_verbose(name: str) -> None:
+    assert "--verbose" in CliRunner().invoke(main, [name, "--help"]).output

@@ -13,7 +13,7 @@ from maskmesh.media.video_index import index_video
 from maskmesh.media.video_reader import VideoReader
 from maskmesh.types import RawImage
 from tests.corpus.pictures import picture
-from tests.corpus.videos import column, seen_column, write
+from tests.corpus.video_files import column, seen_column, write
 from tests.gateway.test_frame_store import jpeg
 
 # Two decoders of a small video fit.

@@ -14,7 +14,7 @@ from maskmesh.media.video_index import index_video
 from maskmesh.types import RawImage
 from tests.corpus import pictures
 from tests.corpus.pictures import PICTURES, PictureCase, disc, picture, saved
-from tests.corpus.videos import write
+from tests.corpus.video_files import write
 from tests.golden import DATA, needs_data
 
 

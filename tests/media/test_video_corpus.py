@@ -11,19 +11,18 @@ import pytest
 from maskmesh.media import containers, video_reader
 from maskmesh.media.video_index import index_video
 from maskmesh.media.video_reader import ReverseVideoReader, VideoFrame, VideoReader
-from tests.corpus.videos import (
+from tests.corpus.video_files import (
     HEIGHT,
     PLAIN,
-    VIDEOS,
     WIDTH,
     Encoding,
-    VideoCase,
     column,
     remux,
     seen_column,
     with_matrix,
     write,
 )
+from tests.corpus.videos import VIDEOS, VideoCase
 from tests.golden import DATA, needs_data
 
 
