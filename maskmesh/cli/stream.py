@@ -91,7 +91,7 @@ class _Record:
 
 
 class _Output:
-    """Writes the overlay and the masks as results arrive; both are whole whenever the context ends."""
+    """Writes the overlay and the masks as results arrive; both files are valid whenever the context ends."""
 
     def __init__(self) -> None:
         self._frames: dict[int, LiveFrame] = {}

@@ -152,6 +152,21 @@ def test_a_full_disk_leaves_the_frames_before(tmp_path: Path, monkeypatch: pytes
     assert json.loads(path.read_text())["frames"] == [{"frame_index": 0}]
 
 
+def test_only_files_are_deleted_after_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A device such as /dev/full stays, whatever could not be written to it."""
+
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(MasksFile, "_write", fail)
+    for is_file in (True, False):
+        path = tmp_path / str(is_file)
+        monkeypatch.setattr(Path, "is_file", lambda _, answer=is_file: answer)
+        with pytest.raises(OSError, match="No space left"), MasksFile(path, {}) as file:
+            file.write({"frame_index": 0})
+        assert path.exists() is not is_file
+
+
 def test_masks_go_to_a_pipe_too(tmp_path: Path) -> None:
     path = tmp_path / "pipe"
     os.mkfifo(path)

@@ -70,7 +70,7 @@ def _is_same(path: Path, other: Path) -> bool:
 
 
 class MasksFile:
-    """Masks of frames as JSON, which is whole after every frame.  A context manager.
+    """Masks of frames as JSON, valid after every frame.  A context manager.
 
     The file is created at the first frame.  The text that closes it is overwritten by the next frame, in one
     write.
@@ -123,8 +123,8 @@ class MasksFile:
         """After an error, as on a full disk: keep the frames before, or no file if there are none."""
         assert self._file is not None, "the file is open"
         assert self._path is not None, "there is a file"
-        if not self._file.seekable():
-            return
+        if not self._path.is_file():
+            return  # a pipe or a device, which is not ours to delete
         if not self._end:
             self._path.unlink(missing_ok=True)
             return
