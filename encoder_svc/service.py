@@ -4,7 +4,7 @@ import asyncio
 import hmac
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -22,6 +22,7 @@ from maskmesh.errors import EmbeddingNotFound, InvalidRequest, ModelMismatch
 from maskmesh.internal.v1 import encoder_pb2, encoder_pb2_grpc
 from maskmesh.malloc import retain_freed_memory
 from maskmesh.rpc.server import Service
+from maskmesh.rpc.server_interceptor import received_ns
 from maskmesh.scheduling.admission import Priority, QueueEntry
 from maskmesh.types import DEFAULT_TENANT, EmbeddingRef, SharedBlock
 from maskmesh.wire import fetch_codec
@@ -60,38 +61,59 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
             await self.components.close()
 
     async def Encode(self, request: encoder_pb2.EncodeRequest, context: Any) -> Any:
+        handler = telemetry.StageRecorder()
+        try:
+            if request.HasField("image"):
+                return await self._encode(request, handler)
+            return await self._look_up(request, handler)
+        finally:
+            telemetry.emit_soon(handler.records, None)
+
+    async def _look_up(self, request: encoder_pb2.EncodeRequest, handler: telemetry.StageRecorder) -> Any:
+        with handler.handling(telemetry.CACHE_LOOKUP, received_ns()):
+            key, pin = self._key_and_pin(request)
+            cached = await self._find_cached(key, pin)
+            if cached is not None:
+                return self._response(key, *cached, handler.records)
+            trace.get_current_span().set_attribute(telemetry.CACHE_OUTCOME, Outcome.MISS.value)
+            if not self._cache.is_filling(key):
+                # Refuse now rather than after the caller has sent the image.
+                self._encoder.check_room(_queue_entry(request))
+            return encoder_pb2.EncodeResponse(cache_outcome=encoder_pb2.CACHE_OUTCOME_MISS)
+
+    def _key_and_pin(self, request: encoder_pb2.EncodeRequest) -> tuple[EmbeddingKey, Pin | None]:
+        """The cache key and the pin of a request.  Raises InvalidRequest."""
         if len(request.key) != _KEY_LENGTH or not request.key.startswith("sha256:"):
             raise InvalidRequest("the key must be sha256: followed by 64 hexadecimal digits", field="key")
-        pin = None
-        if request.HasField("pin"):
-            ttl = request.pin.ttl.ToNanoseconds() / 1e9
-            if not request.pin.owner or ttl <= 0:
-                raise InvalidRequest("a pin needs an owner and a positive ttl", field="pin")
-            pin = Pin(request.pin.owner, ttl)
-        span = trace.get_current_span()
         key = self._cache_key(request.tenant, request.key)
-        stage_seconds: dict[str, float] = {}
-        if not request.HasField("image"):
-            cached = await self._find_cached(key, pin)
-            span.set_attribute(telemetry.CACHE_OUTCOME, "miss" if cached is None else cached[1].value)
-            if cached is None:
-                if not self._cache.is_filling(key):
-                    # Refuse now rather than after the caller has sent the image.
-                    self._encoder.check_room(_queue_entry(request))
-                return encoder_pb2.EncodeResponse(cache_outcome=encoder_pb2.CACHE_OUTCOME_MISS)
-            embedding, outcome = cached
-        else:
-            recorder = self._encoder.recorder()
-            embedding, outcome = await self._encode(request, key, pin, recorder)
-            stage_seconds = telemetry.stage_seconds(recorder.records)
-            span.set_attribute(telemetry.CACHE_OUTCOME, outcome.value)
-        if outcome is not Outcome.MISS and embedding.filled_by and embedding.filled_by.is_valid:
-            span.add_link(embedding.filled_by)
-        return encoder_pb2.EncodeResponse(
+        if not request.HasField("pin"):
+            return key, None
+        ttl = request.pin.ttl.ToNanoseconds() / 1e9
+        if not request.pin.owner or ttl <= 0:
+            raise InvalidRequest("a pin needs an owner and a positive ttl", field="pin")
+        return key, Pin(request.pin.owner, ttl)
+
+    def _response(
+        self,
+        key: EmbeddingKey,
+        embedding: Embedding,
+        outcome: Outcome,
+        records: Sequence[telemetry.StageRecord],
+    ) -> encoder_pb2.EncodeResponse:
+        """The response with an embedding's reference; ``records`` are what was done for it."""
+        span, filled_by = trace.get_current_span(), embedding.filled_by
+        span.set_attribute(telemetry.CACHE_OUTCOME, outcome.value)
+        response = encoder_pb2.EncodeResponse(
             ref=wire.embedding_ref_to_proto(self._ref(key, embedding)),
             cache_outcome=_OUTCOMES[outcome],
-            stage_times=wire.stage_times_to_proto(stage_seconds),
+            stage_times=wire.stage_times_to_proto(telemetry.stage_seconds(records)),
+            work=wire.work_to_proto(telemetry.WorkSummary().add_records(records)),
         )
+        if filled_by is not None and filled_by.is_valid:
+            response.filled_by = telemetry.traceparent(filled_by)
+            if outcome is not Outcome.MISS:
+                span.add_link(filled_by)
+        return response
 
     async def _find_cached(self, key: EmbeddingKey, pin: Pin | None) -> tuple[Embedding, Outcome] | None:
         """An embedding in this encoder's cache or in the shared cache."""
@@ -114,17 +136,14 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
             return None
         return embedding, Outcome.SHARED_HIT if outcome is Outcome.MISS else outcome
 
-    async def _encode(
-        self,
-        request: encoder_pb2.EncodeRequest,
-        key: EmbeddingKey,
-        pin: Pin | None,
-        recorder: telemetry.StageRecorder,
-    ) -> tuple[Embedding, Outcome]:
-        image = wire.image_from_proto(request.image, field="image", limit=self._settings.pixel_limit)
-        queue_entry = _queue_entry(request)
+    async def _encode(self, request: encoder_pb2.EncodeRequest, handler: telemetry.StageRecorder) -> Any:
+        with handler.handling(telemetry.PREPARE, received_ns()):
+            key, pin = self._key_and_pin(request)
+            image = wire.image_from_proto(request.image, field="image", limit=self._settings.pixel_limit)
+            queue_entry = _queue_entry(request)
+            filled_by = trace.get_current_span().get_span_context()
+            recorder = self._encoder.recorder()
         start_ns = time.time_ns()
-        filled_by = trace.get_current_span().get_span_context()
 
         async def create() -> Embedding:
             recorder.wait(start_ns, time.time_ns(), "cache")
@@ -144,49 +163,51 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
                 break
             except EmbeddingNotFound:  # this call joined a lookup in the shared cache, which failed
                 continue
-        if outcome is Outcome.MISS and self._shared_cache is not None:
-            seconds = sum(telemetry.stage_seconds(recorder.records).values())
-            self._shared_cache.put(key, embedding, seconds)
-        # A call that joined waited for the encode of another call; the call that encoded waited for the
-        # event loop.
-        is_joined = outcome is not Outcome.MISS
-        reason = "encode" if is_joined else "event_loop"
-        since_ns = start_ns if is_joined else recorder.records[-1].end_ns
-        record = telemetry.StageRecord(
-            telemetry.QUEUE, since_ns, time.time_ns(), {telemetry.WAITS_FOR: reason}
-        )
-        telemetry.emit_soon([record], None)
-        return embedding, outcome
+        if outcome is Outcome.MISS:
+            # The call that encoded waited for the event loop.
+            handler.wait(recorder.records[-1].end_ns, time.time_ns(), "event_loop")
+        else:
+            handler.wait(start_ns, time.time_ns(), "encode")  # of another call
+        with handler.handling(telemetry.RESPOND):
+            stages = recorder.records if outcome is Outcome.MISS else []
+            if outcome is Outcome.MISS and self._shared_cache is not None:
+                self._shared_cache.put(key, embedding, sum(telemetry.stage_seconds(stages).values()))
+            return self._response(key, embedding, outcome, [*stages, *handler.records])
 
     async def Fetch(
         self, request: encoder_pb2.FetchRequest, context: Any
     ) -> AsyncIterator[encoder_pb2.FetchResponse | memoryview]:
-        if request.model_id != self._encoder.info.model_id:
-            raise ModelMismatch(
-                "the embedding was made by another model",
-                expected=self._encoder.info.model_id,
-                actual=request.model_id,
-            )
-        embedding = self._cache.get(self._cache_key(request.tenant, request.key))
-        header = encoder_pb2.FetchHeader(
-            tensors=[wire.tensor_spec_to_proto(spec) for spec in embedding.tensors],
-            num_bytes=len(embedding.data),
-        )
-        arena = self._encoder.arena
-        if self.components.shared_memory is not None and arena is not None:
-            header.shared_memory = self.components.shared_memory.path.name
-            can_read = hmac.compare_digest(request.shared_memory_nonce, arena.nonce)
-            if can_read and (shared := self._shared_block(embedding)) is not None:
-                header.shared_block.CopyFrom(wire.shared_block_to_proto(shared))
-        is_shared = header.HasField("shared_block")
-        span = trace.get_current_span()
-        span.set_attribute(telemetry.BYTES, len(embedding.data))
-        span.set_attribute(telemetry.SHARED_MEMORY, is_shared)
-        yield encoder_pb2.FetchResponse(header=header)
-        if is_shared:
-            return
-        for start in range(0, len(embedding.data), CHUNK_BYTES):
-            yield embedding.data[start : start + CHUNK_BYTES]
+        handler = telemetry.StageRecorder()
+        try:
+            with handler.handling(telemetry.SEND_EMBEDDING, received_ns()):
+                if request.model_id != self._encoder.info.model_id:
+                    raise ModelMismatch(
+                        "the embedding was made by another model",
+                        expected=self._encoder.info.model_id,
+                        actual=request.model_id,
+                    )
+                embedding = self._cache.get(self._cache_key(request.tenant, request.key))
+                header = encoder_pb2.FetchHeader(
+                    tensors=[wire.tensor_spec_to_proto(spec) for spec in embedding.tensors],
+                    num_bytes=len(embedding.data),
+                )
+                arena = self._encoder.arena
+                if self.components.shared_memory is not None and arena is not None:
+                    header.shared_memory = self.components.shared_memory.path.name
+                    can_read = hmac.compare_digest(request.shared_memory_nonce, arena.nonce)
+                    if can_read and (shared := self._shared_block(embedding)) is not None:
+                        header.shared_block.CopyFrom(wire.shared_block_to_proto(shared))
+                is_shared = header.HasField("shared_block")
+                span = trace.get_current_span()
+                span.set_attribute(telemetry.BYTES, len(embedding.data))
+                span.set_attribute(telemetry.SHARED_MEMORY, is_shared)
+                yield encoder_pb2.FetchResponse(header=header)
+                if is_shared:
+                    return
+                for start in range(0, len(embedding.data), CHUNK_BYTES):
+                    yield embedding.data[start : start + CHUNK_BYTES]
+        finally:
+            telemetry.emit(handler.records, None)
 
     async def Unpin(self, request: encoder_pb2.UnpinRequest, context: Any) -> Any:
         if not request.owner:

@@ -4,10 +4,12 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import grpc
 
-from gateway.backends.encoders import Encoders
+from gateway.backends.encoder_pools import EncoderPools
+from gateway.backends.encoders import EncoderRing, Encoders
 from gateway.backends.trackers import Trackers
 from gateway.config import GatewaySettings
 from gateway.frames.decoder_pool import DecoderPool
@@ -58,7 +60,7 @@ async def start(settings: GatewaySettings) -> Components:
     Raises ValueError if encoders and trackers have different models, OSError if certificate files or the
     folder of frames cannot be used.
     """
-    encoders = Encoders(settings.encoder, max_message_bytes=settings.max_message_bytes, tls=settings.tls)
+    encoders = _encoders(settings)
     trackers = Trackers(settings.tracker, max_message_bytes=settings.max_message_bytes, tls=settings.tls)
     redis, store = None, None
     if settings.session_url:
@@ -101,6 +103,13 @@ async def start(settings: GatewaySettings) -> Components:
         await components.close()
         raise
     return components
+
+
+def _encoders(settings: GatewaySettings) -> Encoders:
+    """The encoders of the settings, with those for overflow if there are any."""
+    ring = partial(EncoderRing, max_message_bytes=settings.max_message_bytes, tls=settings.tls)
+    first = ring(settings.encoder)
+    return EncoderPools(first, ring(settings.overflow_encoder)) if settings.overflow_encoder else first
 
 
 async def _wait_for_model(model: Callable[[], Awaitable[ModelInfo]]) -> ModelInfo:

@@ -20,6 +20,9 @@ class GatewaySettings(ServerSettings):
     """Port to listen on; 0 chooses a free one."""
     encoder: str = "127.0.0.1:50051"
     """gRPC target of the encoder service."""
+    overflow_encoder: str = ""
+    """gRPC target of slower encoders with the same model and type, for images that they would finish before
+    those of ``encoder``; empty for none."""
     tracker: str = "127.0.0.1:50052"
     """Addresses of the trackers: one address, a comma-separated list, or a DNS name that resolves to all of
     them (``dns:///trackers:50052``)."""

@@ -4,7 +4,8 @@ from gateway.api_keys import current_caller
 from gateway.backends.encoders import EncodeOptions, Encoders
 from gateway.backends.image_encoding import MAX_ATTEMPTS, encode_image, raise_after_last
 from gateway.backends.trackers import Trackers
-from maskmesh import wire
+from gateway.sessions.click_trace import ClickTrace
+from maskmesh import telemetry, wire
 from maskmesh.errors import EmbeddingNotFound, InvalidPrompt, InvalidRequest
 from maskmesh.internal.v1 import tracker_pb2
 from maskmesh.media.pictures import PixelLimit
@@ -21,8 +22,23 @@ async def segment_image(
     *,
     limit: PixelLimit,
     timeout: float | None,
+    start_ns: int,
 ) -> segmentation_pb2.SegmentImageResponse:
-    """Carry out SegmentImage; the proto lists its errors."""
+    """Carry out SegmentImage; the proto lists its errors.  ``start_ns`` is when the call was received."""
+    tenant, num_objects = current_caller().tenant, len(request.prompts)
+    with ClickTrace(start_ns=start_ns, tenant=tenant, num_objects=num_objects) as click:
+        return await _segment_image(request, encoders, trackers, click, limit=limit, timeout=timeout)
+
+
+async def _segment_image(
+    request: segmentation_pb2.SegmentImageRequest,
+    encoders: Encoders,
+    trackers: Trackers,
+    click: ClickTrace,
+    *,
+    limit: PixelLimit,
+    timeout: float | None,
+) -> segmentation_pb2.SegmentImageResponse:
     image = wire.image_from_proto(request.image, field="image", limit=limit)
     options = wire.mask_options_from_proto(request.mask_options)
     if options.non_overlapping and request.multimask_output:
@@ -39,18 +55,30 @@ async def segment_image(
         multimask_output=request.multimask_output,
         mask_options=request.mask_options,
     )
+    click.did(telemetry.PREPARE)
     for attempt in range(MAX_ATTEMPTS):
-        ref = await encode_image(encoders, image, encode_options)
+        encoded = await encode_image(encoders, image, encode_options)
+        click.encoded(encoded)
+        click.mark(encoded.ready_ns)
+        ref = encoded.ref
         _check_coordinates(request, ref.image_width, ref.image_height)
         message.embedding.CopyFrom(wire.embedding_ref_to_proto(ref))
+        click.did(telemetry.PREPARE)
         try:
-            masks = await trackers.segment_image(message, timeout)
+            response = await trackers.segment_image(message, timeout)
             break
         except EmbeddingNotFound as error:
             raise_after_last(attempt, error)
-    return segmentation_pb2.SegmentImageResponse(
-        width=ref.image_width, height=ref.image_height, masks=masks, trace_id=current_trace_id()
+    click.mark(response.received_ns)
+    click.work.add_records(response.transfers).add(wire.work_from_proto(response.message.work))
+    answer = segmentation_pb2.SegmentImageResponse(
+        width=ref.image_width,
+        height=ref.image_height,
+        masks=response.message.masks,
+        trace_id=current_trace_id(),
     )
+    click.did(telemetry.RESPOND)
+    return answer
 
 
 def _check_prompts(request: segmentation_pb2.SegmentImageRequest) -> None:

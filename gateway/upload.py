@@ -2,12 +2,15 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
 
+from gateway.api_keys import Caller
 from gateway.frames.frame_store import Addition, FrameStore
+from gateway.sessions.lifecycle import Lifecycle
 from gateway.sessions.session import GatewaySession
 from maskmesh import wire
-from maskmesh.errors import Conflict, InvalidRequest, SessionNotFound
+from maskmesh.errors import Conflict, InvalidRequest, MaskmeshError, SessionNotFound
 from maskmesh.media.pictures import PixelLimit
 from maskmesh.v1 import segmentation_pb2
 
@@ -16,6 +19,83 @@ Requests = AsyncIterator[segmentation_pb2.AppendFramesRequest]
 # How long a client whose upload is refused may continue to send, and how long it may pause meanwhile.
 DRAIN_SECONDS = 10.0
 PAUSE_SECONDS = 0.5
+
+
+class Uploads:
+    """AppendFrames.  ``check_bytes`` raises if the frames of a caller exceed its limit."""
+
+    def __init__(
+        self, lifecycle: Lifecycle, check_bytes: Callable[[Caller], None], *, limit: PixelLimit
+    ) -> None:
+        self._lifecycle = lifecycle
+        self._check_bytes = check_bytes
+        self._limit = limit
+
+    async def append(
+        self, requests: Requests, remaining: Callable[[], float | None]
+    ) -> segmentation_pb2.AppendFramesResponse:
+        """Carry out AppendFrames; ``remaining`` returns the seconds to the call's deadline."""
+        is_read = False
+
+        async def append() -> segmentation_pb2.AppendFramesResponse:
+            nonlocal is_read
+            is_read = True
+            async with self._lifecycle.keeping_alive(session):
+                return await append_frames(
+                    session,
+                    config,
+                    requests,
+                    limit=self._limit,
+                    check_bytes=partial(self._check_bytes, session.caller),
+                )
+
+        try:
+            first = await anext(aiter(requests), None)
+            if first is None or first.WhichOneof("content") != "config":
+                raise InvalidRequest("the first message must be the configuration", field="config")
+            config = first.config
+            session = await self._lifecycle.find(config.session_id)
+            key = config.idempotency_key
+            try:
+                response = await session.answers.run(key, config, append, field="config.idempotency_key")
+            except InvalidRequest:
+                if is_read or not key:
+                    raise
+                # This call waited for an upload with the same key that failed; retry with this call's
+                # frames.
+                response = await session.answers.run(key, config, append, field="config.idempotency_key")
+            if not is_read:
+                await drain_requests(requests, remaining())
+            return response
+        except MaskmeshError:
+            await drain_requests(requests, remaining())
+            raise
+
+
+class ImageMessages:
+    """AppendImages as the messages of AppendFrames; errors of an image get the path of its field."""
+
+    def __init__(self, request: segmentation_pb2.AppendImagesRequest) -> None:
+        self._request = request
+        self._index = 0
+
+    async def __aiter__(self) -> Requests:
+        yield segmentation_pb2.AppendFramesRequest(config=self._request.config)
+        for index, image in enumerate(self._request.images):
+            self._index = index
+            yield segmentation_pb2.AppendFramesRequest(frame=image)
+        yield segmentation_pb2.AppendFramesRequest(finish=segmentation_pb2.AppendFramesFinish())
+
+    @contextlib.contextmanager
+    def naming_fields(self) -> Iterator[None]:
+        """Change the field of errors in the body from its path in AppendFrames to that in AppendImages."""
+        try:
+            yield
+        except MaskmeshError as error:
+            field = error.metadata.get("field", "")
+            if field.partition(".")[0] == "frame":
+                error.metadata["field"] = f"images[{self._index}]{field.removeprefix('frame')}"
+            raise
 
 
 async def append_frames(

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import av
 import grpc
+from opentelemetry import trace
 from opentelemetry.trace import INVALID_SPAN_CONTEXT
 
 from gateway.api_keys import ANYBODY
@@ -82,7 +83,7 @@ async def _track(
 ) -> None:
     options = EncodeOptions(interactive=True, owner=session.session_id, pin_seconds=SECONDS, timeout=SECONDS)
     for index, image in enumerate(images):
-        session.set_ref(index, await encode_image(encoders, image, options))
+        session.set_ref(index, (await encode_image(encoders, image, options)).ref)
     refs = session.refs
     prompt = Prompt([Point(session.frames.width / 2, session.frames.height / 2)])
     click = tracker_pb2.AddPromptRequest(
@@ -95,11 +96,12 @@ async def _track(
     async def encode(frame_index: int, is_gone: bool) -> EmbeddingRef:
         return refs[frame_index]
 
+    traceparent = telemetry.traceparent(trace.get_current_span().get_span_context())
     call = TrackCall(router, session, timeout=SECONDS, encode=encode)
     try:
         await call.open(MaskOptions())
         for index, ref in refs.items():
-            await call.send(index, ref, "")
+            await call.send(index, ref, traceparent)
         await call.finish()
         async for _ in call.results():
             pass

@@ -248,6 +248,8 @@ class EmbeddingRef:
     tenant: str = DEFAULT_TENANT
     shared: SharedBlock | None = None
     """Location in shared memory, for trackers that opened and verified that memory in an earlier fetch."""
+    filled_by: str = field(default="", compare=False)
+    """W3C trace context of the call that computed it; empty if that is unknown."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from maskmesh import AsyncClient
-from maskmesh.cli.local_mesh import MeshOptions
+from maskmesh.cli.mesh.local_mesh import MeshOptions
 from tests.mesh import THREADS, Mesh, running_mesh
 from tools.make_sample import make_clip
 
@@ -27,6 +27,8 @@ torch.set_num_threads(THREADS)
 # The only reasons for a skip that do not fail a run in CI.
 _ALLOWED_SKIPS = (
     "test data is missing",
+    "there is no Jaeger",
+    "Go is not installed",
     "needs a GPU",
     "no matrix units",
     "buildah is not installed",

@@ -105,7 +105,15 @@ def trace_lines() -> Sequence[bytes]:
             "links": [{"traceId": "cd" * 16, "spanId": "ef" * 8}],
         }
 
-    names = ("frame", "decode_image", "queue", "image_encoder", "track", "memory_attention", "transfer")
+    names = (
+        "frame",
+        "decode_image",
+        "queue device",
+        "image_encoder",
+        "track",
+        "memory_attention",
+        "transfer request",
+    )
     spans = [span(i + 1, 1 if i else 0, name, 1000 * i, 9000) for i, name in enumerate(names)]
     resource_attributes = [
         {"key": "service.name", "value": {"stringValue": "maskmesh-gateway"}},

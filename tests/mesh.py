@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from maskmesh import telemetry
-from maskmesh.cli.local_mesh import LocalMesh, MeshOptions
-from maskmesh.cli.service_process import ServiceProcess
+from maskmesh.cli.mesh.local_mesh import LocalMesh, MeshOptions
+from maskmesh.cli.mesh.service_process import ServiceProcess
 from maskmesh.trace_report.trace_files import KIND_CLIENT, KIND_SERVER, Trace, group_traces, read_spans
 from maskmesh.types import DTypeSetting
 from tests.warm_parent import WarmServiceProcess

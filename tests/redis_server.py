@@ -12,7 +12,7 @@ import pytest
 import redis.asyncio
 
 from maskmesh import VideoSession
-from maskmesh.cli.local_mesh import LocalMesh
+from maskmesh.cli.mesh.local_mesh import LocalMesh
 
 needs_redis = pytest.mark.skipif(
     shutil.which("redis-server") is None, reason="redis-server is not installed (Debian: redis-server)"

@@ -40,7 +40,13 @@ EDGES = (
     *("encoder_svc/service.py", "encoder_svc/redis_embedding_cache.py"),
     *("tracker_svc/service.py", "tracker_svc/prompting.py", "tracker_svc/propagation.py"),
     *("tracker_svc/embeddings/fetcher.py", "tracker_svc/sessions/"),
-    *("gateway/service.py", "gateway/upload.py", "gateway/segment_image.py", "gateway/warm_up.py"),
+    *(
+        "gateway/service.py",
+        "gateway/upload.py",
+        "gateway/segment_image.py",
+        "gateway/warm_up.py",
+        "gateway/live_calls.py",
+    ),
     *("gateway/backends/", "gateway/sessions/", "gateway/streams/", "gateway/frames/frame_replication.py"),
 )
 
@@ -67,7 +73,7 @@ def test_only_config_reads_the_environment() -> None:
     assert readers <= {
         "maskmesh/config.py",
         "maskmesh/telemetry/config.py",
-        "maskmesh/cli/service_process.py",
+        "maskmesh/cli/mesh/service_process.py",
     }
 
 

@@ -31,7 +31,7 @@ from rich.console import Console
 from rich.table import Table
 
 from maskmesh import Point, Prompt, wire
-from maskmesh.cli.local_mesh import LocalMesh, MeshOptions
+from maskmesh.cli.mesh.local_mesh import LocalMesh, MeshOptions
 from maskmesh.errors import ResourceExhausted
 from maskmesh.rpc.channel import open_channel
 from maskmesh.rpc.status import from_rpc_error

@@ -21,10 +21,10 @@ from rich.console import Console
 from rich.table import Table
 from safetensors.torch import save_file
 
-from gateway.backends.encoders import EncodeOptions, Encoders
+from gateway.backends.encoders import EncodeOptions, EncoderRing, Encoders
 from gateway.backends.image_encoding import encode_image
 from maskmesh.cli.bench import draw_frames
-from maskmesh.cli.local_mesh import LocalMesh, MeshOptions
+from maskmesh.cli.mesh.local_mesh import LocalMesh, MeshOptions
 from maskmesh.config import enable_ring_hash
 from maskmesh.types import EncodedImage
 from tools.bench.transformers_names import to_checkpoint
@@ -75,8 +75,8 @@ async def measure(turns: int, seconds: float, checkpoint: Path) -> dict[str, lis
     async with LocalMesh(options) as mesh:
         addresses = [f"127.0.0.1:{mesh.ports[name]}" for name in ("encoder", "encoder-2")]
         reached = {
-            "one": Encoders(addresses[0], max_message_bytes=MAX_MESSAGE_BYTES),
-            "two": Encoders("ipv4:" + ",".join(addresses), max_message_bytes=MAX_MESSAGE_BYTES),
+            "one": EncoderRing(addresses[0], max_message_bytes=MAX_MESSAGE_BYTES),
+            "two": EncoderRing("ipv4:" + ",".join(addresses), max_message_bytes=MAX_MESSAGE_BYTES),
         }
         seeds = itertools.count(time.time_ns())
         rates: dict[str, list[float]] = {name: [] for name in reached}

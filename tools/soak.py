@@ -28,7 +28,7 @@ from rich.progress import track
 from rich.table import Table
 
 from maskmesh import AsyncClient, FrameMasks, VideoSession
-from maskmesh.cli.local_mesh import LocalMesh, MeshOptions
+from maskmesh.cli.mesh.local_mesh import LocalMesh, MeshOptions
 from maskmesh.internal.v1 import encoder_pb2, encoder_pb2_grpc
 from maskmesh.masks import ByteArray
 from maskmesh.media.video_reader import read_frames

@@ -10,10 +10,14 @@ from typing import Any, TypeVar
 
 from opentelemetry import context as otel_context
 from opentelemetry import trace
+from opentelemetry.context import Context
 from opentelemetry.trace import SpanKind
 
 from maskmesh import telemetry
-from maskmesh.telemetry import StageRecord, StageRecorder
+from maskmesh.telemetry import StageRecord, StageRecorder, WorkSummary
+
+# The stream that carries the frames.
+TRACK_METHOD = "maskmesh.internal.v1.TrackerService/Track"
 
 T = TypeVar("T")
 
@@ -21,18 +25,30 @@ T = TypeVar("T")
 class FrameTrace:
     """The spans of one frame in the tracker."""
 
-    def __init__(self, frame_index: int, *, session_id: str, traceparent: str) -> None:
+    def __init__(
+        self, frame_index: int, *, session_id: str, traceparent: str, clock_offset_ns: int = 0
+    ) -> None:
+        """``clock_offset_ns`` is this host's clock minus that of the host where the trace began."""
         self.received_ns = time.time_ns()
         self.ready_ns = 0
         """When the frame's embedding was available, in nanoseconds since the epoch."""
+        self.work = WorkSummary()
+        """What was done for the frame, complete once :meth:`finish` was called."""
+        self.clock_offset_ns = clock_offset_ns
+        parent = telemetry.with_offset(telemetry.context_of(traceparent), clock_offset_ns)
         self._span = telemetry.tracer().start_span(
             telemetry.TRACK,
-            context=telemetry.context_of(traceparent),
+            context=parent,
             kind=SpanKind.SERVER,
-            start_time=self.received_ns,
-            attributes={telemetry.FRAME_INDEX: frame_index, telemetry.SESSION_ID: session_id},
+            start_time=self.received_ns - clock_offset_ns,
+            attributes={
+                telemetry.RPC_SYSTEM: "grpc",
+                telemetry.RPC_METHOD: TRACK_METHOD,
+                telemetry.FRAME_INDEX: frame_index,
+                telemetry.SESSION_ID: session_id,
+            },
         )
-        self._context = trace.set_span_in_context(self._span)
+        self._context = trace.set_span_in_context(self._span, parent)
         self._memory_records: list[StageRecord] = []
 
     def task(self, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
@@ -65,9 +81,11 @@ class FrameTrace:
         queue = recorder.records[0]
         if previous is not None:
             queue.children = previous._take_memory_records(since_ns=queue.start_ns)
+        self.work.add_records(recorder.records)
+        self.work.seconds[telemetry.FETCH_EMBEDDING] = (self.ready_ns - self.received_ns) / 1e9
         self._span.set_attributes({telemetry.FRAME_KIND: kind, telemetry.OBJECT_COUNT: num_objects})
         telemetry.emit_soon(recorder.records, self._context)
-        self._span.end(sent_ns)
+        self._span.end(sent_ns - self.clock_offset_ns)
 
     def set_memory(self, recorder: StageRecorder) -> None:
         """Record the stages of the frame's memory, which is encoded after the result is sent."""
@@ -75,18 +93,33 @@ class FrameTrace:
 
     def end(self) -> None:
         """Emit the remaining stages, and end the span if the frame has no result."""
-        telemetry.emit(self._memory_records, self._context)
+        self._emit_afterwards(self._memory_records)
         self._memory_records = []
         if self._span.is_recording():
             self._span.end()
 
     def _take_memory_records(self, since_ns: int) -> list[StageRecord]:
-        """The memory stages that ended after ``since_ns``, cut at it; the others are emitted in this
-        trace.
-        """
+        """The memory stages that ended after ``since_ns``, cut at it."""
         delaying = [r for r in self._memory_records if r.end_ns > since_ns]
-        telemetry.emit_soon([r for r in self._memory_records if r.end_ns <= since_ns], self._context)
+        self._emit_afterwards([r for r in self._memory_records if r.end_ns <= since_ns])
         self._memory_records = []
         for record in delaying:
             record.start_ns = max(record.start_ns, since_ns)
         return delaying
+
+    def _emit_afterwards(self, records: list[StageRecord]) -> None:
+        """Emit the memory stages that delayed no frame, in a trace of their own that links to the frame's:
+        the frame's trace has ended before.
+        """
+        if not records:
+            return
+        root = telemetry.tracer().start_span(
+            telemetry.MEMORIZE,
+            context=Context(),
+            links=telemetry.links(self._span.get_span_context()),
+            start_time=records[0].start_ns - self.clock_offset_ns,
+        )
+        telemetry.emit(
+            records, telemetry.with_offset(trace.set_span_in_context(root, Context()), self.clock_offset_ns)
+        )
+        root.end(records[-1].end_ns - self.clock_offset_ns)

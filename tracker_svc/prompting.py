@@ -1,13 +1,16 @@
 """SegmentImage and AddPrompt: prompts on an image without a session, and on a frame of a session."""
 
 import asyncio
+import time
 from typing import Any
 
 from maskmesh import telemetry, wire
 from maskmesh.errors import InvalidRequest
 from maskmesh.history import PromptRecord
 from maskmesh.internal.v1 import tracker_pb2
+from maskmesh.rpc.server_interceptor import received_ns
 from maskmesh.scheduling.admission import QueueEntry
+from maskmesh.telemetry import StageRecorder
 from maskmesh.types import ObjectMask
 from tracker_svc.components import Components
 from tracker_svc.compute.mask_output import object_masks
@@ -22,6 +25,7 @@ async def segment_image(
 ) -> tracker_pb2.SegmentImageResponse:
     """Carry out SegmentImage; the proto lists its errors."""
     tracker = components.tracker
+    recorder = tracker.recorder({telemetry.OBJECT_COUNT: len(request.prompts)})
     ref = wire.embedding_ref_from_proto(request.embedding)
     options = wire.mask_options_from_proto(request.mask_options)
     prompts = []
@@ -30,8 +34,8 @@ async def segment_image(
         prompt = wire.prompt_from_proto(p.prompt, width=ref.image_width, height=ref.image_height, field=field)
         check_logits_size(prompt, size=tracker.model.image_size // 4, field=field)
         prompts.append(prompt)
+    recorder.add(telemetry.PREPARE, received_ns(), time.time_ns())
     frame = await components.embeddings.get(ref)
-    recorder = tracker.recorder({telemetry.OBJECT_COUNT: len(prompts)})
 
     def segment() -> list[ObjectMask]:
         states = tracker.segment_image(
@@ -51,15 +55,40 @@ async def segment_image(
 
     try:
         masks = await components.worker.run(segment, recorder=recorder, entry=QueueEntry(tenant=ref.tenant))
+        with recorder.handling(telemetry.RESPOND):
+            return tracker_pb2.SegmentImageResponse(
+                masks=[wire.object_mask_to_proto(mask) for mask in masks],
+                work=wire.work_to_proto(telemetry.WorkSummary().add_records(recorder.records)),
+            )
     finally:
         telemetry.emit_soon(recorder.records, None)
-    return tracker_pb2.SegmentImageResponse(masks=[wire.object_mask_to_proto(mask) for mask in masks])
 
 
 async def add_prompt(
-    components: Components, session: Session, request: tracker_pb2.AddPromptRequest
+    components: Components, session: Session, request: tracker_pb2.AddPromptRequest, *, start_ns: int
 ) -> tracker_pb2.AddPromptResponse:
-    """Carry out AddPrompt; the proto lists its errors."""
+    """Carry out AddPrompt; the proto lists its errors.  ``start_ns`` is when the call was received."""
+    recorder = components.tracker.recorder(
+        {
+            telemetry.FRAME_INDEX: request.frame_index,
+            telemetry.FRAME_KIND: telemetry.CONDITIONING,
+            telemetry.OBJECT_COUNT: 1,
+        }
+    )
+    try:
+        return await _add_prompt(components, session, request, recorder, start_ns=start_ns)
+    finally:
+        telemetry.emit_soon(recorder.records, None)
+
+
+async def _add_prompt(
+    components: Components,
+    session: Session,
+    request: tracker_pb2.AddPromptRequest,
+    recorder: StageRecorder,
+    *,
+    start_ns: int,
+) -> tracker_pb2.AddPromptResponse:
     tracker = components.tracker
     ref = wire.embedding_ref_from_proto(request.embedding)
     options = wire.mask_options_from_proto(request.mask_options)
@@ -70,23 +99,18 @@ async def add_prompt(
     if prompt.mask is not None:
         await asyncio.to_thread(check_mask_size, prompt, **size)
     record = PromptRecord(request.frame_index, request.obj_id, prompt, request.clear_previous)
-    recorder = tracker.recorder(
-        {
-            telemetry.FRAME_INDEX: record.frame_index,
-            telemetry.FRAME_KIND: telemetry.CONDITIONING,
-            telemetry.OBJECT_COUNT: 1,
-        }
-    )
+    recorder.add(telemetry.PREPARE, start_ns, time.time_ns())
     # The lock is taken after the fetch, so that other calls of the session do not wait for the encoder.
     frame = await components.embeddings.get(ref)
     async with session.locked(recorder):
-        session.require_open()
-        session.check_revision(expected_revision(request))
-        obj = session.find_or_make(record.obj_id)
-        clear_previous = record.clear_previous
-        combined = combine(obj.prompts.get(record.frame_index), prompt, clear_previous=clear_previous)
-        session.require_prompt_slot(obj, record.frame_index)
-        await asyncio.to_thread(require_history_for_prompt, obj, record.frame_index)
+        with recorder.handling(telemetry.PREPARE):
+            session.require_open()
+            session.check_revision(expected_revision(request))
+            obj = session.find_or_make(record.obj_id)
+            clear_previous = record.clear_previous
+            combined = combine(obj.prompts.get(record.frame_index), prompt, clear_previous=clear_previous)
+            session.require_prompt_slot(obj, record.frame_index)
+            await asyncio.to_thread(require_history_for_prompt, obj, record.frame_index)
 
         def decode() -> tuple[FrameState, ObjectMask]:
             state = tracker.prompt(
@@ -100,21 +124,22 @@ async def add_prompt(
                     states = {obj.obj_id: states.pop(obj.obj_id)} | states
                 return state, object_masks(list(states), list(states.values()), options, **size)[0]
 
-        try:
-            state, mask = await components.worker.run(
-                decode, recorder=recorder, entry=QueueEntry(tenant=ref.tenant)
-            )
-        finally:
-            telemetry.emit_soon(recorder.records, None)
-        # Nothing below can fail: a prompt is added completely or not at all.
-        session.add_prompt(obj, record, combined, state, ref)
-        response = tracker_pb2.AddPromptResponse(
-            mask=wire.object_mask_to_proto(mask),
-            revision=session.revision,
-            stage_times=wire.stage_times_to_proto(telemetry.stage_seconds(recorder.records)),
+        state, mask = await components.worker.run(
+            decode, recorder=recorder, entry=QueueEntry(tenant=ref.tenant)
         )
-        session.record_change(request.idempotency_key, response)
+        # Nothing below can fail: a prompt is added completely or not at all.
+        with recorder.handling(telemetry.COMMIT):
+            session.add_prompt(obj, record, combined, state, ref)
+            response = tracker_pb2.AddPromptResponse(
+                mask=wire.object_mask_to_proto(mask),
+                revision=session.revision,
+                stage_times=wire.stage_times_to_proto(telemetry.stage_seconds(recorder.records)),
+                work=wire.work_to_proto(telemetry.WorkSummary().add_records(recorder.records)),
+            )
+            session.record_change(request.idempotency_key, response)
+    written_ns = time.time_ns()
     await session.replicator.flush()
+    recorder.wait(written_ns, time.time_ns(), "session_store")
     return response
 
 

@@ -131,7 +131,10 @@ class Propagation:
                 raise InvalidRequest("frames must be sent in order", field="frame.frame_index")
         self._last_received = message.frame_index
         trace = FrameTrace(
-            message.frame_index, session_id=self._session.session_id, traceparent=message.traceparent
+            message.frame_index,
+            session_id=self._session.session_id,
+            traceparent=message.traceparent,
+            clock_offset_ns=message.clock_offset_nanos,
         )
         prefetch = self._embeddings.prefetch(ref, trace)
         prefetch.add_done_callback(lambda _: trace.note_ready())
@@ -148,16 +151,21 @@ class Propagation:
         session, index, trace = self._session, received.frame_index, received.trace
         frame = await self._embeddings.get(index, received.prefetch, trace)
         recorder = self._tracker.recorder({telemetry.FRAME_INDEX: index})
+        begun_ns = time.time_ns()
+        trace.ready_ns = trace.ready_ns or begun_ns  # the callback of a fetch that has just ended comes later
+        recorder.wait(trace.ready_ns, begun_ns, "previous_frame")
         await session.replicator.wait_for_room()
+        recorder.wait(begun_ns, time.time_ns(), "session_store")
         # The lock is held until the frame is memorized, so that a prompt never reads a partial step.
-        async with session.lock:
+        async with session.locked(recorder):
             session.require_open()
             session.check_prompted()
             if self._was_tracked(index) and await self._repeat(received, frame, recorder):
                 return
             if self._is_first:
                 objects = list(session.objects.values())
-                await asyncio.to_thread(require_history_before, objects, index, reverse=self._reverse)
+                with recorder.handling(telemetry.PREPARE):
+                    await asyncio.to_thread(require_history_before, objects, index, reverse=self._reverse)
                 self._is_first = False
             for prompted_index in session.pending_frames():
                 prefetch = self._embeddings.prefetch(session.prompted_refs[prompted_index], trace)
@@ -179,7 +187,6 @@ class Propagation:
             MaskedStep(step, self._options),
             recorder=recorder,
             entry=_queue_entry(received),
-            since_ns=_ready_ns(received, recorder),
         )
         session.history.add_tracked(index, reverse=self._reverse)
         await self._send_result(received, frame, recorder, tracked)
@@ -223,7 +230,6 @@ class Propagation:
             make_masks,
             recorder=recorder,
             entry=_queue_entry(received),
-            since_ns=_ready_ns(received, recorder),
         )
         conditioning = self._session.is_conditioning(received.frame_index)
         await self._send_result(received, frame, recorder, Tracked(masks, conditioning))
@@ -256,9 +262,13 @@ class Propagation:
         del self._in_progress[received.frame_index]
         metrics.count_frame("tracked")
         handling = embedding_pb2.Handling(
-            received_unix_nanos=received.trace.received_ns, sent_unix_nanos=sent_ns
+            received_unix_nanos=received.trace.received_ns,
+            sent_unix_nanos=sent_ns,
+            host=telemetry.this_host(),
+            clock_offset_nanos=received.trace.clock_offset_ns,
         )
-        result = tracker_pb2.TrackResult(frame=masks, handling=handling)
+        work = wire.work_to_proto(received.trace.work)
+        result = tracker_pb2.TrackResult(frame=masks, handling=handling, work=work)
         self._output.put(tracker_pb2.TrackResponse(result=result))
 
     async def _memorize_prompted(
@@ -275,7 +285,6 @@ class Propagation:
             lambda: self._tracker.memorize_prompted(step),
             recorder=recorder,
             entry=_queue_entry(received),
-            since_ns=_ready_ns(received, recorder),
         )
         recorder.records += memory_recorder.records
         self._session.prompted_refs.pop(frame_index, None)
@@ -283,10 +292,3 @@ class Propagation:
 
 def _queue_entry(received: _ReceivedFrame) -> QueueEntry:
     return QueueEntry(Priority.AHEAD, received.ref.tenant)
-
-
-def _ready_ns(received: _ReceivedFrame, recorder: StageRecorder) -> int | None:
-    """When the frame was ready for the device; None for a later job of the frame, which is ready at
-    once.
-    """
-    return None if recorder.records else received.trace.ready_ns

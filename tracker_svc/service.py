@@ -16,6 +16,7 @@ from maskmesh.history import SessionObject
 from maskmesh.internal.v1 import snapshot_pb2, tracker_pb2, tracker_pb2_grpc
 from maskmesh.malloc import retain_freed_memory
 from maskmesh.rpc.server import Service
+from maskmesh.rpc.server_interceptor import received_ns
 from tracker_svc import components, prompting
 from tracker_svc.components import Components
 from tracker_svc.config import TrackerSettings
@@ -84,7 +85,7 @@ class TrackerServicer(tracker_pb2_grpc.TrackerServiceServicer):
         return await session.answers.run(
             request.idempotency_key,
             _without_routing(request),
-            partial(prompting.add_prompt, self.components, session, request),
+            partial(prompting.add_prompt, self.components, session, request, start_ns=received_ns()),
             cancel_abandoned=True,
         )
 

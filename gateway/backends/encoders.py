@@ -2,8 +2,9 @@
 
 import asyncio
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar
@@ -17,6 +18,7 @@ from maskmesh.internal.v1 import encoder_pb2, encoder_pb2_grpc
 from maskmesh.rpc.channel import MESH_SILENCE_SECONDS, open_channel
 from maskmesh.rpc.client_calls import TimedResponse, TracedStub
 from maskmesh.rpc.status import translate_rpc_errors
+from maskmesh.telemetry import WorkSummary
 from maskmesh.types import DEFAULT_TENANT, EmbeddingRef, EncodedImage, Image, ModelInfo, Tls
 
 # The ring hash selects the encoder replica of an image by the value of this header.
@@ -55,16 +57,42 @@ class EncodeOptions:
 class Encoded(NamedTuple):
     """A reference to an embedding, and when the reference was received, in nanoseconds since the epoch.
 
-    ``stage_seconds`` are the durations of the stages of this encode; empty on a cache hit.
+    ``cache_outcome`` is a value of ``maskmesh.cache.outcome``.  ``stage_seconds`` are the durations of the
+    stages of this encode, empty on a cache hit; ``work`` is what was done, transfers and waits included.
     """
 
     ref: EmbeddingRef
     ready_ns: int
+    cache_outcome: str
     stage_seconds: Mapping[str, float] = MappingProxyType({})
+    work: WorkSummary | None = None
 
 
-class Encoders:
-    """The client of EncoderService on all replicas.  Used on one event loop only.
+class Encoders(ABC):
+    """Encodes images and returns references to their embeddings.  Used on one event loop only."""
+
+    @abstractmethod
+    async def encode(self, image: Image, key: str, options: EncodeOptions) -> Encoded:
+        """Encode an image, whose bytes are sent only if its embedding is not cached.
+
+        ``key`` is the image's digest.  Raises InvalidImage, ImageTooLarge, ResourceExhausted, Unavailable.
+        """
+
+    @abstractmethod
+    async def unpin(self, owner: str, tenant: str, address: str, keys: Sequence[str] = ()) -> None:
+        """Release pins of an owner in one replica; without ``keys``, all of them."""
+
+    @abstractmethod
+    async def model(self) -> ModelInfo:
+        """The encoders' model; waits until one is reachable."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Close the connections."""
+
+
+class EncoderRing(Encoders):
+    """The client of EncoderService on all replicas of one strength.
 
     gRPC's ring hash sends equal images to one replica, and to the next replica on the ring while that
     replica is unreachable.
@@ -84,23 +112,31 @@ class Encoders:
         self._replicas: dict[str, TracedStub] = {}
 
     async def encode(self, image: Image, key: str, options: EncodeOptions) -> Encoded:
-        """Encode an image, whose bytes are sent only if its embedding is not cached.
+        work = WorkSummary()
+        encoded = await self.look_up(key, options, work)
+        return encoded or await self.compute(image, key, options, work)
 
-        ``key`` is the image's digest.  Raises InvalidImage, ImageTooLarge, ResourceExhausted, Unavailable.
+    async def look_up(self, key: str, options: EncodeOptions, work: WorkSummary) -> Encoded | None:
+        """The embedding if it is cached.  Adds to ``work``.  Raises as :meth:`encode`."""
+        return await self._encode(encoder_pb2.EncodeRequest(key=key), options, work)
+
+    async def compute(
+        self, image: Image, key: str, options: EncodeOptions, work: WorkSummary, *, retries: bool = True
+    ) -> Encoded:
+        """Send the image and return its embedding.  Adds to ``work``.  Raises as :meth:`encode`.
+
+        With ``retries`` false, an encoder that is unreachable or full is an error at once.
         """
-        encoded = await self._encode(encoder_pb2.EncodeRequest(key=key), options)
-        if encoded is not None:
-            return encoded
         recorder = telemetry.StageRecorder()
         with recorder.stage(telemetry.TRANSFER, {telemetry.DIRECTION: "request"}):
             request = await on_thread_if_large(image, _encode_request, key, image)
-        telemetry.emit(recorder.records, None)
-        encoded = await self._encode(request, options)
+        telemetry.emit_soon(recorder.records, None)
+        work.add_records(recorder.records)
+        encoded = await self._encode(request, options, work, retries=retries)
         assert encoded is not None, "the response to a request with an image has a reference"
         return encoded
 
     async def unpin(self, owner: str, tenant: str, address: str, keys: Sequence[str] = ()) -> None:
-        """Release pins of an owner in one replica; without ``keys``, all of them."""
         if address not in self._replicas:
             self._replica_channels[address] = self._open(address)
             self._replicas[address] = self._stub(self._replica_channels[address], address)
@@ -109,13 +145,11 @@ class Encoders:
             await self._replicas[address].call("Unpin", request, timeout=UNPIN_SECONDS)
 
     async def model(self) -> ModelInfo:
-        """The encoders' model; waits until one is reachable."""
         with translate_rpc_errors():
             response = await self._ring.call("GetModel", encoder_pb2.GetModelRequest(), wait_for_ready=True)
         return wire.model_info_from_proto(response.model)
 
     async def close(self) -> None:
-        """Close the connections."""
         for channel in (self._channel, *self._replica_channels.values()):
             await channel.close()
 
@@ -123,8 +157,15 @@ class Encoders:
     def _stub(channel: grpc.aio.Channel, target: str) -> TracedStub:
         return TracedStub(_SERVICE, encoder_pb2_grpc.EncoderServiceStub, channel, target)
 
-    async def _encode(self, request: encoder_pb2.EncodeRequest, options: EncodeOptions) -> Encoded | None:
-        """Returns None if the request has no image and the embedding is not cached."""
+    async def _encode(
+        self,
+        request: encoder_pb2.EncodeRequest,
+        options: EncodeOptions,
+        work: WorkSummary,
+        *,
+        retries: bool = True,
+    ) -> Encoded | None:
+        """Returns None if the request has no image and the embedding is not cached.  Adds to ``work``."""
         request.priority = (
             encoder_pb2.ENCODE_PRIORITY_INTERACTIVE
             if options.interactive
@@ -144,14 +185,18 @@ class Encoders:
 
         # gRPC's own retries do not cover messages as large as an image.
         window = RetryWindow(RETRY_SECONDS, first_pause=FIRST_PAUSE_SECONDS, max_pause=MAX_PAUSE_SECONDS)
-        response = await retry(call, window, partial(_is_retried, interactive=options.interactive))
+        is_retried = partial(_is_retried, interactive=options.interactive)
+        response = await (retry(call, window, is_retried) if retries else call())
         message = response.message
+        work.add_records(response.transfers).add(wire.work_from_proto(message.work))
         if not message.HasField("ref"):
             return None
         return Encoded(
-            wire.embedding_ref_from_proto(message.ref),
+            replace(wire.embedding_ref_from_proto(message.ref), filled_by=message.filled_by),
             response.received_ns,
+            _outcome(message.cache_outcome),
             wire.stage_seconds_from_proto(message.stage_times),
+            work,
         )
 
 
@@ -170,6 +215,12 @@ def _is_retried(error: Exception, *, interactive: bool) -> bool:
     if isinstance(error, ResourceExhausted):
         return error.passes and not interactive
     return isinstance(error, Unavailable)
+
+
+def _outcome(value: encoder_pb2.CacheOutcome) -> str:
+    """The name of an outcome for spans: "hit", "miss" and so on."""
+    name: str = encoder_pb2.CacheOutcome.Name(value)
+    return name.removeprefix("CACHE_OUTCOME_").lower()
 
 
 def _encode_request(key: str, image: Image) -> encoder_pb2.EncodeRequest:

@@ -7,7 +7,7 @@ import grpc
 
 from maskmesh import wire
 from maskmesh.internal.v1 import tracker_pb2, tracker_pb2_grpc
-from maskmesh.rpc.client_calls import TracedStub, call_metadata
+from maskmesh.rpc.client_calls import TimedResponse, TracedStub
 from maskmesh.rpc.status import translate_rpc_errors
 from maskmesh.rpc.stream_call import StreamCall
 from maskmesh.types import ModelInfo
@@ -31,17 +31,22 @@ class TrackerBackend:
     """The client of TrackerService on one tracker.  Methods raise the errors of :mod:`maskmesh.errors`."""
 
     def __init__(self, channel: grpc.aio.Channel, address: str) -> None:
-        self._traced = TracedStub(_SERVICE, tracker_pb2_grpc.TrackerServiceStub, channel, address)
-        self._stub = self._traced.stub
+        self.address = address
+        self._stub = TracedStub(_SERVICE, tracker_pb2_grpc.TrackerServiceStub, channel, address)
 
     async def call(self, method: str, request: Any, timeout: float | None = None) -> Any:
         """The response of a unary method, for example ``AddPrompt``; ``timeout`` in seconds."""
         with translate_rpc_errors():
-            return await self._traced.call(method, request, timeout=timeout)
+            return await self._stub.call(method, request, timeout=timeout)
+
+    async def timed_call(self, method: str, request: Any, timeout: float | None = None) -> TimedResponse:
+        """The response of a unary method, and its transfers."""
+        with translate_rpc_errors():
+            return await self._stub.timed_call(method, request, timeout=timeout)
 
     def track(self, timeout: float | None) -> StreamCall:
         """Open a Track stream; the methods of the stream raise gRPC errors."""
-        return StreamCall(self._stub.Track(timeout=timeout, metadata=call_metadata()))
+        return StreamCall(self._stub.stream("Track", timeout=timeout))
 
     async def export_session(
         self, session_id: str, epoch: int
@@ -49,7 +54,7 @@ class TrackerBackend:
         """Yield the parts of a session."""
         request = tracker_pb2.ExportSessionRequest(session_id=session_id, epoch=epoch)
         with translate_rpc_errors():
-            export = self._stub.ExportSession(request, timeout=HAND_OVER_SECONDS, metadata=call_metadata())
+            export = self._stub.stream("ExportSession", request, timeout=HAND_OVER_SECONDS)
             async for part in export:
                 yield part
 
@@ -57,7 +62,7 @@ class TrackerBackend:
         self, parts: AsyncIterator[tracker_pb2.ExportSessionResponse], epoch: int
     ) -> None:
         """Create a session from the parts that another tracker exported."""
-        call = StreamCall(self._stub.ImportSession(timeout=HAND_OVER_SECONDS, metadata=call_metadata()))
+        call = StreamCall(self._stub.stream("ImportSession", timeout=HAND_OVER_SECONDS))
         try:
             with translate_rpc_errors():
                 async for part in parts:
@@ -81,7 +86,7 @@ class TrackerBackend:
     async def model(self, timeout: float) -> ModelInfo:
         """The tracker's model; waits up to ``timeout`` seconds for the connection."""
         with translate_rpc_errors():
-            response = await self._traced.call(
+            response = await self._stub.call(
                 "GetTrackerModel", tracker_pb2.GetTrackerModelRequest(), wait_for_ready=True, timeout=timeout
             )
         return wire.model_info_from_proto(response.model)

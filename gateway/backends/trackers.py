@@ -15,9 +15,9 @@ from gateway.backends.tracker_backend import Load, TrackerBackend
 from maskmesh.errors import MaskmeshError, ResourceExhausted, Unavailable
 from maskmesh.internal.v1 import tracker_pb2
 from maskmesh.rpc.channel import MESH_SILENCE_SECONDS, open_channel
+from maskmesh.rpc.client_calls import TimedResponse
 from maskmesh.scheduling.admission import SESSION_SECONDS, retry_after
 from maskmesh.types import ModelInfo, Tls
-from maskmesh.v1 import types_pb2
 
 logger = logging.getLogger(__name__)
 
@@ -90,17 +90,17 @@ class Trackers:
 
     async def segment_image(
         self, request: tracker_pb2.SegmentImageRequest, timeout: float | None
-    ) -> list[types_pb2.ObjectMask]:
-        """Masks on one image.  Trackers are used round-robin; if one is unreachable, the next one is
-        called.
+    ) -> TimedResponse:
+        """The response with the masks on one image.
+
+        Trackers are used round-robin; if one is unreachable, the next one is called.
         """
         addresses = await self.addresses()
         self._next_image_tracker += 1
         for attempt in range(len(addresses)):
             address = addresses[(self._next_image_tracker + attempt) % len(addresses)]
             try:
-                response = await self.backend(address).call("SegmentImage", request, timeout)
-                return list(response.masks)
+                return await self.backend(address).timed_call("SegmentImage", request, timeout)
             except Unavailable:
                 if attempt == len(addresses) - 1:
                     raise

@@ -1,7 +1,7 @@
 """Encodes frames of a session and returns references to their embeddings."""
 
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple
 
 from gateway.backends.encoders import Encoded, EncodeOptions, Encoders
@@ -9,18 +9,18 @@ from gateway.backends.image_encoding import digest_of
 from gateway.sessions.session import GatewaySession
 from maskmesh import telemetry
 from maskmesh.errors import ImageTooLarge, InvalidImage, InvalidVideo
-from maskmesh.telemetry import StageRecorder, add_seconds
+from maskmesh.telemetry import StageRecord, StageRecorder, WorkSummary, add_seconds
 from maskmesh.types import Image
 
 _seen: set[str] = set()  # stages that this process has run
 
 
 class ReadFrame(NamedTuple):
-    """A frame, its digest, and the seconds of the stages that read it."""
+    """A frame, its digest, and the records of the stages that read it."""
 
     image: Image
     key: str
-    stage_seconds: Mapping[str, float]
+    records: Sequence[StageRecord]
 
 
 async def read_frame(frame_index: int, read: Callable[[int], Awaitable[Image]]) -> ReadFrame:
@@ -33,9 +33,9 @@ async def read_frame(frame_index: int, read: Callable[[int], Awaitable[Image]]) 
             except InvalidVideo as error:
                 raise InvalidVideo(error.message, field="frame_index", frame_index=frame_index) from error
             key = await digest_of(image)
-        return ReadFrame(image, key, telemetry.stage_seconds(recorder.records))
+        return ReadFrame(image, key, recorder.records)
     finally:
-        telemetry.emit(recorder.records, None)
+        telemetry.emit_soon(recorder.records, None)
 
 
 async def encode_frame(
@@ -49,6 +49,10 @@ async def encode_frame(
 
     Raises InvalidImage with the frame's index if the image cannot be decoded.
     """
+    waits = StageRecorder()
+    if frame.records:
+        waits.wait(frame.records[-1].end_ns, time.time_ns(), "event_loop")
+        telemetry.emit_soon(waits.records, None)
     try:
         encoded = await encoders.encode(frame.image, frame.key, options)
     except ImageTooLarge:
@@ -58,7 +62,12 @@ async def encode_frame(
             f"frame {frame_index}: {error.message}", field="frame_index", frame_index=frame_index
         ) from error
     session.set_ref(frame_index, encoded.ref)
-    return encoded._replace(stage_seconds=add_seconds(frame.stage_seconds, encoded.stage_seconds))
+    read_seconds = telemetry.stage_seconds(frame.records)
+    work = WorkSummary().add_records([*frame.records, *waits.records])
+    return encoded._replace(
+        stage_seconds=add_seconds(read_seconds, encoded.stage_seconds),
+        work=work if encoded.work is None else work.add(encoded.work),
+    )
 
 
 async def frame_embedding(
@@ -66,6 +75,6 @@ async def frame_embedding(
 ) -> Encoded:
     """The embedding of a frame, which is encoded if the session has no reference to it."""
     if frame_index in session.refs:
-        return Encoded(session.refs[frame_index], time.time_ns())
+        return Encoded(session.refs[frame_index], time.time_ns(), telemetry.REFERENCE)
     frame = await read_frame(frame_index, session.read)
     return await encode_frame(session, encoders, frame_index, frame, options)

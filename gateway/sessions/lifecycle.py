@@ -245,11 +245,12 @@ class Lifecycle:
             logger.info("session %s is not renewed in the store: %s", session.session_id, error)
 
     async def _renew_at_tracker(self, session: GatewaySession) -> None:
-        try:
-            await self._router.renew(session)
-        except (MaskmeshError, grpc.RpcError) as error:
-            # The next renewal may succeed.
-            logger.info("session %s is not renewed at its tracker: %s", session.session_id, error)
+        with telemetry.background("renew_session"):
+            try:
+                await self._router.renew(session)
+            except (MaskmeshError, grpc.RpcError) as error:
+                # The next renewal may succeed.
+                logger.info("session %s is not renewed at its tracker: %s", session.session_id, error)
 
     async def _sweep(self) -> None:
         while True:
@@ -285,12 +286,13 @@ class Lifecycle:
         await unpin(self._encoders, session, session.encoder_addresses)
 
     async def _delete_at_tracker(self, session_id: str, owner: Owner) -> None:
-        try:
-            await self._router.delete(session_id, owner)
-        except SessionNotFound:
-            pass
-        except (MaskmeshError, grpc.RpcError) as error:
-            logger.warning("session %s is left to expire at its tracker: %s", session_id, error)
+        with telemetry.background("delete_session"):
+            try:
+                await self._router.delete(session_id, owner)
+            except SessionNotFound:
+                pass
+            except (MaskmeshError, grpc.RpcError) as error:
+                logger.warning("session %s is left to expire at its tracker: %s", session_id, error)
 
 
 def _scoped(key: str) -> str:

@@ -8,6 +8,7 @@ import grpc
 
 from gateway.backends.encoders import Encoders
 from gateway.sessions.session import GatewaySession
+from maskmesh import telemetry
 from maskmesh.aio import TaskSet
 from maskmesh.errors import MaskmeshError
 from maskmesh.types import EmbeddingRef
@@ -48,8 +49,9 @@ async def unpin(
     encoders: Encoders, session: GatewaySession, addresses: Collection[str], keys: Sequence[str] = ()
 ) -> None:
     """Release pins of a session at some encoders; without ``keys`` all of them.  Failures are logged."""
-    for address in addresses:
-        try:
-            await encoders.unpin(session.session_id, session.caller.tenant, address, keys)
-        except (MaskmeshError, grpc.RpcError) as error:
-            logger.info("pins of session %s are left to expire: %s", session.session_id, error)
+    with telemetry.background("release_pins"):
+        for address in addresses:
+            try:
+                await encoders.unpin(session.session_id, session.caller.tenant, address, keys)
+            except (MaskmeshError, grpc.RpcError) as error:
+                logger.info("pins of session %s are left to expire: %s", session.session_id, error)

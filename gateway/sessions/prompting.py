@@ -4,10 +4,11 @@ import uuid
 
 from gateway.backends.encoders import EncodeOptions, Encoders
 from gateway.backends.image_encoding import MAX_ATTEMPTS, raise_after_last
+from gateway.sessions.click_trace import ClickTrace
 from gateway.sessions.frame_embeddings import frame_embedding
 from gateway.sessions.session import GatewaySession
 from gateway.sessions.session_router import SessionRouter
-from maskmesh import wire
+from maskmesh import telemetry, wire
 from maskmesh.errors import EmbeddingNotFound
 from maskmesh.internal.v1 import tracker_pb2
 from maskmesh.rpc.client_calls import current_trace_id
@@ -21,8 +22,22 @@ async def add_prompt(
     session: GatewaySession,
     request: segmentation_pb2.AddPromptRequest,
     timeout: float | None,
+    *,
+    start_ns: int,
 ) -> segmentation_pb2.AddPromptResponse:
-    """Carry out AddPrompt; the proto lists its errors."""
+    """Carry out AddPrompt; the proto lists its errors.  ``start_ns`` is when the call was received."""
+    with ClickTrace(start_ns=start_ns, tenant=session.caller.tenant, num_objects=1) as click:
+        return await _add_prompt(encoders, router, session, request, timeout, click)
+
+
+async def _add_prompt(
+    encoders: Encoders,
+    router: SessionRouter,
+    session: GatewaySession,
+    request: segmentation_pb2.AddPromptRequest,
+    timeout: float | None,
+    click: ClickTrace,
+) -> segmentation_pb2.AddPromptResponse:
     frames, index = session.frames, request.frame_index
     _validate(session, request)
     await session.caller.count_interactive_frame()
@@ -38,17 +53,23 @@ async def add_prompt(
         idempotency_key=request.idempotency_key or uuid.uuid4().hex,
         expected_revision=expected_revision(request),
     )
-    encode_seconds: dict[str, float] = {}
+    click.did(telemetry.PREPARE)
     for attempt in range(MAX_ATTEMPTS):
         encoded = await frame_embedding(session, encoders, index, options)
-        encode_seconds = add_seconds(encode_seconds, encoded.stage_seconds)
+        click.encoded(encoded)
         message.embedding.CopyFrom(wire.embedding_ref_to_proto(encoded.ref))
+        if encoded.work is not None:
+            click.mark(encoded.ready_ns)
+            click.did(telemetry.PREPARE)
         try:
-            response = await router.call(session, "AddPrompt", message, timeout)
+            timed = await router.timed_call(session, "AddPrompt", message, timeout)
             break
         except EmbeddingNotFound as error:
             session.drop_ref(index)
             raise_after_last(attempt, error)
+    click.mark(timed.received_ns)
+    response = timed.message
+    click.work.add_records(timed.transfers).add(wire.work_from_proto(response.work))
     frame = types_pb2.FrameMasks(
         frame_index=index,
         objects=[response.mask],
@@ -57,11 +78,13 @@ async def add_prompt(
         width=frames.width,
         height=frames.height,
         stage_times=wire.stage_times_to_proto(
-            add_seconds(encode_seconds, wire.stage_seconds_from_proto(response.stage_times))
+            add_seconds(click.stage_seconds, wire.stage_seconds_from_proto(response.stage_times))
         ),
     )
     wire.fill_frame_time(frame, frames.time(index), repeats_previous=frames.repeats_previous(index))
-    return segmentation_pb2.AddPromptResponse(frame=frame, revision=response.revision)
+    answer = segmentation_pb2.AddPromptResponse(frame=frame, revision=response.revision)
+    click.did(telemetry.RESPOND)
+    return answer
 
 
 def expected_revision(

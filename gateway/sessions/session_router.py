@@ -13,6 +13,7 @@ from gateway.sessions.session import GatewaySession
 from maskmesh.aio import RetryWindow
 from maskmesh.errors import UNREACHABLE, MaskmeshError, SessionLost, SessionNotFound, StaleEpoch, Unavailable
 from maskmesh.internal.v1 import tracker_pb2
+from maskmesh.rpc.client_calls import TimedResponse
 from maskmesh.storage.redis_store import StoreDown
 from maskmesh.storage.session_record import Owner
 from maskmesh.storage.session_store import SessionStore
@@ -68,6 +69,12 @@ class SessionRouter:
     async def call(
         self, session: GatewaySession, method: str, request: Any, timeout: float | None = None
     ) -> Any:
+        """The response of :meth:`timed_call`."""
+        return (await self.timed_call(session, method, request, timeout)).message
+
+    async def timed_call(
+        self, session: GatewaySession, method: str, request: Any, timeout: float | None = None
+    ) -> TimedResponse:
         """Call a unary method of the session's owner; the call is retried if the session has a new owner.
 
         ``request`` contains the session id; its ``epoch`` is set here.  ``timeout`` in seconds bounds all
@@ -81,7 +88,7 @@ class SessionRouter:
             request.epoch = owner.epoch
             remaining = None if deadline is None else max(deadline - time.monotonic(), 0.0)
             try:
-                return await self.tracker(owner).call(method, request, remaining)
+                return await self.tracker(owner).timed_call(method, request, remaining)
             except GONE as error:
                 await self.recover(session, owner, error, window)
 

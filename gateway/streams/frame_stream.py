@@ -6,13 +6,15 @@ from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from opentelemetry import trace
 from opentelemetry.trace import SpanContext
 
-from gateway.backends.encoders import EncodeOptions, Encoders
+from gateway.backends.encoders import Encoded, EncodeOptions, Encoders
 from gateway.sessions.pins import Pins
 from gateway.sessions.session import GatewaySession, OpenStream
 from gateway.sessions.session_router import SessionRouter
 from gateway.streams.frame_trace import FrameTrace
+from gateway.streams.stream_trace import StreamTrace
 from gateway.streams.track_call import Result, TrackCall
 from maskmesh import wire
 from maskmesh.aio import StreamOutput
@@ -38,6 +40,27 @@ class StreamContext:
     window: int
 
 
+class StreamContexts:
+    """Makes the contexts of streams; embeddings of their frames are pinned for ``pin_seconds``."""
+
+    def __init__(self, encoders: Encoders, router: SessionRouter, *, pin_seconds: float) -> None:
+        self._encoders = encoders
+        self._router = router
+        self._pin_seconds = pin_seconds
+
+    def make(self, session: GatewaySession, window: int, timeout: float | None) -> StreamContext:
+        """The context of a stream that the current call opens; ``timeout`` is in seconds."""
+        options = EncodeOptions(
+            interactive=False,
+            tenant=session.caller.tenant,
+            owner=session.session_id,
+            pin_seconds=self._pin_seconds,
+            timeout=timeout,
+        )
+        links = (session.span, trace.get_current_span().get_span_context())
+        return StreamContext(self._encoders, self._router, options, links, window)
+
+
 class FrameStream(OpenStream, Generic[T]):
     """The tasks, traces and window slots of one stream, which outputs items of type ``T``."""
 
@@ -56,7 +79,9 @@ class FrameStream(OpenStream, Generic[T]):
         self._output: StreamOutput[T] = StreamOutput()
         self._slots = asyncio.Semaphore(context.window)
         self._traces: dict[int, FrameTrace] = {}
+        # A resumed stream is another group of traces than the stream that broke.
         self._trace_group = uuid.uuid4().hex[:16]
+        self._stream_trace = StreamTrace(self._trace_group)
 
     def stop(self, error: MaskmeshError) -> None:
         self._call.cancel()
@@ -70,26 +95,32 @@ class FrameStream(OpenStream, Generic[T]):
         self._output.tasks.cancel()
         await self._call.close()
         await self._output.close()
-        for trace in self._traces.values():
-            trace.abandoned()
+        for frame_trace in self._traces.values():
+            frame_trace.abandoned()
+        self._stream_trace.end()
         if self._session.is_streaming(self):
             self._pins.release_all()
 
     def _begin_trace(self, frame_index: int, start_ns: int) -> FrameTrace:
-        trace = self._traces[frame_index] = FrameTrace(
+        frame_trace = self._traces[frame_index] = FrameTrace(
             frame_index,
-            session_id=self._session.session_id,
+            self._session,
             propagation_id=self._trace_group,
             links=self._context.links,
             start_ns=start_ns,
+            is_first=self._stream_trace.begin_frame(),
         )
-        return trace
+        return frame_trace
+
+    def _sent(self, frame_trace: FrameTrace, encoded: Encoded) -> str:
+        """Record that a frame is sent to the tracker; returns its traceparent."""
+        return frame_trace.sent_to_tracker(encoded.ready_ns, self._session.owner.address)
 
     def _complete(self, result: Result) -> types_pb2.FrameMasks:
         """The frame for the client: the tracker's result with the trace id and stages of this gateway."""
-        trace = self._traces[result.frame.frame_index]
-        trace.received(result.handling, result.received_ns)
-        frame = trace.complete(result.frame)
+        frame_trace = self._traces[result.frame.frame_index]
+        frame_trace.received(result)
+        frame = frame_trace.complete(result.frame)
         index, frames = frame.frame_index, self._session.frames
         wire.fill_frame_time(frame, frames.time(index), repeats_previous=frames.repeats_previous(index))
         return frame
@@ -97,9 +128,11 @@ class FrameStream(OpenStream, Generic[T]):
     def _delivered(self, result: Result) -> None:
         """Record that a frame was delivered to the client, and release its window slot."""
         index = result.frame.frame_index
-        self._traces.pop(index).delivered(
+        frame_trace = self._traces.pop(index)
+        duration_ns = frame_trace.delivered(
             conditioning=result.frame.conditioning, num_objects=len(result.frame.objects)
         )
+        self._stream_trace.add(frame_trace, duration_ns)
         self._session.last_frame_index = index
         self._session.renew()
         self._slots.release()

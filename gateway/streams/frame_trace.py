@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Sequence
 from contextvars import copy_context
 from typing import Any, TypeVar
 
@@ -11,9 +11,12 @@ from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanContext, SpanKind
 
+from gateway.backends.encoders import Encoded
+from gateway.sessions.session import GatewaySession
+from gateway.streams.track_call import TRACK_METHOD, Result
 from maskmesh import telemetry, wire
-from maskmesh.internal.v1 import embedding_pb2
-from maskmesh.telemetry import StageRecord, add_seconds, metrics
+from maskmesh.rpc.client_calls import server_attributes
+from maskmesh.telemetry import StageRecord, StageRecorder, WorkSummary, add_seconds, metrics
 from maskmesh.v1 import types_pb2
 
 T = TypeVar("T")
@@ -22,30 +25,40 @@ T = TypeVar("T")
 class FrameTrace:
     """The spans of one frame in the gateway.
 
-    Each frame is a trace of its own, linked to the call that created the session and to the call that
-    propagates. A single trace of a whole video would be complete only at its end, and too large to read.
+    Each frame is a trace of its own: a single trace of a whole video would be complete only at its end, and
+    too large to read.  The root span has the totals of all services, see :class:`WorkSummary`.  The span
+    ``track`` links to the call that created the session, to the call that propagates, and to the call that
+    computed the embedding; not the root, because Jaeger up to 2.13 draws no critical path for a root with
+    links.
     """
 
     def __init__(
         self,
         frame_index: int,
+        session: GatewaySession,
         *,
-        session_id: str,
         propagation_id: str,
         links: Sequence[SpanContext],
         start_ns: int,
+        is_first: bool,
     ) -> None:
+        """``is_first`` is whether the frame is one of the first of its propagation."""
         self._root = telemetry.tracer().start_span(
             telemetry.FRAME,
             context=Context(),
-            links=telemetry.links(*links),
             start_time=start_ns,
             attributes={
                 telemetry.FRAME_INDEX: frame_index,
-                telemetry.SESSION_ID: session_id,
+                telemetry.SESSION_ID: session.session_id,
                 telemetry.PROPAGATION_ID: propagation_id,
+                telemetry.TENANT: session.caller.tenant,
+                telemetry.FIRST_FRAME: is_first,
             },
         )
+        self._links = list(links)
+        self.work = WorkSummary()
+        """What all services did for the frame, complete once it is delivered."""
+        self.start_ns = start_ns
         self._context = trace.set_span_in_context(self._root, Context())
         self._stage_seconds: dict[str, float] = {}  # of the stages before the tracker
         self._track: Span | None = None
@@ -65,37 +78,61 @@ class FrameTrace:
 
     def opened_stream(self, start_ns: int, end_ns: int) -> None:
         """Record that the first frame waited until the stream to the tracker was open."""
-        record = StageRecord(telemetry.TRANSFER, start_ns, end_ns, {telemetry.DIRECTION: "opening"})
-        telemetry.emit([record], self._context)
+        self._emit(
+            StageRecord(telemetry.PREPARE, self.start_ns, start_ns),
+            StageRecord(telemetry.TRANSFER, start_ns, end_ns, {telemetry.DIRECTION: "opening"}),
+        )
 
     def waited(self, start_ns: int, end_ns: int, waits_for: str) -> None:
         """Record that the frame waited."""
-        record = StageRecord(telemetry.QUEUE, start_ns, end_ns, {telemetry.WAITS_FOR: waits_for})
-        telemetry.emit([record], self._context)
+        recorder = StageRecorder()
+        recorder.wait(start_ns, end_ns, waits_for)
+        self._emit(*recorder.records)
 
-    def add_stage_seconds(self, seconds: Mapping[str, float]) -> None:
-        """Add the times of stages before the tracker."""
-        self._stage_seconds = add_seconds(self._stage_seconds, seconds)
+    def encoded(self, encoded: Encoded) -> None:
+        """Record that the frame's embedding is available, and what was done for it."""
+        self._stage_seconds = add_seconds(self._stage_seconds, encoded.stage_seconds)
+        self._root.set_attribute(telemetry.CACHE_OUTCOME, encoded.cache_outcome)
+        filled_by = telemetry.span_context(encoded.ref.filled_by)
+        if filled_by.trace_id != self._root.get_span_context().trace_id:
+            self._links.append(filled_by)
+        if encoded.work is not None:
+            self.work.add(encoded.work)
 
-    def sent_to_tracker(self, ready_ns: int) -> str:
-        """Record that the frame, ready since ``ready_ns``, is sent to the tracker.  Returns its
-        traceparent.
+    def sent_to_tracker(self, ready_ns: int, address: str) -> str:
+        """Record that the frame, ready since ``ready_ns``, is sent to the tracker at an address.  Returns
+        its traceparent.
         """
         self._track_ns = time.time_ns()
-        self.waited(ready_ns, self._track_ns, "order")
         self._track = telemetry.tracer().start_span(
-            telemetry.TRACK, context=self._context, kind=SpanKind.CLIENT, start_time=self._track_ns
+            telemetry.TRACK,
+            context=self._context,
+            kind=SpanKind.CLIENT,
+            links=telemetry.links(*self._links),
+            start_time=self._track_ns,
+            attributes={
+                telemetry.RPC_SYSTEM: "grpc",
+                telemetry.RPC_METHOD: TRACK_METHOD,
+                **server_attributes(address),
+            },
         )
+        self.waited(ready_ns, self._track_ns, "order")
         return telemetry.traceparent(self._track.get_span_context())
 
-    def received(self, handling: embedding_pb2.Handling, received_ns: int) -> None:
+    def received(self, result: Result) -> None:
         """Record that the frame's result was received."""
-        self._received_ns = received_ns
         assert self._track is not None, "a result follows its frame"
-        handler_ns = (handling.received_unix_nanos, handling.sent_unix_nanos)
-        transfers = telemetry.transfer_stages((self._track_ns, received_ns), handler_ns)
-        telemetry.emit(transfers, trace.set_span_in_context(self._track))
-        self._track.end(received_ns)
+        self._received_ns = result.received_ns
+        handling = result.handling
+        transfers = telemetry.transfer_stages(
+            handling.host,
+            (self._track_ns, result.received_ns),
+            (handling.received_unix_nanos, handling.sent_unix_nanos),
+            handling.clock_offset_nanos,
+        )
+        self.work.add_records(transfers).add(wire.work_from_proto(result.work))
+        telemetry.emit_soon(transfers, trace.set_span_in_context(self._track))
+        self._track.end(result.received_ns)
 
     def complete(self, frame: types_pb2.FrameMasks) -> types_pb2.FrameMasks:
         """Add the trace id and the stages before the tracker to the tracker's result."""
@@ -105,20 +142,29 @@ class FrameTrace:
         frame.stage_times.extend(wire.stage_times_to_proto(add_seconds(self._stage_seconds, tracked)))
         return frame
 
-    def delivered(self, *, conditioning: bool, num_objects: int) -> None:
-        """Record that the frame was delivered to the client, and end the trace."""
+    def delivered(self, *, conditioning: bool, num_objects: int) -> int:
+        """Record that the frame was delivered to the client, and end the trace; returns its nanoseconds."""
         delivered_ns = time.time_ns()
         self.waited(self._received_ns, delivered_ns, "client")
-        kind = telemetry.CONDITIONING if conditioning else telemetry.TRACKED
-        self._root.set_attribute(telemetry.FRAME_KIND, kind)
-        self._root.set_attribute(telemetry.OBJECT_COUNT, num_objects)
+        self._root.set_attributes(
+            {
+                telemetry.FRAME_KIND: telemetry.CONDITIONING if conditioning else telemetry.TRACKED,
+                telemetry.OBJECT_COUNT: num_objects,
+                **self.work.attributes(),
+            }
+        )
         self._root.end(delivered_ns)
         metrics.count_frame("delivered")
+        return delivered_ns - self.start_ns
 
     def abandoned(self) -> None:
         """End the trace of a frame that was not delivered before the stream ended."""
         if self._track is not None and self._track.is_recording():
             self._track.end()
         if self._root.is_recording():
-            self._root.set_attribute(telemetry.ABANDONED, True)
+            self._root.set_attributes({telemetry.ABANDONED: True, **self.work.attributes()})
             self._root.end()
+
+    def _emit(self, *records: StageRecord) -> None:
+        self.work.add_records(records)
+        telemetry.emit_soon(records, self._context)

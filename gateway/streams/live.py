@@ -15,7 +15,7 @@ from gateway.sessions.session import GatewaySession
 from gateway.streams.frame_stream import FrameStream, StreamContext
 from gateway.streams.inbox import MAX_QUEUED_COMMANDS, Command, Inbox, PromptCommand, ReceivedFrame
 from gateway.streams.track_call import Result
-from maskmesh import wire
+from maskmesh import telemetry, wire
 from maskmesh.errors import InternalError, InvalidRequest, MaskmeshError, SessionNotFound, Unavailable
 from maskmesh.internal.v1 import tracker_pb2
 from maskmesh.masks import MaskOptions
@@ -156,7 +156,11 @@ class LiveStream(FrameStream["_Response | Result"]):
         self._ordered.put_nowait((index, task))
 
     async def _encode(self, index: int, image: Image) -> Encoded:
-        frame = ReadFrame(image, await digest_of(image), {})
+        recorder = telemetry.StageRecorder()
+        with recorder.handling(telemetry.PREPARE):
+            key = await digest_of(image)
+        telemetry.emit_soon(recorder.records, None)
+        frame = ReadFrame(image, key, recorder.records)
         context = self._context
         return await encode_frame(self._session, context.encoders, index, frame, context.encode_options)
 
@@ -173,9 +177,9 @@ class LiveStream(FrameStream["_Response | Result"]):
                 self._drop_broken_frame(index, error)
                 continue
             trace = self._traces[index]
-            trace.add_stage_seconds(encoded.stage_seconds)
+            trace.encoded(encoded)
             self._num_unanswered += 1
-            await self._call.send(index, encoded.ref, trace.sent_to_tracker(encoded.ready_ns))
+            await self._call.send(index, encoded.ref, self._sent(trace, encoded))
         self._is_all_sent = True
         await self._finish_call_if_answered()
 
@@ -212,7 +216,9 @@ class LiveStream(FrameStream["_Response | Result"]):
             idempotency_key=message.request_id,
         )
         context = self._context
-        response = await add_prompt(context.encoders, context.router, self._session, request, None)
+        response = await add_prompt(
+            context.encoders, context.router, self._session, request, None, start_ns=time.time_ns()
+        )
         prompted = segmentation_pb2.StreamPrompted(
             request_id=message.request_id, frame=response.frame, revision=response.revision
         )

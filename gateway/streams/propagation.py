@@ -146,6 +146,7 @@ class Propagation(FrameStream[Result]):
                 trace = self._begin_trace(index, start_ns if is_first else time.time_ns())
                 if is_first:
                     trace.opened_stream(*opening)
+                    trace.waited(opening[1], time.time_ns(), "event_loop")
                 if index in self._session.refs:
                     task = trace.task(frame_embedding(self._session, encoders, index, options))
                 else:
@@ -178,8 +179,8 @@ class Propagation(FrameStream[Result]):
                 return
             self._num_sent += 1
             trace = self._traces[index]
-            trace.add_stage_seconds(encoded.stage_seconds)
-            await self._call.send(index, encoded.ref, trace.sent_to_tracker(encoded.ready_ns))
+            trace.encoded(encoded)
+            await self._call.send(index, encoded.ref, self._sent(trace, encoded))
 
     async def _receive(self, num_frames: int) -> None:
         """Receive the results of ``num_frames`` frames."""

@@ -13,7 +13,7 @@ import grpc
 from gateway.backends.tracker_backend import TrackerBackend
 from gateway.sessions.session import GatewaySession
 from gateway.sessions.session_router import GONE, SessionRouter, retry_window
-from maskmesh import wire
+from maskmesh import telemetry, wire
 from maskmesh.aio import RetryWindow, TaskSet
 from maskmesh.errors import MaskmeshError, SessionBusy
 from maskmesh.internal.v1 import embedding_pb2, tracker_pb2
@@ -30,6 +30,9 @@ BUSY_PAUSE_SECONDS = 0.05
 # Tracked frames that the store may lack, see tracker_svc.sessions.session_replicator.
 MAX_LAG = 8
 
+# The stream that carries the frames.
+TRACK_METHOD = "maskmesh.internal.v1.TrackerService/Track"
+
 Encode = Callable[[int, bool], Awaitable[EmbeddingRef]]
 """Returns the embedding of a frame; encodes it again if the second argument (``is_gone``) is true."""
 
@@ -40,6 +43,7 @@ class Result:
 
     frame: types_pb2.FrameMasks
     handling: embedding_pb2.Handling
+    work: embedding_pb2.WorkSummary
     received_ns: int
 
 
@@ -83,6 +87,7 @@ class TrackCall:
         self._first: int | None = None  # the first frame of the propagation
         self._last: int | None = None  # the last frame whose result was received, or the one before the first
         self._is_resumed = False
+        self._host = ""  # of the tracker, once it has sent a result
 
     async def open(
         self,
@@ -239,7 +244,9 @@ class TrackCall:
                             continue
                         self._unanswered.pop(index, None)
                         self._last = index
-                        yield Result(response.result.frame, response.result.handling, received_ns)
+                        result = response.result
+                        self._host = result.handling.host
+                        yield Result(result.frame, result.handling, result.work, received_ns)
                     case "embedding_needed":
                         self._embedding_tasks.spawn(
                             self._send_embedding(call, response.embedding_needed.frame_index)
@@ -262,6 +269,9 @@ class TrackCall:
 
     async def _write_frame(self, frame_index: int, ref: EmbeddingRef, traceparent: str) -> None:
         frame = tracker_pb2.TrackFrame(
-            frame_index=frame_index, embedding=wire.embedding_ref_to_proto(ref), traceparent=traceparent
+            frame_index=frame_index,
+            embedding=wire.embedding_ref_to_proto(ref),
+            traceparent=traceparent,
+            clock_offset_nanos=telemetry.offset_of(self._host),
         )
         await self._stream.write(tracker_pb2.TrackRequest(frame=frame))

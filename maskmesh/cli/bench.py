@@ -90,11 +90,11 @@ async def bench(client: AsyncClient, options: BenchOptions, json_path: Path | No
     with console.status("clicks"):
         model, clicks = await _click(client, draw_frames(CLICKS, next(seeds)))
     with console.status("one session"):
-        tracking = await _track(client, options, next(seeds))
+        tracking = await measure_tracking(client, options)
     throughput: dict[int, float] = {}
     for count in options.sessions:
         with console.status(f"{count} concurrent sessions"):
-            throughput[count] = await _throughput(client, options, [next(seeds) for _ in range(count)])
+            throughput[count] = await measure_throughput(client, options, count)
     _print(model, options, clicks, tracking, throughput)
     if json_path is not None:
         content = {
@@ -119,9 +119,10 @@ async def _click(client: AsyncClient, frames: Sequence[bytes]) -> tuple[ModelInf
         return session.model, Clicks(seconds[0], statistics.median(seconds[1:]))
 
 
-async def _track(client: AsyncClient, options: BenchOptions, seed: int) -> Tracking:
+async def measure_tracking(client: AsyncClient, options: BenchOptions) -> Tracking:
+    """Latencies of one session that tracks alone, on frames that are in no cache."""
     async with client.session() as session:
-        await _begin(session, options, seed)
+        await _begin(session, options, time.time_ns())
         start = time.perf_counter()
         deliveries, stages = [], []
         async for frame in session.propagate():
@@ -137,8 +138,10 @@ async def _track(client: AsyncClient, options: BenchOptions, seed: int) -> Track
     )
 
 
-async def _throughput(client: AsyncClient, options: BenchOptions, seeds: Sequence[int]) -> float:
-    """Frames per second of all sessions together, from when all are warm until the first one ends."""
+async def measure_throughput(client: AsyncClient, options: BenchOptions, count: int) -> float:
+    """Frames per second of ``count`` sessions together, from when all are warm until the first one ends."""
+    first = time.time_ns()
+    seeds = range(first, first + count)  # so that no cache has an embedding of the frames
 
     async def run(session: VideoSession) -> list[float]:
         return [time.perf_counter() async for _ in session.propagate()]

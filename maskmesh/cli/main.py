@@ -1,6 +1,5 @@
 """The command ``maskmesh``: start a mesh, segment images and videos, evaluate masks, report on traces."""
 
-import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -9,20 +8,21 @@ import click
 
 from maskmesh.cli.api_key import key
 from maskmesh.cli.bench import BenchOptions, bench
-from maskmesh.cli.gateway_options import Gateway, gateway_options, show_line, tls_files, with_gateway
-from maskmesh.cli.local_mesh import LocalMesh, MeshOptions
+from maskmesh.cli.bench_streams import bench_streams
 from maskmesh.cli.media.outputs import check_outputs
-from maskmesh.cli.mesh_options import mesh_options
+from maskmesh.cli.mesh.gateway_options import Gateway, gateway_options, with_gateway
+from maskmesh.cli.mesh.local_mesh import MeshOptions
+from maskmesh.cli.mesh.mesh_options import mesh_options
 from maskmesh.cli.prompt_options import PromptCommand, PromptsByObject
-from maskmesh.cli.run import Commands, run, say, verbose_option
-from maskmesh.cli.segment import Job, check_job, say_model, segment
+from maskmesh.cli.run import Commands, run, verbose_option
+from maskmesh.cli.segment import Job, check_job, segment
 from maskmesh.cli.stream import StreamJob, stream_source
 from maskmesh.cli.stream import check_job as check_stream
+from maskmesh.cli.up import up
 from maskmesh.client.async_client import AsyncClient
 from maskmesh.trace_report.report import choose_frame, make_report
 from maskmesh.trace_report.table import print_report
 from maskmesh.trace_report.trace_files import trace_files
-from maskmesh.types import Tls
 from maskmesh.version import __version__
 
 _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
@@ -52,32 +52,7 @@ def main() -> None:
 
 
 main.add_command(key)
-
-
-@main.command()
-@mesh_options
-@click.option("--encoders", type=_COUNT, default=1, show_default=True, help="Number of encoders.")
-@click.option("--trackers", type=_COUNT, default=1, show_default=True, help="Number of trackers.")
-@click.option("--gateways", type=_COUNT, default=1, show_default=True, help="Number of gateways.")
-@click.option(
-    "--devices",
-    help="Comma-separated torch devices instead of --device, assigned in order to encoders and then to "
-    "trackers, cyclically.",
-)
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--port", default=50050, show_default=True, help="Port of the first gateway; 0 chooses one.")
-@click.option("--encoder-port", default=0, help="Port of the first encoder; 0 chooses one.")
-@click.option("--tracker-port", default=0, help="Port of the first tracker; 0 chooses one.")
-@tls_files
-@verbose_option
-def up(*, devices: str | None, tls: Tls | None, **options: Any) -> None:
-    """Start encoders, trackers and gateways, and stop them on Ctrl-C.
-
-    A store (MASKMESH_SESSION_URL) is required if there are several gateways, or if sessions must survive
-    the end of their tracker.
-    """
-    chosen = tuple(devices.split(",")) if devices else ()
-    run(_up(MeshOptions(**options, devices=chosen, tls=tls)))
+main.add_command(up)
 
 
 @main.command(name="segment", cls=PromptCommand)
@@ -116,7 +91,7 @@ def segment_command(
         raise click.UsageError("at least one --point or --box is needed")
     job = Job(source, prompts, max_frames, multimask, output, masks, truth)
     check_job(job)
-    run(with_gateway(lambda client: segment(job, client), gateway, MeshOptions(**options)))
+    run(with_gateway(lambda client: segment(job, client), gateway, MeshOptions(**options)), trace="segment")
 
 
 @main.command(name="stream", cls=PromptCommand)
@@ -165,7 +140,7 @@ def stream_command(
     job = StreamJob(source, prompts, max_frames, skip, paced, silence, output, masks)
     check_stream(job)
     mesh = MeshOptions(**options)
-    run(stream_source(job, lambda work: with_gateway(work, gateway, mesh)))
+    run(stream_source(job, lambda work: with_gateway(work, gateway, mesh)), trace="stream")
 
 
 @main.command()
@@ -263,6 +238,11 @@ def evaluate(
     show_default=True,
     help="Number of concurrent sessions; may be repeated.",
 )
+@click.option(
+    "--streams",
+    is_flag=True,
+    help="Find the largest number of live 1080p streams of 30 frames/s instead.",
+)
 @click.option("--json", "json_path", type=_FILE, help="JSON file for the results.")
 @gateway_options
 @mesh_options
@@ -272,6 +252,7 @@ def bench_command(
     frames: int,
     objects: int,
     sessions: tuple[int, ...],
+    streams: bool,
     json_path: Path | None,
     gateway: Gateway,
     **options: Any,
@@ -282,16 +263,8 @@ def bench_command(
     """
     check_outputs([], {"--json": json_path})
     bench_options = BenchOptions(frames, objects, sessions)
-    run(with_gateway(lambda client: bench(client, bench_options, json_path), gateway, MeshOptions(**options)))
 
+    async def work(client: AsyncClient) -> None:
+        await (bench_streams(client, json_path) if streams else bench(client, bench_options, json_path))
 
-async def _up(options: MeshOptions) -> None:
-    try:
-        async with LocalMesh(options, log=show_line) as mesh:
-            async with AsyncClient(mesh.endpoint, tls=options.tls) as client, client.session() as session:
-                say_model(session.model)
-            click.echo(f"maskmesh is ready at {mesh.endpoint}")
-            await mesh.supervise()
-    except asyncio.CancelledError:
-        say("stopped")
-        raise
+    run(with_gateway(work, gateway, MeshOptions(**options)))

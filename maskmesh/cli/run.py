@@ -14,7 +14,8 @@ import grpc
 from rich.console import Console
 from rich.text import Text
 
-from maskmesh.cli.service_process import MeshError
+from maskmesh.cli.mesh.service_process import MeshError
+from maskmesh.cli.tracing import traced
 from maskmesh.errors import InvalidRequest, MaskmeshError
 
 console = Console(stderr=True, highlight=False)
@@ -94,8 +95,11 @@ class Commands(click.Group):
             raise click.ClickException(describe(error)) from error
 
 
-def run(work: Coroutine[Any, Any, None]) -> None:
-    """Run a command's work.  SIGINT, SIGTERM and SIGHUP cancel it once; later signals change nothing."""
+def run(work: Coroutine[Any, Any, None], *, trace: str = "") -> None:
+    """Run a command's work.  SIGINT, SIGTERM and SIGHUP cancel it once; later signals change nothing.
+
+    ``trace`` is the name of the command if it has a trace of its own, see :func:`traced`.
+    """
     received: list[int] = []
 
     async def run_until_signal() -> None:
@@ -110,7 +114,8 @@ def run(work: Coroutine[Any, Any, None]) -> None:
         await task
 
     try:
-        asyncio.run(run_until_signal())
+        with traced(trace):
+            asyncio.run(run_until_signal())
     except asyncio.CancelledError:
         if not received:
             raise

@@ -24,6 +24,7 @@ from maskmesh.cli.media.outputs import (
 from maskmesh.cli.media.overlay import OverlayThread, VideoWriter, overlay, save_picture
 from maskmesh.cli.prompt_options import FramePrompt, PromptsByObject
 from maskmesh.cli.run import console, reason_of, say, warn
+from maskmesh.cli.tracing import step
 from maskmesh.cli.truth import TrueMasks, compare, read_truth
 from maskmesh.client.async_client import AsyncClient
 from maskmesh.client.session import VideoSession
@@ -106,14 +107,15 @@ async def _segment_image(job: Job, client: AsyncClient) -> None:
             masks_file.write({"frame_index": 0, "objects": objects})
         say(f"masks: {job.masks}")
     if job.output is not None:
-        save_picture(job.output, overlay(read_picture(job.source), rle_masks(best)))
+        with step("draw"):
+            save_picture(job.output, overlay(read_picture(job.source), rle_masks(best)))
         say(f"overlay: {job.output}")
     say(f"trace: {result.trace_id}")
 
 
 async def _segment_video(job: Job, session: VideoSession) -> None:
     truth = _truth(job)
-    with console.status(Text(f"sending {job.source.name}")):
+    with console.status(Text(f"sending {job.source.name}")), step("upload"):
         if job.source.is_dir():
             await session.append_frames(folder_frames(job.source))
         else:
@@ -128,7 +130,8 @@ async def _segment_video(job: Job, session: VideoSession) -> None:
     frames: list[FrameMasks] = []
     start = time.perf_counter()
     try:
-        await _track(job, session, total, frames)
+        with step("track"):
+            await _track(job, session, total, frames)
     except BaseException as error:
         _say_results(job, frames, time.perf_counter() - start)
         warn(f"ended after {len(frames)} of {total} frames: {reason_of(error)}")
@@ -142,7 +145,8 @@ async def _segment_video(job: Job, session: VideoSession) -> None:
 async def _track(job: Job, session: VideoSession, total: int, frames: list[FrameMasks]) -> None:
     """Track to the end.  Whatever ends it, every frame in ``frames`` is in the files."""
     start = time.perf_counter()
-    source = None if job.output is None else await asyncio.to_thread(_OverlaySource, job, session)
+    with step("read_source"):
+        source = None if job.output is None else await asyncio.to_thread(_OverlaySource, job, session)
     async with AsyncExitStack() as stack:
         masks_file = stack.enter_context(_masks_file(job, session.width, session.height))
         drawing = None

@@ -12,6 +12,7 @@ from typing import IO, Any
 
 import click
 import numpy as np
+from opentelemetry.trace import get_current_span
 from rich.text import Text
 
 from maskmesh.cli.media.live_source import LiveFrame, LiveSource, source_files
@@ -208,7 +209,9 @@ async def _send(
     prompting: set[asyncio.Task[None]] = set()
     failure: OSError | None = None
     frames = _frames(job, source)
+    waited_seconds = 0.0
     while True:
+        start = time.perf_counter()
         try:
             frame = await anext(frames)
         except StopAsyncIteration:
@@ -217,6 +220,7 @@ async def _send(
             # The results of the frames that were sent come before the error.
             failure = error
             break
+        waited_seconds += time.perf_counter() - start
         sequence = live.next_sequence
         output.sent(sequence, frame)
         record.sent[sequence] = time.perf_counter()
@@ -230,6 +234,7 @@ async def _send(
             # Let the task send the prompt before the next frame, which is then tracked with it.
             await asyncio.sleep(0)
     await asyncio.gather(*prompting)
+    get_current_span().set_attribute("maskmesh.wait.source.ms", waited_seconds * 1000)
     await live.finish()
     if prompts:
         late = ", ".join(str(frame) for frame in sorted(prompts))

@@ -106,8 +106,8 @@ class AsyncClient:
         request = segmentation_pb2.CreateSessionRequest(idempotency_key=new_key())
         if ttl is not None:
             request.ttl.FromTimedelta(ttl)
-        response, trace_id = await self._connection.traced_call("CreateSession", request)
-        return VideoSession(self._connection, response, trace_id)
+        response = await self._connection.timed_call("CreateSession", request)
+        return VideoSession(self._connection, response.message, response.trace_id)
 
     async def attach(self, session_id: str) -> VideoSession:
         """A session that another client or process created.  Raises SessionNotFound."""

@@ -2,19 +2,18 @@
 
 from typing import Any
 
-import grpc
-
 from maskmesh.rpc.addresses import check_endpoint, is_loopback
 from maskmesh.rpc.channel import CLIENT_SILENCE_SECONDS, open_channel
-from maskmesh.rpc.client_calls import client_metadata
-from maskmesh.rpc.server_interceptor import TRACE_ID_KEY
+from maskmesh.rpc.client_calls import TimedResponse, TracedStub
 from maskmesh.rpc.status import translate_rpc_errors
 from maskmesh.rpc.stream_call import StreamCall
 from maskmesh.types import Tls
-from maskmesh.v1 import segmentation_pb2_grpc
+from maskmesh.v1 import segmentation_pb2, segmentation_pb2_grpc
 
 # The server has the limit; a message of more than this is no image.
 MAX_MESSAGE_BYTES = 2**30
+
+_SERVICE = segmentation_pb2.DESCRIPTOR.services_by_name["SegmentationService"]
 
 
 class GatewayConnection:
@@ -26,7 +25,6 @@ class GatewayConnection:
         Raises ValueError if ``endpoint`` is no gRPC target.
         """
         check_endpoint(endpoint)
-        self._headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
         self._channel = open_channel(
             endpoint,
             max_message_bytes=MAX_MESSAGE_BYTES,
@@ -35,34 +33,33 @@ class GatewayConnection:
             uses_proxy=not is_loopback(endpoint),
             tls=tls,
         )
-        self._stub = segmentation_pb2_grpc.SegmentationServiceStub(self._channel)
+        self._stub = TracedStub(
+            _SERVICE,
+            segmentation_pb2_grpc.SegmentationServiceStub,
+            self._channel,
+            endpoint,
+            headers={"authorization": f"Bearer {api_key}"} if api_key else {},
+            is_edge=True,
+        )
         self._timeout = timeout
 
     async def call(self, method: str, request: Any) -> Any:
         """The response of a unary method.  Raises MaskmeshError."""
-        with translate_rpc_errors():
-            return await self._begin(method, request)
+        return (await self.timed_call(method, request)).message
 
-    async def traced_call(self, method: str, request: Any) -> tuple[Any, str]:
-        """The response of a unary method, and the id of its trace, empty if there is none."""
+    async def timed_call(self, method: str, request: Any) -> TimedResponse:
+        """The response of a unary method, and the id of its trace.  Raises MaskmeshError."""
         with translate_rpc_errors():
-            call = self._begin(method, request)
-            response = await call
-            metadata = dict(await call.trailing_metadata() or ())
-        return response, str(metadata.get(TRACE_ID_KEY, ""))
+            return await self._stub.timed_call(method, request, timeout=self._timeout)
 
     def stream_responses(self, method: str, request: Any, timeout: float | None) -> Any:
         """A gRPC call that streams responses; ``timeout`` in seconds.  It raises gRPC's errors."""
-        return getattr(self._stub, method)(request, timeout=timeout, metadata=client_metadata(self._headers))
+        return self._stub.stream(method, request, timeout=timeout)
 
     def stream_requests(self, method: str) -> StreamCall:
         """A call that streams requests.  It raises gRPC's errors."""
-        return StreamCall(getattr(self._stub, method)(metadata=client_metadata(self._headers)))
+        return StreamCall(self._stub.stream(method))
 
     async def close(self) -> None:
         """Close the channel."""
         await self._channel.close()
-
-    def _begin(self, method: str, request: Any) -> grpc.aio.UnaryUnaryCall[Any, Any]:
-        metadata = client_metadata(self._headers)
-        return getattr(self._stub, method)(request, timeout=self._timeout, metadata=metadata)  # type: ignore[no-any-return]

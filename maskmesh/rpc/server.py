@@ -23,6 +23,7 @@ from maskmesh.rpc.channel import SERVER_KEEPALIVE_OPTIONS, message_size_options
 from maskmesh.rpc.parent import end_with_parent
 from maskmesh.rpc.server_interceptor import Authenticate, CallGate, ServerInterceptor
 from maskmesh.rpc.tls import server_credentials
+from maskmesh.telemetry import metrics
 from maskmesh.telemetry.config import drop_invalid_limits, load_telemetry
 
 logger = logging.getLogger(__name__)
@@ -66,6 +67,13 @@ async def serve(service: Service, settings: ServerSettings) -> bool:
         loop.add_signal_handler(signal.SIGHUP, stopped.set)
 
     gate = CallGate(service.name, settings.max_calls)
+    metrics.observe(
+        metrics.CALLS,
+        lambda: {"in_flight": gate.num_calls, "limit": gate.max_calls},
+        by="kind",
+        unit="{call}",
+        description="Calls in progress, and their limit",
+    )
     server = grpc.aio.server(
         interceptors=[ServerInterceptor(gate, service.authenticate, is_edge=service.is_edge)],
         options=[

@@ -11,6 +11,7 @@ import math
 import time
 import uuid
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
@@ -32,11 +33,23 @@ logger = logging.getLogger(__name__)
 TRACE_ID_KEY = "maskmesh-trace-id"
 RECEIVED_KEY = "maskmesh-received-unix-nanos"
 SENT_KEY = "maskmesh-sent-unix-nanos"
+HOST_KEY = "maskmesh-host"
+OFFSET_KEY = "maskmesh-clock-offset-nanos"
 _DETAILS_KEY = "grpc-status-details-bin"
 
 # gRPC clients with retries enabled wait for this many milliseconds, or do not retry for a negative value.
 _PUSHBACK_KEY = "grpc-retry-pushback-ms"
 _NO_RETRY = "-1"
+
+# Codes that are errors of a server, by OpenTelemetry's RPC conventions; the others are the caller's.
+_SERVER_ERRORS = {
+    grpc.StatusCode.UNKNOWN,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.UNIMPLEMENTED,
+    grpc.StatusCode.INTERNAL,
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.DATA_LOSS,
+}
 
 Authenticate: TypeAlias = Callable[[Mapping[str, str]], None]
 """Gets the metadata of a call; raises Unauthenticated for a call that is not allowed."""
@@ -49,24 +62,25 @@ class CallGate:
     service: str
     max_calls: int
     closed_because: str = "starting"
-    _num_calls: int = 0
+    num_calls: int = 0
+    """Calls in progress."""
 
     @contextlib.contextmanager
     def admit(self) -> Iterator[None]:
         """Admit a call.  Raises Unavailable while the gate is closed, ResourceExhausted at the limit."""
         if self.closed_because:
             raise Unavailable(f"the {self.service} is {self.closed_because}", service=self.service)
-        if self._num_calls >= self.max_calls:
+        if self.num_calls >= self.max_calls:
             raise ResourceExhausted(
-                f"the {self.service} serves {self._num_calls} calls, its largest number",
+                f"the {self.service} serves {self.num_calls} calls, its largest number",
                 resource="calls",
                 retry_seconds=retry_after(CALL_SECONDS),
             )
-        self._num_calls += 1
+        self.num_calls += 1
         try:
             yield
         finally:
-            self._num_calls -= 1
+            self.num_calls -= 1
 
 
 _MALFORMED = object()
@@ -102,6 +116,14 @@ class _CheckedRequests:
 
     async def __anext__(self) -> Any:
         return _checked(await anext(self._requests))
+
+
+_received_ns: ContextVar[int] = ContextVar("received_ns")
+
+
+def received_ns() -> int:
+    """When the call that is being handled was received, in nanoseconds since the epoch; now if none is."""
+    return _received_ns.get(0) or time.time_ns()
 
 
 class ServerInterceptor(grpc.aio.ServerInterceptor):
@@ -162,7 +184,7 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
     async def _handle(self, method: str, context: Any) -> AsyncIterator[None]:
         received_ns = time.time_ns()
         metadata = {k: v for k, v in context.invocation_metadata() if isinstance(v, str)}
-        with _server_span(method, self._extract(metadata), received_ns) as span:
+        with _server_span(method, self._extract(metadata), received_ns) as handled:
             try:
                 with self._gate.admit():
                     if self._authenticate is not None:
@@ -171,16 +193,15 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
             except (Exception, asyncio.CancelledError) as raised:
                 task = asyncio.current_task()
                 if isinstance(raised, asyncio.CancelledError) and task is not None and task.cancelling():
-                    _record(span, method, grpc.StatusCode.CANCELLED, received_ns)
+                    handled.record(grpc.StatusCode.CANCELLED)
                     raise
                 failure = _failure(raised, method)
-                span.set_status(Status(StatusCode.ERROR, failure.message))
-                _record(span, method, failure.code, received_ns)
-                trailing = (*_trailing_metadata(span, received_ns), *failure.metadata)
+                handled.record(failure.code, failure.message)
+                trailing = (*handled.trailing_metadata(), *failure.metadata)
                 await context.abort(failure.code, failure.message, trailing)
             else:
-                _record(span, method, grpc.StatusCode.OK, received_ns)
-                context.set_trailing_metadata(_trailing_metadata(span, received_ns))
+                handled.record(grpc.StatusCode.OK)
+                context.set_trailing_metadata(handled.trailing_metadata())
 
 
 class _Failure(NamedTuple):
@@ -209,43 +230,62 @@ def _failure(raised: BaseException, method: str) -> _Failure:
     return _Failure(raised.code, raised.message, details)
 
 
-def _trailing_metadata(span: trace.Span, received_ns: int) -> tuple[tuple[str, str], ...]:
-    return (
-        (TRACE_ID_KEY, telemetry.trace_id(span)),
-        (RECEIVED_KEY, str(received_ns)),
-        (SENT_KEY, str(time.time_ns())),
-    )
+@dataclass(slots=True)
+class _HandledCall:
+    """A call that a handler works on, and its server span."""
+
+    method: str
+    span: trace.Span
+    received_ns: int
+    offset_ns: int
+    """What is subtracted from the times of its spans."""
+    sent_ns: int = 0
+    """When the response, or the last one of a stream, was passed to gRPC; 0 before."""
+
+    def record(self, code: grpc.StatusCode, message: str = "") -> None:
+        """Record the status in the span and in the metrics; the call ends now."""
+        self.sent_ns = time.time_ns()
+        self.span.set_attribute(telemetry.RPC_STATUS, code.name)
+        if code in _SERVER_ERRORS:
+            self.span.set_attribute(telemetry.ERROR_TYPE, code.name)
+            self.span.set_status(Status(StatusCode.ERROR, message))
+        metrics.record_call(self.method.lstrip("/"), code.name, (self.sent_ns - self.received_ns) / 1e9)
+
+    def trailing_metadata(self) -> tuple[tuple[str, str], ...]:
+        """What the caller needs to separate the handler's time from that of the transfers."""
+        return (
+            (TRACE_ID_KEY, telemetry.trace_id(self.span)),
+            (RECEIVED_KEY, str(self.received_ns)),
+            (SENT_KEY, str(self.sent_ns)),
+            (HOST_KEY, telemetry.this_host()),
+            (OFFSET_KEY, str(self.offset_ns)),
+        )
 
 
 @contextlib.contextmanager
-def _server_span(method: str, parent: Context, received_ns: int) -> Iterator[trace.Span]:
+def _server_span(method: str, parent: Context, received_ns: int) -> Iterator[_HandledCall]:
     """The server span of a call, by OpenTelemetry's RPC conventions."""
     name = method.lstrip("/")
+    offset = telemetry.offset_in(parent)
     span = telemetry.tracer().start_span(
         name,
         context=parent,
         kind=SpanKind.SERVER,
-        start_time=received_ns,
+        start_time=received_ns - offset,
         attributes={telemetry.RPC_SYSTEM: "grpc", telemetry.RPC_METHOD: name},
     )
+    handled = _HandledCall(method, span, received_ns, offset)
+    _received_ns.set(received_ns)
     token = otel_context.attach(trace.set_span_in_context(span, parent))
     is_abandoned = False
     try:
-        yield span
+        yield handled
     except GeneratorExit:
         # The generator of a stream whose client has left is closed in another context than its own.
         is_abandoned = True
-        _record(span, method, grpc.StatusCode.CANCELLED, received_ns)
+        handled.record(grpc.StatusCode.CANCELLED)
         raise
     finally:
         if not is_abandoned:
             otel_context.detach(token)
-        span.end()
-
-
-def _record(span: trace.Span, method: str, code: grpc.StatusCode, received_ns: int) -> None:
-    """Record a call's status in its span and in the metrics."""
-    span.set_attribute(telemetry.RPC_STATUS, code.name)
-    if code is not grpc.StatusCode.OK:
-        span.set_attribute(telemetry.ERROR_TYPE, code.name)
-    metrics.record_call(method.lstrip("/"), code.name, (time.time_ns() - received_ns) / 1e9)
+        span.end((handled.sent_ns or time.time_ns()) - offset)

@@ -106,13 +106,13 @@ class StreamCall:
 
     def _record_status(self, _: Any) -> None:
         call = self._call
-        code = _result_now(call.code())
+        code = result_now(call.code())
         if code is not None:
             status = grpc.aio.AioRpcError(
                 code,
-                _result_now(call.initial_metadata()) or grpc.aio.Metadata(),
-                _result_now(call.trailing_metadata()) or grpc.aio.Metadata(),
-                details=_result_now(call.details()),
+                result_now(call.initial_metadata()) or grpc.aio.Metadata(),
+                result_now(call.trailing_metadata()) or grpc.aio.Metadata(),
+                details=result_now(call.details()),
             )
             if self._status is None or not _is_placeholder(status):
                 self._status = status
@@ -123,7 +123,7 @@ def _is_placeholder(error: grpc.aio.AioRpcError) -> bool:
     return error.code() is grpc.StatusCode.INTERNAL and error.details() == _PLACEHOLDER
 
 
-def _result_now(work: Coroutine[Any, Any, T]) -> T | None:
+def result_now(work: Coroutine[Any, Any, T]) -> T | None:
     """The result of a coroutine that does not wait; None for one that does."""
     try:
         work.send(None)

@@ -89,17 +89,18 @@ class TelemetrySettings(BaseSettings):
         return "file" if self.trace_dir else "none"
 
 
-def load_telemetry() -> TelemetrySettings:
-    """Read the settings of traces; a variable that is invalid is ignored with a warning."""
+def load_telemetry(*, warns: bool = True) -> TelemetrySettings:
+    """Read the settings of traces; a variable that is invalid is ignored, and named if ``warns``."""
+    level = logging.WARNING if warns else logging.DEBUG
     try:
         return TelemetrySettings()
     except (ValidationError, SettingsError) as error:
         if not isinstance(error, ValidationError):
-            logger.warning("the variables of OpenTelemetry are ignored: %s", error)
+            logger.log(level, "the variables of OpenTelemetry are ignored: %s", error)
             return TelemetrySettings.model_construct()
         invalid = {str(detail["loc"][0]) for detail in error.errors()}
         for line in describe_errors(TelemetrySettings, error):
-            logger.warning("ignored: %s", line)
+            logger.log(level, "ignored: %s", line)
     fields = TelemetrySettings.model_fields
     defaults = {
         name: field.get_default(call_default_factory=True)

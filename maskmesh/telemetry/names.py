@@ -5,7 +5,7 @@ from typing import Final, TypeAlias
 AttributeValue: TypeAlias = str | int | float | bool
 Attributes: TypeAlias = dict[str, AttributeValue]
 
-# Stages of the model and of the work around it, queues and transfers: the spans that attribution counts.
+# Stages of the model and of the work around it.
 DECODE_IMAGE: Final = "decode_image"
 PREPROCESS: Final = "preprocess"
 IMAGE_ENCODER: Final = "image_encoder"
@@ -16,6 +16,16 @@ MASK_DECODER: Final = "mask_decoder"
 MEMORY_ENCODER: Final = "memory_encoder"
 POSTPROCESS: Final = "postprocess"
 ARCHIVE: Final = "archive"
+
+# Work of a handler on a call, outside of the stages.
+PREPARE: Final = "prepare"  # find the session, check the request
+COMMIT: Final = "commit"  # change the session, write it to the store
+RESPOND: Final = "respond"  # make the response
+CACHE_LOOKUP: Final = "cache_lookup"
+SEND_EMBEDDING: Final = "send_embedding"
+
+# Waits and transfers.  The names of their spans have a second word, what is waited for or the direction:
+# ``queue device``, ``transfer request``.
 QUEUE: Final = "queue"
 TRANSFER: Final = "transfer"
 
@@ -31,20 +41,39 @@ STAGES: Final = (
     POSTPROCESS,
     ARCHIVE,
 )
-NAMED: Final = frozenset((*STAGES, QUEUE, TRANSFER))
+HANDLING: Final = (PREPARE, COMMIT, RESPOND, CACHE_LOOKUP, SEND_EMBEDDING)
+
+_NAMED: Final = frozenset((*STAGES, *HANDLING, QUEUE, TRANSFER))
+
+
+def base_name(span_name: str) -> str:
+    """The name of a span without what is waited for and without the direction: ``queue``, ``transfer``."""
+    return span_name.partition(" ")[0]
+
+
+def is_named(span_name: str) -> bool:
+    """Whether a span is a stage, work of a handler, a wait or a transfer, which attribution counts."""
+    return base_name(span_name) in _NAMED
+
 
 # Spans that group others; the attribution does not count them.
 FRAME: Final = "frame"  # one frame of a propagation, from its slot in the window to its delivery
 TRACK: Final = "track"  # the frame's request to the tracker, up to its result
+MEMORIZE: Final = "memorize"  # a frame's memory, where it delayed no other frame
 WARM_UP: Final = "warm_up"
 
 # Attributes of maskmesh.
 SESSION_ID: Final = "maskmesh.session.id"
 FRAME_INDEX: Final = "maskmesh.frame.index"
 FRAME_KIND: Final = "maskmesh.frame.kind"  # "conditioning" or "tracked"
-PROPAGATION_ID: Final = "maskmesh.propagation.id"
+FRAME_COUNT: Final = "maskmesh.frame.count"  # frames that a call has delivered
+FIRST_FRAME: Final = "maskmesh.frame.first"  # true for the first frames of a propagation
+TENANT: Final = "maskmesh.tenant"
+PROPAGATION_ID: Final = "maskmesh.propagation.id"  # of a frame, and of the call that propagates
+SLOWEST_TRACES: Final = "maskmesh.slowest.trace_ids"  # of the slowest frames of a call, the slowest first
 OBJECT_COUNT: Final = "maskmesh.object.count"
-CACHE_OUTCOME: Final = "maskmesh.cache.outcome"  # "hit", "miss" or "joined"
+CACHE_OUTCOME: Final = "maskmesh.cache.outcome"  # "hit", "miss", "joined", "shared_hit" or "reference"
+REFERENCE: Final = "reference"  # the gateway had a reference to the embedding, and called no encoder
 BATCH_SIZE: Final = "maskmesh.batch.size"
 DEVICE: Final = "maskmesh.device"
 DTYPE: Final = "maskmesh.dtype"

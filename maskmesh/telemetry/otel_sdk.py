@@ -30,6 +30,9 @@ from prometheus_client import CollectorRegistry, start_http_server
 from maskmesh.telemetry.bounded_file import BoundedFile
 from maskmesh.telemetry.config import TelemetrySettings
 from maskmesh.telemetry.exemplars import ExemplarCollector, ExemplarReader
+from maskmesh.telemetry.metrics import SPANS, observe
+from maskmesh.telemetry.stages import emit_pending
+from maskmesh.version import __version__
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +46,14 @@ def set_up_tracing(service: str, settings: TelemetrySettings) -> TracerProvider:
     provider = TracerProvider(resource=_resource(service))
     exporter = _checked_exporter(service, settings)
     if exporter is not None:
+        observe(
+            SPANS,
+            lambda: {"ended": SpanCounter.num_ended, "exported": SpanCounter.num_exported},
+            by="state",
+            unit="{span}",
+            description="Spans that ended, and those of them that were exported",
+            counts=True,
+        )
         provider.add_span_processor(SpanCounter())
         provider.add_span_processor(
             BatchSpanProcessor(
@@ -58,6 +69,7 @@ def set_up_tracing(service: str, settings: TelemetrySettings) -> TracerProvider:
 
 def shut_down_tracing(provider: TracerProvider) -> None:
     """Export the spans that are left, as long as the receiver takes them; a local file takes all."""
+    emit_pending()
     thread = threading.Thread(target=provider.shutdown, name="export-spans", daemon=True)
     thread.start()
     deadline = time.monotonic() + MAX_FLUSH_SECONDS
@@ -157,6 +169,8 @@ def _resource(service: str) -> Resource:
     defaults = Resource.create(
         {
             "service.name": service,
+            "service.namespace": "maskmesh",
+            "service.version": __version__,
             "service.instance.id": f"{host}-{os.getpid()}",
             "host.name": host,
             "process.pid": os.getpid(),

@@ -14,21 +14,26 @@ from opentelemetry.propagators.textmap import TextMapPropagator
 from opentelemetry.trace import Link, SpanContext
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from maskmesh.telemetry.clocks import extract_clocks, inject_clocks
+
 logger = logging.getLogger(__name__)
 
 _mesh_propagator = CompositePropagator([TraceContextTextMapPropagator(), W3CBaggagePropagator()])
 
 
 def inject(context: Context | None = None) -> dict[str, str]:
-    """The W3C headers of a context (None: the current one), for calls inside the mesh."""
+    """The W3C headers of a context (None: the current one) and the clocks' offsets, for calls inside the
+    mesh.
+    """
     carrier: dict[str, str] = {}
     _mesh_propagator.inject(carrier, context)
+    inject_clocks(carrier, context)
     return carrier
 
 
 def extract(carrier: Mapping[str, str]) -> Context:
     """The context of W3C headers, for calls inside the mesh."""
-    return _mesh_propagator.extract(carrier)
+    return extract_clocks(carrier, _mesh_propagator.extract(carrier))
 
 
 def inject_at_edge() -> dict[str, str]:

@@ -1,21 +1,22 @@
 """Time on the wire: the ``transfer`` stages between a sender and a handler."""
 
+from maskmesh.telemetry.clocks import note_exchange
 from maskmesh.telemetry.names import DIRECTION, TRANSFER
 from maskmesh.telemetry.stages import StageRecord
 
 
-def transfer_stages(sender_ns: tuple[int, int], handler_ns: tuple[int, int]) -> list[StageRecord]:
+def transfer_stages(
+    host: str, sender_ns: tuple[int, int], handler_ns: tuple[int, int], offset_ns: int = 0
+) -> list[StageRecord]:
     """The intervals in which the request and the response were on their way.
 
     ``sender_ns`` is when the sender sent the request and received the response, ``handler_ns`` when the
-    handler received the request and sent the response, in nanoseconds since the epoch of each host.  Where
-    the clocks of the two hosts disagree, the handler's interval is centred in the sender's.
+    handler on ``host`` received the request and sent the response, in nanoseconds since the epoch by the
+    clock of each host.  ``offset_ns`` is what the handler has subtracted from the times of its spans.
     """
     start, end = sender_ns
-    received, sent = handler_ns
-    if received < start or sent > end:
-        slack = max(0, (end - start) - (sent - received))
-        received, sent = start + slack // 2, end - slack // 2
+    received, sent = (min(max(time - offset_ns, start), end) for time in handler_ns)
+    note_exchange(host, sender_ns, handler_ns)
     return [
         StageRecord(TRANSFER, start, received, {DIRECTION: "request"}),
         StageRecord(TRANSFER, sent, end, {DIRECTION: "response"}),

@@ -46,7 +46,7 @@ def attribute(trace: Trace, start_ns: int, end_ns: int) -> Attribution:
     named = [
         (trace.depths[span_id], span)
         for span_id, span in trace.spans.items()
-        if span.name in telemetry.NAMED and span.end_ns > start_ns and span.start_ns < end_ns
+        if telemetry.is_named(span.name) and span.end_ns > start_ns and span.start_ns < end_ns
     ]
     edges = {start_ns, end_ns}
     for _, span in named:

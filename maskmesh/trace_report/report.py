@@ -9,6 +9,7 @@ from typing import Any
 
 from maskmesh import telemetry
 from maskmesh.trace_report.attribution import Attribution, attribute_calls, attribute_frames, unnamed_share
+from maskmesh.trace_report.critical_path import named_share
 from maskmesh.trace_report.trace_files import Span, Trace, group_traces, read_spans
 
 FIRST_CALL = "first call"
@@ -62,7 +63,10 @@ class Report:
 
     def summary(self) -> dict[str, float]:
         """Number, latency and rate of frames, and the unnamed shares of frames and calls."""
-        calls = {"calls_unnamed_share": unnamed_share(self.calls)} if self.calls else {}
+        calls = {}
+        if self.calls:
+            calls["calls_unnamed_share"] = unnamed_share(self.calls)
+            calls["calls_critical_path_named"] = named_share(call.trace for call in self.calls)
         if not self.frames:
             return calls
         steady = [f.duration_ns / 1e6 for f in self.steady]
@@ -71,6 +75,7 @@ class Report:
             "first_frame_ms": self.frames[0].duration_ns / 1e6,
             "unnamed_share": unnamed_share(self.frames),
             "worst_unnamed_share": max(f.unnamed_share for f in self.frames),
+            "critical_path_named": named_share(frame.trace for frame in self.frames),
         }
         if steady:
             median = statistics.median(steady)
@@ -124,13 +129,13 @@ def stage_rows(traces: Sequence[Trace]) -> list[StageRow]:
             spans = list(trace.spans.values())
         waited = _waits_within(trace)
         for span in spans:
-            if span.name in telemetry.NAMED:
+            if telemetry.is_named(span.name):
                 worked_ns = span.duration_ns - waited.get(span.span_id, 0)
                 durations[span.name, situation(trace, span)].append(worked_ns / 1e6)
-    stages = (*telemetry.STAGES, telemetry.QUEUE, telemetry.TRANSFER)
+    others = sorted({stage for stage, _ in durations} - {*telemetry.STAGES, *telemetry.HANDLING})
     return [
         _row(stage, when, durations[stage, when])
-        for stage in stages
+        for stage in (*telemetry.STAGES, *telemetry.HANDLING, *others)
         for when in _ORDER
         if durations.get((stage, when))
     ]
@@ -140,7 +145,7 @@ def _waits_within(trace: Trace) -> dict[str, int]:
     """For each stage, by span id: the nanoseconds that it waited in queues for other work."""
     waits: dict[str, int] = defaultdict(int)
     for span in trace.spans.values():
-        if span.name == telemetry.QUEUE and span.parent_id:
+        if telemetry.base_name(span.name) == telemetry.QUEUE and span.parent_id:
             waits[span.parent_id] += span.duration_ns
     return {i: n for i, n in waits.items() if i in trace.spans and trace.spans[i].name in telemetry.STAGES}
 

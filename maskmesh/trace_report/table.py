@@ -36,6 +36,7 @@ def print_report(made: Report) -> None:
     if "calls_unnamed_share" in summary:
         unnamed = f"{summary['calls_unnamed_share']:.2%}"
         output.print(f"{len(made.calls)} calls (clicks and images); {unnamed} of their time is in no stage")
+        _print_path(output, "calls", summary["calls_critical_path_named"])
     if "frames" not in summary:
         return
     output.print(
@@ -46,3 +47,8 @@ def print_report(made: Report) -> None:
         "share: of the time between deliveries, attributed to the deepest stage of the frame; "
         f"no stage: {summary['unnamed_share']:.2%}, worst frame {summary['worst_unnamed_share']:.1%}"
     )
+    _print_path(output, "frames", summary["critical_path_named"])
+
+
+def _print_path(output: Console, what: str, share: float) -> None:
+    output.print(f"critical path of {what} as in Jaeger: {share:.1%} on stages, waits and transfers")

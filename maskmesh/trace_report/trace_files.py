@@ -4,11 +4,9 @@ import json
 import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-from maskmesh import telemetry
 
 # The start of every line.
 _START = '{"resourceSpans"'
@@ -96,7 +94,7 @@ def trace_files(path: Path) -> list[Path]:
 
 
 def group_traces(spans: Iterable[Span]) -> list[Trace]:
-    """Group spans into traces, in the order of their start; the clocks of different hosts are aligned."""
+    """Group spans into traces, in the order of their start."""
     by_trace: dict[str, dict[str, Span]] = defaultdict(dict)
     for span in spans:
         by_trace[span.trace_id][span.span_id] = span
@@ -109,48 +107,12 @@ def _make_trace(trace_id: str, spans: dict[str, Span]) -> Trace:
     for span in spans.values():
         children[span.parent_id if span.parent_id in spans else ""].append(span.span_id)
     depths: dict[str, int] = {}
-    stack = [(span_id, 0, 0) for span_id in children[""]]
+    stack = [(span_id, 0) for span_id in children[""]]
     while stack:
-        span_id, depth, shift = stack.pop()
-        span = spans[span_id]
-        parent = spans.get(span.parent_id)
-        shift = shift + _skew(parent, replace_times(span, shift))
-        spans[span_id] = replace_times(span, shift)
-        if parent is not None and parent.host != span.host:
-            _fit_transfers(spans, children[span.parent_id], spans[span_id])
+        span_id, depth = stack.pop()
         depths[span_id] = depth
-        stack += [(child, depth + 1, shift) for child in children[span_id]]
+        stack += [(child, depth + 1) for child in children[span_id]]
     return Trace(trace_id, spans, depths)
-
-
-def replace_times(span: Span, shift: int) -> Span:
-    """A copy of the span that is ``shift`` nanoseconds later."""
-    return replace(span, start_ns=span.start_ns + shift, end_ns=span.end_ns + shift)
-
-
-def _skew(parent: Span | None, span: Span) -> int:
-    """The nanoseconds by which to shift a server's span to the middle of its client's span.
-
-    Zero if both are from one host, because they have the same clock.
-    """
-    if parent is None or parent.host == span.host:
-        return 0
-    if parent.kind != KIND_CLIENT or span.kind != KIND_SERVER:
-        return 0
-    slack = max(0, parent.duration_ns - span.duration_ns)
-    return parent.start_ns + slack // 2 - span.start_ns
-
-
-def _fit_transfers(spans: dict[str, Span], siblings: Sequence[str], handler: Span) -> None:
-    """Fit the transfers to a shifted handler: the request ends with its start, the response follows it."""
-    for span_id in siblings:
-        span = spans[span_id]
-        if span.name != telemetry.TRANSFER:
-            continue
-        if span.attributes.get(telemetry.DIRECTION) == "request":
-            spans[span_id] = replace(span, end_ns=max(span.start_ns, handler.start_ns))
-        else:
-            spans[span_id] = replace(span, start_ns=min(span.end_ns, handler.end_ns))
 
 
 def _spans_of(content: Mapping[str, Any]) -> list[Span]:

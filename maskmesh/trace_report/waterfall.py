@@ -21,6 +21,8 @@ _COLOURS = {
     telemetry.MASK_DECODER: "#59a14f",
     telemetry.MEMORY_ENCODER: "#b07aa1",
     telemetry.POSTPROCESS: "#ff9da7",
+    telemetry.ARCHIVE: "#86bcb6",
+    **dict.fromkeys(telemetry.HANDLING, "#bab0ac"),
     telemetry.QUEUE: "#d9d9d9",
     telemetry.TRANSFER: "#a0a0a0",
 }
@@ -42,10 +44,11 @@ def draw_waterfall(frame: Attribution, path: Path) -> None:
     longest = max(s.end_ns for s in spans) - origin
     for row, span in enumerate(spans):
         start, width = (span.start_ns - origin) / 1e6, max(span.duration_ns, longest * 0.001) / 1e6
-        named = span.name in telemetry.NAMED
+        named = telemetry.is_named(span.name)
         axes.barh(
             row, width, left=start, height=0.72 if named else 0.5,
-            color=_COLOURS.get(span.name, _HOLDER), edgecolor="#555555", linewidth=0.4, zorder=2,
+            color=_COLOURS.get(telemetry.base_name(span.name), _HOLDER),
+            edgecolor="#555555", linewidth=0.4, zorder=2,
         )  # fmt: skip
         label = f"{span.duration_ns / 1e6:.2f} ms"
         axes.text(start + width, row, f" {label}", va="center", fontsize=7, zorder=3)
@@ -68,7 +71,7 @@ def draw_waterfall(frame: Attribution, path: Path) -> None:
         loc="left",
         x=-0.2,
     )
-    used = [n for n in _COLOURS if any(s.name == n for s in spans)]
+    used = [n for n in _COLOURS if any(telemetry.base_name(s.name) == n for s in spans)]
     figure.legend(
         handles=[Patch(color=_COLOURS[n], label=n) for n in used],
         fontsize=7, ncols=6, loc="outside lower center", frameon=False,
@@ -94,7 +97,7 @@ def _in_order(frame: Attribution) -> list[Span]:
     stack = [trace.root]
     while stack:
         span = stack.pop()
-        waits = span.name in (telemetry.QUEUE, telemetry.TRANSFER)
+        waits = telemetry.base_name(span.name) in (telemetry.QUEUE, telemetry.TRANSFER)
         if not (waits and span.duration_ns < 20_000):
             ordered.append(span)
         stack += sorted(children.get(span.span_id, ()), key=lambda s: -s.start_ns)
@@ -106,7 +109,4 @@ def _service(span: Span) -> str:
 
 
 def _label(span: Span) -> str:
-    method = span.name.rsplit("/", 1)[-1]
-    waits_for = span.attributes.get(telemetry.WAITS_FOR)
-    direction = span.attributes.get(telemetry.DIRECTION)
-    return method + (f" ({waits_for or direction})" if waits_for or direction else "")
+    return span.name.rsplit("/", 1)[-1]

@@ -142,6 +142,20 @@ class AppendFramesResponse(_message.Message):
     frames_per_second: float
     def __init__(self, first_frame_index: _Optional[int] = ..., num_frames: _Optional[int] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., frames_per_second: _Optional[float] = ...) -> None: ...
 
+class AppendImagesRequest(_message.Message):
+    __slots__ = ("config", "images")
+    CONFIG_FIELD_NUMBER: _ClassVar[int]
+    IMAGES_FIELD_NUMBER: _ClassVar[int]
+    config: AppendFramesConfig
+    images: _containers.RepeatedCompositeFieldContainer[_types_pb2.Image]
+    def __init__(self, config: _Optional[_Union[AppendFramesConfig, _Mapping]] = ..., images: _Optional[_Iterable[_Union[_types_pb2.Image, _Mapping]]] = ...) -> None: ...
+
+class AppendImagesResponse(_message.Message):
+    __slots__ = ("frames",)
+    FRAMES_FIELD_NUMBER: _ClassVar[int]
+    frames: AppendFramesResponse
+    def __init__(self, frames: _Optional[_Union[AppendFramesResponse, _Mapping]] = ...) -> None: ...
+
 class AddPromptRequest(_message.Message):
     __slots__ = ("session_id", "frame_index", "obj_id", "prompt", "clear_previous", "mask_options", "idempotency_key", "expected_revision")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
@@ -277,6 +291,30 @@ class SegmentStreamRequest(_message.Message):
     removal: StreamRemoval
     finish: StreamFinish
     def __init__(self, config: _Optional[_Union[StreamConfig, _Mapping]] = ..., frame: _Optional[_Union[StreamFrame, _Mapping]] = ..., prompt: _Optional[_Union[StreamPrompt, _Mapping]] = ..., removal: _Optional[_Union[StreamRemoval, _Mapping]] = ..., finish: _Optional[_Union[StreamFinish, _Mapping]] = ...) -> None: ...
+
+class ReceiveStreamRequest(_message.Message):
+    __slots__ = ("config",)
+    CONFIG_FIELD_NUMBER: _ClassVar[int]
+    config: StreamConfig
+    def __init__(self, config: _Optional[_Union[StreamConfig, _Mapping]] = ...) -> None: ...
+
+class ReceiveStreamResponse(_message.Message):
+    __slots__ = ("response",)
+    RESPONSE_FIELD_NUMBER: _ClassVar[int]
+    response: SegmentStreamResponse
+    def __init__(self, response: _Optional[_Union[SegmentStreamResponse, _Mapping]] = ...) -> None: ...
+
+class SendStreamRequest(_message.Message):
+    __slots__ = ("session_id", "messages")
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    MESSAGES_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    messages: _containers.RepeatedCompositeFieldContainer[SegmentStreamRequest]
+    def __init__(self, session_id: _Optional[str] = ..., messages: _Optional[_Iterable[_Union[SegmentStreamRequest, _Mapping]]] = ...) -> None: ...
+
+class SendStreamResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
 
 class StreamStarted(_message.Message):
     __slots__ = ("session_id", "ttl", "model", "next_sequence", "window", "resume_token")

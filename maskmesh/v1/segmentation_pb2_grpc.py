@@ -91,6 +91,21 @@ class SegmentationServiceStub:
                 request_serializer=maskmesh_dot_v1_dot_segmentation__pb2.SegmentStreamRequest.SerializeToString,
                 response_deserializer=maskmesh_dot_v1_dot_segmentation__pb2.SegmentStreamResponse.FromString,
                 _registered_method=True)
+        self.AppendImages = channel.unary_unary(
+                '/maskmesh.v1.SegmentationService/AppendImages',
+                request_serializer=maskmesh_dot_v1_dot_segmentation__pb2.AppendImagesRequest.SerializeToString,
+                response_deserializer=maskmesh_dot_v1_dot_segmentation__pb2.AppendImagesResponse.FromString,
+                _registered_method=True)
+        self.ReceiveStream = channel.unary_stream(
+                '/maskmesh.v1.SegmentationService/ReceiveStream',
+                request_serializer=maskmesh_dot_v1_dot_segmentation__pb2.ReceiveStreamRequest.SerializeToString,
+                response_deserializer=maskmesh_dot_v1_dot_segmentation__pb2.ReceiveStreamResponse.FromString,
+                _registered_method=True)
+        self.SendStream = channel.unary_unary(
+                '/maskmesh.v1.SegmentationService/SendStream',
+                request_serializer=maskmesh_dot_v1_dot_segmentation__pb2.SendStreamRequest.SerializeToString,
+                response_deserializer=maskmesh_dot_v1_dot_segmentation__pb2.SendStreamResponse.FromString,
+                _registered_method=True)
         self.RemoveObject = channel.unary_unary(
                 '/maskmesh.v1.SegmentationService/RemoveObject',
                 request_serializer=maskmesh_dot_v1_dot_segmentation__pb2.RemoveObjectRequest.SerializeToString,
@@ -205,6 +220,36 @@ class SegmentationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def AppendImages(self, request, context):
+        """AppendImages adds a few images in one message, for clients that cannot stream requests, such as browsers
+        with gRPC-Web; otherwise it is AppendFrames.
+        Reasons: INVALID_REQUEST, SESSION_NOT_FOUND, INVALID_IMAGE, IMAGE_TOO_LARGE, INVALID_VIDEO, CONFLICT.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReceiveStream(self, request, context):
+        """ReceiveStream is the receiving half of SegmentStream, for clients that cannot stream requests: it opens
+        the stream and sends its responses.  The stream ends as SegmentStream does, or when this call ends.
+        Reasons: INVALID_REQUEST, SESSION_NOT_FOUND, RESOURCE_EXHAUSTED, and SESSION_BUSY if another stream
+        resumed the session.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SendStream(self, request, context):
+        """SendStream sends messages to a stream that ReceiveStream has opened, in order; messages of concurrent
+        calls may mix.  It returns when the stream has room for them, so a client that waits is slowed down like
+        one of SegmentStream.  With several gateways it must reach the one that has the stream; another one
+        fails with UNAVAILABLE.
+        Reasons: SESSION_NOT_FOUND, INVALID_REQUEST, UNAVAILABLE if this gateway does not have the stream.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def RemoveObject(self, request, context):
         """RemoveObject removes one object.  A propagation in progress continues with the other objects.
         Reasons: SESSION_NOT_FOUND, OBJECT_NOT_FOUND, INVALID_REQUEST, CONFLICT.
@@ -272,6 +317,21 @@ def add_SegmentationServiceServicer_to_server(servicer, server):
                     servicer.SegmentStream,
                     request_deserializer=maskmesh_dot_v1_dot_segmentation__pb2.SegmentStreamRequest.FromString,
                     response_serializer=maskmesh_dot_v1_dot_segmentation__pb2.SegmentStreamResponse.SerializeToString,
+            ),
+            'AppendImages': grpc.unary_unary_rpc_method_handler(
+                    servicer.AppendImages,
+                    request_deserializer=maskmesh_dot_v1_dot_segmentation__pb2.AppendImagesRequest.FromString,
+                    response_serializer=maskmesh_dot_v1_dot_segmentation__pb2.AppendImagesResponse.SerializeToString,
+            ),
+            'ReceiveStream': grpc.unary_stream_rpc_method_handler(
+                    servicer.ReceiveStream,
+                    request_deserializer=maskmesh_dot_v1_dot_segmentation__pb2.ReceiveStreamRequest.FromString,
+                    response_serializer=maskmesh_dot_v1_dot_segmentation__pb2.ReceiveStreamResponse.SerializeToString,
+            ),
+            'SendStream': grpc.unary_unary_rpc_method_handler(
+                    servicer.SendStream,
+                    request_deserializer=maskmesh_dot_v1_dot_segmentation__pb2.SendStreamRequest.FromString,
+                    response_serializer=maskmesh_dot_v1_dot_segmentation__pb2.SendStreamResponse.SerializeToString,
             ),
             'RemoveObject': grpc.unary_unary_rpc_method_handler(
                     servicer.RemoveObject,
@@ -522,6 +582,87 @@ class SegmentationService:
             '/maskmesh.v1.SegmentationService/SegmentStream',
             maskmesh_dot_v1_dot_segmentation__pb2.SegmentStreamRequest.SerializeToString,
             maskmesh_dot_v1_dot_segmentation__pb2.SegmentStreamResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AppendImages(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/maskmesh.v1.SegmentationService/AppendImages',
+            maskmesh_dot_v1_dot_segmentation__pb2.AppendImagesRequest.SerializeToString,
+            maskmesh_dot_v1_dot_segmentation__pb2.AppendImagesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReceiveStream(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/maskmesh.v1.SegmentationService/ReceiveStream',
+            maskmesh_dot_v1_dot_segmentation__pb2.ReceiveStreamRequest.SerializeToString,
+            maskmesh_dot_v1_dot_segmentation__pb2.ReceiveStreamResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SendStream(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/maskmesh.v1.SegmentationService/SendStream',
+            maskmesh_dot_v1_dot_segmentation__pb2.SendStreamRequest.SerializeToString,
+            maskmesh_dot_v1_dot_segmentation__pb2.SendStreamResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -35,6 +35,7 @@ from maskmesh.wire.sessions import (
     session_objects_to_proto,
     session_state_from_proto,
 )
+from maskmesh.wire.work import work_from_proto, work_to_proto
 
 __all__ = [
     "MAX_POINTS",
@@ -72,4 +73,6 @@ __all__ = [
     "stage_times_to_proto",
     "tensor_spec_to_proto",
     "tensor_specs_from_proto",
+    "work_from_proto",
+    "work_to_proto",
 ]

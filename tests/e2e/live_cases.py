@@ -8,6 +8,7 @@ from maskmesh import (
     InvalidPrompt,
     InvalidRequest,
     ObjectNotFound,
+    Unavailable,
 )
 from maskmesh.v1 import types_pb2
 from tests.e2e.bad_inputs import (
@@ -26,6 +27,7 @@ from tests.e2e.wrong_calls import (
     live,
     live_frame,
     live_prompt,
+    received,
     rejected,
 )
 
@@ -119,5 +121,36 @@ LIVE_CASES: Sequence[Case] = (
         "a removal: an unknown object",
         rejected(V1.SegmentStreamRequest(removal=V1.StreamRemoval(request_id="gone", obj_id=7))),
         ObjectNotFound,
+    ),
+    Case(
+        "ReceiveStream",
+        "an unknown policy",
+        received(overload=9),
+        InvalidRequest,
+        "config.overload",
+    ),
+    Case(
+        "ReceiveStream",
+        "a session that is not live",
+        received(resume_token="{context.session_id}.0.0.1"),
+        InvalidRequest,
+        "config.resume_token",
+    ),
+    Case(
+        "SendStream",
+        "no message",
+        lambda c: c.stub.SendStream(V1.SendStreamRequest(session_id=c.live_id)),
+        InvalidRequest,
+        "messages",
+    ),
+    Case(
+        "SendStream",
+        "a stream that SegmentStream has opened",
+        lambda c: c.stub.SendStream(
+            V1.SendStreamRequest(
+                session_id=c.live_id, messages=[V1.SegmentStreamRequest(finish=V1.StreamFinish())]
+            )
+        ),
+        Unavailable,
     ),
 )

@@ -1,6 +1,7 @@
 """Invalid calls of sessions."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from maskmesh import (
     Conflict,
@@ -34,6 +35,7 @@ from tests.e2e.wrong_calls import (
     LONG_KEY,
     V1,
     Call,
+    Context,
     add_prompt,
     append,
     appended_alone,
@@ -48,11 +50,36 @@ from tests.e2e.wrong_calls import (
 )
 
 
+def _appended_images(*frames: V1.AppendFramesRequest) -> Call:
+    """AppendImages with the images of messages."""
+
+    def call(context: Context) -> Any:
+        config = V1.AppendFramesConfig(session_id=context.session_id)
+        request = V1.AppendImagesRequest(config=config, images=[frame.frame for frame in frames])
+        return context.stub.AppendImages(request)
+
+    return call
+
+
 def _sessions() -> list[Case]:
     """Calls of every method with unknown, deleted and expired sessions."""
     calls: dict[str, Callable[[str], Call]] = {
         "GetSession": lambda s: lambda c: c.stub.GetSession(V1.GetSessionRequest(session_id=getattr(c, s))),
         "AppendFrames": lambda s: append(GOOD, FINISH, to=s),
+        "AppendImages": lambda s: (
+            lambda c: c.stub.AppendImages(
+                V1.AppendImagesRequest(
+                    config=V1.AppendFramesConfig(session_id=getattr(c, s)), images=[GOOD.frame]
+                )
+            )
+        ),
+        "SendStream": lambda s: (
+            lambda c: c.stub.SendStream(
+                V1.SendStreamRequest(
+                    session_id=getattr(c, s), messages=[V1.SegmentStreamRequest(finish=V1.StreamFinish())]
+                )
+            )
+        ),
         "AddPrompt": lambda s: lambda c: add_prompt(session_id=getattr(c, s))(c),
         "ClearPrompts": lambda s: (
             lambda c: c.stub.ClearPrompts(V1.ClearPromptsRequest(session_id=getattr(c, s), obj_id=1))
@@ -110,6 +137,10 @@ SESSION_CASES: Sequence[Case] = (
     ),
     *(
         Case("AppendFrames", what, append(image(bad), FINISH), error, f"frame{where}")
+        for what, bad, error, where in BAD_IMAGES
+    ),
+    *(
+        Case("AppendImages", what, _appended_images(GOOD, image(bad)), error, f"images[1]{where}")
         for what, bad, error, where in BAD_IMAGES
     ),
     Case("AppendFrames", "no configuration", appended_alone(GOOD, FINISH), InvalidRequest, "config"),

@@ -23,7 +23,7 @@ from maskmesh import (
     Unauthenticated,
     wire,
 )
-from maskmesh.cli.local_mesh import MeshOptions
+from maskmesh.cli.mesh.local_mesh import MeshOptions
 from maskmesh.media.pictures import as_image
 from maskmesh.rpc.status import translate_rpc_errors
 from maskmesh.v1 import segmentation_pb2, segmentation_pb2_grpc

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gateway.backends.encoders import EncodeOptions, Encoders
+from gateway.backends.encoders import EncodeOptions, EncoderRing, Encoders
 from gateway.backends.image_encoding import encode_image
-from maskmesh.cli.local_mesh import MeshOptions
+from maskmesh.cli.mesh.local_mesh import MeshOptions
 from maskmesh.config import enable_ring_hash
 from maskmesh.types import EmbeddingRef, RawImage
 from tests.mesh import Mesh, running_mesh
@@ -35,7 +35,7 @@ async def five(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Mesh]:
 @asynccontextmanager
 async def encoders(mesh: Mesh, names: list[str]) -> AsyncIterator[Encoders]:
     target = "ipv4:" + ",".join(mesh.address(name) for name in names)
-    made = Encoders(target, max_message_bytes=MAX_MESSAGE_BYTES)
+    made = EncoderRing(target, max_message_bytes=MAX_MESSAGE_BYTES)
     try:
         yield made
     finally:
@@ -52,7 +52,8 @@ async def encode(through: Encoders, images: list[RawImage]) -> list[EmbeddingRef
     found: list[EmbeddingRef] = []
     for start in range(0, len(images), AT_ONCE):
         some = images[start : start + AT_ONCE]
-        found += await asyncio.gather(*(encode_image(through, image, encode_options) for image in some))
+        encoded = await asyncio.gather(*(encode_image(through, image, encode_options) for image in some))
+        found += [each.ref for each in encoded]
     return found
 
 

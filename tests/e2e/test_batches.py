@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from maskmesh import AsyncClient, FrameMasks, LowResLogits, MaskFormat, MaskOptions, telemetry
-from maskmesh.cli.local_mesh import MeshOptions
+from maskmesh.cli.mesh.local_mesh import MeshOptions
 from tests.golden import relative_error
 from tests.mesh import running_mesh
 from tools.make_sample import CLICKS, make_clip

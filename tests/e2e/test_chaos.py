@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from maskmesh import AsyncClient, FrameMasks, VideoSession
-from maskmesh.cli.local_mesh import MeshOptions
+from maskmesh.cli.mesh.local_mesh import MeshOptions
 from tests.mesh import Mesh, running_mesh
 from tests.redis_server import RedisServer, needs_redis, owner_of, running_redis
 from tools.make_sample import make_clip

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from maskmesh import AsyncClient, FrameMasks, LowResLogits
-from maskmesh.cli.local_mesh import MeshOptions
+from maskmesh.cli.mesh.local_mesh import MeshOptions
 from maskmesh.masks import BoolArray
 from tests.mesh import running_mesh
 from tools.make_sample import CLICKS

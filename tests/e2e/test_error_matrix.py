@@ -13,7 +13,7 @@ import grpc
 import pytest
 
 from maskmesh import AsyncClient, PromptRecord
-from maskmesh.cli.local_mesh import MeshOptions
+from maskmesh.cli.mesh.local_mesh import MeshOptions
 from maskmesh.errors import InvalidRequest
 from maskmesh.rpc.status import translate_rpc_errors
 from maskmesh.v1 import segmentation_pb2, segmentation_pb2_grpc, types_pb2
@@ -181,7 +181,9 @@ def test_proto_comments_list_every_reason() -> None:
     rpcs = re.findall(r"((?:  //[^\n]*\n)+)  rpc (\w+)\(", proto)
     assert {name for _, name in rpcs} == {case.rpc for case in CASES}
     for comment, name in rpcs:
-        said = set(re.findall(r"\b[A-Z]+(?:_[A-Z]+)+\b|CONFLICT", comment[comment.index("Reasons:") :]))
+        said = set(
+            re.findall(r"\b[A-Z]+(?:_[A-Z]+)+\b|CONFLICT|UNAVAILABLE", comment[comment.index("Reasons:") :])
+        )
         found = {reason(case.error) for case in CASES if case.rpc == name}
         assert found <= said, f"{name} does not say {found - said}"
 

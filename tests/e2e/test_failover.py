@@ -22,7 +22,7 @@ from maskmesh import (
     Unavailable,
     VideoSession,
 )
-from maskmesh.cli.local_mesh import MeshOptions
+from maskmesh.cli.mesh.local_mesh import MeshOptions
 from maskmesh.internal.v1 import tracker_pb2, tracker_pb2_grpc
 from maskmesh.masks import ByteArray
 from maskmesh.media.video_reader import read_frames

@@ -17,7 +17,7 @@ import pytest
 from google.protobuf.message import Message
 
 from maskmesh import AsyncClient, Point, Prompt, VideoSession, wire
-from maskmesh.cli.local_mesh import MeshOptions
+from maskmesh.cli.mesh.local_mesh import MeshOptions
 from maskmesh.errors import MaskmeshError
 from maskmesh.internal.v1 import encoder_pb2, tracker_pb2
 from maskmesh.masks import ByteArray
@@ -228,8 +228,11 @@ class Fuzzer:
             if method.client_streaming:
                 await self._talk(StreamCall(stub(timeout=HANG_SECONDS)), requests, method)
             elif method.server_streaming:
-                async for _ in stub(requests[0], timeout=HANG_SECONDS):
-                    pass
+                call = stub(requests[0], timeout=HANG_SECONDS)
+                async for _ in call:
+                    if method.name == "ReceiveStream":  # it lasts until the client leaves
+                        call.cancel()
+                        break
             else:
                 await stub(requests[0], timeout=HANG_SECONDS)
         except grpc.aio.AioRpcError as error:

@@ -10,7 +10,7 @@ import grpc
 import pytest
 
 from maskmesh import AsyncClient, FrameMasks, InvalidRequest, SessionLost, SessionNotFound, VideoSession
-from maskmesh.cli.local_mesh import MeshOptions
+from maskmesh.cli.mesh.local_mesh import MeshOptions
 from maskmesh.internal.v1 import tracker_pb2, tracker_pb2_grpc
 from maskmesh.rpc.status import translate_rpc_errors
 from maskmesh.v1 import segmentation_pb2, segmentation_pb2_grpc

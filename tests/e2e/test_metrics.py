@@ -13,7 +13,7 @@ from prometheus_client.core import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from maskmesh import AsyncClient
-from maskmesh.cli.local_mesh import MeshOptions
+from maskmesh.cli.mesh.local_mesh import MeshOptions
 from tests.mesh import Mesh, running_mesh
 
 SERVICES = ("encoder", "tracker", "gateway")

@@ -6,7 +6,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from maskmesh import AsyncClient, telemetry
-from maskmesh.cli.local_mesh import MeshOptions
+from maskmesh.cli.mesh.local_mesh import MeshOptions
 from tests.mesh import running_mesh
 
 RECEIVER = Path(__file__).with_name("otlp_receiver.py")

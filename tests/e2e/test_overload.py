@@ -14,7 +14,7 @@ import pytest
 
 from encoder_svc.config import EncoderSettings
 from maskmesh import AsyncClient, Point, Prompt, ResourceExhausted, telemetry, wire
-from maskmesh.cli.local_mesh import MeshOptions
+from maskmesh.cli.mesh.local_mesh import MeshOptions
 from maskmesh.masks import ByteArray
 from maskmesh.media.pictures import as_image
 from maskmesh.rpc.status import from_rpc_error

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from maskmesh import AsyncClient, FrameMasks, VideoSession
-from maskmesh.cli.local_mesh import MeshOptions
+from maskmesh.cli.mesh.local_mesh import MeshOptions
 from tests.mesh import Mesh, running_mesh
 from tests.proxy import Proxy, running_proxy
 from tests.redis_server import needs_redis, running_redis

@@ -20,7 +20,7 @@ from maskmesh import (
     SessionBusy,
     VideoSession,
 )
-from maskmesh.cli.local_mesh import MeshOptions
+from maskmesh.cli.mesh.local_mesh import MeshOptions
 from maskmesh.internal.v1 import encoder_pb2, encoder_pb2_grpc
 from maskmesh.rpc.status import translate_rpc_errors
 from maskmesh.v1 import segmentation_pb2, segmentation_pb2_grpc

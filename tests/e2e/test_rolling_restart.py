@@ -12,7 +12,7 @@ from typing import Self
 import pytest
 
 from maskmesh import AsyncClient, FrameMasks, Point, Prompt
-from maskmesh.cli.local_mesh import MeshOptions
+from maskmesh.cli.mesh.local_mesh import MeshOptions
 from maskmesh.masks import ByteArray
 from maskmesh.media.video_reader import read_frames
 from tests.mesh import running_mesh

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from maskmesh import AsyncClient, FrameMasks, telemetry
-from maskmesh.cli.local_mesh import MeshOptions
+from maskmesh.cli.mesh.local_mesh import MeshOptions
 from maskmesh.storage.shared_memory import SHARED_MEMORY_PREFIX
 from maskmesh.trace_report.trace_files import KIND_SERVER
 from tests.mesh import Mesh, running_mesh

@@ -17,7 +17,7 @@ from encoder_svc.model import config as encoder_config
 from encoder_svc.model import weights as encoder_weights
 from encoder_svc.model.preprocess import preprocess
 from maskmesh import AsyncClient, LowResLogits, MaskFormat, MaskOptions, Point, Prompt
-from maskmesh.cli.local_mesh import MeshOptions
+from maskmesh.cli.mesh.local_mesh import MeshOptions
 from maskmesh.media.video_reader import read_frames
 from maskmesh.nn.checkpoint import bundled_weights
 from maskmesh.nn.image_features import ImageFeatures

@@ -4,14 +4,12 @@ import asyncio
 import json
 import os
 import random
-import signal
 import sys
 from pathlib import Path
 
 import pytest
 
 from maskmesh import AsyncClient, Prompt
-from maskmesh.cli.local_mesh import LocalMesh, MeshOptions
 from tests.corpus.pictures import saved
 from tests.golden import DATA, needs_data
 from tests.mesh import Mesh
@@ -80,28 +78,6 @@ async def test_nothing_of_the_folder_and_the_environment_is_used(clip: Path, tmp
     assert output.count("traces are not exported") == 1
     assert output.count("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT: not a number: 'many'") == 1
     assert output.count("OTEL_EXPORTER_OTLP_PROTOCOL: Input should be") == 1
-
-
-async def test_a_service_that_dies_is_started_again() -> None:
-    lines: list[str] = []
-    options = MeshOptions(environment={"MASKMESH_TRACE_DIR": ""})
-    async with LocalMesh(options, log=lambda name, line: lines.append(f"{name}: {line}")) as mesh:
-        supervising = asyncio.ensure_future(mesh.supervise())
-        first = mesh.pid("tracker")
-        os.kill(first, signal.SIGKILL)
-        async with AsyncClient(mesh.endpoint, timeout=30) as client, asyncio.timeout(30):
-            while True:
-                try:
-                    picture = (PROJECT / "tools" / "sample").glob("*.mp4")
-                    async with client.session() as session:
-                        await session.append_video(next(picture))
-                        await session.add_prompt(0, 1, points=[(110, 262)])
-                    break
-                except Exception:
-                    await asyncio.sleep(0.2)
-        assert mesh.pid("tracker") != first
-        assert any("the tracker ended with status -9 and is started again" in line for line in lines)
-        supervising.cancel()
 
 
 async def test_slow_uplink_carries_each_byte_once(mesh: Mesh) -> None:

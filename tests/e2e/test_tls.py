@@ -18,7 +18,7 @@ import trustme
 from cryptography import x509
 
 from maskmesh import AsyncClient, Client, Point, Prompt, Tls, Unavailable
-from maskmesh.cli.local_mesh import MeshOptions
+from maskmesh.cli.mesh.local_mesh import MeshOptions
 from maskmesh.internal.v1 import encoder_pb2, encoder_pb2_grpc
 from maskmesh.reloading import CHECK_SECONDS
 from maskmesh.rpc.channel import open_channel

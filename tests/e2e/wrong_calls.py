@@ -99,6 +99,20 @@ def appended_alone(*messages: V1.AppendFramesRequest) -> Call:
     return call
 
 
+def received(**config: Any) -> Call:
+    """ReceiveStream with a configuration; ``{context.…}`` in a text is replaced."""
+
+    async def call(context: Context) -> None:
+        filled: dict[str, Any] = {
+            k: v.format(context=context) if isinstance(v, str) else v for k, v in config.items()
+        }
+        request = V1.ReceiveStreamRequest(config=V1.StreamConfig(**filled))
+        async for _ in context.stub.ReceiveStream(request):
+            pass
+
+    return call
+
+
 def image(data: types_pb2.Image | bytes) -> V1.AppendFramesRequest:
     return V1.AppendFramesRequest(frame=types_pb2.Image(encoded=data) if isinstance(data, bytes) else data)
 

@@ -1,25 +1,24 @@
 """Attribution of time to spans, on traces with a known result."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from maskmesh import telemetry
-from maskmesh.telemetry import transfer_stages
 from maskmesh.trace_report.attribution import UNNAMED, attribute, attribute_frames, unnamed_share
+from maskmesh.trace_report.critical_path import critical_path, named_share
 from maskmesh.trace_report.report import FIRST_CALL, choose_frame, make_report, stage_rows
-from maskmesh.trace_report.trace_files import KIND_CLIENT, KIND_SERVER, Span, Trace, group_traces, read_spans
+from maskmesh.trace_report.trace_files import Span, Trace, group_traces, read_spans
 
 
 def span(
     name: str, start: int, end: int, *, span_id: str = "", parent: str = "", trace: str = "t",
-    kind: int = 1, host: str = "h", **attributes: object,
+    **attributes: object,
 ) -> Span:  # fmt: skip
     named = {f"maskmesh.{k.replace('__', '.')}": v for k, v in attributes.items()}
-    return Span(
-        trace, span_id or f"{name}@{start}", parent, name, kind, start, end, "service", "i", host, named
-    )
+    return Span(trace, span_id or f"{name}@{start}", parent, name, 1, start, end, "service", "i", "h", named)
 
 
 def one_trace(*spans: Span) -> Trace:
@@ -30,13 +29,18 @@ def one_trace(*spans: Span) -> Trace:
 def test_time_is_attributed_to_the_deepest_span() -> None:
     trace = one_trace(
         span("frame", 0, 100, span_id="root"),
-        span("queue", 10, 60, span_id="q", parent="root"),
+        span("queue device", 10, 60, span_id="q", parent="root"),
         span("memory_encoder", 20, 40, parent="q"),
         span("track", 60, 95, span_id="rpc", parent="root"),
         span("mask_decoder", 70, 90, parent="rpc"),
     )
     found = attribute(trace, 0, 100)
-    assert found.by_name == {UNNAMED: 10 + 10 + 10, "queue": 30, "memory_encoder": 20, "mask_decoder": 20}
+    assert found.by_name == {
+        UNNAMED: 10 + 10 + 10,
+        "queue device": 30,
+        "memory_encoder": 20,
+        "mask_decoder": 20,
+    }
     assert found.unnamed_share == pytest.approx(0.3)
 
 
@@ -61,30 +65,6 @@ def test_abandoned_frames_are_not_delivered() -> None:
     assert attribute_frames([trace]) == []
 
 
-def test_clocks_of_two_hosts_are_aligned() -> None:
-    trace = one_trace(
-        span("frame", 0, 100, span_id="root"),
-        span("track", 10, 60, span_id="c", parent="root", kind=KIND_CLIENT),
-        span("track", 1_000_000, 1_000_030, span_id="s", parent="c", kind=KIND_SERVER, host="other"),
-        span("mask_decoder", 1_000_005, 1_000_025, span_id="m", parent="s", host="other"),
-        span("transfer", 10, 18, span_id="out", parent="c", direction="request"),
-        span("transfer", 58, 60, span_id="back", parent="c", direction="response"),
-    )
-    assert (trace.spans["s"].start_ns, trace.spans["s"].end_ns) == (20, 50)
-    assert (trace.spans["m"].start_ns, trace.spans["m"].end_ns) == (25, 45)
-    assert (trace.spans["out"].start_ns, trace.spans["out"].end_ns) == (10, 20)
-    assert (trace.spans["back"].start_ns, trace.spans["back"].end_ns) == (50, 60)
-
-
-def test_transfer_is_time_between_sender_and_handler() -> None:
-    request, response = transfer_stages((100, 200), (110, 185))
-    assert (request.start_ns, request.end_ns) == (100, 110)
-    assert (response.start_ns, response.end_ns) == (185, 200)
-    # If the clocks disagree, the handler is centred in the call.
-    request, response = transfer_stages((100, 200), (9_000, 9_060))
-    assert (request.end_ns, response.start_ns) == (120, 180)
-
-
 def test_stage_rows_are_grouped_by_situation() -> None:
     spans = []
     for index, kind in enumerate(["conditioning", "tracked", "tracked"]):
@@ -103,6 +83,26 @@ def test_stage_rows_are_grouped_by_situation() -> None:
         telemetry.CONDITIONING: (1, 1),
         telemetry.TRACKED: (2, 2.5),
     }
+
+
+def test_critical_path_passes_over_siblings_that_touch() -> None:
+    trace = one_trace(
+        span("frame", 0, 100_000, span_id="root"),
+        span("transfer request", 0, 10_000, parent="root"),
+        span("track", 12_000, 60_000, span_id="track", parent="root"),
+        span("mask_decoder", 12_000, 40_000, parent="track"),
+        span("mask_decoder", 42_000, 58_000, parent="track"),
+        span("queue client", 60_000, 99_000, parent="root"),  # begins where `track` ends
+        span("memory_encoder", 101_000, 130_000, parent="root"),  # after the end of its parent
+    )
+    assert critical_path(trace) == {"frame": 1 + 50, "queue client": 39, "transfer request": 10}
+    spans = [
+        replace(s, start_ns=s.start_ns + 2_000 * (s.name == "queue client")) for s in trace.spans.values()
+    ]
+    apart = one_trace(*spans)
+    stages = {"mask_decoder": 16 + 28, "queue client": 37, "transfer request": 10}
+    assert critical_path(apart) == {"frame": 1 + 2 + 2, "track": 2 + 2, **stages}
+    assert named_share([apart]) == pytest.approx(91 / 100)
 
 
 def test_truncated_last_line_is_ignored(tmp_path: Path) -> None:

@@ -1,3 +1,5 @@
+import asyncio
+import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -104,3 +106,19 @@ def test_an_exporter_that_cannot_be_made_costs_the_traces_only(
     monkeypatch.setattr("opentelemetry.trace.set_tracer_provider", lambda provider: None)
     set_up_tracing("service", load_telemetry()).shutdown()
     assert any(message.startswith("traces are not exported: ") for message in caplog.messages)
+
+
+def test_spans_of_a_loop_that_has_ended_are_emitted_by_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An application may run one event loop after the other."""
+    emitted: list[str] = []
+    module = sys.modules["maskmesh.telemetry.stages"]  # the package has a function of this name
+    monkeypatch.setattr(module, "emit", lambda records, parent: emitted.extend(r.name for r in records))
+
+    async def one(name: str, seconds: float) -> None:
+        telemetry.emit_soon([telemetry.StageRecord(name, 0, 1)], None)
+        await asyncio.sleep(seconds)
+
+    asyncio.run(one("first", 0.0))
+    assert emitted == []
+    asyncio.run(one("second", 0.1))
+    assert emitted == ["first", "second"]

@@ -25,7 +25,7 @@ from rich.table import Table
 from safetensors.torch import save_file
 
 from maskmesh import ModelInfo
-from maskmesh.cli.local_mesh import MeshOptions
+from maskmesh.cli.mesh.local_mesh import MeshOptions
 from maskmesh.malloc import retain_freed_memory
 from tools.bench.clicks import run_clicks
 from tools.bench.contenders import Click, Contender, Logits, MeshContender, ProcessContender

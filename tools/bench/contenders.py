@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskmesh import AsyncClient, FrameMasks, LowResLogits, MaskFormat, MaskOptions, ModelInfo
-from maskmesh.cli.local_mesh import LocalMesh, MeshOptions
+from maskmesh.cli.mesh.local_mesh import LocalMesh, MeshOptions
 from maskmesh.client.session import VideoSession
 
 Click = tuple[float, float]

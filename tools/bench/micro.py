@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from maskmesh import AsyncClient, telemetry
-from maskmesh.cli.local_mesh import LocalMesh, MeshOptions
+from maskmesh.cli.mesh.local_mesh import LocalMesh, MeshOptions
 from maskmesh.media.video_reader import read_frames
 from maskmesh.trace_report.attribution import Attribution
 from maskmesh.trace_report.report import make_report

@@ -6,7 +6,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import Progress
 
-from maskmesh.cli.local_mesh import LocalMesh, MeshOptions
+from maskmesh.cli.mesh.local_mesh import LocalMesh, MeshOptions
 from maskmesh.client.async_client import AsyncClient
 from maskmesh.evaluation.clips import TrueFrame, evaluate_clip, evaluate_images, read_labels
 from maskmesh.evaluation.table import Row, clips_row, images_row

@@ -91,7 +91,7 @@ class Tracker:
         the reference implementation.
         """
         results = []
-        features = self.model.without_memory(frame.features)
+        features = None
         for prompt in prompts:
             with recorder.stage(telemetry.PROMPT_ENCODER):
                 coords, labels = point_tensors(prompt, frame, self.model)
@@ -100,6 +100,8 @@ class Tracker:
                     logits = mask_input(prompt.mask, self.model)
                 encoded = self.model.encode_prompts(coords, labels, logits)
             with recorder.stage(telemetry.MASK_DECODER):
+                if features is None:
+                    features = self.model.without_memory(frame.features)
                 decoded = self.model.decode(
                     features, frame.features, encoded, multimask_output=multimask_output
                 )
@@ -128,7 +130,7 @@ class Tracker:
                 return object_states(self.model.adopt_mask(frame.features, mask))[0]
 
         bank = obj.bank
-        conditioned = self.model.without_memory(frame.features)
+        conditioned = None
         reverse = bank.visited.direction(frame_index)
         if reverse is not None:
             selection = bank.select(frame_index, reverse=reverse)
@@ -145,6 +147,8 @@ class Tracker:
                 logits = previous.low_res_masks[None].clamp(-limit, limit)
             encoded = self.model.encode_prompts(coords, labels, logits)
         with recorder.stage(telemetry.MASK_DECODER):
+            if conditioned is None:
+                conditioned = self.model.without_memory(frame.features)
             # One click is ambiguous; a box or several points are not.
             decoded = self.model.decode(
                 conditioned, frame.features, encoded, multimask_output=coords.shape[1] <= 1
@@ -179,20 +183,23 @@ class Tracker:
         """
         states: list[dict[int, FrameState]] = [{} for _ in steps]
         rows: list[Row] = []
-        for index, step in enumerate(steps):
-            for obj in step.objects:
-                if step.frame_index in obj.bank.conditioning:
-                    states[index][obj.obj_id] = obj.bank.conditioning[step.frame_index]
-                else:
-                    rows.append(Row(index, obj, obj.bank.select(step.frame_index, reverse=step.reverse)))
+        recorders = [step.recorder for step in steps]
+        with telemetry.handling(recorders, telemetry.PREPARE):
+            for index, step in enumerate(steps):
+                for obj in step.objects:
+                    if step.frame_index in obj.bank.conditioning:
+                        states[index][obj.obj_id] = obj.bank.conditioning[step.frame_index]
+                    else:
+                        rows.append(Row(index, obj, obj.bank.select(step.frame_index, reverse=step.reverse)))
         if rows:
             for row, state in self._track_rows(steps, rows):
                 states[row.step_index][row.obj.obj_id] = state
-        for step, states_of_step in zip(steps, states, strict=True):
-            for obj in step.objects:
-                obj.bank.visited.add(step.frame_index, reverse=step.reverse)
-                if step.frame_index not in obj.bank.conditioning:
-                    obj.bank.track(step.frame_index, states_of_step[obj.obj_id])
+        with telemetry.handling(recorders, telemetry.COMMIT):
+            for step, states_of_step in zip(steps, states, strict=True):
+                for obj in step.objects:
+                    obj.bank.visited.add(step.frame_index, reverse=step.reverse)
+                    if step.frame_index not in obj.bank.conditioning:
+                        obj.bank.track(step.frame_index, states_of_step[obj.obj_id])
         return [
             {obj.obj_id: states_of_step[obj.obj_id] for obj in step.objects}
             for step, states_of_step in zip(steps, states, strict=True)

@@ -66,9 +66,7 @@ class EmbeddingStore:
         await self._fetcher.close()
 
     async def _fetch(self, ref: EmbeddingRef, since_ns: int | None) -> Frame:
-        with telemetry.tracer().start_as_current_span(
-            telemetry.FETCH_EMBEDDING, start_time=since_ns, record_exception=False
-        ):
+        with telemetry.stage_span(telemetry.FETCH_EMBEDDING, start_ns=since_ns):
             try:
                 features = await self._fetcher.fetch(ref)
             except grpc.RpcError as error:

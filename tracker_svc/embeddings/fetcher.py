@@ -5,6 +5,7 @@ stream.
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -21,7 +22,7 @@ from maskmesh.internal.v1 import encoder_pb2
 from maskmesh.masks import ByteArray
 from maskmesh.nn.image_features import ImageFeatures
 from maskmesh.rpc.channel import MESH_SILENCE_SECONDS, open_channel
-from maskmesh.rpc.client_calls import call_metadata, client_span, server_attributes
+from maskmesh.rpc.client_calls import call_metadata, client_span, server_attributes, transfers_of
 from maskmesh.storage.shared_memory import SHARED_MEMORY_FILE, SHARED_MEMORY_PREFIX, SharedView
 from maskmesh.types import Block, EmbeddingRef, TensorSpec, Tls
 from maskmesh.wire import fetch_codec
@@ -144,8 +145,10 @@ class EmbeddingFetcher:
         )
         header = encoder_pb2.FetchHeader()
         data, filled = None, 0
-        with client_span(_FETCH, server_attributes(ref.address)):
-            async for message in fetch(request, timeout=FETCH_SECONDS, metadata=call_metadata()):
+        with client_span(_FETCH, server_attributes(ref.address)) as span:
+            start_ns = time.time_ns()
+            call = fetch(request, timeout=FETCH_SECONDS, metadata=call_metadata())
+            async for message in call:
                 if isinstance(message, encoder_pb2.FetchResponse):
                     header = message.header
                     if not header.HasField("shared_block"):
@@ -156,6 +159,11 @@ class EmbeddingFetcher:
                         break
                     data[filled : filled + len(chunk)] = chunk
                     filled += len(chunk)
+            end_ns = time.time_ns()
+            if call.done():
+                trailing = dict(await call.trailing_metadata() or ())
+                telemetry.emit(transfers_of(trailing, start_ns, end_ns), span.context)
+                span.end_ns = end_ns
         specs = wire.tensor_specs_from_proto(header.tensors)
         is_whole = filled == (0 if data is None else ref.num_bytes)
         if not specs or not is_whole or sum(spec.num_bytes for spec in specs) != ref.num_bytes:

@@ -102,7 +102,7 @@ class Session(Lease):
         """Hold ``lock``; the wait for it is recorded as a ``queue`` stage."""
         start = time.time_ns()
         async with self.lock:
-            recorder.add(telemetry.QUEUE, start, time.time_ns(), {telemetry.WAITS_FOR: "session"})
+            recorder.wait(start, time.time_ns(), "session")
             yield
 
     @contextlib.contextmanager

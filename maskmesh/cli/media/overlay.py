@@ -9,12 +9,14 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import av
 import numpy as np
 from PIL import Image as PillowImage
 
+from maskmesh.cli.tracing import step
 from maskmesh.masks import BoolArray, ByteArray, RleMask
 
 _COLOURS = np.array(
@@ -217,6 +219,7 @@ class OverlayThread:
         self._writer = writer
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="overlay")
         self._drawn: deque[Future[None]] = deque()
+        self._draw_seconds = 0.0
 
     async def __aenter__(self) -> "OverlayThread":
         return self
@@ -225,7 +228,9 @@ class OverlayThread:
         """Raises the first error of drawing, unless the body has failed."""
         self._drawn.append(self._thread.submit(self._writer.close))
         self._thread.shutdown(wait=False)
-        await asyncio.shield(asyncio.wait([asyncio.wrap_future(future) for future in self._drawn]))
+        with step("draw") as span:  # what the caller waits for; most frames were drawn before
+            await asyncio.shield(asyncio.wait([asyncio.wrap_future(future) for future in self._drawn]))
+            span.set_attribute("maskmesh.stage.draw.ms", self._draw_seconds * 1000)
         if error is None:
             self._check()
 
@@ -241,7 +246,9 @@ class OverlayThread:
         self._check()
 
         def draw() -> None:
+            start = monotonic()
             self._writer.write(overlay(pixels(), masks), time)
+            self._draw_seconds += monotonic() - start
 
         self._drawn.append(self._thread.submit(draw))
 

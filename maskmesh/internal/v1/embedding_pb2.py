@@ -22,23 +22,30 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from maskmesh.v1 import types_pb2 as maskmesh_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$maskmesh/internal/v1/embedding.proto\x12\x14maskmesh.internal.v1\"U\n\nTensorSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12*\n\x05\x64type\x18\x02 \x01(\x0e\x32\x1b.maskmesh.internal.v1.DType\x12\r\n\x05shape\x18\x03 \x03(\r\"A\n\x0bSharedBlock\x12\x0e\n\x06number\x18\x01 \x01(\r\x12\x12\n\ngeneration\x18\x02 \x01(\x04\x12\x0e\n\x06\x66older\x18\x03 \x01(\t\"\xc5\x01\n\x0c\x45mbeddingRef\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x10\n\x08model_id\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12\x11\n\tnum_bytes\x18\x04 \x01(\x04\x12\x13\n\x0bimage_width\x18\x05 \x01(\r\x12\x14\n\x0cimage_height\x18\x06 \x01(\r\x12\x0e\n\x06tenant\x18\x07 \x01(\t\x12\x37\n\x0cshared_block\x18\x08 \x01(\x0b\x32!.maskmesh.internal.v1.SharedBlock\"@\n\x08Handling\x12\x1b\n\x13received_unix_nanos\x18\x01 \x01(\x06\x12\x17\n\x0fsent_unix_nanos\x18\x02 \x01(\x06*\\\n\x05\x44Type\x12\x16\n\x12\x44_TYPE_UNSPECIFIED\x10\x00\x12\x12\n\x0e\x44_TYPE_FLOAT32\x10\x01\x12\x13\n\x0f\x44_TYPE_BFLOAT16\x10\x02\x12\x12\n\x0e\x44_TYPE_FLOAT16\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$maskmesh/internal/v1/embedding.proto\x12\x14maskmesh.internal.v1\x1a\x17maskmesh/v1/types.proto\"U\n\nTensorSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12*\n\x05\x64type\x18\x02 \x01(\x0e\x32\x1b.maskmesh.internal.v1.DType\x12\r\n\x05shape\x18\x03 \x03(\r\"A\n\x0bSharedBlock\x12\x0e\n\x06number\x18\x01 \x01(\r\x12\x12\n\ngeneration\x18\x02 \x01(\x04\x12\x0e\n\x06\x66older\x18\x03 \x01(\t\"\xc5\x01\n\x0c\x45mbeddingRef\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x10\n\x08model_id\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12\x11\n\tnum_bytes\x18\x04 \x01(\x04\x12\x13\n\x0bimage_width\x18\x05 \x01(\r\x12\x14\n\x0cimage_height\x18\x06 \x01(\r\x12\x0e\n\x06tenant\x18\x07 \x01(\t\x12\x37\n\x0cshared_block\x18\x08 \x01(\x0b\x32!.maskmesh.internal.v1.SharedBlock\"j\n\x08Handling\x12\x1b\n\x13received_unix_nanos\x18\x01 \x01(\x06\x12\x17\n\x0fsent_unix_nanos\x18\x02 \x01(\x06\x12\x0c\n\x04host\x18\x03 \x01(\t\x12\x1a\n\x12\x63lock_offset_nanos\x18\x04 \x01(\x12\"\xbd\x01\n\x0bWorkSummary\x12%\n\x05times\x18\x01 \x03(\x0b\x32\x16.maskmesh.v1.StageTime\x12\x46\n\x0b\x62\x61tch_sizes\x18\x02 \x03(\x0b\x32\x31.maskmesh.internal.v1.WorkSummary.BatchSizesEntry\x12\x0c\n\x04\x63old\x18\x03 \x01(\x08\x1a\x31\n\x0f\x42\x61tchSizesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\r:\x02\x38\x01*\\\n\x05\x44Type\x12\x16\n\x12\x44_TYPE_UNSPECIFIED\x10\x00\x12\x12\n\x0e\x44_TYPE_FLOAT32\x10\x01\x12\x13\n\x0f\x44_TYPE_BFLOAT16\x10\x02\x12\x12\n\x0e\x44_TYPE_FLOAT16\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'maskmesh.internal.v1.embedding_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_DTYPE']._serialized_start=482
-  _globals['_DTYPE']._serialized_end=574
-  _globals['_TENSORSPEC']._serialized_start=62
-  _globals['_TENSORSPEC']._serialized_end=147
-  _globals['_SHAREDBLOCK']._serialized_start=149
-  _globals['_SHAREDBLOCK']._serialized_end=214
-  _globals['_EMBEDDINGREF']._serialized_start=217
-  _globals['_EMBEDDINGREF']._serialized_end=414
-  _globals['_HANDLING']._serialized_start=416
-  _globals['_HANDLING']._serialized_end=480
+  _globals['_WORKSUMMARY_BATCHSIZESENTRY']._loaded_options = None
+  _globals['_WORKSUMMARY_BATCHSIZESENTRY']._serialized_options = b'8\001'
+  _globals['_DTYPE']._serialized_start=741
+  _globals['_DTYPE']._serialized_end=833
+  _globals['_TENSORSPEC']._serialized_start=87
+  _globals['_TENSORSPEC']._serialized_end=172
+  _globals['_SHAREDBLOCK']._serialized_start=174
+  _globals['_SHAREDBLOCK']._serialized_end=239
+  _globals['_EMBEDDINGREF']._serialized_start=242
+  _globals['_EMBEDDINGREF']._serialized_end=439
+  _globals['_HANDLING']._serialized_start=441
+  _globals['_HANDLING']._serialized_end=547
+  _globals['_WORKSUMMARY']._serialized_start=550
+  _globals['_WORKSUMMARY']._serialized_end=739
+  _globals['_WORKSUMMARY_BATCHSIZESENTRY']._serialized_start=690
+  _globals['_WORKSUMMARY_BATCHSIZESENTRY']._serialized_end=739
 # @@protoc_insertion_point(module_scope)

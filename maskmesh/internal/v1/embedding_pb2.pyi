@@ -1,3 +1,4 @@
+from maskmesh.v1 import types_pb2 as _types_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
@@ -59,9 +60,30 @@ class EmbeddingRef(_message.Message):
     def __init__(self, key: _Optional[str] = ..., model_id: _Optional[str] = ..., address: _Optional[str] = ..., num_bytes: _Optional[int] = ..., image_width: _Optional[int] = ..., image_height: _Optional[int] = ..., tenant: _Optional[str] = ..., shared_block: _Optional[_Union[SharedBlock, _Mapping]] = ...) -> None: ...
 
 class Handling(_message.Message):
-    __slots__ = ("received_unix_nanos", "sent_unix_nanos")
+    __slots__ = ("received_unix_nanos", "sent_unix_nanos", "host", "clock_offset_nanos")
     RECEIVED_UNIX_NANOS_FIELD_NUMBER: _ClassVar[int]
     SENT_UNIX_NANOS_FIELD_NUMBER: _ClassVar[int]
+    HOST_FIELD_NUMBER: _ClassVar[int]
+    CLOCK_OFFSET_NANOS_FIELD_NUMBER: _ClassVar[int]
     received_unix_nanos: int
     sent_unix_nanos: int
-    def __init__(self, received_unix_nanos: _Optional[int] = ..., sent_unix_nanos: _Optional[int] = ...) -> None: ...
+    host: str
+    clock_offset_nanos: int
+    def __init__(self, received_unix_nanos: _Optional[int] = ..., sent_unix_nanos: _Optional[int] = ..., host: _Optional[str] = ..., clock_offset_nanos: _Optional[int] = ...) -> None: ...
+
+class WorkSummary(_message.Message):
+    __slots__ = ("times", "batch_sizes", "cold")
+    class BatchSizesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    TIMES_FIELD_NUMBER: _ClassVar[int]
+    BATCH_SIZES_FIELD_NUMBER: _ClassVar[int]
+    COLD_FIELD_NUMBER: _ClassVar[int]
+    times: _containers.RepeatedCompositeFieldContainer[_types_pb2.StageTime]
+    batch_sizes: _containers.ScalarMap[str, int]
+    cold: bool
+    def __init__(self, times: _Optional[_Iterable[_Union[_types_pb2.StageTime, _Mapping]]] = ..., batch_sizes: _Optional[_Mapping[str, int]] = ..., cold: _Optional[bool] = ...) -> None: ...

@@ -57,14 +57,18 @@ class EncodeRequest(_message.Message):
     def __init__(self, key: _Optional[str] = ..., image: _Optional[_Union[_types_pb2.Image, _Mapping]] = ..., priority: _Optional[_Union[EncodePriority, str]] = ..., pin: _Optional[_Union[Pin, _Mapping]] = ..., tenant: _Optional[str] = ...) -> None: ...
 
 class EncodeResponse(_message.Message):
-    __slots__ = ("ref", "cache_outcome", "stage_times")
+    __slots__ = ("ref", "cache_outcome", "stage_times", "work", "filled_by")
     REF_FIELD_NUMBER: _ClassVar[int]
     CACHE_OUTCOME_FIELD_NUMBER: _ClassVar[int]
     STAGE_TIMES_FIELD_NUMBER: _ClassVar[int]
+    WORK_FIELD_NUMBER: _ClassVar[int]
+    FILLED_BY_FIELD_NUMBER: _ClassVar[int]
     ref: _embedding_pb2.EmbeddingRef
     cache_outcome: CacheOutcome
     stage_times: _containers.RepeatedCompositeFieldContainer[_types_pb2.StageTime]
-    def __init__(self, ref: _Optional[_Union[_embedding_pb2.EmbeddingRef, _Mapping]] = ..., cache_outcome: _Optional[_Union[CacheOutcome, str]] = ..., stage_times: _Optional[_Iterable[_Union[_types_pb2.StageTime, _Mapping]]] = ...) -> None: ...
+    work: _embedding_pb2.WorkSummary
+    filled_by: str
+    def __init__(self, ref: _Optional[_Union[_embedding_pb2.EmbeddingRef, _Mapping]] = ..., cache_outcome: _Optional[_Union[CacheOutcome, str]] = ..., stage_times: _Optional[_Iterable[_Union[_types_pb2.StageTime, _Mapping]]] = ..., work: _Optional[_Union[_embedding_pb2.WorkSummary, _Mapping]] = ..., filled_by: _Optional[str] = ...) -> None: ...
 
 class FetchRequest(_message.Message):
     __slots__ = ("key", "model_id", "tenant", "shared_memory_nonce")

@@ -34,10 +34,12 @@ class SegmentImageRequest(_message.Message):
     def __init__(self, embedding: _Optional[_Union[_embedding_pb2.EmbeddingRef, _Mapping]] = ..., prompts: _Optional[_Iterable[_Union[ImagePrompt, _Mapping]]] = ..., multimask_output: _Optional[bool] = ..., mask_options: _Optional[_Union[_types_pb2.MaskOptions, _Mapping]] = ...) -> None: ...
 
 class SegmentImageResponse(_message.Message):
-    __slots__ = ("masks",)
+    __slots__ = ("masks", "work")
     MASKS_FIELD_NUMBER: _ClassVar[int]
+    WORK_FIELD_NUMBER: _ClassVar[int]
     masks: _containers.RepeatedCompositeFieldContainer[_types_pb2.ObjectMask]
-    def __init__(self, masks: _Optional[_Iterable[_Union[_types_pb2.ObjectMask, _Mapping]]] = ...) -> None: ...
+    work: _embedding_pb2.WorkSummary
+    def __init__(self, masks: _Optional[_Iterable[_Union[_types_pb2.ObjectMask, _Mapping]]] = ..., work: _Optional[_Union[_embedding_pb2.WorkSummary, _Mapping]] = ...) -> None: ...
 
 class CreateSessionRequest(_message.Message):
     __slots__ = ("session_id", "ttl", "live", "epoch")
@@ -84,14 +86,16 @@ class AddPromptRequest(_message.Message):
     def __init__(self, session_id: _Optional[str] = ..., frame_index: _Optional[int] = ..., obj_id: _Optional[int] = ..., prompt: _Optional[_Union[_types_pb2.Prompt, _Mapping]] = ..., clear_previous: _Optional[bool] = ..., mask_options: _Optional[_Union[_types_pb2.MaskOptions, _Mapping]] = ..., embedding: _Optional[_Union[_embedding_pb2.EmbeddingRef, _Mapping]] = ..., expected_revision: _Optional[int] = ..., idempotency_key: _Optional[str] = ..., epoch: _Optional[int] = ...) -> None: ...
 
 class AddPromptResponse(_message.Message):
-    __slots__ = ("mask", "revision", "stage_times")
+    __slots__ = ("mask", "revision", "stage_times", "work")
     MASK_FIELD_NUMBER: _ClassVar[int]
     REVISION_FIELD_NUMBER: _ClassVar[int]
     STAGE_TIMES_FIELD_NUMBER: _ClassVar[int]
+    WORK_FIELD_NUMBER: _ClassVar[int]
     mask: _types_pb2.ObjectMask
     revision: int
     stage_times: _containers.RepeatedCompositeFieldContainer[_types_pb2.StageTime]
-    def __init__(self, mask: _Optional[_Union[_types_pb2.ObjectMask, _Mapping]] = ..., revision: _Optional[int] = ..., stage_times: _Optional[_Iterable[_Union[_types_pb2.StageTime, _Mapping]]] = ...) -> None: ...
+    work: _embedding_pb2.WorkSummary
+    def __init__(self, mask: _Optional[_Union[_types_pb2.ObjectMask, _Mapping]] = ..., revision: _Optional[int] = ..., stage_times: _Optional[_Iterable[_Union[_types_pb2.StageTime, _Mapping]]] = ..., work: _Optional[_Union[_embedding_pb2.WorkSummary, _Mapping]] = ...) -> None: ...
 
 class ClearPromptsRequest(_message.Message):
     __slots__ = ("session_id", "frame_index", "obj_id", "expected_revision", "idempotency_key", "epoch")
@@ -150,14 +154,16 @@ class TrackConfig(_message.Message):
     def __init__(self, session_id: _Optional[str] = ..., mask_options: _Optional[_Union[_types_pb2.MaskOptions, _Mapping]] = ..., direction: _Optional[_Union[_session_pb2.Direction, str]] = ..., epoch: _Optional[int] = ..., propagation_id: _Optional[str] = ...) -> None: ...
 
 class TrackFrame(_message.Message):
-    __slots__ = ("frame_index", "embedding", "traceparent")
+    __slots__ = ("frame_index", "embedding", "traceparent", "clock_offset_nanos")
     FRAME_INDEX_FIELD_NUMBER: _ClassVar[int]
     EMBEDDING_FIELD_NUMBER: _ClassVar[int]
     TRACEPARENT_FIELD_NUMBER: _ClassVar[int]
+    CLOCK_OFFSET_NANOS_FIELD_NUMBER: _ClassVar[int]
     frame_index: int
     embedding: _embedding_pb2.EmbeddingRef
     traceparent: str
-    def __init__(self, frame_index: _Optional[int] = ..., embedding: _Optional[_Union[_embedding_pb2.EmbeddingRef, _Mapping]] = ..., traceparent: _Optional[str] = ...) -> None: ...
+    clock_offset_nanos: int
+    def __init__(self, frame_index: _Optional[int] = ..., embedding: _Optional[_Union[_embedding_pb2.EmbeddingRef, _Mapping]] = ..., traceparent: _Optional[str] = ..., clock_offset_nanos: _Optional[int] = ...) -> None: ...
 
 class FrameEmbedding(_message.Message):
     __slots__ = ("frame_index", "embedding")
@@ -186,12 +192,14 @@ class TrackStarted(_message.Message):
     def __init__(self, first_prompted_frame_index: _Optional[int] = ..., last_frame_index: _Optional[int] = ...) -> None: ...
 
 class TrackResult(_message.Message):
-    __slots__ = ("frame", "handling")
+    __slots__ = ("frame", "handling", "work")
     FRAME_FIELD_NUMBER: _ClassVar[int]
     HANDLING_FIELD_NUMBER: _ClassVar[int]
+    WORK_FIELD_NUMBER: _ClassVar[int]
     frame: _types_pb2.FrameMasks
     handling: _embedding_pb2.Handling
-    def __init__(self, frame: _Optional[_Union[_types_pb2.FrameMasks, _Mapping]] = ..., handling: _Optional[_Union[_embedding_pb2.Handling, _Mapping]] = ...) -> None: ...
+    work: _embedding_pb2.WorkSummary
+    def __init__(self, frame: _Optional[_Union[_types_pb2.FrameMasks, _Mapping]] = ..., handling: _Optional[_Union[_embedding_pb2.Handling, _Mapping]] = ..., work: _Optional[_Union[_embedding_pb2.WorkSummary, _Mapping]] = ...) -> None: ...
 
 class EmbeddingNeeded(_message.Message):
     __slots__ = ("frame_index",)

@@ -24,11 +24,12 @@ _OPTIONS = (
     click.option(
         "--threads", default=0, help="Threads of each encoder and tracker; 0 lets the services choose."
     ),
+    click.option("--max-batch", default=0, help="Largest batch; 0 lets the services choose."),
 )
 
 
 def mesh_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the options; their names are those of :class:`maskmesh.cli.local_mesh.MeshOptions`."""
+    """Add the options; their names are those of :class:`maskmesh.cli.mesh.local_mesh.MeshOptions`."""
     for option in reversed(_OPTIONS):
         command = option(command)
     return command

@@ -4,7 +4,6 @@ import asyncio
 import itertools
 import os
 import sys
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -13,7 +12,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from maskmesh.cli.service_process import MeshError, ServiceProcess
+from maskmesh.cli.mesh.service_process import MeshError, ServiceProcess
+from maskmesh.cli.mesh.supervisor import Supervisor
 from maskmesh.config import DEFAULT_SHARED_MEMORY_DIR
 from maskmesh.rpc.addresses import local_target
 from maskmesh.types import DTypeSetting, Tls
@@ -25,10 +25,6 @@ __all__ = ["LocalMesh", "MeshError", "MeshOptions"]
 
 # Packages of the extra `services`.
 _SERVICE_PACKAGES = ("torch", "safetensors", "cachetools", "aiolimiter", "redis")
-
-# A service that ends so soon after its start, so many times in succession, will not run.
-EARLY_SECONDS = 20.0
-MAX_EARLY_ENDS = 3
 
 _MODULES = {"encoder": "encoder_svc", "tracker": "tracker_svc", "gateway": "gateway"}
 
@@ -137,25 +133,11 @@ class LocalMesh:
                 task.cancel()
         return await waits[ended.pop()].failure()
 
-    async def supervise(self) -> None:
-        """Start every service that ends again, on its port.
-
-        Raises MeshError if one ends repeatedly soon after its start.
-        """
-        async with asyncio.TaskGroup() as tasks:
-            for process in self._processes.values():
-                tasks.create_task(self._keep_alive(process))
-
-    async def _keep_alive(self, process: ServiceProcess) -> None:
-        early_ends = 0
-        while True:
-            await process.wait()
-            failure = await process.failure()
-            early_ends = early_ends + 1 if time.monotonic() - process.started < EARLY_SECONDS else 0
-            if early_ends >= MAX_EARLY_ENDS:
-                raise failure
-            self._log(process.name, f"{failure.args[0].splitlines()[0].rstrip(':')} and is started again")
-            await self._start_process(process)
+    def supervisor(self) -> Supervisor:
+        """A supervisor that starts services again which end."""
+        return Supervisor(
+            self._processes, start=self._start_process, wait_ready=self._wait_ready, log=self._log
+        )
 
     async def stop(self) -> None:
         """Stop the services, callers before the services that they call."""

@@ -11,7 +11,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from maskmesh.cli.local_mesh import LocalMesh, MeshOptions
+from maskmesh.cli.mesh.local_mesh import LocalMesh, MeshOptions
 from maskmesh.cli.run import console, is_verbose, say, warn
 from maskmesh.client.async_client import AsyncClient
 from maskmesh.types import Tls
@@ -172,7 +172,7 @@ def show_line(name: str, line: str) -> None:
 def _refuse_model_options() -> None:
     """Raises UsageError if the command line has model options, which do not affect a running mesh."""
     context = click.get_current_context()
-    for name in ("model", "checkpoint", "image_size", "device", "dtype", "threads"):
+    for name in ("model", "checkpoint", "image_size", "device", "dtype", "threads", "max_batch"):
         if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
             option = name.replace("_", "-")
             raise click.UsageError(

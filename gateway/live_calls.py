@@ -1,0 +1,113 @@
+"""SegmentStream, and its two halves for clients that cannot stream requests."""
+
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator
+
+from gateway.config import GatewaySettings
+from gateway.sessions.lifecycle import Lifecycle
+from gateway.sessions.resume_point import ResumePoint
+from gateway.sessions.session import GatewaySession
+from gateway.streams.frame_stream import StreamContexts
+from gateway.streams.live import LiveStream
+from gateway.streams.pushed_requests import PushedRequests
+from maskmesh import wire
+from maskmesh.errors import InvalidRequest, SessionNotFound, Unavailable
+from maskmesh.types import ModelInfo
+from maskmesh.v1 import segmentation_pb2
+
+Requests = AsyncIterator[segmentation_pb2.SegmentStreamRequest]
+Responses = AsyncGenerator[segmentation_pb2.SegmentStreamResponse, None]
+
+
+class LiveCalls:
+    """The calls that segment live streams."""
+
+    def __init__(
+        self, lifecycle: Lifecycle, contexts: StreamContexts, model: ModelInfo, settings: GatewaySettings
+    ) -> None:
+        self._lifecycle = lifecycle
+        self._contexts = contexts
+        self._model = model
+        self._settings = settings
+        self._pushed: dict[str, PushedRequests] = {}  # by session id
+
+    async def segment(self, requests: Requests) -> Responses:
+        """The responses to a request stream; the proto describes them."""
+        first = await anext(aiter(requests), None)
+        if first is None or first.WhichOneof("content") != "config":
+            raise InvalidRequest("the first message must be the configuration", field="config")
+        async with contextlib.aclosing(self._run(first.config, requests)) as responses:
+            async for response in responses:
+                yield response
+
+    async def receive(self, config: segmentation_pb2.StreamConfig) -> Responses:
+        """The responses of a stream whose messages come by :meth:`send`."""
+        pushed = PushedRequests()
+        session_id = ""
+        try:
+            async with contextlib.aclosing(self._run(config, aiter(pushed))) as responses:
+                async for response in responses:
+                    if response.WhichOneof("content") == "started":
+                        session_id = response.started.session_id
+                        self._pushed[session_id] = pushed
+                    yield response
+        finally:
+            pushed.end()
+            if self._pushed.get(session_id) is pushed:
+                del self._pushed[session_id]
+
+    async def send(self, request: segmentation_pb2.SendStreamRequest) -> None:
+        """Pass messages to a stream of :meth:`receive`.  Raises InvalidRequest, Unavailable."""
+        if not request.messages:
+            raise InvalidRequest("at least one message is needed", field="messages")
+        for index, message in enumerate(request.messages):
+            if message.WhichOneof("content") in (None, "config"):
+                raise InvalidRequest(
+                    "only frames, prompts, removals and finish may follow the configuration",
+                    field=f"messages[{index}].content",
+                )
+        session = await self._lifecycle.find(request.session_id)
+        if not session.is_live:
+            raise InvalidRequest("the session is not live", field="session_id")
+        pushed = self._pushed.get(session.session_id)
+        if pushed is None:
+            raise Unavailable("this gateway has no open ReceiveStream of the session", service="gateway")
+        await pushed.push(request.messages)
+
+    async def _run(self, config: segmentation_pb2.StreamConfig, requests: Requests) -> Responses:
+        options = wire.mask_options_from_proto(config.mask_options, field="config.mask_options")
+        if config.overload not in segmentation_pb2.OverloadPolicy.values():
+            raise InvalidRequest(f"unknown policy {config.overload}", field="config.overload")
+        session, resume_point = await self._session(config)
+        window = self._settings.live_window
+        stream = LiveStream(
+            session,
+            self._contexts.make(session, window, None),
+            options=options,
+            skips=config.overload == segmentation_pb2.OVERLOAD_POLICY_SKIP,
+            limit=self._settings.pixel_limit,
+        )
+        started = segmentation_pb2.StreamStarted(
+            session_id=session.session_id, model=wire.model_info_to_proto(self._model), window=window
+        )
+        started.ttl.FromNanoseconds(int(session.ttl_seconds * 1e9))
+        responses = stream.run(requests, started, resume_point, config.next_sequence)
+        async with self._lifecycle.keeping_alive(session), contextlib.aclosing(responses):
+            async for response in responses:
+                yield response
+        if stream.is_finished:
+            with contextlib.suppress(SessionNotFound):
+                await self._lifecycle.delete(session.session_id)
+
+    async def _session(
+        self, config: segmentation_pb2.StreamConfig
+    ) -> tuple[GatewaySession, ResumePoint | None]:
+        """The session of a live stream: a new session, or the session of the resume token."""
+        if not config.resume_token:
+            seconds = config.ttl.ToNanoseconds() / 1e9
+            return await self._lifecycle.create(seconds, live=True, field="config.ttl"), None
+        resume_point = ResumePoint.parse(config.resume_token, field="config.resume_token")
+        session = await self._lifecycle.find(resume_point.session_id)
+        if not session.is_live:
+            raise InvalidRequest("the session is not live", field="config.resume_token")
+        return session, resume_point

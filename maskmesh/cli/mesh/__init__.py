@@ -1,0 +1,1 @@
+"""Meshes that commands start, and the options that choose one."""
