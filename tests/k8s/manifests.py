@@ -39,7 +39,14 @@ def render(variant: str, folder: Path) -> tuple[dict[str, Any], ...]:
     if components:
         path = folder / variant
         path.mkdir(parents=True)
-        made = yaml.safe_load((K8S / base / "kustomization.yaml").read_text())
+        made: dict[str, Any] = {
+            "apiVersion": "kustomize.config.k8s.io/v1beta1",
+            "kind": "Kustomization",
+            "resources": [K8S / base],
+            "components": [],
+        }
+        if base.startswith("overlays/"):  # as somebody does who adds a component to an overlay
+            made = yaml.safe_load((K8S / base / "kustomization.yaml").read_text())
         for kind in ("resources", "components"):
             entries = [(K8S / base / entry).resolve() for entry in made.get(kind, [])]
             made[kind] = [os.path.relpath(entry, path) for entry in entries]
@@ -87,6 +94,8 @@ def deployed(objects: tuple[dict[str, Any], ...]) -> list[Deployed]:
             for variable in container["env"]:
                 environment[variable["name"]] = variable.get("value", "10.1.2.3")
             environment = {k: v.replace("$(POD_IP)", "10.1.2.3") for k, v in environment.items()}
+            for name in ("POD_NAME", "POD_NAMESPACE", "NODE_NAME"):
+                environment.pop(name, None)  # parts of OTEL_RESOURCE_ATTRIBUTES
             name = container["command"][0].removeprefix("maskmesh-")
             labels = template["metadata"]["labels"]
             found.append(Deployed(name, container, template["spec"], labels, environment))

@@ -22,13 +22,14 @@ def _list(items: dict[str, Any]) -> dict[str, Any]:
 
 _SCALED_OBJECT = _object(
     {
-        "scaleTargetRef": _object({"name": _TEXT}),
+        "scaleTargetRef": _object({"name": _TEXT}, {"kind": {"enum": ["StatefulSet"]}}),
         "minReplicaCount": _COUNT,
         "maxReplicaCount": _COUNT,
         "triggers": _list(
             _object(
                 {
                     "type": {"const": "prometheus"},
+                    "name": _TEXT,
                     "metadata": _object(
                         {"serverAddress": _TEXT, "query": _TEXT, "threshold": _TEXT},
                         {"ignoreNullValues": _TEXT},
@@ -109,6 +110,26 @@ _BACKEND_TRAFFIC = _object(
     {
         "targetRefs": _list(_object({"group": _TEXT, "kind": _TEXT, "name": _TEXT})),
         "timeout": _object({"http": _object({"requestTimeout": _TEXT})}),
+        "loadBalancer": _object(
+            {
+                "type": {"const": "ConsistentHash"},
+                "consistentHash": _object({"type": {"const": "Header"}, "header": _object({"name": _TEXT})}),
+            }
+        ),
+    }
+)
+_SECURITY = _object(
+    {
+        "targetRefs": _list(_object({"group": _TEXT, "kind": _TEXT, "name": _TEXT})),
+        "cors": _object(
+            {
+                "allowOrigins": _list(_TEXT),
+                "allowMethods": _list(_TEXT),
+                "allowHeaders": _list(_TEXT),
+                "exposeHeaders": _list(_TEXT),
+                "maxAge": _DURATION,
+            }
+        ),
     }
 )
 _POD_MONITOR = _object(
@@ -138,6 +159,7 @@ SPECS = {
     ("gateway.networking.k8s.io/v1", "GRPCRoute"): _GRPC_ROUTE,
     ("gateway.networking.k8s.io/v1", "BackendTLSPolicy"): _BACKEND_TLS,
     ("gateway.envoyproxy.io/v1alpha1", "BackendTrafficPolicy"): _BACKEND_TRAFFIC,
+    ("gateway.envoyproxy.io/v1alpha1", "SecurityPolicy"): _SECURITY,
     ("monitoring.coreos.com/v1", "PodMonitor"): _POD_MONITOR,
     ("monitoring.coreos.com/v1", "PrometheusRule"): _PROMETHEUS_RULE,
 }

@@ -63,8 +63,9 @@ def test_queried_metrics_exist() -> None:
     recorded = {rule["record"] for rule in rules() if "record" in rule}
     expressions = [rule["expr"] for rule in rules()]
     expressions += [target["expr"] for panel in panels() for target in panel.get("targets", [])]
-    scaling = yaml.safe_load((K8S / "components" / "hpa" / "encoder.yaml").read_text())
-    expressions += [trigger["metadata"]["query"] for trigger in scaling["spec"]["triggers"]]
+    for name in ("encoder", "tracker", "gateway"):
+        scaling = yaml.safe_load((K8S / "components" / "hpa" / f"{name}.yaml").read_text())
+        expressions += [trigger["metadata"]["query"] for trigger in scaling["spec"]["triggers"]]
     names = {name for expression in expressions for name in _METRIC.findall(expression)}
     assert len(names) > 15
     for name in names - recorded:
