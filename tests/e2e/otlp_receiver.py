@@ -26,7 +26,8 @@ class Receiver(trace_service_pb2_grpc.TraceServiceServicer):
 
 
 def main() -> None:
-    server = grpc.server(futures.ThreadPoolExecutor(4))
+    # One thread, so that the lines of two exports do not mix.
+    server = grpc.server(futures.ThreadPoolExecutor(1))
     trace_service_pb2_grpc.add_TraceServiceServicer_to_server(Receiver(), server)
     print(server.add_insecure_port("127.0.0.1:0"), flush=True)
     server.start()
