@@ -15,7 +15,7 @@ from torch import Tensor
 
 from encoder_svc.cache import Embedding
 from encoder_svc.config import EncoderSettings
-from encoder_svc.model.image_encoder import ImageEncoder
+from encoder_svc.model.image_encoder import ImageEncoder, TrunkEncoder
 from encoder_svc.model.preprocess import preprocess
 from maskmesh import telemetry
 from maskmesh.embedding_key import image_digest
@@ -24,6 +24,7 @@ from maskmesh.malloc import trim_heap
 from maskmesh.masks import ByteArray
 from maskmesh.media.pictures import decode_picture
 from maskmesh.nn.device import synchronizer
+from maskmesh.nn.image_features import ImageEmbedding
 from maskmesh.nn.loading import LoadedModel
 from maskmesh.nn.preemption import Preemption
 from maskmesh.scheduling.admission import AdmissionPolicy, PrioritySemaphore, QueueEntry
@@ -57,7 +58,7 @@ class Encoder:
     batches, interactive images first.
     """
 
-    def __init__(self, loaded: LoadedModel[ImageEncoder], settings: EncoderSettings) -> None:
+    def __init__(self, loaded: LoadedModel[ImageEncoder | TrunkEncoder], settings: EncoderSettings) -> None:
         self.info = loaded.info
         self._model, self._device, self._dtype = loaded.model, loaded.device, loaded.dtype
         self._limit = settings.pixel_limit
@@ -111,7 +112,7 @@ class Encoder:
         pixels = np.zeros((size * 3 // 4, size, 3), dtype=np.uint8)
         with telemetry.tracer().start_as_current_span(telemetry.WARM_UP):
             # A single image is encoded again at the end, to record its time with a warm model.
-            for count in (1, self.max_batch, 1):
+            for count in (1, self.max_batch, 1) if self.max_batch > 1 else (1, 1):
                 images = [_Decoded(pixels, self.recorder()) for _ in range(count)]
                 embeddings = await self._worker.run(
                     partial(self._cores.warm_up, partial(self._encode, images))
@@ -193,15 +194,19 @@ class Encoder:
         with telemetry.stages(recorders, telemetry.PREPROCESS):
             # Read-only pixels may be part of a request message, so they are copied.
             hosts = [torch.from_numpy(p if p.flags.writeable else p.copy()) for p, _ in images]
-            size, device, dtype = self.info.image_size, self._device, self._dtype
-            batch = torch.cat([preprocess(host, size, device, dtype) for host in hosts])
+            batch = torch.cat([self._preprocess(host) for host in hosts])
         with telemetry.stages(recorders, telemetry.IMAGE_ENCODER, {telemetry.BATCH_SIZE: len(images)}):
             with self._preemption.enabled(recorders):
-                features = self._model(batch)._asdict()
+                embeddings: ImageEmbedding = self._model(batch)
+            features = embeddings._asdict()
             return [
                 self._embedding({name: value[row] for name, value in features.items()}, image.pixels)
                 for row, image in enumerate(images)
             ]
+
+    def _preprocess(self, pixels: Tensor) -> Tensor:
+        size, normalization = self.info.image_size, self._model.normalization
+        return preprocess(pixels, size, self._device, self._dtype, normalization)
 
     def _embedding(self, tensors: Mapping[str, Tensor], pixels: ByteArray) -> Embedding:
         """Copy the features of one image to the host, into shared memory if it has a free block."""

@@ -111,7 +111,7 @@ class ModelSettings(ServerSettings):
     """Preset of the model; encoders and trackers must use the same one."""
     checkpoint: Path | None = None
     """Checkpoint of the whole model (.pt or .safetensors); ``micro`` and untrained presets need none."""
-    image_size: int | None = Field(None, ge=64, le=4096, multiple_of=32)
+    image_size: int | None = Field(None, ge=56, le=4096)
     """Side in pixels of the model's square input; by default the preset's."""
     device: str = "cpu"
     """Torch device."""

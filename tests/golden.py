@@ -52,7 +52,9 @@ def tiny_state(score_bias: float = 4.0) -> dict[str, Tensor]:
 def tiny_encoder() -> ImageEncoder:
     """The encoder of sam2.1-tiny at the size of the golden frames."""
     config = replace(encoder_config.PRESETS["sam2.1-tiny"], image_size=IMAGE_SIZE)
-    return encoder_weights.build(config, tiny_state())
+    encoder = encoder_weights.build(config, tiny_state())
+    assert isinstance(encoder, ImageEncoder)
+    return encoder
 
 
 @cache

@@ -13,7 +13,6 @@ import torch
 
 from encoder_svc.model import config as encoder_config
 from encoder_svc.model import weights as encoder_weights
-from encoder_svc.model.image_encoder import ImageEncoder
 from tracker_svc.model import config as tracker_config
 from tracker_svc.model import weights as tracker_weights
 from tracker_svc.model.tracking_model import TrackingModel
@@ -24,11 +23,14 @@ OUT = Path(__file__).parent.parent / "maskmesh" / "nn" / "checkpoint_keys"
 def checkpoint_keys(preset: str) -> dict[str, list[int]]:
     """All keys and shapes of the whole model."""
     with torch.device("meta"):
-        encoder = ImageEncoder(encoder_config.PRESETS[preset])
+        encoder = encoder_weights.make_model(encoder_config.PRESETS[preset])
         tracker = TrackingModel(tracker_config.PRESETS[preset])
     whole = encoder_weights.to_checkpoint_keys(encoder.state_dict())
     whole |= tracker_weights.to_checkpoint_keys(tracker.state_dict())
-    return {key: list(whole[key].shape) for key in sorted(whole)}
+    shapes = {key: list(value.shape) for key, value in whole.items()}
+    if (detector := tracker_config.PRESETS[preset].detector) is not None:
+        shapes |= {key: list(shape) for key, shape in tracker_weights.unread_keys(detector).items()}
+    return {key: shapes[key] for key in sorted(shapes)}
 
 
 def write(out: Path) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from maskmesh.malloc import trim_heap
+from maskmesh.nn.checkpoint import CheckpointError
 from maskmesh.nn.loading import LoadedModel, load_model
 from maskmesh.rpc.addresses import reachable_address
 from maskmesh.scheduling.admission import AdmissionPolicy
@@ -17,6 +18,8 @@ from maskmesh.storage.redis_store import RedisStore
 from maskmesh.storage.scratch import ScratchFolder
 from maskmesh.storage.session_store import SessionStore
 from maskmesh.types import ModelInfo
+from tracker_svc.compute.concepts import ConceptFinder
+from tracker_svc.compute.tokenizer import PhraseTokenizer
 from tracker_svc.compute.tracker import Tracker
 from tracker_svc.compute.warm_up import warm_up
 from tracker_svc.config import TrackerSettings
@@ -41,6 +44,8 @@ class Components:
     settings: TrackerSettings
     info: ModelInfo
     tracker: Tracker
+    concepts: ConceptFinder | None
+    """The concept detector; None if the model has none."""
     worker: DeviceWorker
     embeddings: EmbeddingStore
     sessions: SessionTable
@@ -77,6 +82,7 @@ async def start(settings: TrackerSettings, port: int) -> Components:
     )
     max_batch = choose_batch(settings.max_batch, device=loaded.info.device, image_size=loaded.info.image_size)
     tracker = Tracker(loaded.model, run_urgent_work=worker.run_urgent_work, max_batch=max_batch)
+    concepts = await asyncio.to_thread(concept_finder, settings, loaded)
     scratch = ScratchFolder("maskmesh-tracker-", settings.data_dir)
     sessions = _session_table(settings, scratch, loaded)
     store = RedisStore(settings.session_url, name="session store") if settings.session_url else None
@@ -88,7 +94,7 @@ async def start(settings: TrackerSettings, port: int) -> Components:
         device=loaded.device,
         budget_bytes=settings.session_store_bytes,
     )
-    seconds = await warm_up(tracker, worker, cores, max_batch=max_batch)
+    seconds = await warm_up(tracker, concepts, worker, cores, max_batch=max_batch)
     info = replace(loaded.info, warm_up_seconds=seconds)
     logger.info(
         "%s on %s in %s with %d threads, warm after %.2f s",
@@ -98,6 +104,7 @@ async def start(settings: TrackerSettings, port: int) -> Components:
         settings=settings,
         info=info,
         tracker=tracker,
+        concepts=concepts,
         worker=worker,
         embeddings=_embedding_store(settings, loaded),
         sessions=sessions,
@@ -106,6 +113,36 @@ async def start(settings: TrackerSettings, port: int) -> Components:
         scratch=scratch,
         sweeper=asyncio.ensure_future(_sweep(sessions)),
     )
+
+
+def concept_finder(settings: TrackerSettings, loaded: LoadedModel[TrackingModel]) -> ConceptFinder | None:
+    """The concept detector of the model, if it has one.
+
+    Raises CheckpointError if its vocabulary is missing or is none, OSError if the file cannot be read.
+    """
+    detector = loaded.model.detector
+    if detector is None:
+        return None
+    length = detector.config.context_length
+    path = settings.vocabulary
+    if path is None and settings.checkpoint is not None:
+        beside = settings.checkpoint.with_name("tokenizer.json")
+        path = beside if beside.is_file() else None
+    if path is None:
+        if loaded.info.trained:
+            raise CheckpointError(
+                f"{loaded.info.name} needs its vocabulary: set --vocabulary to tokenizer.json, or to CLIP's "
+                "bpe_simple_vocab_16e6.txt.gz, or put tokenizer.json beside the checkpoint"
+            )
+        return ConceptFinder(detector, PhraseTokenizer.of_bytes(context_length=length))
+    try:
+        tokenizer = PhraseTokenizer.load(path, context_length=length)
+    except ValueError as error:
+        raise CheckpointError(str(error)) from error
+    expected = detector.config.vocabulary
+    if tokenizer.size > expected or (loaded.info.trained and tokenizer.size != expected):
+        raise CheckpointError(f"{path.name} has {tokenizer.size} tokens, {loaded.info.name} has {expected}")
+    return ConceptFinder(detector, tokenizer)
 
 
 def _embedding_store(settings: TrackerSettings, loaded: LoadedModel[TrackingModel]) -> EmbeddingStore:
@@ -130,6 +167,7 @@ def _session_table(
             max_history=settings.max_history,
             disk_bytes=settings.session_disk_bytes,
             recent_frames=settings.recent_frames,
+            memory_rules=loaded.model.memory_rules,
         ),
         folder=scratch.path,
         device=loaded.device,

@@ -13,6 +13,9 @@ class TrackerSettings(ModelSettings):
 
     model_config = SettingsConfigDict(env_prefix="MASKMESH_TRACKER_")
 
+    vocabulary: Path | None = None
+    """Vocabulary of the text encoder of SAM 3: ``tokenizer.json``, or CLIP's list of merges (.txt or
+    .txt.gz); by default the ``tokenizer.json`` beside the checkpoint."""
     port: int = Field(50052, ge=0, le=65535)
     """Port to listen on; 0 chooses a free one."""
     max_interactive_queue: int = Field(8, ge=1)

@@ -13,6 +13,7 @@ from maskmesh.scheduling.admission import QueueEntry
 from maskmesh.telemetry import StageRecorder
 from maskmesh.types import ObjectMask
 from tracker_svc.components import Components
+from tracker_svc.compute.image_masks import image_masks
 from tracker_svc.compute.mask_output import object_masks
 from tracker_svc.memory.frame_state import FrameState
 from tracker_svc.memory.memory_horizon import require_history_for_prompt
@@ -32,14 +33,14 @@ async def segment_image(
     for i, p in enumerate(request.prompts):
         field = f"prompts[{i}].prompt"
         prompt = wire.prompt_from_proto(p.prompt, width=ref.image_width, height=ref.image_height, field=field)
-        check_logits_size(prompt, size=tracker.model.image_size // 4, field=field)
+        check_logits_size(prompt, size=tracker.model.low_res_size, field=field)
         prompts.append(prompt)
     recorder.add(telemetry.PREPARE, received_ns(), time.time_ns())
     frame = await components.embeddings.get(ref)
 
     def segment() -> list[ObjectMask]:
-        states = tracker.segment_image(
-            frame, prompts, multimask_output=request.multimask_output, recorder=recorder
+        states = image_masks(
+            tracker.model, frame, prompts, multimask_output=request.multimask_output, recorder=recorder
         )
         obj_ids = [
             p.obj_id for p, alternatives in zip(request.prompts, states, strict=True) for _ in alternatives

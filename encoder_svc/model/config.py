@@ -1,6 +1,19 @@
-"""Presets of the image encoder, the only part that differs between the sizes of SAM 2.1."""
+"""Presets of the image encoder."""
 
 from dataclasses import dataclass
+from typing import NamedTuple, TypeAlias
+
+
+class Normalization(NamedTuple):
+    """Mean and standard deviation of each channel, which is scaled to 0 to 1."""
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+# With which SAM 2 and SAM 3 were trained.
+IMAGENET = Normalization((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+SYMMETRIC = Normalization((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,8 +53,31 @@ class ResidualTrunkConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class VisionTransformerConfig:
+    """Hyperparameters of the trunk of SAM 3.
+
+    ``window_size`` is the side of the attention windows in patches; the blocks in
+    ``global_attention_blocks`` attend to the whole image instead.  ``pretrained_grid`` is the side of the
+    position embedding in the checkpoint, which is tiled.
+    """
+
+    dim: int
+    depth: int
+    heads: int
+    mlp_dim: int
+    global_attention_blocks: tuple[int, ...]
+    window_size: int
+    pretrained_grid: int
+    patch_size: int = 14
+
+    def __post_init__(self) -> None:
+        if max(self.global_attention_blocks) >= self.depth:
+            raise ValueError("global_attention_blocks contains the index of a block that does not exist")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ImageEncoderConfig:
-    """Hyperparameters of an image encoder.
+    """Hyperparameters of an image encoder with a neck.
 
     ``embed_dim`` is the number of channels of the embedding, ``image_size`` the side of the input in
     pixels.
@@ -51,13 +87,35 @@ class ImageEncoderConfig:
     embed_dim: int = 256
     image_size: int = 1024
     trained: bool = True
+    normalization: Normalization = IMAGENET
 
     def __post_init__(self) -> None:
         if self.image_size % 32:
             raise ValueError(f"image_size must be a multiple of 32, got {self.image_size}")
 
 
-PRESETS: dict[str, ImageEncoderConfig] = {
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrunkEncoderConfig:
+    """Hyperparameters of an image encoder whose embedding is the map of its trunk.
+
+    ``image_size`` is the side of the input in pixels, a multiple of a window.
+    """
+
+    trunk: VisionTransformerConfig
+    image_size: int = 1008
+    trained: bool = True
+    normalization: Normalization = SYMMETRIC
+
+    def __post_init__(self) -> None:
+        window = self.trunk.patch_size * self.trunk.window_size
+        if self.image_size % window:
+            raise ValueError(f"image_size must be a multiple of {window}, got {self.image_size}")
+
+
+EncoderConfig: TypeAlias = ImageEncoderConfig | TrunkEncoderConfig
+
+
+PRESETS: dict[str, EncoderConfig] = {
     "sam2.1-tiny": ImageEncoderConfig(
         trunk=HieraConfig(dim=96, heads=1, stages=(1, 2, 7, 2), global_attention_blocks=(5, 7, 9))
     ),
@@ -95,6 +153,31 @@ PRESETS: dict[str, ImageEncoderConfig] = {
         trunk=HieraConfig(dim=32, heads=1, stages=(1, 1, 2, 1), global_attention_blocks=(3,)),
         embed_dim=64,
         image_size=256,
+        trained=False,
+    ),
+    "sam3": TrunkEncoderConfig(
+        trunk=VisionTransformerConfig(
+            dim=1024,
+            depth=32,
+            heads=16,
+            mlp_dim=4736,
+            global_attention_blocks=(7, 15, 23, 31),
+            window_size=24,
+            pretrained_grid=24,
+        )
+    ),
+    # Random weights from a fixed seed: the code of SAM 3 at a size that is small enough for tests.
+    "sam3-test": TrunkEncoderConfig(
+        trunk=VisionTransformerConfig(
+            dim=64,
+            depth=4,
+            heads=4,
+            mlp_dim=296,
+            global_attention_blocks=(1, 3),
+            window_size=4,
+            pretrained_grid=4,
+        ),
+        image_size=168,
         trained=False,
     ),
 }

@@ -10,6 +10,10 @@ from maskmesh.nn.amx import kernel
 
 # Rows of attention weights that are computed at once, so that they stay in the cache of a core.
 QUERY_BLOCK = 256
+HEAD_QUERY_BLOCK = 576
+
+# From this number of queries and keys on, attention in bfloat16 on a CPU is computed head by head.
+MIN_TOKENS_FOR_HEADS = 512
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -19,7 +23,33 @@ def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         kernel.attend(query, key, value, attended, threads=torch.get_num_threads())
         return attended
     query, key, value = (x.transpose(1, 2) for x in (query, key, value))
+    if fits_kernel(query) and min(query.shape[2], key.shape[2]) >= MIN_TOKENS_FOR_HEADS:
+        return _attend_by_head(query, key, value).transpose(1, 2)
     return F.scaled_dot_product_attention(query, key, value).transpose(1, 2)
+
+
+def _attend_by_head(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Attention head by head, a block of queries at a time.
+
+    For bfloat16 on processors without matrix units, on which large products are up to twice as fast as
+    torch's fused attention.  Logits are rounded to bfloat16, as everything around attention is: the error of
+    a SAM 3 trunk against float32 is 1.33 % (RMS) with both.
+
+    query: [B, heads, N, D]; key: [B, heads, M, D]; value: [B, heads, M, V]; returns [B, heads, N, V].
+    """
+    attended = query.new_empty(*query.shape[:-1], value.shape[-1])
+    rows, columns = query.shape[2], key.shape[2]
+    buffer = query.new_empty(min(HEAD_QUERY_BLOCK, rows), columns)
+    for item in range(len(query)):
+        for head in range(query.shape[1]):
+            scaled = query[item, head] * query.shape[-1] ** -0.5
+            keys, values = key[item, head].T.contiguous(), value[item, head].contiguous()
+            for start in range(0, rows, HEAD_QUERY_BLOCK):
+                block = scaled[start : start + HEAD_QUERY_BLOCK]
+                weights = torch.mm(block, keys, out=buffer[: len(block)])
+                torch.softmax(weights, dim=-1, out=weights)
+                torch.mm(weights, values, out=attended[item, head, start : start + HEAD_QUERY_BLOCK])
+    return attended
 
 
 def attend_in_blocks(query: Tensor, key: Tensor, value: Tensor, pause: Callable[[], object]) -> Tensor:

@@ -6,14 +6,16 @@ the lists of keys beside this file from the models; ``tools/train_micro`` writes
 
 import hashlib
 import json
-import pickle
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
+
+from maskmesh.nn import sam3_layouts
+from maskmesh.nn.checkpoint_file import CheckpointFile
+from maskmesh.nn.sam3_layouts import Layout
 
 _PACKAGE = "maskmesh.nn"
 
@@ -44,39 +46,31 @@ def check_keys(preset: str, shapes: Mapping[str, Sequence[int]]) -> None:
 
     Raises CheckpointError that names missing and unexpected keys, and keys of another shape.
     """
-    expected = expected_keys(preset)
-    problems = []
-    if missing := sorted(expected.keys() - shapes.keys()):
-        problems.append(f"missing: {_listed(missing)}")
-    if unexpected := sorted(shapes.keys() - expected.keys()):
-        problems.append(f"unexpected: {_listed(unexpected)}")
-    misshapen = [
-        f"{key} is {list(shapes[key])}, not {list(shape)}"
-        for key, shape in sorted(expected.items())
-        if key in shapes and tuple(shapes[key]) != shape
-    ]
-    if misshapen:
-        problems.append(f"of another shape: {_listed(misshapen)}")
-    if problems:
-        raise CheckpointError(f"the checkpoint is not one of {preset}; " + "; ".join(problems))
+    _raise_differences(preset, _differences(expected_keys(preset), shapes))
 
 
-def read_checkpoint(path: Path) -> dict[str, Tensor]:
-    """Read a whole checkpoint onto the host; no code in it is executed.
+def read_checkpoint(preset: str, path: Path) -> Mapping[str, Tensor]:
+    """The tensors of a checkpoint of ``preset``, which are read when they are accessed.
 
-    Takes ``.safetensors`` files, and ``.pt`` files that hold ``{"model": state_dict}``.
-    Raises ValueError if the file holds something else.
+    Raises CheckpointError if its keys are not those of the preset, ValueError if the file is no checkpoint,
+    and OSError.
     """
-    if path.suffix == ".safetensors":
-        return load_file(path)
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise ValueError(f"{path.name} cannot be read without executing code in it") from error
-    state = content.get("model") if isinstance(content, dict) else None
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise ValueError(f'{path.name} does not hold {{"model": state_dict}}')
-    return state
+    file = CheckpointFile(path)
+    expected = expected_keys(preset)
+    if not sam3_layouts.has_layouts(expected):
+        check_keys(preset, file.shapes)
+        return file
+    layout = sam3_layouts.layout_of(file)
+    if layout is Layout.SAM3_1:
+        raise CheckpointError(f"{path.name} is a checkpoint of SAM 3.1, not of {preset}")
+    sources = sam3_layouts.sources(layout, expected)
+    problems = _differences(
+        {name: shape for source in sources.values() for name, shape in source.shapes.items()},
+        file.shapes,
+        ignored=sam3_layouts.unused(layout, expected),
+    )
+    _raise_differences(preset, problems)
+    return sam3_layouts.ConvertedState(file, sources)
 
 
 def weights_digest(state: Mapping[str, Tensor]) -> str:
@@ -87,6 +81,32 @@ def weights_digest(state: Mapping[str, Tensor]) -> str:
         digest.update(f"{key} {value.dtype} {tuple(value.shape)}".encode())
         digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def _differences(
+    expected: Mapping[str, Sequence[int]],
+    shapes: Mapping[str, Sequence[int]],
+    *,
+    ignored: Collection[str] = (),
+) -> list[str]:
+    problems = []
+    if missing := sorted(expected.keys() - shapes.keys()):
+        problems.append(f"missing: {_listed(missing)}")
+    if unexpected := sorted(shapes.keys() - expected.keys() - set(ignored)):
+        problems.append(f"unexpected: {_listed(unexpected)}")
+    misshapen = [
+        f"{key} is {list(shapes[key])}, not {list(shape)}"
+        for key, shape in sorted(expected.items())
+        if key in shapes and tuple(shapes[key]) != tuple(shape)
+    ]
+    if misshapen:
+        problems.append(f"of another shape: {_listed(misshapen)}")
+    return problems
+
+
+def _raise_differences(preset: str, problems: Sequence[str]) -> None:
+    if problems:
+        raise CheckpointError(f"the checkpoint is not one of {preset}; " + "; ".join(problems))
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -1,18 +1,22 @@
 """The embedding of an image: what the encoder service computes and the tracker service reads."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
 
 
 class ImageFeatures(NamedTuple):
-    """Embeddings of B images, for images of S x S and a width of C (256 in SAM 2.1)."""
+    """What the tracking stages read of B images: the embeddings of SAM 2.1.
 
-    image_embedding: Tensor  # [B, C, S / 16, S / 16]
-    high_res_features_s4: Tensor  # [B, C / 8, S / 4, S / 4]
-    high_res_features_s8: Tensor  # [B, C / 4, S / 8, S / 8]
+    C is the width (256 in SAM 2.1 and SAM 3), E the side of the grid: S / 16 for images of S x S in SAM 2.1,
+    S / 14 in SAM 3.
+    """
+
+    image_embedding: Tensor  # [B, C, E, E]
+    high_res_features_s4: Tensor  # [B, C / 8, 4 E, 4 E]
+    high_res_features_s8: Tensor  # [B, C / 4, 2 E, 2 E]
 
     @property
     def high_res_features(self) -> tuple[Tensor, Tensor]:
@@ -31,3 +35,17 @@ class ImageFeatures(NamedTuple):
         if len(self.image_embedding) == 1:
             return self
         return ImageFeatures(*(maps[indices] for maps in self))
+
+
+class TrunkFeatures(NamedTuple):
+    """The embeddings of SAM 3: the map of the trunk, from which trackers compute what each stage reads."""
+
+    trunk_map: Tensor  # [B, C, E, E], 1024 x 72 x 72 for an image of 1008 x 1008
+
+
+ImageEmbedding: TypeAlias = ImageFeatures | TrunkFeatures
+
+
+def embedding_from_tensors(tensors: Mapping[str, Tensor]) -> ImageEmbedding:
+    """The embedding with these tensors.  Raises TypeError if they belong to no kind of embedding."""
+    return TrunkFeatures(**tensors) if "trunk_map" in tensors else ImageFeatures(**tensors)

@@ -1,20 +1,19 @@
 """From the settings of a service to its half of the model on a device."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, Protocol, Self, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from maskmesh.config import ModelSettings
 from maskmesh.nn import amx
 from maskmesh.nn.checkpoint import (
     CheckpointError,
     bundled_weights,
-    check_keys,
     read_checkpoint,
     weights_digest,
 )
@@ -62,24 +61,27 @@ class LoadedModel(Generic[M]):
 def load_model(
     settings: ModelSettings,
     presets: Mapping[str, Any],
-    build: Callable[[Any, Mapping[str, Tensor] | None], M],
+    build: Callable[[Any, Mapping[str, Tensor] | None, torch.dtype], M],
 ) -> LoadedModel[M]:
     """Build the model of the settings from the configurations in ``presets``.
 
-    ``build`` takes a configuration and the whole checkpoint, None for untrained weights. Raises
-    CheckpointError for an unknown preset, or a checkpoint that is missing or does not fit, and OSError if the
-    file cannot be read.
+    ``build`` takes a configuration, the whole checkpoint or None for untrained weights, and the type to
+    which large weights may be cast while they are read.  Raises CheckpointError for an unknown preset, an
+    image size that the model does not take, or a checkpoint that is missing or does not fit, and OSError if
+    the file cannot be read.
     """
     if settings.model not in presets:
         raise CheckpointError(f"there is no model {settings.model!r}; known: {', '.join(presets)}")
     config = presets[settings.model]
     if settings.image_size is not None:
-        config = replace(config, image_size=settings.image_size)
+        try:
+            config = replace(config, image_size=settings.image_size)
+        except ValueError as error:
+            raise CheckpointError(f"{settings.model}: {error}") from None
     state, digest = None, UNTRAINED_DIGEST
     checkpoint = settings.checkpoint or bundled_weights(settings.model)
     if checkpoint is not None:
-        state = read_checkpoint(checkpoint)
-        check_keys(settings.model, {key: tuple(value.shape) for key, value in state.items()})
+        state = read_checkpoint(settings.model, checkpoint)
         digest = weights_digest(state)
     elif config.trained:
         raise CheckpointError(
@@ -100,7 +102,7 @@ def load_model(
     if device.type == "cpu" and choice.name == "bfloat16":
         logger.info("attention: %s", amx.enable(Path(torch.__file__).parent / "lib"))
     dtype = getattr(torch, choice.name)
-    model = build(config, state).move_to(device, dtype)
+    model = build(config, state, dtype).move_to(device, dtype)
     model_id = ModelId(settings.model, digest, config.image_size, choice.name, PREPROCESS_VERSION)
     info = ModelInfo(
         model_id=str(model_id),
@@ -113,6 +115,26 @@ def load_model(
         threads=layout.threads,
     )
     return LoadedModel(model, info, device, dtype, layout)
+
+
+def assign_weights(
+    model: nn.Module, state: Mapping[str, Tensor], keys: Mapping[str, str], dtype: torch.dtype
+) -> None:
+    """Give a model on the meta device its weights, one tensor at a time.
+
+    ``keys`` has the key in ``state`` for each of the model's own keys.  Weights are cast to ``dtype`` while
+    they are read, so that a model never takes more memory than in its final type.  Parameters that the model
+    names in ``float32_keys`` stay in float32.
+    """
+    kept: Collection[str] = getattr(model, "float32_keys", ())
+    for own, key in keys.items():
+        owner, _, name = own.rpartition(".")
+        module = model.get_submodule(owner)
+        value = state[key].to(torch.float32 if own in kept else dtype, copy=True)
+        if name in module._parameters:
+            module._parameters[name] = nn.Parameter(value, requires_grad=False)
+        else:
+            module._buffers[name] = value
 
 
 def seeded(make: Callable[[], M]) -> M:

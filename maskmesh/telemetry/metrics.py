@@ -33,7 +33,7 @@ STORE_FAILURES: Final = "maskmesh.store.failures"
 STORE_DOWN: Final = "maskmesh.store.down"
 
 # Seconds, from an empty call to an encoder without matrix units.
-_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _SIZES = (1, 2, 4, 8, 16, 32, 64)
 
 

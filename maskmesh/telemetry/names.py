@@ -10,6 +10,13 @@ DECODE_IMAGE: Final = "decode_image"
 PREPROCESS: Final = "preprocess"
 IMAGE_ENCODER: Final = "image_encoder"
 FETCH_EMBEDDING: Final = "fetch_embedding"
+TRACKER_NECK: Final = "tracker_neck"
+DETECTOR_NECK: Final = "detector_neck"
+TEXT_ENCODER: Final = "text_encoder"
+EXEMPLAR_ENCODER: Final = "exemplar_encoder"
+DETECTOR_ENCODER: Final = "detector_encoder"
+DETECTOR_DECODER: Final = "detector_decoder"
+MASK_HEAD: Final = "mask_head"
 MEMORY_ATTENTION: Final = "memory_attention"
 PROMPT_ENCODER: Final = "prompt_encoder"
 MASK_DECODER: Final = "mask_decoder"
@@ -29,11 +36,23 @@ SEND_EMBEDDING: Final = "send_embedding"
 QUEUE: Final = "queue"
 TRANSFER: Final = "transfer"
 
+# Stages that only models of SAM 3 have.
+SAM3_STAGES: Final = (
+    TRACKER_NECK,
+    DETECTOR_NECK,
+    TEXT_ENCODER,
+    EXEMPLAR_ENCODER,
+    DETECTOR_ENCODER,
+    DETECTOR_DECODER,
+    MASK_HEAD,
+)
+
 STAGES: Final = (
     DECODE_IMAGE,
     PREPROCESS,
     IMAGE_ENCODER,
     FETCH_EMBEDDING,
+    *SAM3_STAGES,
     MEMORY_ATTENTION,
     PROMPT_ENCODER,
     MASK_DECODER,

@@ -20,12 +20,12 @@ from maskmesh import AsyncClient, LowResLogits, MaskFormat, MaskOptions, Point, 
 from maskmesh.cli.mesh.local_mesh import MeshOptions
 from maskmesh.media.video_reader import read_frames
 from maskmesh.nn.checkpoint import bundled_weights
-from maskmesh.nn.image_features import ImageFeatures
 from maskmesh.telemetry import StageRecorder
 from tests.golden import GOLDEN, IMAGE_SIZE, needs_data, tiny_state
 from tests.mesh import running_mesh
 from tracker_svc.compute.step import Frame, Step
 from tracker_svc.compute.tracker import Tracker
+from tracker_svc.memory.memory_bank import MemoryBank
 from tracker_svc.memory.tracked_object import TrackedObject
 from tracker_svc.model import config as tracker_config
 from tracker_svc.model import weights as tracker_weights
@@ -47,12 +47,11 @@ def unsplit(
 
     def frame(pixels: np.ndarray) -> Frame:
         with torch.inference_mode():
-            image = preprocess(
-                torch.from_numpy(pixels.copy()), image_size, torch.device("cpu"), torch.float32
-            )
-            return Frame(ImageFeatures(*encoder(image)), pixels.shape[1], pixels.shape[0])
+            host, cpu = torch.from_numpy(pixels.copy()), torch.device("cpu")
+            image = preprocess(host, image_size, cpu, torch.float32, encoder.normalization)
+            return Frame(encoder(image), pixels.shape[1], pixels.shape[0])
 
-    objects = [TrackedObject(obj_id) for obj_id in PROMPTS]
+    objects = [TrackedObject(obj_id, MemoryBank(obj_id, rules=model.memory_rules)) for obj_id in PROMPTS]
     first = frame(pictures[0])
     for obj in objects:
         prompt = PROMPTS[obj.obj_id]

@@ -4,10 +4,10 @@ import torch
 import torch.nn.functional as F
 
 from encoder_svc.model import weights
-from encoder_svc.model.config import PRESETS
+from encoder_svc.model.config import IMAGENET, PRESETS
 from encoder_svc.model.hiera import max_pool
 from encoder_svc.model.image_encoder import project_through
-from encoder_svc.model.preprocess import MEAN, STD, preprocess
+from encoder_svc.model.preprocess import preprocess
 from encoder_svc.model.token_map import TokenMap, merge_windows, partition_windows
 from tests.golden import relative_error
 
@@ -66,7 +66,7 @@ def test_position_embedding_follows_the_image_size() -> None:
 def test_preprocessing_does_not_resample_matching_size() -> None:
     pixels = torch.randint(0, 256, (64, 64, 3), dtype=torch.uint8)
     image = preprocess(pixels, 64, CPU, torch.float32)
-    expected = (pixels / 255 - torch.tensor(MEAN)) / torch.tensor(STD)
+    expected = (pixels / 255 - torch.tensor(IMAGENET.mean)) / torch.tensor(IMAGENET.std)
     torch.testing.assert_close(image[0].permute(1, 2, 0), expected)
 
 
@@ -75,7 +75,7 @@ def test_preprocessing_antialiases() -> None:
     rows, columns = torch.meshgrid(torch.arange(512), torch.arange(512), indexing="ij")
     board = (((rows + columns) % 2) * 255).to(torch.uint8)[..., None].expand(-1, -1, 3)
     image = preprocess(board, 64, CPU, torch.float32)
-    grey = (0.5 - torch.tensor(MEAN)) / torch.tensor(STD)
+    grey = (0.5 - torch.tensor(IMAGENET.mean)) / torch.tensor(IMAGENET.std)
     inside = image[0, :, 4:-4, 4:-4].flatten(1)
     torch.testing.assert_close(inside.mean(1), grey, atol=0.02, rtol=0)
     assert float(inside.std(1).max()) < 0.05

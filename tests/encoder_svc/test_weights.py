@@ -94,7 +94,7 @@ def test_invalid_checkpoints_are_refused_without_running_code(
     path = tmp_path / "other.pt"
     torch.save(content, path)
     with pytest.raises(ValueError, match=r"other\.pt"):
-        read_checkpoint(path)
+        read_checkpoint("test", path)
     assert "ran" not in capsys.readouterr().out
 
 

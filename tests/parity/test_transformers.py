@@ -62,7 +62,9 @@ def ours() -> tuple[ImageEncoder, TrackingModel]:
     check_keys(PRESET, {key: tuple(value.shape) for key, value in state.items()})
     encoder = replace(encoder_config.PRESETS[PRESET], image_size=SIZE)
     tracker = replace(tracker_config.PRESETS[PRESET], image_size=SIZE)
-    return encoder_weights.build(encoder, state), tracker_weights.build(tracker, state)
+    built = encoder_weights.build(encoder, state)
+    assert isinstance(built, ImageEncoder)
+    return built, tracker_weights.build(tracker, state)
 
 
 def random(*shape: int, seed: int = 1) -> Tensor:

@@ -67,7 +67,7 @@ async def test_block_overwritten_during_read_is_not_found(fetcher: EmbeddingFetc
     with pytest.raises(EmbeddingNotFound, match="evicted"):
         await fetcher.fetch(REF)
     replica.is_stale = False
-    assert (await fetcher.fetch(REF)).image_embedding.eq(9).all()
+    assert (await fetcher.fetch(REF))[0].eq(9).all()
 
 
 async def test_restarted_replica_uses_its_new_memory(fetcher: EmbeddingFetcher, tmp_path: Path) -> None:
@@ -79,7 +79,7 @@ async def test_restarted_replica_uses_its_new_memory(fetcher: EmbeddingFetcher, 
     before.path.unlink()
     answered_by(fetcher, after)
     for _ in range(2):
-        assert (await fetcher.fetch(REF)).image_embedding.eq(5).all()
+        assert (await fetcher.fetch(REF))[0].eq(5).all()
     assert fetcher.shares_memory(REF.address)
 
 
@@ -108,11 +108,11 @@ async def test_confirmed_memory_is_read_without_an_rpc(fetcher: EmbeddingFetcher
     fetcher._call_fetch = ask  # type: ignore[method-assign]
     for expected in (1, 2, 2, 2):
         ref = dataclasses.replace(REF, shared=SharedBlock(replica.name, replica.block))
-        assert (await fetcher.fetch(ref)).image_embedding.eq(0).all()
+        assert (await fetcher.fetch(ref))[0].eq(0).all()
         assert asked == expected
     del replica.array
     replica.write(4)
-    assert (await fetcher.fetch(ref)).image_embedding.eq(4).all()
+    assert (await fetcher.fetch(ref))[0].eq(4).all()
     assert asked == 3
     elsewhere = dataclasses.replace(REF, shared=SharedBlock(f"{SHARED_MEMORY_PREFIX}other", replica.block))
     await fetcher.fetch(elsewhere)

@@ -2,10 +2,12 @@
 
 from dataclasses import replace
 
+import pytest
 import torch
 
-from tracker_svc.memory.frame_state import FrameState
+from tracker_svc.memory.frame_state import FrameState, quality
 from tracker_svc.memory.memory_bank import MIN_RECENT_FRAMES, MemoryBank, VisitedFrames
+from tracker_svc.model.config import MemoryRules
 
 FEATURES = torch.zeros(1)
 
@@ -155,3 +157,53 @@ def test_visited_frames_can_be_discarded() -> None:
     assert [i for i in range(12) if i in visited] == [0, 1, 2, 3, 5, 6, 7, 8, 9]
     visited.add(4, reverse=True)
     assert visited.direction(4) is True
+
+
+RULES = MemoryRules(max_conditioning=4, min_quality=0.01)
+
+
+def scored(*, in_sight: bool) -> FrameState:
+    return FrameState(torch.zeros(1, 2, 2), 0.5, 4.0 if in_sight else -4.0, torch.zeros(4))
+
+
+def bank_of_sights(in_sight: list[bool], *, max_recent: int = 1000) -> MemoryBank:
+    """A bank of SAM 3 whose frame 0 is a conditioning frame, followed by tracked frames."""
+    made = MemoryBank(max_recent=max_recent, rules=RULES)
+    made.prompt(0, state())
+    made.make_conditioning(0, FEATURES)
+    for index, seen in enumerate(in_sight, start=1):
+        made.track(index, scored(in_sight=seen))
+        made.set_memory(index, FEATURES)
+        made.tracked.spill()
+    return made
+
+
+def test_quality_is_zero_out_of_sight() -> None:
+    assert quality(0.9, -0.1) == 0
+    assert quality(0.9, 0.0) == 0
+    assert quality(0.8, 40.0) == pytest.approx(0.8)
+
+
+def test_at_most_four_conditioning_frames_are_attended_to() -> None:
+    """The nearest before, the nearest after, then the others by distance."""
+    made = MemoryBank(rules=replace(RULES, min_quality=None))
+    for index in (0, 10, 20, 30, 40, 60):
+        made.prompt(index, state())
+        made.make_conditioning(index, FEATURES)
+    assert [i for i, _ in memories(made, 34)] == [10, 20, 30, 40]
+
+
+def test_frames_out_of_sight_are_passed_over_except_the_frame_before() -> None:
+    made = bank_of_sights([True] * 8 + [False] * 12)
+    assert memories(made, 21) == [(0, 6), (4, 5), (5, 4), (6, 3), (7, 2), (8, 1), (20, 0)]
+    # The oldest selected frame gives no pointer, as in the original.
+    assert pointers(made, 21) == [(0, 21), *((9 - rank, rank + 1) for rank in range(7, 0, -1)), (20, 1)]
+
+
+def test_good_frames_stay_in_memory_for_as_long_as_they_may_be_selected() -> None:
+    """Without an archive, an object that is hidden for long keeps its last good frames, and no more."""
+    made = bank_of_sights([True] * 40 + [False] * 300, max_recent=MIN_RECENT_FRAMES)
+    assert len(made.tracked.in_memory) == MIN_RECENT_FRAMES + 15
+    unbounded = bank_of_sights([True] * 40 + [False] * 300)
+    assert memories(made, 341) == memories(unbounded, 341)
+    assert pointers(made, 341) == pointers(unbounded, 341)

@@ -20,6 +20,7 @@ from maskmesh import (
 from maskmesh.telemetry import StageRecorder, stage_seconds
 from tests.golden import relative_error
 from tests.tracker_svc.video import TOLERANCE, Video, frame
+from tracker_svc.compute.image_masks import image_masks
 from tracker_svc.compute.mask_output import object_masks
 from tracker_svc.compute.step import Step
 from tracker_svc.compute.tracker import Tracker
@@ -212,7 +213,7 @@ def test_single_click_returns_the_best_of_three_masks(tracker: Tracker) -> None:
     click = [Prompt([Point(50, 60)])]
     video = Video(tracker)
     best = video.prompt(1, 0, click[0])
-    three = tracker.segment_image(frame(0), click, multimask_output=True, recorder=StageRecorder())[0]
+    three = image_masks(tracker.model, frame(0), click, multimask_output=True, recorder=StageRecorder())[0]
     assert len(three) == 3
     assert torch.equal(three[0].low_res_masks, best.low_res_masks)
     assert best.predicted_iou == max(s.predicted_iou for s in three)

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from encoder_svc.model import weights as encoder_weights
+from encoder_svc.model.config import IMAGENET, ImageEncoderConfig
 from encoder_svc.model.config import PRESETS as ENCODER_PRESETS
 from encoder_svc.model.image_encoder import ImageEncoder
-from encoder_svc.model.preprocess import MEAN, STD
 from encoder_svc.model.residual_trunk import Conv
 from maskmesh.nn.image_features import ImageFeatures
 from tracker_svc.model import weights as tracker_weights
@@ -38,7 +38,9 @@ class Micro(nn.Module):
     def __init__(self, size: int | None = None) -> None:
         super().__init__()
         self.size = size or ENCODER_PRESETS[PRESET].image_size
-        self.encoder = ImageEncoder(ENCODER_PRESETS[PRESET])
+        encoder = ENCODER_PRESETS[PRESET]
+        assert isinstance(encoder, ImageEncoderConfig)
+        self.encoder = ImageEncoder(encoder)
         self.tracker = TrackingModel(replace(TRACKER_PRESETS[PRESET], image_size=self.size))
         for module in self.encoder.modules():
             if isinstance(module, Conv):
@@ -50,8 +52,8 @@ class Micro(nn.Module):
     def encode(self, frames: Tensor) -> ImageFeatures:
         """Encode frames: [B, S, S, 3], uint8, RGB; returns the features of B frames."""
         pixels = frames.permute(0, 3, 1, 2).float() / 255
-        mean = torch.tensor(MEAN, device=frames.device).view(1, 3, 1, 1)
-        std = torch.tensor(STD, device=frames.device).view(1, 3, 1, 1)
+        mean = torch.tensor(IMAGENET.mean, device=frames.device).view(1, 3, 1, 1)
+        std = torch.tensor(IMAGENET.std, device=frames.device).view(1, 3, 1, 1)
         return ImageFeatures(*self.encoder((pixels - mean) / std))
 
 

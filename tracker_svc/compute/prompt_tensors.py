@@ -24,7 +24,7 @@ def point_tensors(prompt: Prompt, frame: Frame, model: TrackingModel) -> tuple[T
 
 
 def mask_input(logits: LowResLogits, model: TrackingModel) -> Tensor:
-    """Logits from an earlier response: [1, 1, S / 4, S / 4]."""
+    """Logits from an earlier response: [1, 1, 4 E, 4 E]."""
     values = torch.from_numpy(logits.values.copy()).to(model.device)[None, None]
     return values.clamp(-PREVIOUS_LOGIT_LIMIT, PREVIOUS_LOGIT_LIMIT)
 

@@ -4,21 +4,57 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import torch
+
+from maskmesh import telemetry
 from maskmesh.masks import MaskOptions
-from maskmesh.nn.image_features import ImageFeatures
+from maskmesh.nn.image_features import ImageEmbedding, ImageFeatures
 from maskmesh.telemetry import StageRecorder
 from maskmesh.types import ObjectMask
 from tracker_svc.memory.memory_bank import Selection
 from tracker_svc.memory.tracked_object import TrackedObject
+from tracker_svc.model.tracking_model import TrackingModel
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Frame:
-    """A frame's embedding, and the size of its image in pixels."""
+    """A frame's embedding, the size of its image in pixels, and what is computed from the embedding once.
 
-    features: ImageFeatures
+    ``tracker_features`` are computed when a stage needs them; the embeddings of SAM 2.1 are these features.
+    """
+
+    embedding: ImageEmbedding
     width: int
     height: int
+    tracker_features: ImageFeatures | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.embedding, ImageFeatures):
+            self.tracker_features = self.embedding
+
+    @property
+    def features(self) -> ImageFeatures:
+        """The features of the tracking stages, which must be computed."""
+        assert self.tracker_features is not None, "prepare_features computes them"
+        return self.tracker_features
+
+    @property
+    def num_bytes(self) -> int:
+        """Size of the embedding and of the features, also if these are not computed yet."""
+        num_bytes = sum(tensor.nbytes for tensor in self.embedding)
+        # The features of SAM 3 are as large as the trunk's map.
+        return num_bytes if isinstance(self.embedding, ImageFeatures) else 2 * num_bytes
+
+
+@torch.inference_mode()
+def prepare_features(
+    model: TrackingModel, frames: Sequence[Frame], recorders: Sequence[StageRecorder]
+) -> None:
+    """Compute the features of frames that do not have them yet; there is a recorder for each frame."""
+    for frame, recorder in zip(frames, recorders, strict=True):
+        if frame.tracker_features is None:
+            with recorder.stage(telemetry.TRACKER_NECK):
+                frame.tracker_features = model.frame_features(frame.embedding)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -19,9 +19,17 @@ from maskmesh.scheduling.device_worker import BatchedOperation
 from maskmesh.telemetry import StageRecorder
 from maskmesh.types import Prompt
 from tracker_svc.compute.mask_output import object_masks
-from tracker_svc.compute.prompt_tensors import PREVIOUS_LOGIT_LIMIT, binary_mask, mask_input, point_tensors
-from tracker_svc.compute.states import alternative_states, object_states, selected_memories
-from tracker_svc.compute.step import Frame, MaskedStep, Row, StackedFrames, Step, Tracked
+from tracker_svc.compute.prompt_tensors import PREVIOUS_LOGIT_LIMIT, binary_mask, point_tensors
+from tracker_svc.compute.states import object_states, selected_memories
+from tracker_svc.compute.step import (
+    Frame,
+    MaskedStep,
+    Row,
+    StackedFrames,
+    Step,
+    Tracked,
+    prepare_features,
+)
 from tracker_svc.memory.frame_state import FrameState
 from tracker_svc.memory.tracked_object import TrackedObject
 from tracker_svc.model.memory_attention import FrameQueries
@@ -77,38 +85,6 @@ class Tracker:
         )
 
     @torch.inference_mode()
-    def segment_image(
-        self,
-        frame: Frame,
-        prompts: Sequence[Prompt],
-        *,
-        multimask_output: bool,
-        recorder: StageRecorder,
-    ) -> list[list[FrameState]]:
-        """Decode masks without memory: one for each prompt, or three, the most confident first.
-
-        Masks of objects that the model predicts to be absent are not blanked, as in the image predictor of
-        the reference implementation.
-        """
-        results = []
-        features = None
-        for prompt in prompts:
-            with recorder.stage(telemetry.PROMPT_ENCODER):
-                coords, labels = point_tensors(prompt, frame, self.model)
-                logits = None
-                if isinstance(prompt.mask, LowResLogits):
-                    logits = mask_input(prompt.mask, self.model)
-                encoded = self.model.encode_prompts(coords, labels, logits)
-            with recorder.stage(telemetry.MASK_DECODER):
-                if features is None:
-                    features = self.model.without_memory(frame.features)
-                decoded = self.model.decode(
-                    features, frame.features, encoded, multimask_output=multimask_output
-                )
-            results.append(alternative_states(decoded))
-        return results
-
-    @torch.inference_mode()
     def prompt(
         self,
         obj: TrackedObject,
@@ -124,6 +100,7 @@ class Tracker:
         The object's memories condition the frame only if the object was tracked on it.  The object's mask
         on the frame is refined, unless ``clear_previous``.
         """
+        prepare_features(self.model, [frame], [recorder])
         if prompt.mask is not None and not isinstance(prompt.mask, LowResLogits):
             with recorder.stage(telemetry.MASK_DECODER):
                 mask = binary_mask(prompt.mask, self.model)
@@ -216,6 +193,7 @@ class Tracker:
             and state.memory_features is None
         ]
         if unmemorized:
+            prepare_features(self.model, [step.frame for step in steps], [step.recorder for step in steps])
             indices = [index for index, _, _ in unmemorized]
             stacked = StackedFrames(steps, indices)
             memories = self._encode_memory(
@@ -240,6 +218,7 @@ class Tracker:
         prompted = [(obj, obj.bank.prompted[index]) for obj in step.objects if index in obj.bank.prompted]
         if not prompted:
             return
+        prepare_features(self.model, [step.frame], [step.recorder])
         states = [state for _, state in prompted]
         memories = self._encode_memory(states, step.frame.features, [step.recorder], prompted=True)
         for (obj, _), memory in zip(prompted, memories, strict=True):
@@ -249,6 +228,7 @@ class Tracker:
         batches: dict[tuple[int, int], list[Row]] = defaultdict(list)
         for row in rows:
             batches[row.selection.signature].append(row)
+        prepare_features(self.model, [step.frame for step in steps], [step.recorder for step in steps])
         stacked = StackedFrames(steps, [row.step_index for row in rows])
         queries: FrameQueries | None = None
         for batch in batches.values():

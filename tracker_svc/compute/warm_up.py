@@ -6,11 +6,13 @@ from functools import partial
 import torch
 
 from maskmesh import telemetry
+from maskmesh.concepts import Concept, Exemplar
 from maskmesh.masks import MaskOptions
-from maskmesh.nn.image_features import ImageFeatures
+from maskmesh.nn.image_features import ImageFeatures, TrunkFeatures
 from maskmesh.scheduling.cpu_sharing import CorePolicy
 from maskmesh.scheduling.device_worker import DeviceWorker
-from maskmesh.types import Point, Prompt
+from maskmesh.types import Box, Point, Prompt
+from tracker_svc.compute.concepts import ConceptFinder
 from tracker_svc.compute.mask_output import object_masks
 from tracker_svc.compute.step import Frame, Step
 from tracker_svc.compute.tracker import Tracker
@@ -20,9 +22,16 @@ from tracker_svc.model.tracking_model import TrackingModel
 TRACKED_FRAMES = 2
 
 
-async def warm_up(tracker: Tracker, worker: DeviceWorker, cores: CorePolicy, *, max_batch: int) -> float:
+async def warm_up(
+    tracker: Tracker,
+    concepts: ConceptFinder | None,
+    worker: DeviceWorker,
+    cores: CorePolicy,
+    *,
+    max_batch: int,
+) -> float:
     """Prompt an object on an empty frame and track it over two more, in one session and in a batch of
-    sessions.
+    sessions, and detect a concept.
 
     Returns the duration in seconds.
     """
@@ -32,6 +41,9 @@ async def warm_up(tracker: Tracker, worker: DeviceWorker, cores: CorePolicy, *, 
         # A single session is tracked again at the end, to record its time with a warm model.
         for count in (1, max_batch, 1) if max_batch > 1 else (1,):
             await worker.run(partial(cores.warm_up, partial(_run, tracker, recorder, count)))
+        if concepts is not None:
+            detect = partial(_detect, concepts, empty_frame(tracker.model), recorder)
+            await worker.run(partial(cores.warm_up, detect))
         telemetry.emit(recorder.records, None)
     return time.perf_counter() - start
 
@@ -53,9 +65,19 @@ def _run(tracker: Tracker, recorder: telemetry.StageRecorder, count: int) -> Non
             object_masks([0], [states[0][0]], MaskOptions(), width=frame.width, height=frame.height)
 
 
+def _detect(concepts: ConceptFinder, frame: Frame, recorder: telemetry.StageRecorder) -> None:
+    """Detect one concept by words and by a box, with one mask."""
+    concept = Concept("object", [Exemplar(Box(0, 0, frame.width / 2, frame.height / 2))])
+    list(concepts.detect(frame, [concept], threshold=0, max_instances=1, recorder=recorder))
+
+
 def empty_frame(model: TrackingModel) -> Frame:
     """A frame whose embedding is all zeros."""
     size, dim = model.embedding_size, model.embed_dim
+    if model.detector is not None:
+        trunk_map = torch.zeros(1, model.detector.config.trunk_dim, size, size)
+        embedding = TrunkFeatures(trunk_map.to(model.device, model.dtype))
+        return Frame(embedding, model.image_size, model.image_size)
 
     def zeros(channels: int, side: int) -> torch.Tensor:
         return torch.zeros(1, channels, side, side, device=model.device, dtype=model.dtype)

@@ -1,6 +1,7 @@
 """The tracker's cache of embeddings, which fetches missing embeddings from encoders."""
 
 import time
+from operator import attrgetter
 
 import grpc
 from cachetools import LRUCache
@@ -25,7 +26,7 @@ class EmbeddingStore:
     def __init__(self, fetcher: EmbeddingFetcher, *, model_id: str, budget_bytes: int) -> None:
         self._fetcher = fetcher
         self._model_id = model_id
-        self._cache: LRUCache[EmbeddingKey, Frame] = LRUCache(budget_bytes, getsizeof=_num_bytes)
+        self._cache: LRUCache[EmbeddingKey, Frame] = LRUCache(budget_bytes, getsizeof=attrgetter("num_bytes"))
         self._fetches: SingleFlight[EmbeddingKey, Frame] = SingleFlight()
 
     def check(self, ref: EmbeddingRef) -> None:
@@ -56,7 +57,7 @@ class EmbeddingStore:
             # The fetch is in the trace of the caller that began it; this caller waited for it.
             record = telemetry.StageRecord(telemetry.FETCH_EMBEDDING, start_ns, time.time_ns())
             telemetry.emit([record], None)
-        if _num_bytes(frame) <= self._cache.maxsize:
+        if frame.num_bytes <= self._cache.maxsize:
             self._cache[key] = frame
         return frame
 
@@ -78,7 +79,3 @@ class EmbeddingStore:
                     "the embedding cannot be fetched", key=ref.key, **unreachable
                 ) from error
         return Frame(features, ref.image_width, ref.image_height)
-
-
-def _num_bytes(frame: Frame) -> int:
-    return sum(t.nbytes for t in frame.features)

@@ -20,7 +20,7 @@ from maskmesh import telemetry, wire
 from maskmesh.errors import EmbeddingNotFound
 from maskmesh.internal.v1 import encoder_pb2
 from maskmesh.masks import ByteArray
-from maskmesh.nn.image_features import ImageFeatures
+from maskmesh.nn.image_features import ImageEmbedding, embedding_from_tensors
 from maskmesh.rpc.channel import MESH_SILENCE_SECONDS, open_channel
 from maskmesh.rpc.client_calls import call_metadata, client_span, server_attributes, transfers_of
 from maskmesh.storage.shared_memory import SHARED_MEMORY_FILE, SHARED_MEMORY_PREFIX, SharedView
@@ -100,7 +100,7 @@ class EmbeddingFetcher:
         self._channels: dict[str, grpc.aio.Channel] = {}
         self._replicas: dict[str, _Replica] = {}
 
-    async def fetch(self, ref: EmbeddingRef) -> ImageFeatures:
+    async def fetch(self, ref: EmbeddingRef) -> ImageEmbedding:
         """The tensors of an embedding.
 
         Raises EmbeddingNotFound if it is incomplete or was overwritten, and grpc.RpcError.
@@ -185,7 +185,7 @@ class EmbeddingFetcher:
         logger.info("embeddings are read from shared memory: %s", name)
         return _Replica(name, path, view)
 
-    def _to_features(self, ref: EmbeddingRef, fetched: _Fetched, view: SharedView | None) -> ImageFeatures:
+    def _to_features(self, ref: EmbeddingRef, fetched: _Fetched, view: SharedView | None) -> ImageEmbedding:
         data = fetched.data
         if fetched.block is not None and view is not None:
             data = view.read(fetched.block, ref.num_bytes)
@@ -197,7 +197,7 @@ class EmbeddingFetcher:
             flat = torch.frombuffer(data, dtype=_DTYPES[spec.dtype], count=count, offset=start)
             tensors[spec.name] = flat.view(1, *spec.shape).to(self._device)
             start += spec.num_bytes
-        return ImageFeatures(**tensors)
+        return embedding_from_tensors(tensors)
 
     def _channel(self, address: str) -> grpc.aio.Channel:
         if address not in self._channels:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from maskmesh.errors import SessionNotFound
-from tracker_svc.memory.frame_state import FrameState, Held
+from tracker_svc.memory.frame_state import FrameState, Held, quality
 from tracker_svc.memory.tensor_bytes import from_bytes, to_bytes
 
 logger = logging.getLogger(__name__)
@@ -113,13 +113,17 @@ class SessionArchive:
         included.
         """
         rows = self._rows(
-            "SELECT frame_index, object_pointer IS NOT NULL, memory_features IS NOT NULL FROM states"
+            "SELECT frame_index, object_pointer IS NOT NULL, memory_features IS NOT NULL,"
+            " predicted_iou, object_score_logit FROM states"
             " WHERE obj_id = ? AND frame_index BETWEEN ? AND ?",
             obj_id,
             first,
             last,
         )
-        return {index: Held(bool(pointer), bool(memory)) for index, pointer, memory in rows}
+        return {
+            index: Held(bool(pointer), bool(memory), quality(iou, score))
+            for index, pointer, memory, iou, score in rows
+        }
 
     def clear_memories(self, obj_id: int, first: int, last: int) -> None:
         """Clear pointers and memories on a range of frames, both ends included; the masks are kept."""

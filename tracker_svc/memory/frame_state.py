@@ -1,5 +1,6 @@
 """The state of one object on one frame."""
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -13,7 +14,7 @@ class FrameState:
     Pointer and memory are None if they were cleared or are not computed yet.
     """
 
-    low_res_masks: Tensor  # [1, S / 4, S / 4] logits, float32
+    low_res_masks: Tensor  # [1, 4 E, 4 E] logits, float32
     predicted_iou: float
     object_score_logit: float
     object_pointer: Tensor | None  # [C]
@@ -28,11 +29,22 @@ class FrameState:
     @property
     def held(self) -> "Held":
         """Which optional parts the state has."""
-        return Held(self.object_pointer is not None, self.memory_features is not None)
+        pointer, memory = self.object_pointer is not None, self.memory_features is not None
+        return Held(pointer, memory, quality(self.predicted_iou, self.object_score_logit))
+
+
+def quality(predicted_iou: float, object_score_logit: float) -> float:
+    """How much a state is worth as a memory, 0 to 1: 0 if the object is out of sight.
+
+    Source: Carion et al., "SAM 3: Segment Anything with Concepts" (2025).
+    """
+    probability = 1.0 / (1.0 + math.exp(-object_score_logit)) if object_score_logit > 0 else 0.0
+    return max(0.0, 2.0 * probability - 1.0) * predicted_iou
 
 
 class Held(NamedTuple):
-    """Which optional parts a state has."""
+    """Which optional parts a state has, and its quality."""
 
     pointer: bool
     memory: bool
+    quality: float = 0.0

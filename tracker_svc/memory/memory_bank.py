@@ -11,8 +11,9 @@ from typing import NamedTuple
 from torch import Tensor
 
 from tracker_svc.memory.archive import SessionArchive
-from tracker_svc.memory.frame_state import FrameState
-from tracker_svc.memory.tracked_frames import TrackedFrames
+from tracker_svc.memory.frame_state import FrameState, Held
+from tracker_svc.memory.tracked_frames import SELECTED_GOOD_FRAMES, TrackedFrames
+from tracker_svc.model.config import MemoryRules
 from tracker_svc.model.tracking_model import MEMORY_SLOTS
 
 # Numbers of preceding frames whose memories and whose object pointers condition a frame.
@@ -122,10 +123,14 @@ class MemoryBank:
         archive: SessionArchive | None = None,
         *,
         max_recent: int = MIN_RECENT_FRAMES,
+        rules: MemoryRules | None = None,
     ) -> None:
+        self.rules = rules or MemoryRules()
         self.prompted: dict[int, FrameState] = {}
         self.conditioning: dict[int, FrameState] = {}
-        self.tracked = TrackedFrames(obj_id, archive, max_recent=max_recent)
+        self.tracked = TrackedFrames(
+            obj_id, archive, max_recent=max_recent, min_quality=self.rules.min_quality
+        )
         self.visited = VisitedFrames()
 
     def current(self, frame_index: int) -> FrameState | None:
@@ -148,28 +153,29 @@ class MemoryBank:
         """Select the memories and pointers that condition ``frame_index`` when tracking forward or in
         reverse.
 
-        Memories: all conditioning frames, also later ones, and the 6 preceding frames that are not
-        conditioning frames; a preceding frame without a memory is not replaced by an older one.  Pointers:
-        conditioning frames that are not later, and the 15 preceding frames that are not conditioning
-        frames.  The farthest frame comes first, as in the reference implementation.
+        Memories: the conditioning frames, also later ones, and 6 preceding frames that are not among them; a
+        preceding frame without a memory is not replaced by an older one.  Pointers: conditioning frames that
+        are not later, and 15 preceding frames that are not among them.  The farthest frame comes first, as in
+        the reference implementation.  :class:`MemoryRules` has the options.
         """
         step = -1 if reverse else 1
-        memories = [SelectedMemory(i, MEMORY_SLOTS - 1) for i in self.conditioning]
+        attended = self._attended_conditioning(frame_index, step)
+        memories = [SelectedMemory(i, MEMORY_SLOTS - 1) for i in attended]
         pointers = [
-            SelectedPointer(i, (frame_index - i) * step)
-            for i in self.conditioning
-            if (frame_index - i) * step >= 0
+            SelectedPointer(i, (frame_index - i) * step) for i in attended if (frame_index - i) * step >= 0
         ]
-        farthest, nearest = frame_index - RECENT_POINTERS * step, frame_index - step
-        held = self.tracked.held(min(farthest, nearest), max(farthest, nearest))
-        for distance in range(RECENT_MEMORIES, 0, -1):
-            index = frame_index - distance * step
+        preceding = self._preceding(frame_index, step)
+        # Selected by quality, the oldest frame gives no pointer, as in the reference implementation.
+        num_pointers = RECENT_POINTERS if self.rules.min_quality is None else len(preceding) - 1
+        held = self._held(preceding, attended)
+        for rank in range(min(RECENT_MEMORIES, len(preceding)), 0, -1):
+            index = preceding[rank - 1]
             if index in held and held[index].memory:
-                memories.append(SelectedMemory(index, distance - 1))
-        for distance in range(RECENT_POINTERS, 0, -1):
-            index = frame_index - distance * step
+                memories.append(SelectedMemory(index, rank - 1))
+        for rank in range(min(num_pointers, len(preceding)), 0, -1):
+            index = preceding[rank - 1]
             if index in held and held[index].pointer:
-                pointers.append(SelectedPointer(index, distance))
+                pointers.append(SelectedPointer(index, rank))
         return Selection(memories, pointers)
 
     def memory_features(self, frame_index: int) -> Tensor:
@@ -215,6 +221,39 @@ class MemoryBank:
     def set_memory(self, frame_index: int, memory_features: Tensor) -> None:
         """Add the memory of a frame that was tracked just now."""
         self.tracked.set_memory(frame_index, memory_features)
+
+    def _attended_conditioning(self, frame_index: int, step: int) -> list[int]:
+        """The conditioning frames that a frame attends to: the nearest before it, the nearest after it or on
+        it, then the others by their distance.
+        """
+        limit = self.rules.max_conditioning
+        if limit is None or len(self.conditioning) <= limit:
+            return list(self.conditioning)
+        before = [i for i in self.conditioning if i < frame_index]
+        after = [i for i in self.conditioning if i >= frame_index]
+        chosen = ([max(before)] if before else []) + ([min(after)] if after else [])
+        others = sorted((i for i in self.conditioning if i not in chosen), key=lambda i: abs(i - frame_index))
+        chosen += others[: limit - len(chosen)]
+        return [i for i in self.conditioning if i in chosen]
+
+    def _preceding(self, frame_index: int, step: int) -> list[int]:
+        """The frames before a frame whose memories and pointers may be selected, the nearest first."""
+        if self.rules.min_quality is None:
+            return [frame_index - distance * step for distance in range(1, RECENT_POINTERS + 1)]
+        good = self.tracked.before(frame_index, step=step, count=SELECTED_GOOD_FRAMES)
+        nearest = frame_index - step
+        return good if nearest in good else [nearest, *good]
+
+    def _held(self, preceding: Sequence[int], attended: Sequence[int]) -> dict[int, Held]:
+        """Which parts of the states on these frames are held; conditioning frames beyond the attended ones
+        count as tracked.
+        """
+        if not preceding:
+            return {}
+        held = self.tracked.held(min(preceding), max(preceding))
+        return held | {
+            i: self.conditioning[i].held for i in preceding if i in self.conditioning and i not in attended
+        }
 
     def _clear_around(self, frame_index: int) -> None:
         self.tracked.clear_memories(frame_index - CLEARED_AROUND_PROMPT, frame_index + CLEARED_AROUND_PROMPT)

@@ -8,17 +8,29 @@ from torch import Tensor
 from tracker_svc.memory.archive import SessionArchive
 from tracker_svc.memory.frame_state import FrameState, Held
 
+# The number of good frames that one frame selects at most.
+SELECTED_GOOD_FRAMES = 15
+
 
 class TrackedFrames:
     """States by frame index; the ``max_recent`` frames that were tracked last are in memory.
 
-    :meth:`spill` moves older states to the archive, or drops them if the session has no archive.
+    :meth:`spill` moves older states to the archive, or drops them if the session has no archive.  If memories
+    are selected by quality, as many good older states stay in memory as a later frame may select.
     """
 
-    def __init__(self, obj_id: int, archive: SessionArchive | None, *, max_recent: int) -> None:
+    def __init__(
+        self,
+        obj_id: int,
+        archive: SessionArchive | None,
+        *,
+        max_recent: int,
+        min_quality: float | None = None,
+    ) -> None:
         self._obj_id = obj_id
         self._archive = archive
         self._max_recent = max_recent
+        self._min_quality = min_quality
         self._recent: dict[int, FrameState] = {}
         self._touched: set[int] = set()
 
@@ -63,8 +75,8 @@ class TrackedFrames:
 
     @property
     def overflows(self) -> bool:
-        """Whether memory has more than ``max_recent`` states."""
-        return len(self._recent) > self._max_recent
+        """Whether memory has states that :meth:`spill` would move."""
+        return len(self._recent) > self._max_recent and bool(self._surplus())
 
     def pointer(self, frame_index: int) -> Tensor | None:
         """The pointer on a frame, without the rest of its state."""
@@ -89,12 +101,46 @@ class TrackedFrames:
         self._recent[frame_index] = replace(self._recent[frame_index], memory_features=memory_features)
 
     def spill(self) -> None:
-        """Move the oldest states out of memory until ``max_recent`` remain."""
-        while self.overflows:
-            index = next(iter(self._recent))
+        """Move the oldest states out of memory until the most recent and the best of the others remain."""
+        for index in self._surplus():
             if self._archive is not None:
                 self._archive.put(self._obj_id, index, self._recent[index])
             del self._recent[index]
+
+    def before(self, frame_index: int, *, step: int, count: int) -> list[int]:
+        """The good frames before a frame, the nearest first, at most ``count``; frame 0 does not count.
+
+        Frames are good if their quality is above the minimum.  ``step`` is the direction of tracking.
+        """
+        assert self._min_quality is not None
+        good = self._good_in_memory(frame_index, step)
+        if len(good) < count and self._archive is not None:
+            first, last = (1, frame_index - 1) if step > 0 else (frame_index + 1, 2**62)
+            archived = self._archive.held(self._obj_id, first, last)
+            good |= {
+                i
+                for i, held in archived.items()
+                if i not in self._recent and held.quality > self._min_quality
+            }
+        return sorted(good, reverse=step > 0)[:count]
+
+    def _good_in_memory(self, frame_index: int, step: int) -> set[int]:
+        assert self._min_quality is not None
+        return {
+            i
+            for i, state in self._recent.items()
+            if i > 0 and (frame_index - i) * step > 0 and state.held.quality > self._min_quality
+        }
+
+    def _surplus(self) -> list[int]:
+        """The states in memory that need not be there, in the order in which they were tracked."""
+        old = list(self._recent)[: -self._max_recent]
+        if self._min_quality is None or not old:
+            return old
+        indices = list(self._recent)
+        good = [i for i in indices if self._recent[i].held.quality > self._min_quality]
+        kept = set(good[-SELECTED_GOOD_FRAMES:])
+        return [i for i in old if i not in kept]
 
     def clear_memories(self, first: int, last: int) -> None:
         """Clear pointers and memories on a range of frames.

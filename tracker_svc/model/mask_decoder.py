@@ -44,7 +44,7 @@ class MaskDecoder(nn.Module):
     masks.
     """
 
-    def __init__(self, dim: int, *, hidden_dim: int) -> None:
+    def __init__(self, dim: int, *, hidden_dim: int, iou_hidden_dim: int) -> None:
         super().__init__()
         outputs = MULTIMASK_OUTPUTS + 1
         self.transformer = TwoWayTransformer(dim, depth=2, heads=8, hidden_dim=hidden_dim)
@@ -61,7 +61,7 @@ class MaskDecoder(nn.Module):
         self.output_hypernetworks_mlps = nn.ModuleList(
             MLP(dim, dim, dim // 8, depth=3) for _ in range(outputs)
         )
-        self.iou_prediction_head = MLP(dim, dim, outputs, depth=3)
+        self.iou_prediction_head = MLP(dim, iou_hidden_dim, outputs, depth=3)
         self.pred_obj_score_head = MLP(dim, dim, 1, depth=3)
 
     def forward(

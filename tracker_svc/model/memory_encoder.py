@@ -80,7 +80,7 @@ class MemoryEncoder(nn.Module):
         """Encode the memory of B objects on one frame.
 
         image_embedding: [1, C, E, E], not conditioned on any memory.
-        mask: [B, 1, S, S], scaled as in :func:`tracker_svc.model.tracking_model.scale_mask`.
+        mask: [B, 1, S, S], scaled as in :func:`tracker_svc.model.memory_masks.scale_mask`.
         Returns [B, memory_dim, E, E].
         """
         fused = self.fuser(self.pix_feat_proj(image_embedding) + self.mask_downsampler(mask))

@@ -29,19 +29,22 @@ class PointLabel(IntEnum):
 
 
 class PromptEmbeddings(NamedTuple):
-    """Prompts at the input of the mask decoder; E is S / 16 for an image of S x S."""
+    """Prompts at the input of the mask decoder; E is the side of the embedding's grid."""
 
     sparse_embeddings: Tensor  # [B, N + 1, C], a padding point last; [B, 0, C] without points
     dense_embeddings: Tensor  # [B, C, E, E]
 
 
 class PromptEncoder(nn.Module):
-    """Embeds the prompts of B objects for images of ``image_size`` x ``image_size`` pixels."""
+    """Embeds the prompts of B objects for images of ``image_size`` x ``image_size`` pixels.
 
-    def __init__(self, embed_dim: int, image_size: int) -> None:
+    ``embedding_size`` is the side of the embedding's grid, E.
+    """
+
+    def __init__(self, embed_dim: int, image_size: int, embedding_size: int) -> None:
         super().__init__()
         self.image_size = image_size
-        self.embedding_size = image_size // 16
+        self.embedding_size = embedding_size
         self.pe_layer = RandomPositionEncoding(embed_dim)
         self.point_embeddings = nn.ModuleList(nn.Embedding(1, embed_dim) for _ in range(4))
         self.not_a_point_embed = nn.Embedding(1, embed_dim)
@@ -63,7 +66,7 @@ class PromptEncoder(nn.Module):
 
         point_coords: [B, N, 2], xy in pixels of the model's input; N may be 0.
         point_labels: [B, N], integers of :class:`PointLabel`.
-        mask_input: [B, 1, S / 4, S / 4] logits, or None.
+        mask_input: [B, 1, 4 E, 4 E] logits, or None.
         """
         return PromptEmbeddings(
             self._embed_points(point_coords, point_labels),

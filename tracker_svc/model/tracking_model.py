@@ -1,6 +1,7 @@
 """The tracking model: the stages after the image encoder, and the learned tokens between them.
 
-Source: Ravi et al., "SAM 2: Segment Anything in Images and Videos" (2024).  Attributes have the names of
+Source: Ravi et al., "SAM 2: Segment Anything in Images and Videos" (2024); Carion et al., "SAM 3: Segment
+Anything with Concepts" (2025), whose tracking stages are the same.  Attributes have the names of
 the official checkpoints.  Every stage is a method with a named result.  ``tracker_svc.memory.memory_bank``
 selects the memories that a stage reads, from frame indices alone.
 """
@@ -12,12 +13,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from maskmesh.nn.image_features import ImageFeatures
+from maskmesh.nn.image_features import ImageEmbedding, ImageFeatures, TrunkFeatures
 from maskmesh.nn.layers import MLP
 from tracker_svc.model.config import TrackingModelConfig
+from tracker_svc.model.detection.detector import ConceptDetector
+from tracker_svc.model.detection.neck import Neck
 from tracker_svc.model.mask_decoder import DecodedMasks, MaskDecoder
 from tracker_svc.model.memory_attention import FrameQueries, MemoryAttention, MemoryTokens
 from tracker_svc.model.memory_encoder import MemoryEncoder
+from tracker_svc.model.memory_masks import MASK_BIAS, MASK_SCALE, disjoint, resized, scale_mask
 from tracker_svc.model.position_encoding import sine_position_encoding, sine_time_encoding
 from tracker_svc.model.prompt_encoder import PointLabel, PromptEmbeddings, PromptEncoder
 
@@ -28,11 +32,12 @@ MEMORY_SLOTS = 7
 # length, so a constant makes the results of video files and live streams equal.
 POINTER_TIME_SCALE = 15.0
 
+# Weights that keep their type, because rounding would displace points and boxes.
+FREQUENCIES = "sam_prompt_encoder.pe_layer.positional_encoding_gaussian_matrix"
+REFERENCE_BOXES = "detector.transformer.decoder.reference_points.weight"
+
 # Logits of an object that is out of sight.
 NO_OBJECT_LOGIT = -1024.0
-
-# Scale and offset of masks at the input of the memory encoder, and of masks that are prompts.
-MASK_SCALE, MASK_BIAS = 20.0, -10.0
 
 
 class SpatialMemory(NamedTuple):
@@ -59,22 +64,17 @@ class Memories(NamedTuple):
 class ObjectPredictions(NamedTuple):
     """One mask for each of B objects."""
 
-    low_res_masks: Tensor  # [B, 1, S / 4, S / 4] logits, float32
+    low_res_masks: Tensor  # [B, 1, 4 E, 4 E] logits, float32
     iou_predictions: Tensor  # [B]
     object_pointers: Tensor  # [B, C]
     object_score_logits: Tensor  # [B]
 
 
-def scale_mask(low_res_masks: Tensor, prompted: Tensor, image_size: int) -> Tensor:
-    """Resize and scale masks to the input of the memory encoder.
-
-    low_res_masks: [B, 1, S / 4, S / 4] logits.  prompted: [B] bool; masks of prompted frames are
-    binarised, other masks become probabilities.  Returns [B, 1, S, S].
-    """
-    size = (image_size, image_size)
-    logits = F.interpolate(low_res_masks.float(), size=size, mode="bilinear", align_corners=False)
-    mask = torch.where(prompted.view(-1, 1, 1, 1), (logits > 0).float(), logits.sigmoid())
-    return mask * MASK_SCALE + MASK_BIAS
+def _weight(model: nn.Module, key: str) -> Tensor:
+    owner, _, name = key.rpartition(".")
+    weight = getattr(model.get_submodule(owner), name)
+    assert isinstance(weight, Tensor)
+    return weight
 
 
 class TrackingModel(nn.Module):
@@ -87,11 +87,18 @@ class TrackingModel(nn.Module):
     def __init__(self, config: TrackingModelConfig) -> None:
         super().__init__()
         self.image_size = config.image_size
-        self.embedding_size = config.image_size // 16
+        self.embedding_size = config.image_size // config.stride
+        self.low_res_size = 4 * self.embedding_size
+        # Four convolutions of stride 2 lead from the memory encoder's mask to the grid.
+        self.mask_size = 16 * self.embedding_size
+        self.memory_rules = config.memory
+        self.disjoint_prompted_masks = config.disjoint_prompted_masks
         dim, memory_dim = config.embed_dim, config.memory_dim
         self.embed_dim, self.memory_dim = dim, memory_dim
-        self.sam_prompt_encoder = PromptEncoder(dim, config.image_size)
-        self.sam_mask_decoder = MaskDecoder(dim, hidden_dim=config.decoder_hidden_dim)
+        self.sam_prompt_encoder = PromptEncoder(dim, config.image_size, self.embedding_size)
+        self.sam_mask_decoder = MaskDecoder(
+            dim, hidden_dim=config.decoder_hidden_dim, iou_hidden_dim=config.iou_hidden_dim
+        )
         self.memory_attention = MemoryAttention(
             dim,
             memory_dim=memory_dim,
@@ -107,18 +114,28 @@ class TrackingModel(nn.Module):
         self.no_mem_pos_enc = nn.Parameter(torch.zeros(1, 1, dim))  # in every checkpoint; unused
         self.no_obj_ptr = nn.Parameter(torch.zeros(1, dim))
         self.no_obj_embed_spatial = nn.Parameter(torch.zeros(1, memory_dim))
+        self.detector: ConceptDetector | None = None
+        if config.detector is not None:
+            self.detector = ConceptDetector(config.detector)
+            self.neck = Neck(config.detector.trunk_dim, dim)
+            self.conv_s0 = nn.Conv2d(dim, dim // 8, kernel_size=1)
+            self.conv_s1 = nn.Conv2d(dim, dim // 4, kernel_size=1)
 
     def move_to(self, device: torch.device, dtype: torch.dtype) -> Self:
-        """Move and cast the weights.
-
-        The frequencies of point positions keep their type: in bfloat16, a point would be displaced by some
-        pixels.
-        """
-        positions = self.sam_prompt_encoder.pe_layer
-        frequencies = positions.positional_encoding_gaussian_matrix
+        """Move and cast the weights, except those in :attr:`float32_keys`."""
+        # Copies, because conversion changes a parameter in place.
+        kept = {key: _weight(self, key).detach().clone() for key in self.float32_keys}
         self.to(device, dtype)
-        positions.positional_encoding_gaussian_matrix = frequencies.to(device)
+        for key, value in kept.items():
+            _weight(self, key).data = value.to(device)
         return self
+
+    @property
+    def float32_keys(self) -> tuple[str, ...]:
+        """The weights that stay in float32 in every type of the model: frequencies and start boxes."""
+        if self.detector is None:
+            return (FREQUENCIES,)
+        return FREQUENCIES, REFERENCE_BOXES
 
     @property
     def device(self) -> torch.device:
@@ -129,6 +146,15 @@ class TrackingModel(nn.Module):
     def dtype(self) -> torch.dtype:
         """The type of weights and activations."""
         return self.no_mem_embed.dtype
+
+    def frame_features(self, embedding: ImageEmbedding) -> ImageFeatures:
+        """The stage ``tracker_neck``: what the tracking stages read of a frame.
+
+        The embeddings of SAM 2.1 are these features already.
+        """
+        if isinstance(embedding, TrunkFeatures):
+            return self.neck.features(embedding.trunk_map, self.conv_s0, self.conv_s1)
+        return embedding
 
     def encode_prompts(
         self, point_coords: Tensor, point_labels: Tensor, mask_input: Tensor | None = None
@@ -204,7 +230,7 @@ class TrackingModel(nn.Module):
         """
         low_res_masks = F.interpolate(
             mask.float() * MASK_SCALE + MASK_BIAS,
-            size=(self.image_size // 4, self.image_size // 4),
+            size=(self.low_res_size, self.low_res_size),
             mode="bilinear",
             align_corners=False,
             antialias=True,
@@ -214,7 +240,7 @@ class TrackingModel(nn.Module):
         dense = self.sam_prompt_encoder(
             torch.zeros(batch, 0, 2, device=self.device),
             torch.zeros(batch, 0, dtype=torch.long, device=self.device),
-            self.mask_downsample(mask.to(self.dtype)),
+            self.mask_downsample(resized(mask.float(), self.mask_size).to(self.dtype)),
         ).dense_embeddings
         prompts = PromptEmbeddings(no_points.sparse_embeddings, dense)
         decoded = self.decode(frame.image_embedding, frame, prompts, multimask_output=False)
@@ -236,11 +262,15 @@ class TrackingModel(nn.Module):
     ) -> Tensor:
         """The stage ``memory_encoder``.
 
-        low_res_masks: [B, 1, S / 4, S / 4]; object_score_logits: [B]; prompted: [B] bool.
+        low_res_masks: [B, 1, 4 E, 4 E]; object_score_logits: [B]; prompted: [B] bool, the same for all.
         Returns [B, memory_dim, E, E] in bfloat16, whichever type the model has, as in the reference
         implementation.  Memories that are replicated or archived are therefore equal to the originals.
         """
-        mask = scale_mask(low_res_masks, prompted, self.image_size).to(self.dtype)
+        size = (self.image_size, self.image_size)
+        logits = F.interpolate(low_res_masks.float(), size=size, mode="bilinear", align_corners=False)
+        if self.disjoint_prompted_masks and bool(prompted.all()):
+            logits = disjoint(logits)
+        mask = scale_mask(logits, prompted, self.mask_size).to(self.dtype)
         features: Tensor = self.memory_encoder(frame.image_embedding, mask)
         out_of_sight = (object_score_logits <= 0).to(features.dtype).view(-1, 1, 1, 1)
         features = features + out_of_sight * self.no_obj_embed_spatial.view(1, -1, 1, 1)

@@ -27,6 +27,7 @@ from tracker_svc.memory.archive import SessionArchive
 from tracker_svc.memory.frame_state import FrameState
 from tracker_svc.memory.memory_bank import MIN_RECENT_FRAMES, MemoryBank
 from tracker_svc.memory.tracked_object import TrackedObject
+from tracker_svc.model.config import MemoryRules
 from tracker_svc.sessions.history import History
 from tracker_svc.sessions.replicator import Replicator
 
@@ -45,6 +46,7 @@ class SessionLimits:
     disk_bytes: int = 2**33
     recent_frames: int = MIN_RECENT_FRAMES
     """Tracked frames of one object in memory."""
+    memory_rules: MemoryRules = field(default_factory=MemoryRules)
 
 
 class Position(NamedTuple):
@@ -174,7 +176,8 @@ class Session(Lease):
     def make(self, obj_id: int) -> TrackedObject:
         """Create an object without adding it to the session."""
         recent = self.limits.recent_frames + (LIVE_HORIZON if self.is_live else 0)
-        return TrackedObject(obj_id, MemoryBank(obj_id, self.archive, max_recent=recent))
+        bank = MemoryBank(obj_id, self.archive, max_recent=recent, rules=self.limits.memory_rules)
+        return TrackedObject(obj_id, bank)
 
     def require_prompt_slot(self, obj: TrackedObject, frame_index: int) -> None:
         """Raises ResourceExhausted if the object has the maximum number of prompted frames, or the history
