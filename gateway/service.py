@@ -12,7 +12,9 @@ from gateway import components
 from gateway.api_keys import ApiKeys, current_caller
 from gateway.components import Components
 from gateway.config import GatewaySettings
+from gateway.image_call import ImageCalls
 from gateway.live_calls import LiveCalls
+from gateway.segment_concepts import segment_concepts
 from gateway.segment_image import segment_image
 from gateway.sessions.prompting import add_prompt, expected_revision
 from gateway.streams.frame_stream import StreamContexts
@@ -47,6 +49,7 @@ class SegmentationServicer(segmentation_pb2_grpc.SegmentationServiceServicer):
         """Connect to the encoders and trackers and warm up.  Raises ValueError if their models differ."""
         self._components = await components.start(self._settings)
         self._lifecycle, self._router = self._components.lifecycle, self._components.router
+        self._image_calls = ImageCalls(self._components.encoders, self._components.trackers)
         self._contexts = StreamContexts(
             self._components.encoders, self._router, pin_seconds=self._settings.pin_seconds
         )
@@ -67,8 +70,16 @@ class SegmentationServicer(segmentation_pb2_grpc.SegmentationServiceServicer):
     async def SegmentImage(self, request: segmentation_pb2.SegmentImageRequest, context: Any) -> Any:
         return await segment_image(
             request,
-            self._components.encoders,
-            self._components.trackers,
+            self._image_calls,
+            limit=self._settings.pixel_limit,
+            timeout=context.time_remaining(),
+            start_ns=received_ns(),
+        )
+
+    async def SegmentConcepts(self, request: segmentation_pb2.SegmentConceptsRequest, context: Any) -> Any:
+        return await segment_concepts(
+            request,
+            self._image_calls,
             limit=self._settings.pixel_limit,
             timeout=context.time_remaining(),
             start_ns=received_ns(),

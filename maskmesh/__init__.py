@@ -4,6 +4,7 @@ from maskmesh.client.async_client import AsyncClient
 from maskmesh.client.live import LiveResult, LiveStream
 from maskmesh.client.session import VideoSession
 from maskmesh.client.sync_client import Client, SyncLiveStream, SyncVideoSession
+from maskmesh.concepts import Concept, ConceptInstance, ConceptInstances, Exemplar, ImageConcepts
 from maskmesh.errors import (
     Conflict,
     EmbeddingNotFound,
@@ -47,13 +48,18 @@ __all__ = [
     "Box",
     "ClearRecord",
     "Client",
+    "Concept",
+    "ConceptInstance",
+    "ConceptInstances",
     "Conflict",
     "EmbeddingNotFound",
+    "Exemplar",
     "FailedPrecondition",
     "FrameMasks",
     "FrameOutOfMemory",
     "FrameRange",
     "HistoryEntry",
+    "ImageConcepts",
     "ImageMasks",
     "ImageTooLarge",
     "InternalError",

@@ -13,6 +13,7 @@ from pathlib import Path
 from maskmesh import telemetry
 from maskmesh.cli.mesh.local_mesh import LocalMesh, MeshOptions
 from maskmesh.cli.mesh.service_process import ServiceProcess
+from maskmesh.trace_report.report import CALLS
 from maskmesh.trace_report.trace_files import KIND_CLIENT, KIND_SERVER, Trace, group_traces, read_spans
 from maskmesh.types import DTypeSetting
 from tests.warm_parent import WarmServiceProcess
@@ -90,7 +91,7 @@ def _is_complete(trace: Trace) -> bool:
     called = {s.parent_id for s in trace.spans.values() if s.kind == KIND_SERVER}
     if any(s.kind == KIND_CLIENT and s.span_id not in called for s in trace.spans.values()):
         return False
-    if trace.root.name.rsplit("/", 1)[-1] not in (telemetry.FRAME, "AddPrompt", "SegmentImage"):
+    if trace.root.name.rsplit("/", 1)[-1] not in (telemetry.FRAME, *CALLS):
         return True
     return any(s.name == telemetry.POSTPROCESS for s in trace.spans.values())
 

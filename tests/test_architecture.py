@@ -39,10 +39,13 @@ EDGES = (
     *("maskmesh/wire/", "maskmesh/client/", "maskmesh/rpc/", "maskmesh/errors.py"),
     *("encoder_svc/service.py", "encoder_svc/redis_embedding_cache.py"),
     *("tracker_svc/service.py", "tracker_svc/prompting.py", "tracker_svc/propagation.py"),
+    "tracker_svc/concept_calls.py",
     *("tracker_svc/embeddings/fetcher.py", "tracker_svc/sessions/"),
     *(
         "gateway/service.py",
         "gateway/upload.py",
+        "gateway/image_call.py",
+        "gateway/segment_concepts.py",
         "gateway/segment_image.py",
         "gateway/warm_up.py",
         "gateway/live_calls.py",

@@ -17,7 +17,7 @@ from maskmesh.internal.v1 import snapshot_pb2, tracker_pb2, tracker_pb2_grpc
 from maskmesh.malloc import retain_freed_memory
 from maskmesh.rpc.server import Service
 from maskmesh.rpc.server_interceptor import received_ns
-from tracker_svc import components, prompting
+from tracker_svc import components, concept_calls, prompting
 from tracker_svc.components import Components
 from tracker_svc.config import TrackerSettings
 from tracker_svc.metrics import observe_tracker
@@ -68,6 +68,9 @@ class TrackerServicer(tracker_pb2_grpc.TrackerServiceServicer):
 
     async def SegmentImage(self, request: tracker_pb2.SegmentImageRequest, context: Any) -> Any:
         return await prompting.segment_image(self.components, request)
+
+    async def SegmentConcepts(self, request: tracker_pb2.SegmentConceptsRequest, context: Any) -> Any:
+        return await concept_calls.segment_concepts(self.components, request)
 
     async def CreateSession(self, request: tracker_pb2.CreateSessionRequest, context: Any) -> Any:
         self._require_not_draining()

@@ -10,10 +10,10 @@ from collections.abc import Collection, Sequence
 from functools import partial
 
 import grpc
+from google.protobuf.message import Message
 
 from gateway.backends.tracker_backend import Load, TrackerBackend
 from maskmesh.errors import MaskmeshError, ResourceExhausted, Unavailable
-from maskmesh.internal.v1 import tracker_pb2
 from maskmesh.rpc.channel import MESH_SILENCE_SECONDS, open_channel
 from maskmesh.rpc.client_calls import TimedResponse
 from maskmesh.scheduling.admission import SESSION_SECONDS, retry_after
@@ -46,7 +46,7 @@ class Trackers:
         self._backends: dict[str, TrackerBackend] = {}
         self._addresses: Sequence[str] = ()
         self._resolved_at = 0.0
-        self._next_image_tracker = 0
+        self._next_tracker = 0
 
     def backend(self, address: str) -> TrackerBackend:
         """The tracker at an address."""
@@ -88,19 +88,17 @@ class Trackers:
             raise Unavailable("no tracker accepts sessions", service="tracker")
         return min(accepting)[-1]
 
-    async def segment_image(
-        self, request: tracker_pb2.SegmentImageRequest, timeout: float | None
-    ) -> TimedResponse:
-        """The response with the masks on one image.
+    async def call_any(self, method: str, request: Message, timeout: float | None) -> TimedResponse:
+        """The response of a method that needs no session: ``SegmentImage`` or ``SegmentConcepts``.
 
         Trackers are used round-robin; if one is unreachable, the next one is called.
         """
         addresses = await self.addresses()
-        self._next_image_tracker += 1
+        self._next_tracker += 1
         for attempt in range(len(addresses)):
-            address = addresses[(self._next_image_tracker + attempt) % len(addresses)]
+            address = addresses[(self._next_tracker + attempt) % len(addresses)]
             try:
-                return await self.backend(address).timed_call("SegmentImage", request, timeout)
+                return await self.backend(address).timed_call(method, request, timeout)
             except Unavailable:
                 if attempt == len(addresses) - 1:
                     raise

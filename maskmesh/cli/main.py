@@ -13,13 +13,15 @@ from maskmesh.cli.media.outputs import check_outputs
 from maskmesh.cli.mesh.gateway_options import Gateway, gateway_options, with_gateway
 from maskmesh.cli.mesh.local_mesh import MeshOptions
 from maskmesh.cli.mesh.mesh_options import mesh_options
-from maskmesh.cli.prompt_options import PromptCommand, PromptsByObject
+from maskmesh.cli.prompt_options import ConceptCommand, PromptCommand, PromptsByObject
 from maskmesh.cli.run import Commands, run, verbose_option
 from maskmesh.cli.segment import Job, check_job, segment
+from maskmesh.cli.segment_concepts import ConceptJob, segment_concepts
 from maskmesh.cli.stream import StreamJob, stream_source
 from maskmesh.cli.stream import check_job as check_stream
 from maskmesh.cli.up import up
 from maskmesh.client.async_client import AsyncClient
+from maskmesh.concepts import Concept
 from maskmesh.trace_report.report import choose_frame, make_report
 from maskmesh.trace_report.table import print_report
 from maskmesh.trace_report.trace_files import trace_files
@@ -55,11 +57,18 @@ main.add_command(key)
 main.add_command(up)
 
 
-@main.command(name="segment", cls=PromptCommand)
+@main.command(name="segment", cls=ConceptCommand)
 @click.argument("source", type=_Source())
 @mesh_options
 @gateway_options
 @click.option("--max-frames", type=_FRAMES, default=0, help="Largest number of frames; 0 means all.")
+@click.option(
+    "--score-threshold",
+    type=click.FloatRange(0, 1),
+    default=0.5,
+    show_default=True,
+    help="Score above which an object of a --concept is found.",
+)
 @click.option("--multimask", is_flag=True, help="Three alternative masks for each object (images only).")
 @click.option("-o", "--output", type=_FILE, help="File for the overlay.")
 @click.option("--masks", type=_FILE, help="File for the masks (COCO RLE).")
@@ -73,6 +82,8 @@ def segment_command(
     *,
     source: Path,
     prompts: PromptsByObject,
+    concepts: list[Concept],
+    score_threshold: float,
     gateway: Gateway,
     max_frames: int,
     multimask: bool,
@@ -86,12 +97,28 @@ def segment_command(
     Each prompt belongs to the --object and --frame before it (by default object 1 and frame 0):
 
         maskmesh segment clip.mp4 --point 480,270 --object 2 --frame 10 --box 100,80,300,240 -o out.mp4
+
+    With SAM 3, concepts find all objects of a kind on an image, by words, by boxes around examples, or both:
+
+        maskmesh segment photo.jpg --model sam3 --checkpoint sam3.pt --concept "yellow school bus" -o out.png
     """
-    if not prompts:
-        raise click.UsageError("at least one --point or --box is needed")
+    if not prompts and not concepts:
+        raise click.UsageError("at least one --point, --box or --concept is needed")
+    if prompts and concepts:
+        raise click.UsageError("--concept cannot be combined with --point and --box")
     job = Job(source, prompts, max_frames, multimask, output, masks, truth)
     check_job(job)
-    run(with_gateway(lambda client: segment(job, client), gateway, MeshOptions(**options)), trace="segment")
+    if concepts and job.is_video:
+        raise click.UsageError("--concept is for images")
+    concept_job = ConceptJob(source, concepts, score_threshold, output, masks)
+
+    async def work(client: AsyncClient) -> None:
+        if concepts:
+            await segment_concepts(concept_job, client)
+        else:
+            await segment(job, client)
+
+    run(with_gateway(work, gateway, MeshOptions(**options)), trace="segment")
 
 
 @main.command(name="stream", cls=PromptCommand)

@@ -10,7 +10,7 @@ Errors of the gateway are raised as the classes of :mod:`maskmesh.errors`.
 """
 
 import contextlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from functools import partial
@@ -22,6 +22,7 @@ from maskmesh.client.connection import GatewayConnection
 from maskmesh.client.live import LiveStream, OnRejected
 from maskmesh.client.prompts import checked_message
 from maskmesh.client.session import DEFAULT_MASKS, VideoSession, new_key
+from maskmesh.concepts import Concept, ImageConcepts
 from maskmesh.errors import SessionNotFound
 from maskmesh.masks import MaskOptions
 from maskmesh.media.pictures import ImageLike, as_image
@@ -96,6 +97,38 @@ class AsyncClient:
         for message in response.masks:
             objects.setdefault(message.obj_id, []).append(wire.object_mask_from_proto(message))
         return ImageMasks(objects, response.width, response.height, response.trace_id)
+
+    async def segment_concepts(
+        self,
+        image: ImageLike,
+        concepts: Concept | str | Sequence[Concept | str],
+        *,
+        score_threshold: float | None = None,
+        max_instances: int = 0,
+        omit_masks: bool = False,
+        mask_options: MaskOptions = DEFAULT_MASKS,
+    ) -> ImageConcepts:
+        """Find all objects of one concept or several on an image; a concept is a phrase, boxes, or both.
+
+        Instances with a score above ``score_threshold`` are returned, 0.5 by default, at most
+        ``max_instances`` of each concept if it is not 0.  With ``omit_masks`` they have no masks, which saves
+        time.  Raises InvalidImage, ImageTooLarge, InvalidPrompt, and InvalidRequest if the model is no SAM 3.
+        """
+        listed = [concepts] if isinstance(concepts, Concept | str) else concepts
+        request = segmentation_pb2.SegmentConceptsRequest(
+            image=wire.image_to_proto(as_image(image)),
+            score_threshold=score_threshold,
+            max_instances=max_instances,
+            omit_masks=omit_masks,
+            mask_options=wire.mask_options_to_proto(mask_options),
+            concepts=[
+                wire.concept_to_proto(Concept(concept) if isinstance(concept, str) else concept)
+                for concept in listed
+            ],
+        )
+        response = await self._connection.call("SegmentConcepts", request)
+        found = [wire.concept_instances_from_proto(message) for message in response.concepts]
+        return ImageConcepts(found, response.width, response.height, response.trace_id)
 
     async def create_session(self, *, ttl: timedelta | None = None) -> VideoSession:
         """Create a session, which the caller deletes; :meth:`session` does both.

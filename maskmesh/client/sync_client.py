@@ -173,6 +173,7 @@ class Client(_Blocking[AsyncClient]):
         self._loop.close()
 
     segment_image = _blocking(AsyncClient.segment_image)
+    segment_concepts = _blocking(AsyncClient.segment_concepts)
 
     @_documented_by(AsyncClient.create_session)
     def create_session(self, *, ttl: timedelta | None = None) -> SyncVideoSession:

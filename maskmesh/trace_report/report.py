@@ -15,7 +15,7 @@ from maskmesh.trace_report.trace_files import Span, Trace, group_traces, read_sp
 FIRST_CALL = "first call"
 IMAGE = "image"
 OTHER = "other"
-CALLS = ("AddPrompt", "SegmentImage")
+CALLS = ("AddPrompt", "SegmentImage", "SegmentConcepts")
 
 _ORDER = (FIRST_CALL, telemetry.CONDITIONING, telemetry.TRACKED, IMAGE, OTHER)
 
@@ -115,7 +115,8 @@ def situation(trace: Trace, span: Span) -> str:
     if kind:
         return str(kind)
     method = trace.root.name.rsplit("/", 1)[-1]
-    return {"AddPrompt": telemetry.CONDITIONING, "SegmentImage": IMAGE}.get(method, OTHER)
+    situations = {"AddPrompt": telemetry.CONDITIONING, "SegmentImage": IMAGE, "SegmentConcepts": IMAGE}
+    return situations.get(method, OTHER)
 
 
 def stage_rows(traces: Sequence[Trace]) -> list[StageRow]:

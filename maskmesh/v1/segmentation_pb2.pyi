@@ -54,6 +54,34 @@ class SegmentImageResponse(_message.Message):
     trace_id: str
     def __init__(self, width: _Optional[int] = ..., height: _Optional[int] = ..., masks: _Optional[_Iterable[_Union[_types_pb2.ObjectMask, _Mapping]]] = ..., trace_id: _Optional[str] = ...) -> None: ...
 
+class SegmentConceptsRequest(_message.Message):
+    __slots__ = ("image", "concepts", "score_threshold", "max_instances", "omit_masks", "mask_options")
+    IMAGE_FIELD_NUMBER: _ClassVar[int]
+    CONCEPTS_FIELD_NUMBER: _ClassVar[int]
+    SCORE_THRESHOLD_FIELD_NUMBER: _ClassVar[int]
+    MAX_INSTANCES_FIELD_NUMBER: _ClassVar[int]
+    OMIT_MASKS_FIELD_NUMBER: _ClassVar[int]
+    MASK_OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    image: _types_pb2.Image
+    concepts: _containers.RepeatedCompositeFieldContainer[_types_pb2.Concept]
+    score_threshold: float
+    max_instances: int
+    omit_masks: bool
+    mask_options: _types_pb2.MaskOptions
+    def __init__(self, image: _Optional[_Union[_types_pb2.Image, _Mapping]] = ..., concepts: _Optional[_Iterable[_Union[_types_pb2.Concept, _Mapping]]] = ..., score_threshold: _Optional[float] = ..., max_instances: _Optional[int] = ..., omit_masks: _Optional[bool] = ..., mask_options: _Optional[_Union[_types_pb2.MaskOptions, _Mapping]] = ...) -> None: ...
+
+class SegmentConceptsResponse(_message.Message):
+    __slots__ = ("width", "height", "concepts", "trace_id")
+    WIDTH_FIELD_NUMBER: _ClassVar[int]
+    HEIGHT_FIELD_NUMBER: _ClassVar[int]
+    CONCEPTS_FIELD_NUMBER: _ClassVar[int]
+    TRACE_ID_FIELD_NUMBER: _ClassVar[int]
+    width: int
+    height: int
+    concepts: _containers.RepeatedCompositeFieldContainer[_types_pb2.ConceptInstances]
+    trace_id: str
+    def __init__(self, width: _Optional[int] = ..., height: _Optional[int] = ..., concepts: _Optional[_Iterable[_Union[_types_pb2.ConceptInstances, _Mapping]]] = ..., trace_id: _Optional[str] = ...) -> None: ...
+
 class CreateSessionRequest(_message.Message):
     __slots__ = ("ttl", "idempotency_key")
     TTL_FIELD_NUMBER: _ClassVar[int]

@@ -56,6 +56,11 @@ class SegmentationServiceStub:
                 request_serializer=maskmesh_dot_v1_dot_segmentation__pb2.SegmentImageRequest.SerializeToString,
                 response_deserializer=maskmesh_dot_v1_dot_segmentation__pb2.SegmentImageResponse.FromString,
                 _registered_method=True)
+        self.SegmentConcepts = channel.unary_unary(
+                '/maskmesh.v1.SegmentationService/SegmentConcepts',
+                request_serializer=maskmesh_dot_v1_dot_segmentation__pb2.SegmentConceptsRequest.SerializeToString,
+                response_deserializer=maskmesh_dot_v1_dot_segmentation__pb2.SegmentConceptsResponse.FromString,
+                _registered_method=True)
         self.CreateSession = channel.unary_unary(
                 '/maskmesh.v1.SegmentationService/CreateSession',
                 request_serializer=maskmesh_dot_v1_dot_segmentation__pb2.CreateSessionRequest.SerializeToString,
@@ -145,6 +150,14 @@ class SegmentationServiceServicer:
 
     def SegmentImage(self, request, context):
         """SegmentImage segments objects on one image, without a session.
+        Reasons: INVALID_REQUEST, INVALID_IMAGE, IMAGE_TOO_LARGE, INVALID_PROMPT.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SegmentConcepts(self, request, context):
+        """SegmentConcepts finds all objects of concepts on one image, without a session.  The model must be a SAM 3.
         Reasons: INVALID_REQUEST, INVALID_IMAGE, IMAGE_TOO_LARGE, INVALID_PROMPT.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -283,6 +296,11 @@ def add_SegmentationServiceServicer_to_server(servicer, server):
                     request_deserializer=maskmesh_dot_v1_dot_segmentation__pb2.SegmentImageRequest.FromString,
                     response_serializer=maskmesh_dot_v1_dot_segmentation__pb2.SegmentImageResponse.SerializeToString,
             ),
+            'SegmentConcepts': grpc.unary_unary_rpc_method_handler(
+                    servicer.SegmentConcepts,
+                    request_deserializer=maskmesh_dot_v1_dot_segmentation__pb2.SegmentConceptsRequest.FromString,
+                    response_serializer=maskmesh_dot_v1_dot_segmentation__pb2.SegmentConceptsResponse.SerializeToString,
+            ),
             'CreateSession': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateSession,
                     request_deserializer=maskmesh_dot_v1_dot_segmentation__pb2.CreateSessionRequest.FromString,
@@ -393,6 +411,33 @@ class SegmentationService:
             '/maskmesh.v1.SegmentationService/SegmentImage',
             maskmesh_dot_v1_dot_segmentation__pb2.SegmentImageRequest.SerializeToString,
             maskmesh_dot_v1_dot_segmentation__pb2.SegmentImageResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SegmentConcepts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/maskmesh.v1.SegmentationService/SegmentConcepts',
+            maskmesh_dot_v1_dot_segmentation__pb2.SegmentConceptsRequest.SerializeToString,
+            maskmesh_dot_v1_dot_segmentation__pb2.SegmentConceptsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -135,6 +135,40 @@ class Prompt(_message.Message):
     mask: Mask
     def __init__(self, points: _Optional[_Iterable[_Union[Point, _Mapping]]] = ..., box: _Optional[_Union[Box, _Mapping]] = ..., mask: _Optional[_Union[Mask, _Mapping]] = ...) -> None: ...
 
+class Exemplar(_message.Message):
+    __slots__ = ("box", "negative")
+    BOX_FIELD_NUMBER: _ClassVar[int]
+    NEGATIVE_FIELD_NUMBER: _ClassVar[int]
+    box: Box
+    negative: bool
+    def __init__(self, box: _Optional[_Union[Box, _Mapping]] = ..., negative: _Optional[bool] = ...) -> None: ...
+
+class Concept(_message.Message):
+    __slots__ = ("phrase", "exemplars")
+    PHRASE_FIELD_NUMBER: _ClassVar[int]
+    EXEMPLARS_FIELD_NUMBER: _ClassVar[int]
+    phrase: str
+    exemplars: _containers.RepeatedCompositeFieldContainer[Exemplar]
+    def __init__(self, phrase: _Optional[str] = ..., exemplars: _Optional[_Iterable[_Union[Exemplar, _Mapping]]] = ...) -> None: ...
+
+class ConceptInstance(_message.Message):
+    __slots__ = ("score", "box", "mask")
+    SCORE_FIELD_NUMBER: _ClassVar[int]
+    BOX_FIELD_NUMBER: _ClassVar[int]
+    MASK_FIELD_NUMBER: _ClassVar[int]
+    score: float
+    box: Box
+    mask: Mask
+    def __init__(self, score: _Optional[float] = ..., box: _Optional[_Union[Box, _Mapping]] = ..., mask: _Optional[_Union[Mask, _Mapping]] = ...) -> None: ...
+
+class ConceptInstances(_message.Message):
+    __slots__ = ("presence", "instances")
+    PRESENCE_FIELD_NUMBER: _ClassVar[int]
+    INSTANCES_FIELD_NUMBER: _ClassVar[int]
+    presence: float
+    instances: _containers.RepeatedCompositeFieldContainer[ConceptInstance]
+    def __init__(self, presence: _Optional[float] = ..., instances: _Optional[_Iterable[_Union[ConceptInstance, _Mapping]]] = ...) -> None: ...
+
 class RawImage(_message.Message):
     __slots__ = ("width", "height", "rgb")
     WIDTH_FIELD_NUMBER: _ClassVar[int]

@@ -1,5 +1,13 @@
 """Conversion of values to messages and back, with all checks of incoming messages that need no state."""
 
+from maskmesh.wire.concepts import (
+    check_concepts,
+    concept_instances_from_proto,
+    concept_instances_to_proto,
+    concept_to_proto,
+    concepts_from_proto,
+    detection_options_from_proto,
+)
 from maskmesh.wire.embeddings import (
     embedding_ref_from_proto,
     embedding_ref_to_proto,
@@ -39,7 +47,13 @@ from maskmesh.wire.work import work_from_proto, work_to_proto
 
 __all__ = [
     "MAX_POINTS",
+    "check_concepts",
     "check_contradiction",
+    "concept_instances_from_proto",
+    "concept_instances_to_proto",
+    "concept_to_proto",
+    "concepts_from_proto",
+    "detection_options_from_proto",
     "direction_to_proto",
     "embedding_ref_from_proto",
     "embedding_ref_to_proto",

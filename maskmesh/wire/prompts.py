@@ -9,7 +9,7 @@ import numpy as np
 from maskmesh.errors import InvalidPrompt
 from maskmesh.types import Box, Point, Prompt
 from maskmesh.v1 import types_pb2
-from maskmesh.wire.boxes import box_from_proto, box_to_proto
+from maskmesh.wire.boxes import box_to_proto
 from maskmesh.wire.masks import mask_from_proto, mask_to_proto
 
 MAX_POINTS = 256
@@ -51,21 +51,31 @@ def prompt_from_proto(
     check_contradiction(points, field=field)
     box = None
     if message.HasField("box"):
-        box = box_from_proto(message.box)
-        box = Box(
-            horizontal.check(box.x0, f"{field}.box.x0"),
-            vertical.check(box.y0, f"{field}.box.y0"),
-            horizontal.check(box.x1, f"{field}.box.x1"),
-            vertical.check(box.y1, f"{field}.box.y1"),
+        box = checked_box(
+            message.box, width=width, height=height, field=f"{field}.box", pixel_aspect=pixel_aspect
         )
-        if box.x0 >= box.x1 or box.y0 >= box.y1:
-            raise InvalidPrompt("a box needs x0 < x1 and y0 < y1", field=f"{field}.box")
     mask = None
     if message.HasField("mask"):
         mask = mask_from_proto(message.mask, field=f"{field}.mask")
     if not points and box is None and mask is None:
         raise InvalidPrompt("a prompt needs points, a box or a mask", field=field)
     return Prompt(points, box, mask)
+
+
+def checked_box(
+    message: types_pb2.Box, *, width: int, height: int, field: str, pixel_aspect: float = 1.0
+) -> Box:
+    """Convert a message to a box, checked against the size of its frame.  Raises InvalidPrompt."""
+    horizontal, vertical = _Axis(width, pixel_aspect), _Axis(height, pixel_aspect)
+    box = Box(
+        horizontal.check(message.x0, f"{field}.x0"),
+        vertical.check(message.y0, f"{field}.y0"),
+        horizontal.check(message.x1, f"{field}.x1"),
+        vertical.check(message.y1, f"{field}.y1"),
+    )
+    if box.x0 >= box.x1 or box.y0 >= box.y1:
+        raise InvalidPrompt("a box needs x0 < x1 and y0 < y1", field=field)
+    return box
 
 
 def check_contradiction(points: Sequence[Point], *, field: str) -> None:

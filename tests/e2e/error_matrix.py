@@ -9,13 +9,14 @@ from pathlib import Path
 
 from maskmesh import MaskmeshError
 from maskmesh.v1 import error_reason_pb2
+from tests.e2e.concept_cases import CONCEPT_CASES
 from tests.e2e.error_case import Case
 from tests.e2e.image_cases import IMAGE_CASES
 from tests.e2e.limits import LIMITS
 from tests.e2e.live_cases import LIVE_CASES
 from tests.e2e.session_cases import SESSION_CASES
 
-CASES: Sequence[Case] = (*SESSION_CASES, *IMAGE_CASES, *LIVE_CASES)
+CASES: Sequence[Case] = (*SESSION_CASES, *IMAGE_CASES, *CONCEPT_CASES, *LIVE_CASES)
 
 
 def reason(error: type[MaskmeshError]) -> str:

@@ -5,19 +5,21 @@ import contextlib
 import errno
 import os
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
 from time import monotonic
-from typing import Any
+from typing import Any, NamedTuple
 
 import av
 import numpy as np
 from PIL import Image as PillowImage
+from PIL import ImageDraw, ImageFont
 
 from maskmesh.cli.tracing import step
 from maskmesh.masks import BoolArray, ByteArray, RleMask
+from maskmesh.types import Box
 
 _COLOURS = np.array(
     [(255, 87, 51), (51, 153, 255), (76, 209, 55), (255, 195, 0), (199, 0, 255), (0, 210, 211)],
@@ -68,6 +70,30 @@ def overlay(pixels: ByteArray, masks: Mapping[int, RleMask]) -> ByteArray:
         drawn[mask] = drawn[mask] * (1 - _OPACITY) + colour * _OPACITY
         drawn[_outline(mask)] = colour
     return drawn.astype(np.uint8)
+
+
+class Label(NamedTuple):
+    """A box with a text, in the colour of an object."""
+
+    obj_id: int
+    box: Box
+    text: str
+
+
+def draw_labels(pixels: ByteArray, labels: Sequence[Label]) -> ByteArray:
+    """The image with the box and the text of each label."""
+    picture = PillowImage.fromarray(pixels)
+    draw = ImageDraw.Draw(picture)
+    font = ImageFont.load_default(size=max(12, picture.height // 40))
+    for obj_id, box, text in labels:
+        colour = tuple(int(channel) for channel in _COLOURS[obj_id % len(_COLOURS)])
+        draw.rectangle((box.x0, box.y0, box.x1, box.y1), outline=colour, width=2)
+        left, top, right, bottom = draw.textbbox((box.x0, box.y0), text, font=font)
+        # Above the box, or below its upper edge where there is no room.
+        shift = min(bottom - box.y0 + 2, max(box.y0, 0))
+        draw.rectangle((left - 2, top - shift - 2, right + 2, bottom - shift + 2), fill=colour)
+        draw.text((box.x0, box.y0 - shift), text, font=font, fill=(255, 255, 255))
+    return np.asarray(picture)
 
 
 def _outline(mask: BoolArray) -> BoolArray:

@@ -172,7 +172,16 @@ def show_line(name: str, line: str) -> None:
 def _refuse_model_options() -> None:
     """Raises UsageError if the command line has model options, which do not affect a running mesh."""
     context = click.get_current_context()
-    for name in ("model", "checkpoint", "image_size", "device", "dtype", "threads", "max_batch"):
+    for name in (
+        "model",
+        "checkpoint",
+        "vocabulary",
+        "image_size",
+        "device",
+        "dtype",
+        "threads",
+        "max_batch",
+    ):
         if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
             option = name.replace("_", "-")
             raise click.UsageError(

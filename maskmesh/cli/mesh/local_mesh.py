@@ -35,6 +35,8 @@ class MeshOptions:
 
     model: str = "micro"
     checkpoint: Path | None = None
+    vocabulary: Path | None = None
+    """Vocabulary of SAM 3; by default the file beside the checkpoint."""
     image_size: int | None = None
     encoders: int = 1
     trackers: int = 1
@@ -168,11 +170,14 @@ class LocalMesh:
             model += ["--checkpoint", str(options.checkpoint)]
         if options.image_size is not None:
             model += ["--image-size", str(options.image_size)]
+        own: dict[str, list[str]] = {"encoder": [], "tracker": []}
+        if options.vocabulary is not None:
+            own["tracker"] = ["--vocabulary", str(options.vocabulary)]
         devices = itertools.cycle(options.devices or [options.device])
         for kind, first_port in (("encoder", options.encoder_port), ("tracker", options.tracker_port)):
             for name in options.names(kind):
                 port = first_port if name == kind else 0
-                await self._spawn(name, port, [*model, "--device", next(devices)])
+                await self._spawn(name, port, [*model, *own[kind], "--device", next(devices)])
         targets = {}
         for kind in ("encoder", "tracker"):
             for name in options.names(kind):

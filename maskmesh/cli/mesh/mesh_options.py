@@ -12,6 +12,11 @@ _OPTIONS = (
         type=click.Path(exists=True, dir_okay=False, path_type=Path),
         help="Checkpoint of the whole model (.pt or .safetensors).",
     ),
+    click.option(
+        "--vocabulary",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        help="Vocabulary of SAM 3 (tokenizer.json, or CLIP's merges); by default beside the checkpoint.",
+    ),
     click.option("--image-size", type=int, help="Side of the model's input; by default the preset's."),
     click.option("--device", default="cpu", show_default=True, help="Torch device."),
     click.option(

@@ -41,6 +41,30 @@ class SegmentImageResponse(_message.Message):
     work: _embedding_pb2.WorkSummary
     def __init__(self, masks: _Optional[_Iterable[_Union[_types_pb2.ObjectMask, _Mapping]]] = ..., work: _Optional[_Union[_embedding_pb2.WorkSummary, _Mapping]] = ...) -> None: ...
 
+class SegmentConceptsRequest(_message.Message):
+    __slots__ = ("embedding", "concepts", "score_threshold", "max_instances", "omit_masks", "mask_options")
+    EMBEDDING_FIELD_NUMBER: _ClassVar[int]
+    CONCEPTS_FIELD_NUMBER: _ClassVar[int]
+    SCORE_THRESHOLD_FIELD_NUMBER: _ClassVar[int]
+    MAX_INSTANCES_FIELD_NUMBER: _ClassVar[int]
+    OMIT_MASKS_FIELD_NUMBER: _ClassVar[int]
+    MASK_OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    embedding: _embedding_pb2.EmbeddingRef
+    concepts: _containers.RepeatedCompositeFieldContainer[_types_pb2.Concept]
+    score_threshold: float
+    max_instances: int
+    omit_masks: bool
+    mask_options: _types_pb2.MaskOptions
+    def __init__(self, embedding: _Optional[_Union[_embedding_pb2.EmbeddingRef, _Mapping]] = ..., concepts: _Optional[_Iterable[_Union[_types_pb2.Concept, _Mapping]]] = ..., score_threshold: _Optional[float] = ..., max_instances: _Optional[int] = ..., omit_masks: _Optional[bool] = ..., mask_options: _Optional[_Union[_types_pb2.MaskOptions, _Mapping]] = ...) -> None: ...
+
+class SegmentConceptsResponse(_message.Message):
+    __slots__ = ("concepts", "work")
+    CONCEPTS_FIELD_NUMBER: _ClassVar[int]
+    WORK_FIELD_NUMBER: _ClassVar[int]
+    concepts: _containers.RepeatedCompositeFieldContainer[_types_pb2.ConceptInstances]
+    work: _embedding_pb2.WorkSummary
+    def __init__(self, concepts: _Optional[_Iterable[_Union[_types_pb2.ConceptInstances, _Mapping]]] = ..., work: _Optional[_Union[_embedding_pb2.WorkSummary, _Mapping]] = ...) -> None: ...
+
 class CreateSessionRequest(_message.Message):
     __slots__ = ("session_id", "ttl", "live", "epoch")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]

@@ -46,6 +46,11 @@ class TrackerServiceStub:
                 request_serializer=maskmesh_dot_internal_dot_v1_dot_tracker__pb2.SegmentImageRequest.SerializeToString,
                 response_deserializer=maskmesh_dot_internal_dot_v1_dot_tracker__pb2.SegmentImageResponse.FromString,
                 _registered_method=True)
+        self.SegmentConcepts = channel.unary_unary(
+                '/maskmesh.internal.v1.TrackerService/SegmentConcepts',
+                request_serializer=maskmesh_dot_internal_dot_v1_dot_tracker__pb2.SegmentConceptsRequest.SerializeToString,
+                response_deserializer=maskmesh_dot_internal_dot_v1_dot_tracker__pb2.SegmentConceptsResponse.FromString,
+                _registered_method=True)
         self.CreateSession = channel.unary_unary(
                 '/maskmesh.internal.v1.TrackerService/CreateSession',
                 request_serializer=maskmesh_dot_internal_dot_v1_dot_tracker__pb2.CreateSessionRequest.SerializeToString,
@@ -126,6 +131,14 @@ class TrackerServiceServicer:
     def SegmentImage(self, request, context):
         """SegmentImage decodes masks on one image, without a session.
         Reasons: INVALID_PROMPT, MODEL_MISMATCH, EMBEDDING_NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SegmentConcepts(self, request, context):
+        """SegmentConcepts finds all objects of concepts on one image, without a session.
+        Reasons: INVALID_REQUEST, INVALID_PROMPT, MODEL_MISMATCH, EMBEDDING_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -246,6 +259,11 @@ def add_TrackerServiceServicer_to_server(servicer, server):
                     request_deserializer=maskmesh_dot_internal_dot_v1_dot_tracker__pb2.SegmentImageRequest.FromString,
                     response_serializer=maskmesh_dot_internal_dot_v1_dot_tracker__pb2.SegmentImageResponse.SerializeToString,
             ),
+            'SegmentConcepts': grpc.unary_unary_rpc_method_handler(
+                    servicer.SegmentConcepts,
+                    request_deserializer=maskmesh_dot_internal_dot_v1_dot_tracker__pb2.SegmentConceptsRequest.FromString,
+                    response_serializer=maskmesh_dot_internal_dot_v1_dot_tracker__pb2.SegmentConceptsResponse.SerializeToString,
+            ),
             'CreateSession': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateSession,
                     request_deserializer=maskmesh_dot_internal_dot_v1_dot_tracker__pb2.CreateSessionRequest.FromString,
@@ -346,6 +364,33 @@ class TrackerService:
             '/maskmesh.internal.v1.TrackerService/SegmentImage',
             maskmesh_dot_internal_dot_v1_dot_tracker__pb2.SegmentImageRequest.SerializeToString,
             maskmesh_dot_internal_dot_v1_dot_tracker__pb2.SegmentImageResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SegmentConcepts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/maskmesh.internal.v1.TrackerService/SegmentConcepts',
+            maskmesh_dot_internal_dot_v1_dot_tracker__pb2.SegmentConceptsRequest.SerializeToString,
+            maskmesh_dot_internal_dot_v1_dot_tracker__pb2.SegmentConceptsResponse.FromString,
             options,
             channel_credentials,
             insecure,
