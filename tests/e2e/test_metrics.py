@@ -66,7 +66,8 @@ async def test_metrics_count_the_work_of_a_propagation(
 ) -> None:
     async with AsyncClient(measured.endpoint) as client, client.session() as session:
         await session.append_video(fresh_clip)
-        await session.add_prompt(0, 1, points=[(110, 262)])
+        prompted = await session.add_prompt(0, 1, points=[(110, 262)])
+        await measured.complete_traces([prompted.trace_id])  # stages are counted shortly after the answer
         before = {name: scrape(its["metrics"]) for name, its in ports.items()}
         frames = [frame async for frame in session.propagate(max_frames=8)]
         traces = await measured.complete_traces(f.trace_id for f in frames)
