@@ -119,3 +119,22 @@ async def test_no_frame_is_lost_if_a_service_fails(
     assert [f.frame_index for f in frames] == list(range(FRAMES))
     assert [f.objects for f in frames] == [f.objects for f in expected]
     assert [o.obj_id for o in state.objects] == [1, 7]
+
+
+async def test_objects_of_sam3_survive_their_tracker(tmp_path: Path, store: RedisServer, clip: Path) -> None:
+    """Its memories are selected by quality, so the next tracker needs more than the last frames."""
+    options = MeshOptions(model="sam3-test", trackers=2)
+    async with (
+        running_mesh(tmp_path, options, MASKMESH_SESSION_URL=store.url) as mesh,
+        AsyncClient(mesh.endpoint) as client,
+        client.session() as session,
+    ):
+        expected = await undisturbed(client, clip)
+        await prompt(session, clip)
+        frames = []
+        async for frame in session.propagate(max_frames=FRAMES):
+            frames.append(frame)
+            if len(frames) == FRAMES // 2:
+                mesh.local.kill(await owner_of(session, mesh.local, store))
+    assert [f.frame_index for f in frames] == list(range(FRAMES))
+    assert [f.objects for f in frames] == [f.objects for f in expected]
