@@ -1,6 +1,7 @@
 """The session archive returns states from disk bit for bit."""
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,21 @@ def test_clear_memories_and_delete(archive: SessionArchive) -> None:
     archive.delete(2)
     assert archive.oldest(1) == 1
     assert archive.held(2, 0, 9) == {}
+
+
+def test_good_frames_are_found_nearest_first_without_reading_the_others(archive: SessionArchive) -> None:
+    """An object that is out of sight for long costs nothing."""
+    seen = {3, 8, 9, 400}
+    for index in range(500):
+        visible = FrameState(torch.zeros(1, 2, 2), 0.9, 5.0 if index in seen else -5.0, None)
+        archive.put(1, index, visible)
+    archive.put(1, 450, FrameState(torch.zeros(1, 2, 2), 0.001, 0.01, None))  # in sight, of no worth
+    before = partial(archive.good_frames, min_quality=0.01, descending=True)
+    assert before(1, 1, 499, count=15) == [400, 9, 8, 3]
+    assert before(1, 1, 399, count=2) == [9, 8]
+    assert archive.good_frames(1, 4, 499, min_quality=0.01, descending=False, count=15) == [8, 9, 400]
+    assert before(2, 1, 499, count=15) == []
+    assert archive.good_frames(1, 1, 499, min_quality=0.95, descending=True, count=15) == []
 
 
 def test_size_is_bounded_and_oldest_states_are_evicted(tmp_path: Path) -> None:

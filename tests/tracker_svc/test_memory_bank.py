@@ -1,10 +1,12 @@
 """Selection of memories and object pointers for a frame, checked by frame index and slot."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
+from tracker_svc.memory.archive import SessionArchive
 from tracker_svc.memory.frame_state import FrameState, quality
 from tracker_svc.memory.memory_bank import MIN_RECENT_FRAMES, MemoryBank, VisitedFrames
 from tracker_svc.model.config import MemoryRules
@@ -166,9 +168,11 @@ def scored(*, in_sight: bool) -> FrameState:
     return FrameState(torch.zeros(1, 2, 2), 0.5, 4.0 if in_sight else -4.0, torch.zeros(4))
 
 
-def bank_of_sights(in_sight: list[bool], *, max_recent: int = 1000) -> MemoryBank:
+def bank_of_sights(
+    in_sight: list[bool], *, max_recent: int = 1000, archive: SessionArchive | None = None
+) -> MemoryBank:
     """A bank of SAM 3 whose frame 0 is a conditioning frame, followed by tracked frames."""
-    made = MemoryBank(max_recent=max_recent, rules=RULES)
+    made = MemoryBank(0, archive, max_recent=max_recent, rules=RULES)
     made.prompt(0, state())
     made.make_conditioning(0, FEATURES)
     for index, seen in enumerate(in_sight, start=1):
@@ -207,3 +211,16 @@ def test_good_frames_stay_in_memory_for_as_long_as_they_may_be_selected() -> Non
     unbounded = bank_of_sights([True] * 40 + [False] * 300)
     assert memories(made, 341) == memories(unbounded, 341)
     assert pointers(made, 341) == pointers(unbounded, 341)
+
+
+def test_good_frames_of_the_archive_are_selected(tmp_path: Path) -> None:
+    """A propagation that starts at an old frame selects as if all states were in memory."""
+    sights = [index % 5 == 0 for index in range(1, 120)]
+    archive = SessionArchive("session", tmp_path / "a.sqlite", max_bytes=2**30, device=torch.device("cpu"))
+    made = bank_of_sights(sights, max_recent=MIN_RECENT_FRAMES, archive=archive)
+    unbounded = bank_of_sights(sights)
+    for frame in (30, 58, 119):
+        for reverse in (False, True):
+            assert memories(made, frame, reverse=reverse) == memories(unbounded, frame, reverse=reverse)
+            assert pointers(made, frame, reverse=reverse) == pointers(unbounded, frame, reverse=reverse)
+    archive.close()

@@ -28,6 +28,9 @@ CREATE TABLE states (
     PRIMARY KEY (obj_id, frame_index)
 )
 """
+# Objects may be out of sight for thousands of frames, which the search for good frames must not read.
+_IN_SIGHT = "CREATE INDEX in_sight ON states (obj_id, frame_index) WHERE object_score_logit > 0"
+
 # A crash ends the session and makes its archive useless, so the file need not survive a crash.
 _PRAGMAS = ("journal_mode = MEMORY", "synchronous = OFF", "locking_mode = EXCLUSIVE", "cache_size = -2048")
 
@@ -125,6 +128,24 @@ class SessionArchive:
             for index, pointer, memory, iou, score in rows
         }
 
+    def good_frames(
+        self, obj_id: int, first: int, last: int, *, min_quality: float, count: int, descending: bool
+    ) -> list[int]:
+        """The frames of a range, both ends included, whose states are worth more than ``min_quality``, the
+        highest first or the lowest first, at most ``count``.
+        """
+        rows = self._rows(
+            "SELECT frame_index FROM states WHERE obj_id = ? AND frame_index BETWEEN ? AND ?"
+            " AND object_score_logit > 0 AND quality(predicted_iou, object_score_logit) > ?"
+            f" ORDER BY frame_index {'DESC' if descending else 'ASC'} LIMIT ?",
+            obj_id,
+            first,
+            last,
+            min_quality,
+            count,
+        )
+        return [index for (index,) in rows]
+
     def clear_memories(self, obj_id: int, first: int, last: int) -> None:
         """Clear pointers and memories on a range of frames, both ends included; the masks are kept."""
         with self._open() as connection:
@@ -164,11 +185,11 @@ class SessionArchive:
                 self._connection = None
                 self._path.unlink(missing_ok=True)
 
-    def _row(self, query: str, *values: int) -> Any:
+    def _row(self, query: str, *values: float) -> Any:
         """The first row of a query; None if the query has no rows."""
         return next(iter(self._rows(query, *values)), None)
 
-    def _rows(self, query: str, *values: int) -> Sequence[Any]:
+    def _rows(self, query: str, *values: float) -> Sequence[Any]:
         """The rows of a query.  Raises SessionNotFound if the archive is closed."""
         try:
             with self._open() as connection:
@@ -188,6 +209,8 @@ class SessionArchive:
                 for pragma in _PRAGMAS:
                     connection.execute(f"PRAGMA {pragma}")
                 connection.execute(_SCHEMA)
+                connection.execute(_IN_SIGHT)
+                connection.create_function("quality", 2, quality, deterministic=True)
                 self._connection = connection
             yield self._connection
 

@@ -114,14 +114,18 @@ class TrackedFrames:
         """
         assert self._min_quality is not None
         good = self._good_in_memory(frame_index, step)
-        if len(good) < count and self._archive is not None:
+        if self._archive is not None:  # it may have nearer frames than memory
             first, last = (1, frame_index - 1) if step > 0 else (frame_index + 1, 2**62)
-            archived = self._archive.held(self._obj_id, first, last)
-            good |= {
-                i
-                for i, held in archived.items()
-                if i not in self._recent and held.quality > self._min_quality
-            }
+            good |= set(
+                self._archive.good_frames(
+                    self._obj_id,
+                    first,
+                    last,
+                    min_quality=self._min_quality,
+                    count=count + len(self._recent),
+                    descending=step > 0,
+                )
+            ) - set(self._recent)
         return sorted(good, reverse=step > 0)[:count]
 
     def _good_in_memory(self, frame_index: int, step: int) -> set[int]:
