@@ -38,34 +38,40 @@ def _attend_by_head(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     query: [B, heads, N, D]; key: [B, heads, M, D]; value: [B, heads, M, V]; returns [B, heads, N, V].
     """
     attended = query.new_empty(*query.shape[:-1], value.shape[-1])
-    rows, columns = query.shape[2], key.shape[2]
-    buffer = query.new_empty(min(HEAD_QUERY_BLOCK, rows), columns)
     for item in range(len(query)):
         for head in range(query.shape[1]):
-            scaled = query[item, head] * query.shape[-1] ** -0.5
             keys, values = key[item, head].T.contiguous(), value[item, head].contiguous()
-            for start in range(0, rows, HEAD_QUERY_BLOCK):
-                block = scaled[start : start + HEAD_QUERY_BLOCK]
-                weights = torch.mm(block, keys, out=buffer[: len(block)])
-                torch.softmax(weights, dim=-1, out=weights)
-                torch.mm(weights, values, out=attended[item, head, start : start + HEAD_QUERY_BLOCK])
+            attended[item, head] = attend_in_blocks(
+                query[item, head], keys, values, _continue, block=HEAD_QUERY_BLOCK
+            )
     return attended
 
 
-def attend_in_blocks(query: Tensor, key: Tensor, value: Tensor, pause: Callable[[], object]) -> Tensor:
-    """Attention with one head, a block of queries at a time; without gradients.
+def _continue() -> None:
+    """A pause that does nothing."""
+
+
+def attend_in_blocks(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    pause: Callable[[], object],
+    *,
+    block: int = QUERY_BLOCK,
+) -> Tensor:
+    """Attention with one head, ``block`` queries at a time; without gradients.
 
     For values narrower than keys, which torch's kernels for a CPU do not take.  ``pause`` is called between
     blocks. query: [N, D]; key: [D, M]; value: [M, V]; returns [N, V] in the type of the keys.
     """
     scaled, value = (query * query.shape[-1] ** -0.5).to(key.dtype), value.to(key.dtype)
     attended = key.new_empty(len(query), value.shape[-1])
-    buffer = key.new_empty(min(QUERY_BLOCK, len(query)), key.shape[-1])
-    for start in range(0, len(query), QUERY_BLOCK):
-        block = scaled[start : start + QUERY_BLOCK]
-        weights = torch.mm(block, key, out=buffer[: len(block)])
+    buffer = key.new_empty(min(block, len(query)), key.shape[-1])
+    for start in range(0, len(query), block):
+        rows = scaled[start : start + block]
+        weights = torch.mm(rows, key, out=buffer[: len(rows)])
         torch.softmax(weights, dim=-1, out=weights)
-        torch.mm(weights, value, out=attended[start : start + QUERY_BLOCK])
+        torch.mm(weights, value, out=attended[start : start + block])
         pause()
     return attended
 

@@ -125,9 +125,11 @@ _PARTS: tuple[tuple[str, str, str | Callable[[re.Match[str]], str]], ...] = (
     (r"detr_decoder\.layers", r"\.cross_attn\.", ".vision_cross_attn."),
     (r"detr_decoder\.layers", r"\.ca_text\.", ".text_cross_attn."),
     (r"detr_\w+\.layers|geometry_encoder\.layers", r"\.linear(\d)\.", r".mlp.fc\1."),
-    (r"box_head|box_rpb|presence_head|ref_point_head|text_mlp\.", r"\.layers\.0\.", ".layer1."),
-    (r"box_head|box_rpb|presence_head|ref_point_head|text_mlp\.", r"\.layers\.1\.", ".layer2."),
-    (r"box_head|box_rpb|presence_head|ref_point_head|text_mlp\.", r"\.layers\.2\.", ".layer3."),
+    (
+        r"box_head|box_rpb|presence_head|ref_point_head|text_mlp\.",
+        r"\.layers\.(\d)\.",
+        lambda m: f".layer{int(m[1]) + 1}.",
+    ),
     (r"memory_attention\.layers|mask_decoder\.transformer\.layers", r"\.norm(\d)\.", r".layer_norm\1."),
     (r"memory_fuser", r"\.gamma$", ".scale"),
     (r"memory_fuser", r"\.dwconv\.", ".depthwise_conv."),
@@ -153,18 +155,8 @@ _PARTS: tuple[tuple[str, str, str | Callable[[re.Match[str]], str]], ...] = (
     (r"mask_decoder\.transformer", r"\.mlp\.lin2\.", ".mlp.proj_out."),
     (
         r"output_hypernetworks_mlps|iou_prediction_head|pred_obj_score_head|object_pointer_proj",
-        r"\.layers\.0\.",
-        ".proj_in.",
-    ),
-    (
-        r"output_hypernetworks_mlps|iou_prediction_head|pred_obj_score_head|object_pointer_proj",
-        r"\.layers\.2\.",
-        ".proj_out.",
-    ),
-    (
-        r"output_hypernetworks_mlps|iou_prediction_head|pred_obj_score_head|object_pointer_proj",
-        r"\.layers\.1\.",
-        ".layers.0.",
+        r"\.layers\.([012])\.",
+        lambda m: (".proj_in.", ".layers.0.", ".proj_out.")[int(m[1])],
     ),
     (r"^(?!.*text_model)", r"\.out_proj\.", ".o_proj."),
 )

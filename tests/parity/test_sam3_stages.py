@@ -131,7 +131,7 @@ def test_concepts_in_one_batch_equal_concepts_alone() -> None:
             assert relative_error(masks[row], expected) <= TOLERANCE
 
 
-def test_scores_are_those_of_one_and_of_all_heads() -> None:
+def test_scores_agree_with_the_logits_of_the_video_model() -> None:
     """The video model's joint logit is the inverse sigmoid of the product of both probabilities."""
     case = CASES[0]
     scored = detector().decode(

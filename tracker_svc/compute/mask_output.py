@@ -9,9 +9,7 @@ from torch import Tensor
 from maskmesh.masks import BINARY_FORMS, LowResLogits, MaskFormat, MaskOptions
 from maskmesh.types import Box, ObjectMask
 from tracker_svc.memory.frame_state import FrameState
-
-# Upper limit of an object's logits on pixels that are assigned to another object.
-OVERLAP_LOGIT = -10.0
+from tracker_svc.model.memory_masks import OVERLAP_LOGIT
 
 
 @torch.inference_mode()

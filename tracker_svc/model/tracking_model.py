@@ -268,7 +268,7 @@ class TrackingModel(nn.Module):
         """
         size = (self.image_size, self.image_size)
         logits = F.interpolate(low_res_masks.float(), size=size, mode="bilinear", align_corners=False)
-        if self.disjoint_prompted_masks and bool(prompted.all()):
+        if self.disjoint_prompted_masks and len(logits) > 1 and bool(prompted.all()):
             logits = disjoint(logits)
         mask = scale_mask(logits, prompted, self.mask_size).to(self.dtype)
         features: Tensor = self.memory_encoder(frame.image_embedding, mask)
