@@ -116,7 +116,7 @@ class ModelSettings(ServerSettings):
     device: str = "cpu"
     """Torch device."""
     dtype: DTypeSetting = "auto"
-    """Type of weights and activations; auto is bfloat16 if the device computes in it natively, and float32
+    """Type of weights and activations; auto is bfloat16 if the device computes faster in it, and float32
     if not.  Set it if encoders and trackers run on different kinds of machines, because trackers refuse
     embeddings of another type."""
     threads: int = Field(0, ge=0)

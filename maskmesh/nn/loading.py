@@ -18,7 +18,7 @@ from maskmesh.nn.checkpoint import (
     weights_digest,
 )
 from maskmesh.nn.device import usable_device
-from maskmesh.nn.dtype import choose_dtype, has_bfloat16
+from maskmesh.nn.dtype import bfloat16_of, choose_dtype
 from maskmesh.scheduling.cpu_quota import available_cores
 from maskmesh.scheduling.cpu_sharing import ThreadLayout, choose_layout
 from maskmesh.types import ModelId, ModelInfo
@@ -97,7 +97,7 @@ def load_model(
     )
     logger.info("%d threads: %s", layout.threads, layout.reason)
     device = usable_device(settings.device)
-    choice = choose_dtype(settings.dtype, device=settings.device, has_bfloat16=has_bfloat16(device))
+    choice = choose_dtype(settings.dtype, device=settings.device, bfloat16=bfloat16_of(device))
     logger.info("%s: %s", choice.name, choice.reason)
     if device.type == "cpu" and choice.name == "bfloat16":
         logger.info("attention: %s", amx.enable(Path(torch.__file__).parent / "lib"))

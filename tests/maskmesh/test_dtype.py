@@ -1,19 +1,34 @@
 import pytest
 
-from maskmesh.nn.dtype import choose_dtype
+from maskmesh.nn.dtype import Bfloat16, bfloat16_of_cpu, choose_dtype
 from maskmesh.types import DTypeSetting
 
 
 @pytest.mark.parametrize(
-    ("setting", "native", "name"),
+    ("setting", "bfloat16", "name"),
     [
-        ("auto", True, "bfloat16"),
-        ("auto", False, "float32"),
-        ("float32", True, "float32"),
-        ("bfloat16", False, "bfloat16"),
+        ("auto", Bfloat16.FAST, "bfloat16"),
+        ("auto", Bfloat16.SLOW, "float32"),
+        ("auto", Bfloat16.NONE, "float32"),
+        ("float32", Bfloat16.FAST, "float32"),
+        ("bfloat16", Bfloat16.NONE, "bfloat16"),
     ],
 )
-def test_choice(setting: DTypeSetting, name: str, *, native: bool) -> None:
-    choice = choose_dtype(setting, device="cpu", has_bfloat16=native)
+def test_choice(setting: DTypeSetting, bfloat16: Bfloat16, name: str) -> None:
+    choice = choose_dtype(setting, device="cpu", bfloat16=bfloat16)
     assert choice.name == name
     assert ("cpu" in choice.reason) == (setting == "auto")
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "vendor", "expected"),
+    [
+        ({"avx512_bf16", "amx_bf16"}, "GenuineIntel", Bfloat16.FAST),
+        ({"avx512_bf16"}, "GenuineIntel", Bfloat16.SLOW),
+        ({"avx512_bf16"}, "AuthenticAMD", Bfloat16.FAST),
+        ({"bf16"}, "", Bfloat16.FAST),
+        ({"avx512", "avx2"}, "GenuineIntel", Bfloat16.NONE),
+    ],
+)
+def test_processors(capabilities: set[str], vendor: str, expected: Bfloat16) -> None:
+    assert bfloat16_of_cpu(capabilities, vendor) is expected

@@ -24,7 +24,7 @@ _OPTIONS = (
         type=click.Choice(["auto", "float32", "bfloat16"]),
         default="auto",
         show_default=True,
-        help="Type of weights and activations; auto is bfloat16 if the device computes in it natively.",
+        help="Type of weights and activations; auto is bfloat16 if the device computes faster in it.",
     ),
     click.option(
         "--threads", default=0, help="Threads of each encoder and tracker; 0 lets the services choose."
