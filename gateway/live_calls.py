@@ -63,7 +63,7 @@ class LiveCalls:
         for index, message in enumerate(request.messages):
             if message.WhichOneof("content") in (None, "config"):
                 raise InvalidRequest(
-                    "only frames, prompts, removals and finish may follow the configuration",
+                    "only frames, prompts, concepts, removals and finish may follow the configuration",
                     field=f"messages[{index}].content",
                 )
         session = await self._lifecycle.find(request.session_id)

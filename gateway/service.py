@@ -16,7 +16,7 @@ from gateway.image_call import ImageCalls
 from gateway.live_calls import LiveCalls
 from gateway.segment_concepts import segment_concepts
 from gateway.segment_image import segment_image
-from gateway.sessions.prompting import add_prompt, expected_revision
+from gateway.sessions.prompting import add_concept, add_prompt, expected_revision
 from gateway.streams.frame_stream import StreamContexts
 from gateway.streams.propagation import Propagation, select_frames
 from gateway.upload import ImageMessages, Uploads
@@ -107,6 +107,7 @@ class SegmentationServicer(segmentation_pb2_grpc.SegmentationServiceServicer):
             revision=state.revision,
             objects=state.objects,
             history=state.history,
+            concepts=state.concepts,
         )
         response.ttl.FromNanoseconds(int(session.ttl_seconds * 1e9))
         return response
@@ -135,6 +136,31 @@ class SegmentationServicer(segmentation_pb2_grpc.SegmentationServiceServicer):
             request,
             context.time_remaining(),
             start_ns=received_ns(),
+        )
+
+    async def AddConcept(self, request: segmentation_pb2.AddConceptRequest, context: Any) -> Any:
+        session = await self._lifecycle.find(request.session_id)
+        return await add_concept(
+            self._components.encoders,
+            self._router,
+            session,
+            request,
+            context.time_remaining(),
+            start_ns=received_ns(),
+        )
+
+    async def RemoveConcept(self, request: segmentation_pb2.RemoveConceptRequest, context: Any) -> Any:
+        session = await self._lifecycle.find(request.session_id)
+        message = tracker_pb2.RemoveConceptRequest(
+            session_id=request.session_id,
+            concept_id=request.concept_id,
+            keep_objects=request.keep_objects,
+            idempotency_key=request.idempotency_key or uuid.uuid4().hex,
+            expected_revision=expected_revision(request),
+        )
+        response = await self._router.call(session, "RemoveConcept", message, context.time_remaining())
+        return segmentation_pb2.RemoveConceptResponse(
+            concept_ids=response.concept_ids, obj_ids=response.obj_ids, revision=response.revision
         )
 
     async def ClearPrompts(self, request: segmentation_pb2.ClearPromptsRequest, context: Any) -> Any:

@@ -4,8 +4,17 @@ from maskmesh.client.async_client import AsyncClient
 from maskmesh.client.live import LiveResult, LiveStream
 from maskmesh.client.session import VideoSession
 from maskmesh.client.sync_client import Client, SyncLiveStream, SyncVideoSession
-from maskmesh.concepts import Concept, ConceptInstance, ConceptInstances, Exemplar, ImageConcepts
+from maskmesh.concepts import (
+    Concept,
+    ConceptInstance,
+    ConceptInstances,
+    ConceptOptions,
+    Exemplar,
+    ImageConcepts,
+    SessionConcept,
+)
 from maskmesh.errors import (
+    ConceptNotFound,
     Conflict,
     EmbeddingNotFound,
     FailedPrecondition,
@@ -30,7 +39,16 @@ from maskmesh.errors import (
     Unauthenticated,
     Unavailable,
 )
-from maskmesh.history import ClearRecord, FrameRange, HistoryEntry, PromptRecord, SessionObject, SessionState
+from maskmesh.history import (
+    ClearRecord,
+    ConceptRemovalRecord,
+    FrameRange,
+    HistoryEntry,
+    PromptRecord,
+    RemovalRecord,
+    SessionObject,
+    SessionState,
+)
 from maskmesh.masks import (
     LowResLogits,
     MaskFormat,
@@ -51,6 +69,9 @@ __all__ = [
     "Concept",
     "ConceptInstance",
     "ConceptInstances",
+    "ConceptNotFound",
+    "ConceptOptions",
+    "ConceptRemovalRecord",
     "Conflict",
     "EmbeddingNotFound",
     "Exemplar",
@@ -86,9 +107,11 @@ __all__ = [
     "Prompt",
     "PromptNotFound",
     "PromptRecord",
+    "RemovalRecord",
     "ResourceExhausted",
     "RleMask",
     "SessionBusy",
+    "SessionConcept",
     "SessionLost",
     "SessionNotFound",
     "SessionObject",

@@ -36,6 +36,46 @@ class Concept:
         return cls(phrase, exemplars)  # type: ignore[arg-type]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConceptOptions:
+    """How the objects of a concept are found and followed; the defaults are the published ones of SAM 3."""
+
+    score_threshold: float = 0.5
+    """The score above which a detection counts, 0 to 1."""
+    new_score_threshold: float = 0.7
+    """The score from which on a detection becomes an object while the concept has other objects."""
+    detect_every: int = 1
+    """Number of frames from one detection to the next."""
+    hotstart_delay: int | None = None
+    """Number of frames during which a new object may be found to be false and leave; propagations deliver
+    their results as many frames later, without such objects.  None is 15 in a video, and 0, which keeps all
+    objects, in a live stream."""
+    max_objects: int = 0
+    """Maximum number of objects; 0 is no limit beside that of the session."""
+
+
+DEFAULT_OPTIONS = ConceptOptions()
+
+
+# The numbers of found objects: each concept has a block, so that a repeated history gives them again without
+# other concepts.  The first block is beyond what people and programs number by hand.
+FIRST_OBJ_ID = 1_000_001
+OBJ_IDS_PER_CONCEPT = 1_000_000
+MAX_FIRST_OBJ_IDS = 999
+
+
+@dataclass(frozen=True, slots=True)
+class SessionConcept:
+    """One concept of a session, and the frame on which it was added; None for the frames to come."""
+
+    concept_id: int
+    concept: Concept
+    frame_index: int | None
+    options: ConceptOptions
+    first_obj_id: int = 0
+    """The number of its first object; 0 lets the server choose."""
+
+
 @dataclass(frozen=True, slots=True)
 class ConceptInstance:
     """One object of a concept on an image."""
@@ -65,6 +105,11 @@ class ImageConcepts:
     width: int
     height: int
     trace_id: str = ""
+
+
+def as_concept(concept: Concept | str) -> Concept:
+    """A concept from a phrase or a concept."""
+    return Concept(concept) if isinstance(concept, str) else concept
 
 
 def _exemplar(value: Exemplar | Box | Sequence[float]) -> Exemplar:

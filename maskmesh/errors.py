@@ -107,6 +107,12 @@ class ObjectNotFound(NotFound):
     reason = error_reason_pb2.ERROR_REASON_OBJECT_NOT_FOUND
 
 
+class ConceptNotFound(NotFound):
+    """The session has no such concept."""
+
+    reason = error_reason_pb2.ERROR_REASON_CONCEPT_NOT_FOUND
+
+
 class PromptNotFound(NotFound):
     """The object is not prompted on that frame."""
 

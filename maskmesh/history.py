@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TypeAlias
 
+from maskmesh.concepts import SessionConcept
 from maskmesh.types import ModelInfo, Prompt
 
 
@@ -27,6 +28,21 @@ class ClearRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class RemovalRecord:
+    """The removal of an object that a concept had found; None if that concept was removed before."""
+
+    obj_id: int
+    concept_id: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ConceptRemovalRecord:
+    """One concept that was removed, while its objects stayed."""
+
+    concept_id: int
+
+
+@dataclass(frozen=True, slots=True)
 class FrameRange:
     """Frames that were tracked, from ``first_frame_index`` to ``last_frame_index``, both included."""
 
@@ -46,7 +62,11 @@ class FrameRange:
         return abs(self.last_frame_index - self.first_frame_index) + 1
 
 
-HistoryEntry: TypeAlias = PromptRecord | ClearRecord | FrameRange
+ObjectRecord: TypeAlias = PromptRecord | ClearRecord | RemovalRecord
+"""An operation on one object."""
+
+HistoryEntry: TypeAlias = ObjectRecord | SessionConcept | ConceptRemovalRecord | FrameRange
+"""An operation on a session; ``SessionConcept`` is the addition of a concept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +75,10 @@ class SessionObject:
 
     obj_id: int
     prompted_frames: Sequence[int]
+    concept_id: int | None = None
+    """The concept that found the object; None for other objects."""
+    is_found: bool = False
+    """Whether a concept found it, also if that concept was removed since."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +97,9 @@ class SessionState:
     objects: Sequence[SessionObject]
     """In the order in which they were added."""
     history: Sequence[HistoryEntry]
-    """The history in order, without the entries of removed objects."""
+    """The history in order, without the entries of removed objects that do not affect others."""
+    concepts: Sequence[SessionConcept] = ()
+    """In the order in which they were added."""
 
 
 def add_tracked(entries: list[HistoryEntry], frame_index: int, *, reverse: bool) -> None:

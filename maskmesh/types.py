@@ -133,6 +133,10 @@ class ObjectMask:
     """Above zero if the model considers the object visible."""
     box: Box | None = None
     """The smallest box around the mask, None if the mask is empty."""
+    concept_id: int | None = None
+    """The concept that found the object; None for other objects."""
+    concept_score: float = 0.0
+    """The probability that the object is an instance of its concept, as of its latest detection."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,8 +157,13 @@ class FrameMasks:
     time: float | None = None
     """Seconds since the first frame of the video; None for images and live streams."""
     repeats_previous: bool = False
-    """Whether the video is damaged at this frame, so that the masks are those of the nearest earlier picture
-    that can be decoded, or of the first one."""
+    """Whether the video is damaged here, so that the masks are those of the nearest earlier picture."""
+    new_obj_ids: Sequence[int] = ()
+    """Objects that concepts found on this frame."""
+    gone_obj_ids: Sequence[int] = ()
+    """Objects of concepts that left on this frame, because detections did not confirm them."""
+    held_back_obj_ids: Sequence[int] = ()
+    """Objects of concepts that are followed, but whose masks are withheld on this frame."""
     resume_token: str = field(default="", compare=False)
     """Token that resumes the propagation after this frame."""
 

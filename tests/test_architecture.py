@@ -39,7 +39,7 @@ EDGES = (
     *("maskmesh/wire/", "maskmesh/client/", "maskmesh/rpc/", "maskmesh/errors.py"),
     *("encoder_svc/service.py", "encoder_svc/redis_embedding_cache.py"),
     *("tracker_svc/service.py", "tracker_svc/prompting.py", "tracker_svc/propagation.py"),
-    "tracker_svc/concept_calls.py",
+    *("tracker_svc/concept_calls.py", "tracker_svc/frame_result.py", "tracker_svc/session_transfer.py"),
     *("tracker_svc/embeddings/fetcher.py", "tracker_svc/sessions/"),
     *(
         "gateway/service.py",

@@ -81,8 +81,10 @@ async def start(settings: TrackerSettings, port: int) -> Components:
         on_idle=trim_heap,
     )
     max_batch = choose_batch(settings.max_batch, device=loaded.info.device, image_size=loaded.info.image_size)
-    tracker = Tracker(loaded.model, run_urgent_work=worker.run_urgent_work, max_batch=max_batch)
     concepts = await asyncio.to_thread(concept_finder, settings, loaded)
+    tracker = Tracker(
+        loaded.model, finder=concepts, run_urgent_work=worker.run_urgent_work, max_batch=max_batch
+    )
     scratch = ScratchFolder("maskmesh-tracker-", settings.data_dir)
     sessions = _session_table(settings, scratch, loaded)
     store = RedisStore(settings.session_url, name="session store") if settings.session_url else None

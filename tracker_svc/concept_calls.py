@@ -1,21 +1,32 @@
-"""SegmentConcepts: all objects of concepts on one image, without a session."""
+"""SegmentConcepts and AddConcept: the objects of concepts on an image without a session, and on a frame of a
+session.
+"""
 
+import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 from maskmesh import telemetry, wire
-from maskmesh.concepts import Concept, ConceptInstance, ConceptInstances
+from maskmesh.concepts import Concept, ConceptInstance, ConceptInstances, SessionConcept
 from maskmesh.errors import InvalidPrompt, InvalidRequest
 from maskmesh.internal.v1 import tracker_pb2
 from maskmesh.masks import BinaryMask, LowResLogits, MaskOptions
 from maskmesh.rpc.server_interceptor import received_ns
 from maskmesh.scheduling.admission import QueueEntry
+from maskmesh.telemetry import StageRecorder
+from maskmesh.types import EmbeddingRef, ObjectMask
 from maskmesh.wire.concepts import DetectionOptions
 from tracker_svc.components import Components
 from tracker_svc.compute.concepts import ConceptFinder, Detections
-from tracker_svc.compute.mask_output import object_masks
+from tracker_svc.compute.mask_output import object_masks, tracked_masks
 from tracker_svc.compute.step import Frame
 from tracker_svc.compute.tokenizer import PhraseTooLong
+from tracker_svc.following.followed_concept import FollowedConcept
 from tracker_svc.memory.frame_state import FrameState
+from tracker_svc.sessions.concept_changes import add_concept as commit_concept
+from tracker_svc.sessions.concept_changes import begin_following
+from tracker_svc.sessions.prompts import expected_revision
+from tracker_svc.sessions.session import Session
 
 
 async def segment_concepts(
@@ -57,22 +68,108 @@ async def segment_concepts(
         telemetry.emit_soon(recorder.records, None)
 
 
-def require_concepts(components: Components) -> ConceptFinder:
+async def add_concept(
+    components: Components, session: Session, request: tracker_pb2.AddConceptRequest, *, start_ns: int
+) -> tracker_pb2.AddConceptResponse:
+    """Carry out AddConcept; the proto lists its errors.  ``start_ns`` is when the call was received."""
+    recorder = components.tracker.recorder({telemetry.FRAME_KIND: telemetry.CONDITIONING})
+    try:
+        return await _add_concept(components, session, request, recorder, start_ns=start_ns)
+    finally:
+        telemetry.emit_soon(recorder.records, None)
+
+
+async def _add_concept(
+    components: Components,
+    session: Session,
+    request: tracker_pb2.AddConceptRequest,
+    recorder: StageRecorder,
+    *,
+    start_ns: int,
+) -> tracker_pb2.AddConceptResponse:
+    finder, follower = require_concepts(components, field="concept"), components.tracker.follower
+    assert follower is not None, "a model that detects concepts follows them"
+    options = wire.mask_options_from_proto(request.mask_options)
+    added, ref = _concept_of(request, live=session.is_live)
+    check_phrase(finder, added.concept, field="concept.phrase")
+    recorder.add(telemetry.PREPARE, start_ns, time.time_ns())
+    # The lock is taken after the fetch, so that other calls of the session do not wait for the encoder.
+    frame = None if ref is None else await components.embeddings.get(ref)
+    async with session.locked(recorder):
+        with recorder.handling(telemetry.PREPARE):
+            session.require_open()
+            session.check_revision(expected_revision(request))
+            session.concepts.check_new(added.concept_id)
+            session.history.check_room()
+            first_obj_id = session.concepts.first_obj_id(added.first_obj_id, session.objects)
+            concept = FollowedConcept.of(replace(added, first_obj_id=first_obj_id))
+        following, masks = None, []
+        if frame is not None and ref is not None:
+            following = begin_following(session, [concept])
+
+            def find() -> list[ObjectMask]:
+                assert frame is not None
+                assert following is not None
+                states = follower.find(following, request.frame_index, frame, recorder)
+                with recorder.stage(telemetry.POSTPROCESS):
+                    found = tracked_masks(request.frame_index, following.found, states, options, frame)
+                return found.masks
+
+            masks = await components.worker.run(find, recorder=recorder, entry=QueueEntry(tenant=ref.tenant))
+        # Nothing below can fail: a concept is added completely or not at all.
+        with recorder.handling(telemetry.COMMIT):
+            commit_concept(session, concept, following)
+            response = tracker_pb2.AddConceptResponse(
+                masks=[wire.object_mask_to_proto(mask) for mask in masks],
+                revision=session.revision,
+                first_obj_id=concept.added.first_obj_id,
+                stage_times=wire.stage_times_to_proto(telemetry.stage_seconds(recorder.records)),
+                work=wire.work_to_proto(telemetry.WorkSummary().add_records(recorder.records)),
+            )
+            session.record_change(request.idempotency_key, response)
+    written_ns = time.time_ns()
+    await session.replicator.flush()
+    recorder.wait(written_ns, time.time_ns(), "session_store")
+    return response
+
+
+def _concept_of(
+    request: tracker_pb2.AddConceptRequest, *, live: bool
+) -> tuple[SessionConcept, EmbeddingRef | None]:
+    """The concept of a request, and its frame.  Raises InvalidPrompt, InvalidRequest."""
+    options = wire.concept_options_from_proto(request.options, live=live)
+    wire.check_first_obj_id(request.first_obj_id)
+    frame_index, ref, width, height = None, None, 0, 0
+    if request.HasField("frame_index"):
+        if request.frame_index < 0:
+            raise InvalidRequest("the frame index must not be negative", field="frame_index")
+        frame_index, ref = request.frame_index, wire.embedding_ref_from_proto(request.embedding)
+        width, height = ref.image_width, ref.image_height
+    elif request.concept.exemplars:
+        raise InvalidPrompt("a concept with exemplars needs the frame that they are on", field="frame_index")
+    concept = wire.concept_from_proto(request.concept, width=width, height=height)
+    return SessionConcept(request.concept_id, concept, frame_index, options, request.first_obj_id), ref
+
+
+def require_concepts(components: Components, *, field: str = "concepts") -> ConceptFinder:
     """The model's concept detector.  Raises InvalidRequest if it has none."""
     if components.concepts is None:
-        raise InvalidRequest(
-            f"the model {components.info.name} finds no concepts; sam3 does", field="concepts"
-        )
+        raise InvalidRequest(f"the model {components.info.name} finds no concepts; sam3 does", field=field)
     return components.concepts
 
 
 def check_phrases(finder: ConceptFinder, concepts: list[Concept]) -> None:
     """Raises InvalidPrompt for the first phrase that has too many tokens."""
     for index, concept in enumerate(concepts):
-        try:
-            finder.tokenize(concept)
-        except PhraseTooLong as error:
-            raise InvalidPrompt(str(error), field=f"concepts[{index}].phrase") from error
+        check_phrase(finder, concept, field=f"concepts[{index}].phrase")
+
+
+def check_phrase(finder: ConceptFinder, concept: Concept, *, field: str) -> None:
+    """Raises InvalidPrompt if a phrase has too many tokens."""
+    try:
+        finder.tokenize(concept)
+    except PhraseTooLong as error:
+        raise InvalidPrompt(str(error), field=field) from error
 
 
 def _instances(

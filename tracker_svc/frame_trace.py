@@ -15,6 +15,7 @@ from opentelemetry.trace import SpanKind
 
 from maskmesh import telemetry
 from maskmesh.telemetry import StageRecord, StageRecorder, WorkSummary
+from tracker_svc.following.following_step import Following
 
 # The stream that carries the frames.
 TRACK_METHOD = "maskmesh.internal.v1.TrackerService/Track"
@@ -86,6 +87,14 @@ class FrameTrace:
         self._span.set_attributes({telemetry.FRAME_KIND: kind, telemetry.OBJECT_COUNT: num_objects})
         telemetry.emit_soon(recorder.records, self._context)
         self._span.end(sent_ns - self.clock_offset_ns)
+
+    def add_decisions(self, following: Following) -> None:
+        """Add what was decided about the objects of concepts, as events of the frame's span."""
+        now_ns = time.time_ns() - self.clock_offset_ns
+        for concept_id, decision in following.decisions.items():
+            for name, obj_id, details in decision.events():
+                attributes = {telemetry.CONCEPT_ID: concept_id, telemetry.OBJECT_ID: obj_id, **details}
+                self._span.add_event(name, attributes, timestamp=now_ns)
 
     def set_memory(self, recorder: StageRecorder) -> None:
         """Record the stages of the frame's memory, which is encoded after the result is sent."""

@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from typing import Any
 
 from maskmesh import telemetry, wire
 from maskmesh.errors import InvalidRequest
@@ -14,10 +13,10 @@ from maskmesh.telemetry import StageRecorder
 from maskmesh.types import ObjectMask
 from tracker_svc.components import Components
 from tracker_svc.compute.image_masks import image_masks
-from tracker_svc.compute.mask_output import object_masks
+from tracker_svc.compute.mask_output import object_masks, of_concept
 from tracker_svc.memory.frame_state import FrameState
 from tracker_svc.memory.memory_horizon import require_history_for_prompt
-from tracker_svc.sessions.prompts import check_logits_size, check_mask_size, combine
+from tracker_svc.sessions.prompts import check_logits_size, check_mask_size, combine, expected_revision
 from tracker_svc.sessions.session import Session
 
 
@@ -123,7 +122,8 @@ async def _add_prompt(
                 if options.non_overlapping:
                     states = session.states_on(record.frame_index) | states
                     states = {obj.obj_id: states.pop(obj.obj_id)} | states
-                return state, object_masks(list(states), list(states.values()), options, **size)[0]
+                mask = object_masks(list(states), list(states.values()), options, **size)[0]
+                return state, of_concept(mask, obj, state)
 
         state, mask = await components.worker.run(
             decode, recorder=recorder, entry=QueueEntry(tenant=ref.tenant)
@@ -142,8 +142,3 @@ async def _add_prompt(
     await session.replicator.flush()
     recorder.wait(written_ns, time.time_ns(), "session_store")
     return response
-
-
-def expected_revision(request: Any) -> int | None:
-    """The revision that a caller expects, None for any."""
-    return request.expected_revision if request.HasField("expected_revision") else None

@@ -2,24 +2,26 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 
 from maskmesh import telemetry, wire
 from maskmesh.aio import StreamOutput
 from maskmesh.errors import InvalidRequest
-from maskmesh.internal.v1 import embedding_pb2, tracker_pb2
+from maskmesh.internal.v1 import tracker_pb2
 from maskmesh.masks import MaskOptions
 from maskmesh.scheduling.admission import Priority, QueueEntry
 from maskmesh.telemetry import StageRecorder, metrics
-from maskmesh.types import EmbeddingRef, ObjectMask
-from maskmesh.v1 import types_pb2
+from maskmesh.types import EmbeddingRef
 from tracker_svc.components import Components
-from tracker_svc.compute.mask_output import object_masks
+from tracker_svc.compute.mask_output import tracked_masks
 from tracker_svc.compute.step import Frame, MaskedStep, Step, Tracked
 from tracker_svc.embeddings.stream_embeddings import StreamEmbeddings
+from tracker_svc.following.lifecycle import Lifecycle
+from tracker_svc.frame_result import frame_masks, track_result
 from tracker_svc.frame_trace import FrameTrace
 from tracker_svc.memory.memory_horizon import require_history_before
+from tracker_svc.sessions.concept_changes import begin_following, finish_following
 from tracker_svc.sessions.session import Position, Session
 
 
@@ -181,7 +183,11 @@ class Propagation:
     async def _commit(self, received: _ReceivedFrame, frame: Frame, recorder: StageRecorder) -> None:
         """Track a frame, send the result, and encode its memory."""
         session, index = self._session, received.frame_index
-        step = Step(list(session.objects.values()), index, frame, recorder, reverse=self._reverse)
+        following = None
+        if self._tracker.follower is not None:
+            following = begin_following(session, session.concepts.searching)
+        objects = list(session.objects.values())
+        step = Step(objects, index, frame, recorder, reverse=self._reverse, following=following)
         tracked = await self._worker.run_batched(
             self._tracker.tracking,
             MaskedStep(step, self._options),
@@ -189,7 +195,11 @@ class Propagation:
             entry=_queue_entry(received),
         )
         session.history.add_tracked(index, reverse=self._reverse)
-        await self._send_result(received, frame, recorder, tracked)
+        lives = [concept.life for concept in session.concepts.searching]
+        if following is not None:
+            received.trace.add_decisions(following)
+            lives = [decision.life for decision in following.decisions.values()]
+        await self._send_result(received, frame, recorder, tracked, lives)
         # The result is sent before the device is busy again.
         await asyncio.sleep(0)
         attributes: telemetry.Attributes = {
@@ -203,6 +213,8 @@ class Propagation:
             entry=_queue_entry(received),
             is_continuation=True,
         )
+        if following is not None:
+            finish_following(session, following)
         received.trace.set_memory(memory_recorder)
         session.position = Position(self._propagation_id, index)
         session.replicator.enqueue()
@@ -216,41 +228,39 @@ class Propagation:
 
     async def _repeat(self, received: _ReceivedFrame, frame: Frame, recorder: StageRecorder) -> bool:
         """Send the result of a frame from its stored states; returns False if they are not held."""
-        states = self._session.states_on(received.frame_index)
-        if not states:
+        session, index = self._session, received.frame_index
+        states = session.states_on(index)
+        # With concepts, a frame on which nothing was found has no states.
+        if not states and not session.found_nothing_on(index, reverse=self._reverse):
             return False
+        objects = list(session.objects.values())
 
-        def make_masks() -> list[ObjectMask]:
+        def make_masks() -> Tracked:
             with recorder.stage(telemetry.POSTPROCESS):
-                return object_masks(
-                    list(states), list(states.values()), self._options, width=frame.width, height=frame.height
-                )
+                return tracked_masks(index, objects, states, self._options, frame)
 
-        masks = await self._worker.run(
-            make_masks,
-            recorder=recorder,
-            entry=_queue_entry(received),
-        )
-        conditioning = self._session.is_conditioning(received.frame_index)
-        await self._send_result(received, frame, recorder, Tracked(masks, conditioning))
+        tracked = await self._worker.run(make_masks, recorder=recorder, entry=_queue_entry(received))
+        lives = [concept.life for concept in session.concepts.searching]
+        await self._send_result(received, frame, recorder, tracked, lives)
         return True
 
     async def _send_result(
-        self, received: _ReceivedFrame, frame: Frame, recorder: StageRecorder, tracked: Tracked
+        self,
+        received: _ReceivedFrame,
+        frame: Frame,
+        recorder: StageRecorder,
+        tracked: Tracked,
+        lives: Sequence[Lifecycle],
     ) -> None:
-        """Send the result of a frame.  Raises StaleEpoch if another tracker owns the session now."""
+        """Send the result of a frame; ``lives`` are those of the objects of concepts, after the frame.
+
+        Raises StaleEpoch if another tracker owns the session now.
+        """
         start_ns = time.time_ns()
         if await self._session.replicator.confirm():
             recorder.wait(start_ns, time.time_ns(), "session_store")
         sent_ns = recorder.records[-1].end_ns
-        masks = types_pb2.FrameMasks(
-            frame_index=received.frame_index,
-            objects=[wire.object_mask_to_proto(mask) for mask in tracked.masks],
-            conditioning=tracked.conditioning,
-            width=frame.width,
-            height=frame.height,
-            stage_times=wire.stage_times_to_proto(telemetry.stage_seconds(recorder.records)),
-        )
+        masks = frame_masks(received.frame_index, frame, recorder, tracked, lives)
         received.trace.finish(
             recorder,
             self._last_trace,
@@ -261,14 +271,8 @@ class Propagation:
         self._last_trace = received.trace
         del self._in_progress[received.frame_index]
         metrics.count_frame("tracked")
-        handling = embedding_pb2.Handling(
-            received_unix_nanos=received.trace.received_ns,
-            sent_unix_nanos=sent_ns,
-            host=telemetry.this_host(),
-            clock_offset_nanos=received.trace.clock_offset_ns,
-        )
-        work = wire.work_to_proto(received.trace.work)
-        result = tracker_pb2.TrackResult(frame=masks, handling=handling, work=work)
+        delay = self._session.concepts.hotstart_delay()
+        result = track_result(masks, received.trace, sent_ns=sent_ns, hotstart_delay=delay)
         self._output.put(tracker_pb2.TrackResponse(result=result))
 
     async def _memorize_prompted(

@@ -13,7 +13,7 @@ from opentelemetry import trace
 from maskmesh import telemetry, wire
 from maskmesh.errors import InvalidRequest, SessionBusy, StaleEpoch, Unavailable
 from maskmesh.history import SessionObject
-from maskmesh.internal.v1 import snapshot_pb2, tracker_pb2, tracker_pb2_grpc
+from maskmesh.internal.v1 import tracker_pb2, tracker_pb2_grpc
 from maskmesh.malloc import retain_freed_memory
 from maskmesh.rpc.server import Service
 from maskmesh.rpc.server_interceptor import received_ns
@@ -22,6 +22,9 @@ from tracker_svc.components import Components
 from tracker_svc.config import TrackerSettings
 from tracker_svc.metrics import observe_tracker
 from tracker_svc.propagation import Propagation
+from tracker_svc.session_transfer import export_session, import_session
+from tracker_svc.sessions.concept_changes import remove_concept
+from tracker_svc.sessions.prompts import expected_revision
 from tracker_svc.sessions.session import Session
 
 T = TypeVar("T", bound=Message)
@@ -92,12 +95,30 @@ class TrackerServicer(tracker_pb2_grpc.TrackerServiceServicer):
             cancel_abandoned=True,
         )
 
+    async def AddConcept(self, request: tracker_pb2.AddConceptRequest, context: Any) -> Any:
+        session = await self._find(request)
+        return await session.answers.run(
+            request.idempotency_key,
+            _without_routing(request),
+            partial(concept_calls.add_concept, self.components, session, request, start_ns=received_ns()),
+            cancel_abandoned=True,
+        )
+
+    async def RemoveConcept(self, request: tracker_pb2.RemoveConceptRequest, context: Any) -> Any:
+        return await self._change(
+            request,
+            partial(remove_concept, concept_id=request.concept_id, keep_objects=request.keep_objects),
+            lambda session: tracker_pb2.RemoveConceptResponse(
+                concept_ids=session.concepts.by_id, obj_ids=session.obj_ids, revision=session.revision
+            ),
+        )
+
     async def ClearPrompts(self, request: tracker_pb2.ClearPromptsRequest, context: Any) -> Any:
         return await self._change(
             request,
             lambda session: session.clear_prompts(request.obj_id, request.frame_index),
             lambda session: tracker_pb2.ClearPromptsResponse(
-                obj_ids=session.objects, revision=session.revision
+                obj_ids=session.obj_ids, revision=session.revision
             ),
         )
 
@@ -105,11 +126,16 @@ class TrackerServicer(tracker_pb2_grpc.TrackerServiceServicer):
         session = await self._find(request)
         await session.replicator.confirm()
         async with session.lock:
-            objects = [SessionObject(o.obj_id, sorted(o.prompts)) for o in session.objects.values()]
+            objects = [
+                SessionObject(o.obj_id, sorted(o.prompts), o.concept_id, o.is_found)
+                for o in session.objects.values()
+                if not o.is_dismissed
+            ]
             return tracker_pb2.GetSessionResponse(
                 revision=session.revision,
                 objects=wire.session_objects_to_proto(objects),
                 history=wire.history_to_proto(session.history.entries),
+                concepts=[wire.session_concept_to_proto(c.added) for c in session.concepts.by_id.values()],
             )
 
     async def Track(
@@ -160,7 +186,7 @@ class TrackerServicer(tracker_pb2_grpc.TrackerServiceServicer):
             request,
             lambda session: session.remove_object(request.obj_id),
             lambda session: tracker_pb2.RemoveObjectResponse(
-                obj_ids=session.objects, revision=session.revision
+                obj_ids=session.obj_ids, revision=session.revision
             ),
         )
 
@@ -188,39 +214,14 @@ class TrackerServicer(tracker_pb2_grpc.TrackerServiceServicer):
         self, request: tracker_pb2.ExportSessionRequest, context: Any
     ) -> AsyncIterator[tracker_pb2.ExportSessionResponse]:
         # Allowed while the tracker drains, because sessions are handed over then.
-        session = await self._registry.find(request.session_id, request.epoch)
-        async with session.lock:
-            await session.replicator.confirm()
-            async for part in self._registry.export(session):
-                if isinstance(part, snapshot_pb2.SessionSnapshot):
-                    yield tracker_pb2.ExportSessionResponse(session=part)
-                else:
-                    yield tracker_pb2.ExportSessionResponse(state=part)
+        async for response in export_session(self._registry, request):
+            yield response
 
     async def ImportSession(
         self, request_iterator: AsyncIterator[tracker_pb2.ImportSessionRequest], context: Any
     ) -> Any:
         self._require_not_draining()
-        first = await anext(aiter(request_iterator), None)
-        if first is None or first.WhichOneof("content") != "config":
-            raise InvalidRequest("the first message must be the configuration", field="config")
-        session, restorer = self._registry.begin_import(first.config.session)
-        try:
-            async for request in request_iterator:
-                match request.WhichOneof("content"):
-                    case "state":
-                        await asyncio.to_thread(restorer.add, request.state)
-                    case "finish":
-                        restorer.finish()
-                        self._registry.finish_import(session, first.config.epoch, is_stored=False)
-                        await session.replicator.flush()
-                        return tracker_pb2.ImportSessionResponse()
-                    case _:
-                        raise InvalidRequest("only states may follow the configuration", field="content")
-            raise InvalidRequest("the call ended without a finish message", field="content")
-        except BaseException:
-            self._registry.abort_import(session)
-            raise
+        return await import_session(self._registry, request_iterator)
 
     async def GetLoad(self, request: tracker_pb2.GetLoadRequest, context: Any) -> Any:
         return tracker_pb2.GetLoadResponse(
@@ -243,7 +244,7 @@ class TrackerServicer(tracker_pb2_grpc.TrackerServiceServicer):
         async def work() -> T:
             async with session.lock:
                 session.require_open()
-                session.check_revision(prompting.expected_revision(request))
+                session.check_revision(expected_revision(request))
                 await self.components.worker.run(partial(change, session))
                 response = respond(session)
                 session.record_change(request.idempotency_key, response)

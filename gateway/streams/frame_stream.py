@@ -29,7 +29,8 @@ T = TypeVar("T")
 class StreamContext:
     """The clients and options of a stream.
 
-    At most ``window`` frames are in progress at once, from reading to delivery.  The traces of frames link to
+    At most ``window`` frames are in progress at once, from reading to delivery, or until their results are
+    held.  The traces of frames link to
     ``links``.
     """
 
@@ -116,17 +117,17 @@ class FrameStream(OpenStream, Generic[T]):
         """Record that a frame is sent to the tracker; returns its traceparent."""
         return frame_trace.sent_to_tracker(encoded.ready_ns, self._session.owner.address)
 
-    def _complete(self, result: Result) -> types_pb2.FrameMasks:
+    def _complete(self, result: Result, *, was_held: bool = False) -> types_pb2.FrameMasks:
         """The frame for the client: the tracker's result with the trace id and stages of this gateway."""
         frame_trace = self._traces[result.frame.frame_index]
-        frame_trace.received(result)
+        frame_trace.received(result, was_held=was_held)
         frame = frame_trace.complete(result.frame)
         index, frames = frame.frame_index, self._session.frames
         wire.fill_frame_time(frame, frames.time(index), repeats_previous=frames.repeats_previous(index))
         return frame
 
-    def _delivered(self, result: Result) -> None:
-        """Record that a frame was delivered to the client, and release its window slot."""
+    def _delivered(self, result: Result, *, has_slot: bool = True) -> None:
+        """Record that a frame was delivered to the client, and release its window slot if it has one."""
         index = result.frame.frame_index
         frame_trace = self._traces.pop(index)
         duration_ns = frame_trace.delivered(
@@ -135,8 +136,13 @@ class FrameStream(OpenStream, Generic[T]):
         self._stream_trace.add(frame_trace, duration_ns)
         self._session.last_frame_index = index
         self._session.renew()
+        if has_slot:
+            self._free(index)
+
+    def _free(self, frame_index: int) -> None:
+        """Release the window slot of a frame, and the pin of its embedding."""
         self._slots.release()
-        if (ref := self._session.refs.get(index)) is not None:
+        if (ref := self._session.refs.get(frame_index)) is not None:
             self._pins.release(ref)
 
     @abstractmethod

@@ -119,8 +119,8 @@ class FrameTrace:
         self.waited(ready_ns, self._track_ns, "order")
         return telemetry.traceparent(self._track.get_span_context())
 
-    def received(self, result: Result) -> None:
-        """Record that the frame's result was received."""
+    def received(self, result: Result, *, was_held: bool) -> None:
+        """Record that the frame's result was received, and whether it waited for later results since."""
         assert self._track is not None, "a result follows its frame"
         self._received_ns = result.received_ns
         handling = result.handling
@@ -133,6 +133,9 @@ class FrameTrace:
         self.work.add_records(transfers).add(wire.work_from_proto(result.work))
         telemetry.emit_soon(transfers, trace.set_span_in_context(self._track))
         self._track.end(result.received_ns)
+        if was_held:
+            self._received_ns = time.time_ns()
+            self.waited(result.received_ns, self._received_ns, telemetry.HOTSTART)
 
     def complete(self, frame: types_pb2.FrameMasks) -> types_pb2.FrameMasks:
         """Add the trace id and the stages before the tracker to the tracker's result."""

@@ -1,4 +1,4 @@
-"""The queue of the requests of a live stream: frames, prompts and removals."""
+"""The queue of the requests of a live stream: frames, prompts, concepts and removals."""
 
 import asyncio
 import time
@@ -45,7 +45,22 @@ class RemovalCommand:
     message: segmentation_pb2.StreamRemoval
 
 
-Command = PromptCommand | RemovalCommand
+@dataclass(frozen=True, slots=True)
+class ConceptCommand:
+    """A concept, on the frame with the client's sequence number ``sequence`` if it names one."""
+
+    message: segmentation_pb2.StreamConcept
+    sequence: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ConceptRemovalCommand:
+    """The removal of a concept."""
+
+    message: segmentation_pb2.StreamConceptRemoval
+
+
+Command = PromptCommand | RemovalCommand | ConceptCommand | ConceptRemovalCommand
 
 
 class Reject(Protocol):
@@ -93,16 +108,19 @@ class Inbox:
                 case "prompt":
                     await self._add_prompt(request.prompt)
                 case "removal":
-                    await self._add(
-                        RemovalCommand(request.removal), lambda: len(self._waiting) < MAX_QUEUED_COMMANDS
-                    )
+                    await self._add_command(RemovalCommand(request.removal))
+                case "concept":
+                    await self._add_concept(request.concept)
+                case "concept_removal":
+                    await self._add_command(ConceptRemovalCommand(request.concept_removal))
                 case "finish":
                     self.is_finished = True
                     await self._notify()
                     return
                 case _:
                     raise InvalidRequest(
-                        "only frames, prompts and removals may follow the configuration", field="content"
+                        "only frames, prompts, concepts and removals may follow the configuration",
+                        field="content",
                     )
             awaited_ns = time.time_ns()
         raise InvalidRequest("the stream ended without a finish message", field="content")
@@ -152,14 +170,28 @@ class Inbox:
 
     async def _add_prompt(self, prompt: segmentation_pb2.StreamPrompt) -> None:
         sequence = prompt.sequence if prompt.HasField("sequence") else self._newest
+        if self._mark(sequence, "prompt.sequence", prompt.request_id) and sequence is not None:
+            await self._add_command(PromptCommand(prompt, sequence))
+
+    async def _add_concept(self, concept: segmentation_pb2.StreamConcept) -> None:
+        sequence = concept.sequence if concept.HasField("sequence") else None
+        if sequence is None or self._mark(sequence, "concept.sequence", concept.request_id):
+            await self._add_command(ConceptCommand(concept, sequence))
+
+    def _mark(self, sequence: int | None, field: str, request_id: str) -> bool:
+        """Keep a frame from being skipped, because a command names it; reject one that was not sent yet."""
         if sequence is None or not 0 <= sequence < self._next_sequence:
-            error = InvalidRequest("the frame has not been sent yet", field="prompt.sequence")
-            self._reject(error, request_id=prompt.request_id)
-            return
+            self._reject(
+                InvalidRequest("the frame has not been sent yet", field=field), request_id=request_id
+            )
+            return False
         for queued in self._waiting:
             if isinstance(queued, ReceivedFrame) and queued.sequence == sequence:
                 queued.is_prompted = True
-        await self._add(PromptCommand(prompt, sequence), lambda: len(self._waiting) < MAX_QUEUED_COMMANDS)
+        return True
+
+    async def _add_command(self, command: Command) -> None:
+        await self._add(command, lambda: len(self._waiting) < MAX_QUEUED_COMMANDS)
 
     async def _add(self, item: ReceivedFrame | Command, may_continue: Callable[[], bool]) -> None:
         """Add an item, and return when the next request may be read."""

@@ -1,4 +1,4 @@
-"""SegmentStream: receives frames, prompts and removals in any order, and sends masks in frame order."""
+"""SegmentStream: receives frames and commands in any order, and sends masks in frame order."""
 
 import asyncio
 import time
@@ -9,15 +9,14 @@ from gateway.backends.encoders import Encoded
 from gateway.backends.image_encoding import digest_of
 from gateway.frames.frame_ring import FrameRing
 from gateway.sessions.frame_embeddings import ReadFrame, encode_frame, frame_embedding
-from gateway.sessions.prompting import add_prompt
 from gateway.sessions.resume_point import ResumePoint
 from gateway.sessions.session import GatewaySession
 from gateway.streams.frame_stream import FrameStream, StreamContext
-from gateway.streams.inbox import MAX_QUEUED_COMMANDS, Command, Inbox, PromptCommand, ReceivedFrame
+from gateway.streams.inbox import MAX_QUEUED_COMMANDS, Command, Inbox, ReceivedFrame
+from gateway.streams.live_commands import LiveCommands
 from gateway.streams.track_call import Result
-from maskmesh import telemetry, wire
+from maskmesh import telemetry
 from maskmesh.errors import InternalError, InvalidRequest, MaskmeshError, SessionNotFound, Unavailable
-from maskmesh.internal.v1 import tracker_pb2
 from maskmesh.masks import MaskOptions
 from maskmesh.media.pictures import PixelLimit
 from maskmesh.types import EmbeddingRef, Image
@@ -59,6 +58,7 @@ class LiveStream(FrameStream["_Response | Result"]):
         self._options = options
         self._inbox = Inbox(self._ring, skips=skips, limit=limit, reject=self._reject)
         self._ordered: asyncio.Queue[_Encoding | Command | None] = asyncio.Queue(MAX_QUEUED_COMMANDS)
+        self._commands = LiveCommands(session, self._ring, context, options)
         self._sequences: dict[int, int] = {}  # of the frames in progress
         self._num_unanswered = 0
         self._is_all_sent = False
@@ -191,48 +191,14 @@ class LiveStream(FrameStream["_Response | Result"]):
             await self._call.finish()
 
     async def _carry_out(self, command: Command) -> None:
-        is_prompt = isinstance(command, PromptCommand)
         try:
-            if isinstance(command, PromptCommand):
-                response = await self._prompt(command.message, command.sequence)
-            else:
-                response = await self._remove(command.message)
+            response = await self._commands.carry_out(command)
         except (SessionNotFound, Unavailable, InternalError):
             raise
         except MaskmeshError as error:
-            _rename_field(error, is_prompt=is_prompt)
             self._reject(error, request_id=command.message.request_id)
         else:
             self._output.put(response)
-
-    async def _prompt(self, message: segmentation_pb2.StreamPrompt, sequence: int) -> _Response:
-        request = segmentation_pb2.AddPromptRequest(
-            session_id=self._session.session_id,
-            frame_index=self._ring.index_of(sequence),
-            obj_id=message.obj_id,
-            prompt=message.prompt,
-            clear_previous=message.clear_previous,
-            mask_options=wire.mask_options_to_proto(self._options),
-            idempotency_key=message.request_id,
-        )
-        context = self._context
-        response = await add_prompt(
-            context.encoders, context.router, self._session, request, None, start_ns=time.time_ns()
-        )
-        prompted = segmentation_pb2.StreamPrompted(
-            request_id=message.request_id, frame=response.frame, revision=response.revision
-        )
-        return _Response(prompted=prompted)
-
-    async def _remove(self, message: segmentation_pb2.StreamRemoval) -> _Response:
-        request = tracker_pb2.RemoveObjectRequest(
-            session_id=self._session.session_id, obj_id=message.obj_id, idempotency_key=message.request_id
-        )
-        response = await self._context.router.call(self._session, "RemoveObject", request)
-        removed = segmentation_pb2.StreamRemoved(
-            request_id=message.request_id, obj_ids=response.obj_ids, revision=response.revision
-        )
-        return _Response(removed=removed)
 
     async def _receive(self) -> None:
         async for result in self._call.results():
@@ -277,15 +243,3 @@ class LiveStream(FrameStream["_Response | Result"]):
             metadata=error.metadata,
         )
         self._output.put(_Response(rejected=rejected))
-
-
-def _rename_field(error: MaskmeshError, *, is_prompt: bool) -> None:
-    """Change an error's field from its path in a unary request to its path in a message of the stream."""
-    name = error.metadata.get("field")
-    if name is None:
-        return
-    message = "prompt" if is_prompt else "removal"
-    renamed = {"idempotency_key": "request_id", "frame_index": "sequence"}
-    error.metadata["field"] = (
-        name if name.startswith("prompt.seq") else f"{message}.{renamed.get(name, name)}"
-    )

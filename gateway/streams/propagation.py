@@ -12,6 +12,7 @@ from gateway.sessions.frame_embeddings import ReadFrame, encode_frame, frame_emb
 from gateway.sessions.resume_point import ResumePoint
 from gateway.sessions.session import GatewaySession
 from gateway.streams.frame_stream import FrameStream, StreamContext
+from gateway.streams.held_results import HeldResults
 from gateway.streams.track_call import Result
 from maskmesh import wire
 from maskmesh.errors import InvalidRequest, MaskmeshError
@@ -115,7 +116,7 @@ class Propagation(FrameStream[Result]):
                 self._output.spawn(self._read_ahead(frames, start_ns, opening))
                 self._output.spawn(self._send())
                 self._output.spawn(self._receive(len(frames)))
-                async for result in self._output:
+                async for result, was_held in self._decided():
                     token = ResumePoint(
                         self._session.session_id,
                         result.frame.frame_index + frames.step,
@@ -125,11 +126,32 @@ class Propagation(FrameStream[Result]):
                         self._propagation_id,
                     )
                     yield segmentation_pb2.PropagateVideoResponse(
-                        frame=self._complete(result), resume_token=str(token)
+                        frame=self._complete(result, was_held=was_held), resume_token=str(token)
                     )
-                    self._delivered(result)
+                    self._delivered(result, has_slot=not was_held)
             finally:
                 await self._end()
+
+    async def _decided(self) -> AsyncGenerator[tuple[Result, bool], None]:
+        """The results once it is known which objects they show, and whether each was held until then.
+
+        A result that is held gives its window slot back, because later frames decide about it.
+        """
+        held = HeldResults()
+        try:
+            async for result in self._output:
+                ready = held.add(result)
+                if not any(each is result for each in ready):
+                    self._free(result.frame.frame_index)
+                for each in ready:
+                    yield each, each is not result
+        except MaskmeshError as error:
+            if error is not self._failure:
+                raise
+        for each in held.flush():
+            yield each, True
+        if self._failure is not None:
+            raise self._failure
 
     async def _read_ahead(self, frames: range, start_ns: int, opening: tuple[int, int]) -> None:
         """Read frames in order, and begin to encode each frame as soon as the window has a free slot.

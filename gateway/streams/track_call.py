@@ -45,6 +45,8 @@ class Result:
     handling: embedding_pb2.Handling
     work: embedding_pb2.WorkSummary
     received_ns: int
+    hotstart_delay: int = 0
+    """Number of later results on which it depends which objects the frame shows."""
 
 
 class _SentFrame(NamedTuple):
@@ -246,7 +248,9 @@ class TrackCall:
                         self._last = index
                         result = response.result
                         self._host = result.handling.host
-                        yield Result(result.frame, result.handling, result.work, received_ns)
+                        yield Result(
+                            result.frame, result.handling, result.work, received_ns, result.hotstart_delay
+                        )
                     case "embedding_needed":
                         self._embedding_tasks.spawn(
                             self._send_embedding(call, response.embedding_needed.frame_index)

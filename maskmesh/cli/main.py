@@ -13,7 +13,7 @@ from maskmesh.cli.media.outputs import check_outputs
 from maskmesh.cli.mesh.gateway_options import Gateway, gateway_options, with_gateway
 from maskmesh.cli.mesh.local_mesh import MeshOptions
 from maskmesh.cli.mesh.mesh_options import mesh_options
-from maskmesh.cli.prompt_options import ConceptCommand, PromptCommand, PromptsByObject
+from maskmesh.cli.prompt_options import ConceptCommand, FrameConcept, PromptsByObject
 from maskmesh.cli.run import Commands, run, verbose_option
 from maskmesh.cli.segment import Job, check_job, segment
 from maskmesh.cli.segment_concepts import ConceptJob, segment_concepts
@@ -21,7 +21,7 @@ from maskmesh.cli.stream import StreamJob, stream_source
 from maskmesh.cli.stream import check_job as check_stream
 from maskmesh.cli.up import up
 from maskmesh.client.async_client import AsyncClient
-from maskmesh.concepts import Concept
+from maskmesh.concepts import ConceptOptions
 from maskmesh.trace_report.report import choose_frame, make_report
 from maskmesh.trace_report.table import print_report
 from maskmesh.trace_report.trace_files import trace_files
@@ -62,13 +62,6 @@ main.add_command(up)
 @mesh_options
 @gateway_options
 @click.option("--max-frames", type=_FRAMES, default=0, help="Largest number of frames; 0 means all.")
-@click.option(
-    "--score-threshold",
-    type=click.FloatRange(0, 1),
-    default=0.5,
-    show_default=True,
-    help="Score above which an object of a --concept is found.",
-)
 @click.option("--multimask", is_flag=True, help="Three alternative masks for each object (images only).")
 @click.option("-o", "--output", type=_FILE, help="File for the overlay.")
 @click.option("--masks", type=_FILE, help="File for the masks (COCO RLE).")
@@ -82,8 +75,8 @@ def segment_command(
     *,
     source: Path,
     prompts: PromptsByObject,
-    concepts: list[Concept],
-    score_threshold: float,
+    concepts: list[FrameConcept],
+    concept_options: ConceptOptions,
     gateway: Gateway,
     max_frames: int,
     multimask: bool,
@@ -98,22 +91,19 @@ def segment_command(
 
         maskmesh segment clip.mp4 --point 480,270 --object 2 --frame 10 --box 100,80,300,240 -o out.mp4
 
-    With SAM 3, concepts find all objects of a kind on an image, by words, by boxes around examples, or both:
+    With SAM 3, concepts find all objects of a kind, by words, by boxes around examples, or both, and follow
+    them through a video:
 
-        maskmesh segment photo.jpg --model sam3 --checkpoint sam3.pt --concept "yellow school bus" -o out.png
+        maskmesh segment clip.mp4 --model sam3 --checkpoint sam3.pt --concept "yellow school bus" -o out.mp4
     """
     if not prompts and not concepts:
         raise click.UsageError("at least one --point, --box or --concept is needed")
-    if prompts and concepts:
-        raise click.UsageError("--concept cannot be combined with --point and --box")
-    job = Job(source, prompts, max_frames, multimask, output, masks, truth)
+    job = Job(source, prompts, max_frames, multimask, output, masks, truth, concepts, concept_options)
     check_job(job)
-    if concepts and job.is_video:
-        raise click.UsageError("--concept is for images")
-    concept_job = ConceptJob(source, concepts, score_threshold, output, masks)
+    concept_job = ConceptJob(source, concepts, concept_options.score_threshold, output, masks)
 
     async def work(client: AsyncClient) -> None:
-        if concepts:
+        if concepts and not job.is_video:
             await segment_concepts(concept_job, client)
         else:
             await segment(job, client)
@@ -121,7 +111,7 @@ def segment_command(
     run(with_gateway(work, gateway, MeshOptions(**options)), trace="segment")
 
 
-@main.command(name="stream", cls=PromptCommand)
+@main.command(name="stream", cls=ConceptCommand, is_live=True)
 @click.argument("source")
 @mesh_options
 @gateway_options
@@ -146,6 +136,8 @@ def stream_command(
     *,
     source: str,
     prompts: PromptsByObject,
+    concepts: list[FrameConcept],
+    concept_options: ConceptOptions,
     gateway: Gateway,
     max_frames: int,
     skip: bool | None,
@@ -162,9 +154,11 @@ def stream_command(
 
         maskmesh stream rtsp://camera/1 --point 480,270 --object 2 --frame 100 --box 100,80,300,240
     """
-    if not prompts:
-        raise click.UsageError("at least one --point or --box is needed")
-    job = StreamJob(source, prompts, max_frames, skip, paced, silence, output, masks)
+    if not prompts and not concepts:
+        raise click.UsageError("at least one --point, --box or --concept is needed")
+    job = StreamJob(
+        source, prompts, concepts, concept_options, max_frames, skip, paced, silence, output, masks
+    )
     check_stream(job)
     mesh = MeshOptions(**options)
     run(stream_source(job, lambda work: with_gateway(work, gateway, mesh)), trace="stream")
@@ -206,6 +200,7 @@ def report(traces: Path, output: Path, frame: int | None, *, as_json: bool) -> N
 @main.command()
 @click.option("--images", type=_FOLDER, required=True, help="Folder of images, or of the frames of a clip.")
 @click.option("--masks", type=_FOLDER, required=True, help="Folder of true masks with the same names.")
+@click.option("--concept", default="", help="Phrase that prompts instead of clicks and boxes (SAM 3).")
 @click.option("--video", is_flag=True, help="The images are the frames of one clip, in order of their names.")
 @click.option(
     "--json", "json_path", type=click.Path(dir_okay=False, path_type=Path), help="JSON file for scores."
@@ -217,12 +212,15 @@ def evaluate(
     *,
     images: Path,
     masks: Path,
+    concept: str,
     video: bool,
     json_path: Path | None,
     gateway: Gateway,
     **options: Any,
 ) -> None:
     """Compare masks with true ones: IoU of images from a click and a box, J and F of a clip from a click.
+
+    With --concept, the objects that a phrase finds are matched with the true ones: IoU, precision and recall.
 
     The pixels of a true mask with a palette are object numbers, as in DAVIS; any other mask is one object.
     """
@@ -235,7 +233,9 @@ def evaluate(
 
     run(
         with_gateway(
-            lambda client: evaluate_folder(client, images, masks, video=video, json_path=json_path),
+            lambda client: evaluate_folder(
+                client, images, masks, video=video, concept=concept, json_path=json_path
+            ),
             gateway,
             MeshOptions(**options),
         )

@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 
-from maskmesh.concepts import Concept, Exemplar
+from maskmesh.concepts import DEFAULT_OPTIONS, Concept, ConceptOptions, Exemplar
 from maskmesh.types import Box, Point
 
 
@@ -17,6 +17,46 @@ class FramePrompt:
     points: list[Point] = field(default_factory=list)
     box: Box | None = None
 
+
+class FrameConcept(NamedTuple):
+    """A concept, and the frame on which it is added."""
+
+    concept: Concept
+    frame: int
+
+    @property
+    def title(self) -> str:
+        """Its phrase, or what stands for it."""
+        return self.concept.phrase or "boxes"
+
+
+_SCORES = click.FloatRange(0, 1)
+_SCORE = click.Option(
+    ["--score-threshold"],
+    type=_SCORES,
+    default=DEFAULT_OPTIONS.score_threshold,
+    show_default=True,
+    help="Score above which an object of a --concept is found.",
+)
+_NEW_SCORE = click.Option(
+    ["--new-score-threshold"],
+    type=_SCORES,
+    default=DEFAULT_OPTIONS.new_score_threshold,
+    show_default=True,
+    help="Score from which on a later frame adds an object to those of a --concept (videos only).",
+)
+_EVERY = click.Option(
+    ["--detect-every"],
+    type=click.IntRange(1),
+    default=DEFAULT_OPTIONS.detect_every,
+    show_default=True,
+    help="Frames from one search for a --concept to the next (videos only).",
+)
+_HOTSTART = click.Option(
+    ["--hotstart-delay"],
+    type=click.IntRange(0, 64),
+    help="Frames in which a new object of a --concept may leave as false; results wait.  [default: 15]",
+)
 
 PromptsByObject = dict[tuple[int, int], FramePrompt]
 """By object and frame, in the order in which they were given."""
@@ -115,12 +155,13 @@ class PromptCommand(click.Command):
 
 
 class ConceptCommand(PromptCommand):
-    """A prompt command with --concept and --concept-box; a box belongs to the concept before it.
+    """A prompt command with --concept and --concept-box, and options of finding their objects.
 
-    Its callback receives them together as ``concepts``.
+    A box belongs to the concept before it, a concept to the --frame before it.  Its callback receives them
+    together as ``concepts`` and ``concept_options``.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, is_live: bool = False, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         concepts = (
             click.Option(["--concept"], multiple=True, help="Find all objects that a phrase names."),
@@ -133,15 +174,29 @@ class ConceptCommand(PromptCommand):
         )
         self.params[1 + len(self._order) : 1 + len(self._order)] = concepts
         self._order += concepts
+        self._options = (_SCORE, _NEW_SCORE, _EVERY) if is_live else (_SCORE, _NEW_SCORE, _EVERY, _HOTSTART)
+        self.params[1 + len(self._order) : 1 + len(self._order)] = self._options
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Collect the options of concepts, besides the prompts."""
+        rest = super().parse_args(ctx, args)
+        values = {option.name or "": ctx.params.pop(option.name or "") for option in self._options}
+        ctx.params["concept_options"] = ConceptOptions(**values)
+        return rest
 
     def _collect(self, order: Sequence[tuple[click.Parameter, Any]], ctx: click.Context) -> None:
         super()._collect(order, ctx)
-        concepts: list[tuple[str, list[Exemplar]]] = []
+        concepts: list[tuple[str, list[Exemplar], int]] = []
+        frame = 0
         for param, value in order:
-            if param.name == "concept":
-                concepts.append((value, []))
+            if param.name == "frame":
+                frame = value
+            elif param.name == "concept":
+                concepts.append((value, [], frame))
             elif param.name == "concept_box":
                 if not concepts:
-                    concepts.append(("", []))
+                    concepts.append(("", [], frame))
                 concepts[-1][1].append(value)
-        ctx.params["concepts"] = [Concept(phrase, exemplars) for phrase, exemplars in concepts]
+        ctx.params["concepts"] = [
+            FrameConcept(Concept(phrase, exemplars), on) for phrase, exemplars, on in concepts
+        ]

@@ -1,8 +1,8 @@
 """``maskmesh segment``: segmentation of a video, an image or a folder of images by a gateway."""
 
 import asyncio
-import re
 import time
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -21,18 +21,17 @@ from maskmesh.cli.media.outputs import (
     object_json,
     rle_masks,
 )
-from maskmesh.cli.media.overlay import OverlayThread, VideoWriter, overlay, save_picture
-from maskmesh.cli.prompt_options import FramePrompt, PromptsByObject
+from maskmesh.cli.media.overlay import OverlayThread, concept_labels, overlay, save_picture
+from maskmesh.cli.media.source_frames import OverlaySource, folder_frames
+from maskmesh.cli.prompt_options import FrameConcept, FramePrompt, PromptsByObject
 from maskmesh.cli.run import console, reason_of, say, warn
 from maskmesh.cli.tracing import step
 from maskmesh.cli.truth import TrueMasks, compare, read_truth
 from maskmesh.client.async_client import AsyncClient
 from maskmesh.client.session import VideoSession
-from maskmesh.masks import ByteArray
+from maskmesh.concepts import DEFAULT_OPTIONS, ConceptOptions
 from maskmesh.media.file_kind import REFUSED, kind_of
 from maskmesh.media.pictures import is_picture, read_picture
-from maskmesh.media.video_index import VideoIndex, index_video
-from maskmesh.media.video_reader import VideoReader
 from maskmesh.types import FrameMasks, ModelInfo, Prompt
 
 
@@ -47,6 +46,18 @@ class Job:
     output: Path | None
     masks: Path | None
     truth: Path | None = None
+    concepts: Sequence[FrameConcept] = ()
+    concept_options: ConceptOptions = DEFAULT_OPTIONS
+
+    @property
+    def named_frames(self) -> list[int]:
+        """The frames that have a prompt or a concept."""
+        return [frame for _, frame in self.prompts] + [concept.frame for concept in self.concepts]
+
+    @property
+    def titles(self) -> dict[int, str]:
+        """The titles of the concepts, which are numbered from 1."""
+        return {number: concept.title for number, concept in enumerate(self.concepts, start=1)}
 
     @property
     def is_video(self) -> bool:
@@ -69,20 +80,10 @@ def check_job(job: Job) -> None:
         raise click.UsageError("--multimask is for images: a video is tracked with one mask for each object")
     if not job.is_video and job.truth is not None:
         raise click.UsageError("--truth requires a video")
-    if not job.is_video and any(frame for _, frame in job.prompts):
+    if not job.is_video and any(job.named_frames):
         raise click.UsageError("an image has only frame 0")
-
-
-def folder_frames(folder: Path) -> list[Path]:
-    """The images of a folder by the numbers in their names.  Raises UsageError if it has none."""
-
-    def key(path: Path) -> list[Any]:
-        return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", path.name)]
-
-    found = sorted((path for path in folder.iterdir() if path.is_file() and is_picture(path)), key=key)
-    if not found:
-        raise click.UsageError(f"{folder} has no images")
-    return found
+    if not job.is_video and job.prompts and job.concepts:
+        raise click.UsageError("on an image, --concept cannot be combined with --point and --box")
 
 
 async def segment(job: Job, client: AsyncClient) -> None:
@@ -125,7 +126,9 @@ async def _segment_video(job: Job, session: VideoSession) -> None:
         await session.add_prompt(frame_index, obj_id, points=prompt.points, box=prompt.box)
         milliseconds = (time.perf_counter() - start) * 1000
         say(f"object {obj_id}, frame {frame_index}: prompted in {milliseconds:.0f} ms")
-    total = session.num_frames - min(frame for _, frame in job.prompts)
+    for number, concept in enumerate(job.concepts, start=1):
+        await _add_concept(job, session, number, concept)
+    total = session.num_frames - min(job.named_frames)
     total = min(total, job.max_frames) if job.max_frames else total
     frames: list[FrameMasks] = []
     start = time.perf_counter()
@@ -142,11 +145,25 @@ async def _segment_video(job: Job, session: VideoSession) -> None:
             say(line)
 
 
+async def _add_concept(job: Job, session: VideoSession, number: int, concept: FrameConcept) -> None:
+    start = time.perf_counter()
+    found = await session.add_concept(
+        number, concept.concept, frame_index=concept.frame, options=job.concept_options
+    )
+    milliseconds = (time.perf_counter() - start) * 1000
+    count = 0 if found is None else len(found.objects)
+    say(f"{concept.title}, frame {concept.frame}: {count} found in {milliseconds:.0f} ms")
+
+
 async def _track(job: Job, session: VideoSession, total: int, frames: list[FrameMasks]) -> None:
     """Track to the end.  Whatever ends it, every frame in ``frames`` is in the files."""
     start = time.perf_counter()
     with step("read_source"):
-        source = None if job.output is None else await asyncio.to_thread(_OverlaySource, job, session)
+        source = (
+            None
+            if job.output is None
+            else await asyncio.to_thread(OverlaySource, job.source, job.output, session.frames_per_second)
+        )
     async with AsyncExitStack() as stack:
         masks_file = stack.enter_context(_masks_file(job, session.width, session.height))
         drawing = None
@@ -158,40 +175,11 @@ async def _track(job: Job, session: VideoSession, total: int, frames: list[Frame
             masks_file.write(frame_json(result))
             if drawing is not None and source is not None:
                 pixels = partial(source.read, result.frame_index)
-                await drawing.submit(pixels, rle_masks(result.objects), source.time(result))
+                labels = concept_labels(result.objects, job.titles)
+                await drawing.submit(pixels, rle_masks(result.objects), source.time(result), labels)
             frames.append(result)
             rate = len(frames) / (time.perf_counter() - start)
             progress.update(task, advance=1, rate=f"{rate:.1f} frames/s")
-
-
-class _OverlaySource:
-    """The pictures under the overlay."""
-
-    def __init__(self, job: Job, session: VideoSession) -> None:
-        assert job.output is not None, "made for an overlay"
-        self._files = folder_frames(job.source) if job.source.is_dir() else []
-        index: VideoIndex | None = None if self._files else index_video(job.source)
-        self._reader = None if index is None else VideoReader(job.source, index)
-        self._first: float | None = None
-        self.writer = VideoWriter(
-            job.output,
-            frames_per_second=session.frames_per_second,
-            **({} if index is None else {"pixel_aspect": index.pixel_aspect}),
-        )
-
-    def read(self, frame_index: int) -> ByteArray:
-        """A frame as displayed: [H, W, 3], uint8, RGB."""
-        if self._reader is None:
-            return read_picture(self._files[frame_index])
-        return self._reader.read(frame_index).pixels
-
-    def time(self, result: FrameMasks) -> float | None:
-        """The time of a frame since the first one of the overlay."""
-        if result.time is None:
-            return None
-        if self._first is None:
-            self._first = result.time
-        return result.time - self._first
 
 
 def _truth(job: Job) -> TrueMasks | None:
@@ -206,7 +194,10 @@ def _truth(job: Job) -> TrueMasks | None:
 
 
 def _masks_file(job: Job, width: int, height: int) -> MasksFile:
-    return MasksFile(job.masks, {"source": job.source.name, "width": width, "height": height})
+    header: dict[str, Any] = {"source": job.source.name, "width": width, "height": height}
+    if job.concepts:
+        header["concepts"] = [{"concept_id": number, "phrase": title} for number, title in job.titles.items()]
+    return MasksFile(job.masks, header)
 
 
 def _say_results(job: Job, frames: list[FrameMasks], seconds: float) -> None:
@@ -217,6 +208,9 @@ def _say_results(job: Job, frames: list[FrameMasks], seconds: float) -> None:
             say(f"{name}: {path}")
     if repeated := [frame.frame_index for frame in frames if frame.repeats_previous]:
         warn(f"the video is damaged: {_ranges(repeated)} repeat the picture before")
+    for number, title in job.titles.items():
+        ids = {i for frame in frames for i, o in frame.objects.items() if o.concept_id == number}
+        say(f"{title}: {len(ids)} {'object' if len(ids) == 1 else 'objects'} in {len(frames)} frames")
     say(f"{len(frames)} frames in {seconds:.1f} s ({len(frames) / seconds:.1f} frames/s)")
 
 

@@ -4,11 +4,12 @@ import asyncio
 import json
 import time
 from collections import defaultdict, deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import click
 import numpy as np
@@ -17,12 +18,13 @@ from rich.text import Text
 
 from maskmesh.cli.media.live_source import LiveFrame, LiveSource, source_files
 from maskmesh.cli.media.outputs import check_outputs, check_suffix, frame_json, rle_masks
-from maskmesh.cli.media.overlay import OverlayThread, VideoWriter
-from maskmesh.cli.prompt_options import PromptsByObject
+from maskmesh.cli.media.overlay import OverlayThread, VideoWriter, concept_labels
+from maskmesh.cli.prompt_options import FrameConcept, PromptsByObject
 from maskmesh.cli.run import console, reason_of, say, warn
 from maskmesh.cli.segment import say_model
 from maskmesh.client.async_client import AsyncClient
 from maskmesh.client.live import LiveResult, LiveStream
+from maskmesh.concepts import ConceptOptions
 from maskmesh.errors import MaskmeshError
 
 
@@ -32,6 +34,8 @@ class StreamJob:
 
     source: str
     prompts: PromptsByObject
+    concepts: Sequence[FrameConcept]
+    concept_options: ConceptOptions
     max_frames: int
     skip: bool | None
     """Whether to skip frames that come too fast; None means only those of cameras and URLs."""
@@ -44,7 +48,8 @@ class StreamJob:
 
 def check_job(job: StreamJob) -> None:
     """Check all that can be checked before a mesh is started.  Raises UsageError."""
-    late = [frame for _, frame in job.prompts if job.max_frames and frame >= job.max_frames]
+    named = [frame for _, frame in job.prompts] + [concept.frame for concept in job.concepts]
+    late = [frame for frame in named if job.max_frames and frame >= job.max_frames]
     if late:
         raise click.UsageError(f"--frame {late[0]} is not among the first {job.max_frames}")
     inputs = source_files(job.source)
@@ -94,7 +99,9 @@ class _Record:
 class _Output:
     """Writes the overlay and the masks as results arrive; both files are valid whenever the context ends."""
 
-    def __init__(self) -> None:
+    def __init__(self, titles: Mapping[int, str]) -> None:
+        """``titles`` are those of the concepts, by ``concept_id``."""
+        self._titles = titles
         self._frames: dict[int, LiveFrame] = {}
         self._overlay: OverlayThread | None = None
         self._masks: IO[str] | None = None
@@ -124,7 +131,9 @@ class _Output:
             if self._first is None:
                 self._first = frame.time
             time = None if frame.time is None or self._first is None else frame.time - self._first
-            await self._overlay.submit(lambda: frame.pixels, rle_masks(result.frame.objects), time)
+            objects = result.frame.objects
+            labels = concept_labels(objects, self._titles)
+            await self._overlay.submit(lambda: frame.pixels, rle_masks(objects), time, labels)
             for sequence in [s for s in self._frames if s < result.sequence]:
                 del self._frames[sequence]
 
@@ -159,7 +168,7 @@ async def _stream(job: StreamJob, source: LiveSource, client: AsyncClient) -> No
 
     skip = source.is_live if job.skip is None else job.skip
     try:
-        output = _Output()
+        output = _Output({number: concept.title for number, concept in enumerate(job.concepts, start=1)})
         async with AsyncExitStack() as stack, client.stream(skip=skip, on_rejected=rejected) as live:
             assert live.model is not None, "an open stream has a model"
             await output.open(job, source, stack)
@@ -203,9 +212,21 @@ async def _send(
     job: StreamJob, source: LiveSource, live: LiveStream, record: _Record, output: _Output
 ) -> OSError | None:
     """Send frames as the source yields them, and each prompt after its frame; returns the source's error."""
-    prompts: dict[int, list[tuple[int, Any]]] = defaultdict(list)
+    prompts: dict[int, list[Callable[[], Awaitable[object]]]] = defaultdict(list)
     for (obj_id, frame_index), prompt in job.prompts.items():
-        prompts[frame_index].append((obj_id, prompt))
+        prompts[frame_index].append(
+            partial(live.add_prompt, obj_id, points=prompt.points, box=prompt.box, sequence=frame_index)
+        )
+    for number, concept in enumerate(job.concepts, start=1):
+        prompts[concept.frame].append(
+            partial(
+                live.add_concept,
+                number,
+                concept.concept,
+                sequence=concept.frame,
+                options=job.concept_options,
+            )
+        )
     prompting: set[asyncio.Task[None]] = set()
     failure: OSError | None = None
     frames = _frames(job, source)
@@ -228,8 +249,8 @@ async def _send(
         for finished in [task for task in prompting if task.done()]:
             prompting.remove(finished)
             await finished  # an error of a prompt ends the command
-        for obj_id, prompt in prompts.pop(sequence, ()):
-            task = asyncio.ensure_future(_prompt(live, sequence, obj_id, prompt, record))
+        for prompting_call in prompts.pop(sequence, ()):
+            task = asyncio.ensure_future(_timed(prompting_call, record))
             prompting.add(task)
             # Let the task send the prompt before the next frame, which is then tracked with it.
             await asyncio.sleep(0)
@@ -242,9 +263,10 @@ async def _send(
     return failure
 
 
-async def _prompt(live: LiveStream, sequence: int, obj_id: int, prompt: Any, record: _Record) -> None:
+async def _timed(call: Callable[[], Awaitable[object]], record: _Record) -> None:
+    """Send a prompt or a concept, and record how long its answer took."""
     start = time.perf_counter()
-    await live.add_prompt(obj_id, points=prompt.points, box=prompt.box, sequence=sequence)
+    await call()
     record.prompts.append((time.perf_counter() - start) * 1000)
 
 

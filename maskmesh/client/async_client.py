@@ -22,7 +22,7 @@ from maskmesh.client.connection import GatewayConnection
 from maskmesh.client.live import LiveStream, OnRejected
 from maskmesh.client.prompts import checked_message
 from maskmesh.client.session import DEFAULT_MASKS, VideoSession, new_key
-from maskmesh.concepts import Concept, ImageConcepts
+from maskmesh.concepts import Concept, ImageConcepts, as_concept
 from maskmesh.errors import SessionNotFound
 from maskmesh.masks import MaskOptions
 from maskmesh.media.pictures import ImageLike, as_image
@@ -121,10 +121,7 @@ class AsyncClient:
             max_instances=max_instances,
             omit_masks=omit_masks,
             mask_options=wire.mask_options_to_proto(mask_options),
-            concepts=[
-                wire.concept_to_proto(Concept(concept) if isinstance(concept, str) else concept)
-                for concept in listed
-            ],
+            concepts=[wire.concept_to_proto(as_concept(concept)) for concept in listed],
         )
         response = await self._connection.call("SegmentConcepts", request)
         found = [wire.concept_instances_from_proto(message) for message in response.concepts]

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 from maskmesh import wire
 from maskmesh.client.prompts import integer, prompt_message
 from maskmesh.client.resumable_stream import ResumableStream
+from maskmesh.concepts import DEFAULT_OPTIONS, Concept, ConceptOptions, as_concept
 from maskmesh.errors import MaskmeshError, Unavailable
 from maskmesh.media.pictures import ImageLike, as_image
 from maskmesh.rpc.status import from_reason
@@ -125,6 +126,44 @@ class LiveStream(ResumableStream):
         request = segmentation_pb2.SegmentStreamRequest(removal=removal)
         return list((await self._request(removal.request_id, request)).obj_ids)
 
+    async def add_concept(
+        self,
+        concept_id: int,
+        concept: Concept | str,
+        *,
+        sequence: int | None = None,
+        options: ConceptOptions = DEFAULT_OPTIONS,
+    ) -> FrameMasks | None:
+        """Find all objects of a concept on the frames that are sent after this, and follow them.
+
+        With ``sequence``, the number of a frame as in :meth:`add_prompt`, that frame is searched at once, and
+        the masks there are returned.  The other arguments are those of ``VideoSession.add_concept``.
+        Raises InvalidPrompt, InvalidRequest, FrameOutOfMemory.
+        """
+        message = segmentation_pb2.StreamConcept(
+            request_id=uuid.uuid4().hex,
+            concept_id=integer("concept_id", concept_id),
+            concept=wire.concept_to_proto(as_concept(concept)),
+            sequence=sequence,
+            options=wire.concept_options_to_proto(options),
+        )
+        request = segmentation_pb2.SegmentStreamRequest(concept=message)
+        response = await self._request(message.request_id, request)
+        return wire.frame_masks_from_proto(response.frame) if response.HasField("frame") else None
+
+    async def remove_concept(self, concept_id: int, *, keep_objects: bool = False) -> list[int]:
+        """Remove a concept, and its objects unless they are kept; returns the objects that remain.
+
+        Raises ConceptNotFound.
+        """
+        removal = segmentation_pb2.StreamConceptRemoval(
+            request_id=uuid.uuid4().hex,
+            concept_id=integer("concept_id", concept_id),
+            keep_objects=keep_objects,
+        )
+        request = segmentation_pb2.SegmentStreamRequest(concept_removal=removal)
+        return list((await self._request(removal.request_id, request)).obj_ids)
+
     async def finish(self) -> None:
         """Send no more frames; iterating ends after the results in progress.
 
@@ -165,6 +204,10 @@ class LiveStream(ResumableStream):
                 self._set_response(response.prompted.request_id, response.prompted)
             case "removed":
                 self._set_response(response.removed.request_id, response.removed)
+            case "concept_added":
+                self._set_response(response.concept_added.request_id, response.concept_added)
+            case "concept_removed":
+                self._set_response(response.concept_removed.request_id, response.concept_removed)
             case "rejected":
                 self._reject(response.rejected)
 

@@ -6,11 +6,14 @@ from maskmesh.v1 import segmentation_pb2
 
 Request = segmentation_pb2.SegmentStreamRequest
 
+# The messages that have a request id.
+_COMMANDS = ("prompt", "removal", "concept", "concept_removal")
+
 
 class ResendBuffer:
     """Messages in the order in which they were sent.  Used on one event loop only.
 
-    A frame is acknowledged by its own result or that of a later frame, a prompt or removal by its request id.
+    A frame is acknowledged by its own result or that of a later frame, another message by its request id.
     At most ``max_frames`` frames are kept, the newest.
     """
 
@@ -49,9 +52,10 @@ class ResendBuffer:
             self.remove(next(iter(self._frames.values())))
 
     def acknowledge_request(self, request_id: str) -> None:
-        """Remove the prompt or removal with a request id."""
+        """Remove the message with a request id."""
         for request in list(self._requests.values()):
-            if request_id in (request.prompt.request_id, request.removal.request_id):
+            name = request.WhichOneof("content")
+            if name in _COMMANDS and getattr(request, name).request_id == request_id:
                 self.remove(request)
 
     def since(self, next_sequence: int) -> list[Request]:

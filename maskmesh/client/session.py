@@ -12,9 +12,19 @@ from maskmesh import wire
 from maskmesh.aio import RetryWindow
 from maskmesh.client.connection import GatewayConnection
 from maskmesh.client.prompts import integer, prompt_message
+from maskmesh.client.session_history import SessionHistory
 from maskmesh.client.upload import frame_messages, upload, video_messages
+from maskmesh.concepts import DEFAULT_OPTIONS, Concept, ConceptOptions, SessionConcept, as_concept
 from maskmesh.errors import Unavailable
-from maskmesh.history import ClearRecord, FrameRange, HistoryEntry, PromptRecord, SessionState, add_tracked
+from maskmesh.history import (
+    ClearRecord,
+    ConceptRemovalRecord,
+    FrameRange,
+    HistoryEntry,
+    PromptRecord,
+    RemovalRecord,
+    SessionState,
+)
 from maskmesh.masks import LowResLogits, MaskOptions, MaskSpace
 from maskmesh.media.pictures import ImageLike
 from maskmesh.rpc.status import translate_rpc_errors
@@ -50,13 +60,16 @@ class VideoSession:
         self.width = 0
         self.height = 0
         self.frames_per_second = 0.0
-        self._history: list[HistoryEntry] = []
+        self._history = SessionHistory()
         if isinstance(description, segmentation_pb2.GetSessionResponse):
             self.revision = description.revision
             self.num_frames = description.num_frames
             self.width, self.height = description.width, description.height
             self.frames_per_second = description.frames_per_second
-            self._history = wire.history_from_proto(description.history)
+            self._history = SessionHistory(
+                wire.history_from_proto(description.history),
+                wire.session_objects_from_proto(description.objects),
+            )
 
     async def append_video(self, video: bytes | Path | str, *, idempotency_key: str = "") -> int:
         """Upload a video file, given by path or as bytes; returns the number of its frames.
@@ -126,8 +139,73 @@ class VideoSession:
         )
         response = await self._change("AddPrompt", request)
         prompt = wire.recorded_prompt_from_proto(request.prompt)
-        self._history.append(PromptRecord(frame_index, obj_id, prompt, clear_previous))
+        self._history.add(PromptRecord(frame_index, obj_id, prompt, clear_previous))
         return wire.frame_masks_from_proto(response.frame)
+
+    async def add_concept(
+        self,
+        concept_id: int,
+        concept: Concept | str,
+        *,
+        frame_index: int | None = 0,
+        options: ConceptOptions = DEFAULT_OPTIONS,
+        mask_options: MaskOptions = DEFAULT_MASKS,
+        first_obj_id: int = 0,
+        expected_revision: int | None = None,
+        idempotency_key: str = "",
+    ) -> FrameMasks | None:
+        """Find all objects of a concept on a frame and follow them; returns their masks there.
+
+        concept: a phrase, or a :class:`Concept` with a phrase, with boxes on the frame, or with both.
+        Tracked frames are searched for further objects by the phrase; objects that were found by boxes alone
+        are tracked like clicked ones.  ``frame_index`` None finds nothing now, but on the frames that are
+        tracked later, and returns None.  Objects have numbers from the server; prompts and removals work on
+        them.  The last arguments are those of :meth:`add_prompt`.
+        Raises InvalidPrompt, InvalidRequest, FrameOutOfMemory, Conflict.
+        """
+        added = SessionConcept(integer("concept_id", concept_id), as_concept(concept), frame_index, options)
+        request = segmentation_pb2.AddConceptRequest(
+            session_id=self.session_id,
+            concept_id=added.concept_id,
+            concept=wire.concept_to_proto(added.concept),
+            frame_index=None if frame_index is None else integer("frame_index", frame_index),
+            options=wire.concept_options_to_proto(options),
+            mask_options=wire.mask_options_to_proto(mask_options),
+            idempotency_key=idempotency_key or new_key(),
+            expected_revision=expected_revision,
+            first_obj_id=first_obj_id,
+        )
+        response = await self._change("AddConcept", request)
+        self._history.add(dataclasses.replace(added, first_obj_id=response.first_obj_id))
+        if not response.HasField("frame"):
+            return None
+        frame = wire.frame_masks_from_proto(response.frame)
+        self._history.add_frame(frame, tracked=False)
+        return frame
+
+    async def remove_concept(
+        self,
+        concept_id: int,
+        *,
+        keep_objects: bool = False,
+        expected_revision: int | None = None,
+        idempotency_key: str = "",
+    ) -> list[int]:
+        """Remove a concept and its objects; returns the objects that remain.
+
+        With ``keep_objects`` its objects stay, and are tracked like clicked ones.  The last arguments are
+        those of :meth:`add_prompt`.  Raises ConceptNotFound, Conflict.
+        """
+        request = segmentation_pb2.RemoveConceptRequest(
+            session_id=self.session_id,
+            concept_id=integer("concept_id", concept_id),
+            keep_objects=keep_objects,
+            idempotency_key=idempotency_key or new_key(),
+            expected_revision=expected_revision,
+        )
+        response = await self._change("RemoveConcept", request)
+        self._history.remove_concept(concept_id, keep_objects=keep_objects)
+        return list(response.obj_ids)
 
     async def clear_prompts(
         self,
@@ -139,7 +217,8 @@ class VideoSession:
     ) -> list[int]:
         """Remove the prompts of an object on a frame; returns the objects that remain.
 
-        An object without prompts is removed.  The last arguments are those of :meth:`add_prompt`.
+        An object without prompts is removed, unless a concept found it.  The last arguments are those of
+        :meth:`add_prompt`.
         Raises ObjectNotFound, PromptNotFound, Conflict.
         """
         request = segmentation_pb2.ClearPromptsRequest(
@@ -150,8 +229,9 @@ class VideoSession:
             expected_revision=expected_revision,
         )
         response = await self._change("ClearPrompts", request)
-        self._history.append(ClearRecord(frame_index, obj_id))
-        self._drop_removed(response.obj_ids)
+        self._history.add(ClearRecord(frame_index, obj_id))
+        if obj_id not in response.obj_ids:
+            self._history.remove_object(obj_id)
         return list(response.obj_ids)
 
     async def propagate(
@@ -171,6 +251,7 @@ class VideoSession:
         propagation continues with the next frame as soon as a gateway is reachable, within
         ``RESUME_SECONDS``.  The ``resume_token`` of the last received frame continues it later or in another
         process; then only ``mask_options`` may be given beside it.
+        With concepts, each frame is delivered as many frames later as their ``hotstart_delay``.
         Raises NothingPrompted, SessionBusy, InvalidRequest, FrameOutOfMemory, Unavailable.
         """
         request = segmentation_pb2.PropagateVideoRequest(
@@ -197,7 +278,7 @@ class VideoSession:
                             mask_options=request.mask_options,
                         )
                         frame = wire.frame_masks_from_proto(response.frame)
-                        add_tracked(self._history, frame.frame_index, reverse=reverse)
+                        self._history.add_frame(frame, reverse=reverse)
                         yield dataclasses.replace(frame, resume_token=response.resume_token)
                         window.reset()
                 return
@@ -222,11 +303,11 @@ class VideoSession:
             expected_revision=expected_revision,
         )
         response = await self._change("RemoveObject", request)
-        self._drop_removed(response.obj_ids)
+        self._history.remove_object(obj_id)
         return list(response.obj_ids)
 
     async def reset(self, *, expected_revision: int | None = None, idempotency_key: str = "") -> None:
-        """Remove all objects; the frames stay.
+        """Remove all objects and concepts; the frames stay.
 
         The arguments are those of :meth:`add_prompt`.  Raises Conflict.
         """
@@ -236,7 +317,7 @@ class VideoSession:
             expected_revision=expected_revision,
         )
         await self._change("ResetSession", request)
-        self._history.clear()
+        self._history = SessionHistory()
 
     async def replay(self, history: Sequence[HistoryEntry]) -> None:
         """Repeat the history of another session with the same frames, from :meth:`get_state`.
@@ -256,6 +337,14 @@ class VideoSession:
                     )
                 case ClearRecord(frame_index, obj_id):
                     await self.clear_prompts(frame_index, obj_id)
+                case RemovalRecord(obj_id):
+                    await self.remove_object(obj_id)
+                case SessionConcept(concept_id, concept, added_on, options, first_obj_id):
+                    await self.add_concept(
+                        concept_id, concept, frame_index=added_on, options=options, first_obj_id=first_obj_id
+                    )
+                case ConceptRemovalRecord(concept_id):
+                    await self.remove_concept(concept_id, keep_objects=True)
                 case FrameRange(first, _, reverse):
                     frames = self.propagate(
                         start_frame_index=first,
@@ -267,15 +356,16 @@ class VideoSession:
                         pass
 
     async def recover(self, *, track: bool = False) -> None:
-        """Repeat the session's prompts after SessionLost.
+        """Repeat the session's prompts and concepts after SessionLost.
 
         A propagation can then continue after the frame that the error names, conditioned by the prompts
-        alone; with ``track`` the frames before are tracked again, and the objects are as they were.
+        alone; with ``track`` the frames before are tracked again, and the objects are as they were.  Without
+        it, what was done to objects that concepts found is not repeated.
         Raises what the repeated calls raise.
         """
-        history, self._history = self._history, []
+        history, self._history = self._history, SessionHistory()
         try:
-            await self.replay(history if track else [e for e in history if not isinstance(e, FrameRange)])
+            await self.replay(history.entries if track else history.without_tracking())
         except BaseException:
             self._history = history
             raise
@@ -284,10 +374,6 @@ class VideoSession:
         """Delete the session.  Raises SessionNotFound if it has ended already."""
         request = segmentation_pb2.DeleteSessionRequest(session_id=self.session_id, idempotency_key=new_key())
         await self._connection.call("DeleteSession", request)
-
-    def _drop_removed(self, obj_ids: Sequence[int]) -> None:
-        """Drop the entries of removed objects, which do not affect the others."""
-        self._history = [e for e in self._history if isinstance(e, FrameRange) or e.obj_id in obj_ids]
 
     async def _change(self, method: str, request: Any) -> Any:
         response = await self._connection.call(method, request)

@@ -101,6 +101,8 @@ class SyncVideoSession(_Blocking[VideoSession]):
     append_frames = _blocking(VideoSession.append_frames)
     get_state = _blocking(VideoSession.get_state)
     add_prompt = _blocking(VideoSession.add_prompt)
+    add_concept = _blocking(VideoSession.add_concept)
+    remove_concept = _blocking(VideoSession.remove_concept)
     clear_prompts = _blocking(VideoSession.clear_prompts)
     propagate = _iterating(VideoSession.propagate)
     remove_object = _blocking(VideoSession.remove_object)
@@ -122,6 +124,8 @@ class SyncLiveStream(_Blocking[LiveStream]):
     send = _blocking(LiveStream.send)
     add_prompt = _blocking(LiveStream.add_prompt)
     remove_object = _blocking(LiveStream.remove_object)
+    add_concept = _blocking(LiveStream.add_concept)
+    remove_concept = _blocking(LiveStream.remove_concept)
     finish = _blocking(LiveStream.finish)
     leave = _blocking(LiveStream.leave)
 

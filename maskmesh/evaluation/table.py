@@ -9,6 +9,7 @@ from rich import box
 from rich.table import Table
 
 from maskmesh.evaluation.clips import ImageScores, ObjectScores
+from maskmesh.evaluation.concepts import MATCH_IOU, ConceptScores
 
 # Least IoU at which an object counts as kept: found again, and not mistaken for another.
 KEPT_IOU = 0.5
@@ -21,11 +22,19 @@ COLUMNS = {
     "j_in_sight": "J in sight",
     "kept": "kept",
     "sight": "sight",
+    "iou": "IoU",
+    "precision": "precision",
+    "recall": "recall",
 }
 LEGEND = (
     "J, F: regions and outlines from 1 click on frame 0, without the first and the last frame. in sight: "
     "frames that show the object. kept: share of objects whose last five frames in sight have a mean J of "
     f"{KEPT_IOU} or more. sight: share of frames on which the object score has the right sign."
+)
+CONCEPT_LEGEND = (
+    "Found objects are matched one to one with true ones. IoU: of true objects with their match, 0 for none, "
+    "in clips over all frames. precision, recall: shares of found and of true objects with an IoU of "
+    f"{MATCH_IOU} or more."
 )
 
 
@@ -57,6 +66,16 @@ def clips_row(name: str, scores: Sequence[ObjectScores]) -> Row:
     if late := [s.late_j for s in scores if s.late_j is not None]:
         figures["kept"] = fmean(j >= KEPT_IOU for j in late)
     return Row(name, len(scores), figures)
+
+
+def concepts_row(name: str, scores: Sequence[ConceptScores]) -> Row:
+    """Means over the objects that concepts found.  Raises statistics.StatisticsError without true objects."""
+    ious = [iou for score in scores for iou in score.ious]
+    num_found, num_matched = sum(s.num_found for s in scores), sum(s.num_matched for s in scores)
+    figures = {"iou": fmean(ious), "recall": num_matched / len(ious)}
+    if num_found:
+        figures["precision"] = num_matched / num_found
+    return Row(name, len(ious), figures)
 
 
 def make_table(rows: Sequence[Row], model_id: str) -> Table:

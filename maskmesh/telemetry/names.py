@@ -17,6 +17,7 @@ EXEMPLAR_ENCODER: Final = "exemplar_encoder"
 DETECTOR_ENCODER: Final = "detector_encoder"
 DETECTOR_DECODER: Final = "detector_decoder"
 MASK_HEAD: Final = "mask_head"
+ASSOCIATE: Final = "associate"
 MEMORY_ATTENTION: Final = "memory_attention"
 PROMPT_ENCODER: Final = "prompt_encoder"
 MASK_DECODER: Final = "mask_decoder"
@@ -36,6 +37,9 @@ SEND_EMBEDDING: Final = "send_embedding"
 QUEUE: Final = "queue"
 TRANSFER: Final = "transfer"
 
+# What a result waits for until it is known which objects of concepts it shows: later results.
+HOTSTART: Final = "hotstart"
+
 # Stages that only models of SAM 3 have.
 SAM3_STAGES: Final = (
     TRACKER_NECK,
@@ -45,6 +49,7 @@ SAM3_STAGES: Final = (
     DETECTOR_ENCODER,
     DETECTOR_DECODER,
     MASK_HEAD,
+    ASSOCIATE,
 )
 
 STAGES: Final = (
@@ -91,6 +96,10 @@ TENANT: Final = "maskmesh.tenant"
 PROPAGATION_ID: Final = "maskmesh.propagation.id"  # of a frame, and of the call that propagates
 SLOWEST_TRACES: Final = "maskmesh.slowest.trace_ids"  # of the slowest frames of a call, the slowest first
 OBJECT_COUNT: Final = "maskmesh.object.count"
+OBJECT_ID: Final = "maskmesh.object.id"
+CONCEPT_ID: Final = "maskmesh.concept.id"
+CONCEPT_SCORE: Final = "maskmesh.concept.score"
+REASON: Final = "maskmesh.reason"
 CACHE_OUTCOME: Final = "maskmesh.cache.outcome"  # "hit", "miss", "joined", "shared_hit" or "reference"
 REFERENCE: Final = "reference"  # the gateway had a reference to the embedding, and called no encoder
 BATCH_SIZE: Final = "maskmesh.batch.size"
@@ -102,6 +111,13 @@ COLD: Final = "maskmesh.cold"  # true for the first run of a stage in its proces
 WAITS_FOR: Final = "maskmesh.waits_for"  # what a queue span waits for
 ABANDONED: Final = "maskmesh.abandoned"  # true for a frame that was not delivered
 DIRECTION: Final = "maskmesh.direction"  # of a transfer: "request" or "response"
+
+# Events on the span of a frame in the tracker: what was decided about the objects of concepts.
+OBJECT_FOUND: Final = "object_found"
+OBJECT_GONE: Final = "object_gone"
+OBJECT_HELD_BACK: Final = "object_held_back"
+OBJECT_UNMATCHED: Final = "object_unmatched"
+OBJECT_RECONDITIONED: Final = "object_reconditioned"
 
 # Attributes of OpenTelemetry's RPC conventions (v1.38).  The name of the status is in one constant, because
 # the conventions are about to rename it.

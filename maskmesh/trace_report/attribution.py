@@ -2,7 +2,9 @@
 
 The interval of a frame lasts from the previous delivery to its own; that of a unary call is the call.  Each
 instant of an interval is attributed to the deepest named span of the frame's own trace that was open then,
-or to ``UNNAMED`` if there was none.  Read-ahead precedes the interval of its frame and is not counted.
+or to ``UNNAMED`` if there was none.  Read-ahead precedes the interval of its frame and is not counted.  A
+frame whose result waits for that of a later frame (``queue hotstart``) is delivered when that one is, so its
+wait is attributed to the spans of the later frame.
 """
 
 from collections import defaultdict
@@ -14,6 +16,8 @@ from maskmesh import telemetry
 from maskmesh.trace_report.trace_files import Span, Trace
 
 UNNAMED = "unnamed"
+
+_HOTSTART = f"{telemetry.QUEUE} {telemetry.HOTSTART}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +45,13 @@ class Attribution:
         return int(self.trace.root.attributes.get(telemetry.FRAME_INDEX, -1))
 
 
-def attribute(trace: Trace, start_ns: int, end_ns: int) -> Attribution:
-    """Attribute one interval to the spans of a trace."""
+def attribute(trace: Trace, start_ns: int, end_ns: int, *, awaited: Trace | None = None) -> Attribution:
+    """Attribute one interval to the spans of a trace, and its wait for the ``awaited`` one to that one's."""
     named = [
-        (trace.depths[span_id], span)
-        for span_id, span in trace.spans.items()
+        (-1 if span.name == _HOTSTART else each.depths[span_id], span)
+        for each in (trace, awaited)
+        if each is not None
+        for span_id, span in each.spans.items()
         if telemetry.is_named(span.name) and span.end_ns > start_ns and span.start_ns < end_ns
     ]
     edges = {start_ns, end_ns}
@@ -81,8 +87,22 @@ def attribute_frames(traces: Iterable[Trace]) -> list[Attribution]:
         for trace in sorted(frames, key=lambda t: t.root.end_ns):
             start = trace.root.start_ns if delivered is None else delivered
             delivered = trace.root.end_ns
-            attributions.append(attribute(trace, start, delivered))
+            attributions.append(attribute(trace, start, delivered, awaited=_awaited(trace, frames)))
     return attributions
+
+
+def _awaited(trace: Trace, frames: Sequence[Trace]) -> Trace | None:
+    """The frame whose result a frame waited for: the last one that was tracked when the wait ended."""
+    waits = [span.end_ns for span in trace.spans.values() if span.name == _HOTSTART]
+    if not waits:
+        return None
+    tracked = [
+        (span.end_ns, number)
+        for number, other in enumerate(frames)
+        for span in other.spans.values()
+        if span.name == telemetry.TRACK and span.parent_id == other.root.span_id and span.end_ns <= waits[0]
+    ]
+    return frames[max(tracked)[1]] if tracked else None
 
 
 def attribute_calls(traces: Iterable[Trace], methods: Sequence[str]) -> list[Attribution]:

@@ -32,6 +32,8 @@ class Span:
     attributes: Mapping[str, Any] = field(default_factory=dict)
     links: Sequence[str] = ()
     """Ids of the spans that it is linked to."""
+    events: Sequence[tuple[str, Mapping[str, Any]]] = ()
+    """Names and attributes of what happened, in order."""
 
     @property
     def duration_ns(self) -> int:
@@ -134,6 +136,10 @@ def _spans_of(content: Mapping[str, Any]) -> list[Span]:
                         instance=str(resource.get("service.instance.id", "")),
                         host=str(resource.get("host.name", "")),
                         attributes=_attributes(span.get("attributes", ())),
+                        events=[
+                            (event["name"], _attributes(event.get("attributes", ())))
+                            for event in span.get("events", ())
+                        ],
                         links=[link["spanId"] for link in span.get("links", ())],
                     )
                 )

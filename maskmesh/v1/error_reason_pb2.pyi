@@ -27,6 +27,7 @@ class ErrorReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ERROR_REASON_STALE_EPOCH: _ClassVar[ErrorReason]
     ERROR_REASON_SESSION_LOST: _ClassVar[ErrorReason]
     ERROR_REASON_UNAUTHENTICATED: _ClassVar[ErrorReason]
+    ERROR_REASON_CONCEPT_NOT_FOUND: _ClassVar[ErrorReason]
 ERROR_REASON_UNSPECIFIED: ErrorReason
 ERROR_REASON_INVALID_REQUEST: ErrorReason
 ERROR_REASON_INVALID_IMAGE: ErrorReason
@@ -48,3 +49,4 @@ ERROR_REASON_CONFLICT: ErrorReason
 ERROR_REASON_STALE_EPOCH: ErrorReason
 ERROR_REASON_SESSION_LOST: ErrorReason
 ERROR_REASON_UNAUTHENTICATED: ErrorReason
+ERROR_REASON_CONCEPT_NOT_FOUND: ErrorReason

@@ -107,7 +107,7 @@ class GetSessionRequest(_message.Message):
     def __init__(self, session_id: _Optional[str] = ...) -> None: ...
 
 class GetSessionResponse(_message.Message):
-    __slots__ = ("session_id", "ttl", "model", "num_frames", "width", "height", "frames_per_second", "revision", "objects", "history")
+    __slots__ = ("session_id", "ttl", "model", "num_frames", "width", "height", "frames_per_second", "revision", "objects", "history", "concepts")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     TTL_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
@@ -118,6 +118,7 @@ class GetSessionResponse(_message.Message):
     REVISION_FIELD_NUMBER: _ClassVar[int]
     OBJECTS_FIELD_NUMBER: _ClassVar[int]
     HISTORY_FIELD_NUMBER: _ClassVar[int]
+    CONCEPTS_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     ttl: _duration_pb2.Duration
     model: _types_pb2.ModelInfo
@@ -128,7 +129,8 @@ class GetSessionResponse(_message.Message):
     revision: int
     objects: _containers.RepeatedCompositeFieldContainer[_session_pb2.SessionObject]
     history: _containers.RepeatedCompositeFieldContainer[_session_pb2.HistoryEntry]
-    def __init__(self, session_id: _Optional[str] = ..., ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., model: _Optional[_Union[_types_pb2.ModelInfo, _Mapping]] = ..., num_frames: _Optional[int] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., frames_per_second: _Optional[float] = ..., revision: _Optional[int] = ..., objects: _Optional[_Iterable[_Union[_session_pb2.SessionObject, _Mapping]]] = ..., history: _Optional[_Iterable[_Union[_session_pb2.HistoryEntry, _Mapping]]] = ...) -> None: ...
+    concepts: _containers.RepeatedCompositeFieldContainer[_session_pb2.SessionConcept]
+    def __init__(self, session_id: _Optional[str] = ..., ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., model: _Optional[_Union[_types_pb2.ModelInfo, _Mapping]] = ..., num_frames: _Optional[int] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., frames_per_second: _Optional[float] = ..., revision: _Optional[int] = ..., objects: _Optional[_Iterable[_Union[_session_pb2.SessionObject, _Mapping]]] = ..., history: _Optional[_Iterable[_Union[_session_pb2.HistoryEntry, _Mapping]]] = ..., concepts: _Optional[_Iterable[_Union[_session_pb2.SessionConcept, _Mapping]]] = ...) -> None: ...
 
 class AppendFramesConfig(_message.Message):
     __slots__ = ("session_id", "idempotency_key", "first_frame_index")
@@ -211,6 +213,62 @@ class AddPromptResponse(_message.Message):
     frame: _types_pb2.FrameMasks
     revision: int
     def __init__(self, frame: _Optional[_Union[_types_pb2.FrameMasks, _Mapping]] = ..., revision: _Optional[int] = ...) -> None: ...
+
+class AddConceptRequest(_message.Message):
+    __slots__ = ("session_id", "concept_id", "concept", "frame_index", "options", "mask_options", "idempotency_key", "expected_revision", "first_obj_id")
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    CONCEPT_ID_FIELD_NUMBER: _ClassVar[int]
+    CONCEPT_FIELD_NUMBER: _ClassVar[int]
+    FRAME_INDEX_FIELD_NUMBER: _ClassVar[int]
+    OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    MASK_OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_REVISION_FIELD_NUMBER: _ClassVar[int]
+    FIRST_OBJ_ID_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    concept_id: int
+    concept: _types_pb2.Concept
+    frame_index: int
+    options: _types_pb2.ConceptOptions
+    mask_options: _types_pb2.MaskOptions
+    idempotency_key: str
+    expected_revision: int
+    first_obj_id: int
+    def __init__(self, session_id: _Optional[str] = ..., concept_id: _Optional[int] = ..., concept: _Optional[_Union[_types_pb2.Concept, _Mapping]] = ..., frame_index: _Optional[int] = ..., options: _Optional[_Union[_types_pb2.ConceptOptions, _Mapping]] = ..., mask_options: _Optional[_Union[_types_pb2.MaskOptions, _Mapping]] = ..., idempotency_key: _Optional[str] = ..., expected_revision: _Optional[int] = ..., first_obj_id: _Optional[int] = ...) -> None: ...
+
+class AddConceptResponse(_message.Message):
+    __slots__ = ("frame", "revision", "first_obj_id")
+    FRAME_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    FIRST_OBJ_ID_FIELD_NUMBER: _ClassVar[int]
+    frame: _types_pb2.FrameMasks
+    revision: int
+    first_obj_id: int
+    def __init__(self, frame: _Optional[_Union[_types_pb2.FrameMasks, _Mapping]] = ..., revision: _Optional[int] = ..., first_obj_id: _Optional[int] = ...) -> None: ...
+
+class RemoveConceptRequest(_message.Message):
+    __slots__ = ("session_id", "concept_id", "keep_objects", "idempotency_key", "expected_revision")
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    CONCEPT_ID_FIELD_NUMBER: _ClassVar[int]
+    KEEP_OBJECTS_FIELD_NUMBER: _ClassVar[int]
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_REVISION_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    concept_id: int
+    keep_objects: bool
+    idempotency_key: str
+    expected_revision: int
+    def __init__(self, session_id: _Optional[str] = ..., concept_id: _Optional[int] = ..., keep_objects: _Optional[bool] = ..., idempotency_key: _Optional[str] = ..., expected_revision: _Optional[int] = ...) -> None: ...
+
+class RemoveConceptResponse(_message.Message):
+    __slots__ = ("concept_ids", "obj_ids", "revision")
+    CONCEPT_IDS_FIELD_NUMBER: _ClassVar[int]
+    OBJ_IDS_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    concept_ids: _containers.RepeatedScalarFieldContainer[int]
+    obj_ids: _containers.RepeatedScalarFieldContainer[int]
+    revision: int
+    def __init__(self, concept_ids: _Optional[_Iterable[int]] = ..., obj_ids: _Optional[_Iterable[int]] = ..., revision: _Optional[int] = ...) -> None: ...
 
 class ClearPromptsRequest(_message.Message):
     __slots__ = ("session_id", "frame_index", "obj_id", "idempotency_key", "expected_revision")
@@ -302,23 +360,51 @@ class StreamRemoval(_message.Message):
     obj_id: int
     def __init__(self, request_id: _Optional[str] = ..., obj_id: _Optional[int] = ...) -> None: ...
 
+class StreamConcept(_message.Message):
+    __slots__ = ("request_id", "concept_id", "concept", "sequence", "options")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    CONCEPT_ID_FIELD_NUMBER: _ClassVar[int]
+    CONCEPT_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    concept_id: int
+    concept: _types_pb2.Concept
+    sequence: int
+    options: _types_pb2.ConceptOptions
+    def __init__(self, request_id: _Optional[str] = ..., concept_id: _Optional[int] = ..., concept: _Optional[_Union[_types_pb2.Concept, _Mapping]] = ..., sequence: _Optional[int] = ..., options: _Optional[_Union[_types_pb2.ConceptOptions, _Mapping]] = ...) -> None: ...
+
+class StreamConceptRemoval(_message.Message):
+    __slots__ = ("request_id", "concept_id", "keep_objects")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    CONCEPT_ID_FIELD_NUMBER: _ClassVar[int]
+    KEEP_OBJECTS_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    concept_id: int
+    keep_objects: bool
+    def __init__(self, request_id: _Optional[str] = ..., concept_id: _Optional[int] = ..., keep_objects: _Optional[bool] = ...) -> None: ...
+
 class StreamFinish(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
 class SegmentStreamRequest(_message.Message):
-    __slots__ = ("config", "frame", "prompt", "removal", "finish")
+    __slots__ = ("config", "frame", "prompt", "removal", "finish", "concept", "concept_removal")
     CONFIG_FIELD_NUMBER: _ClassVar[int]
     FRAME_FIELD_NUMBER: _ClassVar[int]
     PROMPT_FIELD_NUMBER: _ClassVar[int]
     REMOVAL_FIELD_NUMBER: _ClassVar[int]
     FINISH_FIELD_NUMBER: _ClassVar[int]
+    CONCEPT_FIELD_NUMBER: _ClassVar[int]
+    CONCEPT_REMOVAL_FIELD_NUMBER: _ClassVar[int]
     config: StreamConfig
     frame: StreamFrame
     prompt: StreamPrompt
     removal: StreamRemoval
     finish: StreamFinish
-    def __init__(self, config: _Optional[_Union[StreamConfig, _Mapping]] = ..., frame: _Optional[_Union[StreamFrame, _Mapping]] = ..., prompt: _Optional[_Union[StreamPrompt, _Mapping]] = ..., removal: _Optional[_Union[StreamRemoval, _Mapping]] = ..., finish: _Optional[_Union[StreamFinish, _Mapping]] = ...) -> None: ...
+    concept: StreamConcept
+    concept_removal: StreamConceptRemoval
+    def __init__(self, config: _Optional[_Union[StreamConfig, _Mapping]] = ..., frame: _Optional[_Union[StreamFrame, _Mapping]] = ..., prompt: _Optional[_Union[StreamPrompt, _Mapping]] = ..., removal: _Optional[_Union[StreamRemoval, _Mapping]] = ..., finish: _Optional[_Union[StreamFinish, _Mapping]] = ..., concept: _Optional[_Union[StreamConcept, _Mapping]] = ..., concept_removal: _Optional[_Union[StreamConceptRemoval, _Mapping]] = ...) -> None: ...
 
 class ReceiveStreamRequest(_message.Message):
     __slots__ = ("config",)
@@ -392,6 +478,28 @@ class StreamRemoved(_message.Message):
     revision: int
     def __init__(self, request_id: _Optional[str] = ..., obj_ids: _Optional[_Iterable[int]] = ..., revision: _Optional[int] = ...) -> None: ...
 
+class StreamConceptAdded(_message.Message):
+    __slots__ = ("request_id", "frame", "revision")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    FRAME_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    frame: _types_pb2.FrameMasks
+    revision: int
+    def __init__(self, request_id: _Optional[str] = ..., frame: _Optional[_Union[_types_pb2.FrameMasks, _Mapping]] = ..., revision: _Optional[int] = ...) -> None: ...
+
+class StreamConceptRemoved(_message.Message):
+    __slots__ = ("request_id", "concept_ids", "obj_ids", "revision")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    CONCEPT_IDS_FIELD_NUMBER: _ClassVar[int]
+    OBJ_IDS_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    concept_ids: _containers.RepeatedScalarFieldContainer[int]
+    obj_ids: _containers.RepeatedScalarFieldContainer[int]
+    revision: int
+    def __init__(self, request_id: _Optional[str] = ..., concept_ids: _Optional[_Iterable[int]] = ..., obj_ids: _Optional[_Iterable[int]] = ..., revision: _Optional[int] = ...) -> None: ...
+
 class StreamRejected(_message.Message):
     __slots__ = ("request_id", "sequence", "reason", "message", "metadata")
     class MetadataEntry(_message.Message):
@@ -414,18 +522,22 @@ class StreamRejected(_message.Message):
     def __init__(self, request_id: _Optional[str] = ..., sequence: _Optional[int] = ..., reason: _Optional[_Union[_error_reason_pb2.ErrorReason, str]] = ..., message: _Optional[str] = ..., metadata: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class SegmentStreamResponse(_message.Message):
-    __slots__ = ("started", "result", "prompted", "removed", "rejected")
+    __slots__ = ("started", "result", "prompted", "removed", "rejected", "concept_added", "concept_removed")
     STARTED_FIELD_NUMBER: _ClassVar[int]
     RESULT_FIELD_NUMBER: _ClassVar[int]
     PROMPTED_FIELD_NUMBER: _ClassVar[int]
     REMOVED_FIELD_NUMBER: _ClassVar[int]
     REJECTED_FIELD_NUMBER: _ClassVar[int]
+    CONCEPT_ADDED_FIELD_NUMBER: _ClassVar[int]
+    CONCEPT_REMOVED_FIELD_NUMBER: _ClassVar[int]
     started: StreamStarted
     result: StreamResult
     prompted: StreamPrompted
     removed: StreamRemoved
     rejected: StreamRejected
-    def __init__(self, started: _Optional[_Union[StreamStarted, _Mapping]] = ..., result: _Optional[_Union[StreamResult, _Mapping]] = ..., prompted: _Optional[_Union[StreamPrompted, _Mapping]] = ..., removed: _Optional[_Union[StreamRemoved, _Mapping]] = ..., rejected: _Optional[_Union[StreamRejected, _Mapping]] = ...) -> None: ...
+    concept_added: StreamConceptAdded
+    concept_removed: StreamConceptRemoved
+    def __init__(self, started: _Optional[_Union[StreamStarted, _Mapping]] = ..., result: _Optional[_Union[StreamResult, _Mapping]] = ..., prompted: _Optional[_Union[StreamPrompted, _Mapping]] = ..., removed: _Optional[_Union[StreamRemoved, _Mapping]] = ..., rejected: _Optional[_Union[StreamRejected, _Mapping]] = ..., concept_added: _Optional[_Union[StreamConceptAdded, _Mapping]] = ..., concept_removed: _Optional[_Union[StreamConceptRemoved, _Mapping]] = ...) -> None: ...
 
 class RemoveObjectRequest(_message.Message):
     __slots__ = ("session_id", "obj_id", "idempotency_key", "expected_revision")

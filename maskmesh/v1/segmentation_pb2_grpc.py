@@ -81,6 +81,16 @@ class SegmentationServiceStub:
                 request_serializer=maskmesh_dot_v1_dot_segmentation__pb2.AddPromptRequest.SerializeToString,
                 response_deserializer=maskmesh_dot_v1_dot_segmentation__pb2.AddPromptResponse.FromString,
                 _registered_method=True)
+        self.AddConcept = channel.unary_unary(
+                '/maskmesh.v1.SegmentationService/AddConcept',
+                request_serializer=maskmesh_dot_v1_dot_segmentation__pb2.AddConceptRequest.SerializeToString,
+                response_deserializer=maskmesh_dot_v1_dot_segmentation__pb2.AddConceptResponse.FromString,
+                _registered_method=True)
+        self.RemoveConcept = channel.unary_unary(
+                '/maskmesh.v1.SegmentationService/RemoveConcept',
+                request_serializer=maskmesh_dot_v1_dot_segmentation__pb2.RemoveConceptRequest.SerializeToString,
+                response_deserializer=maskmesh_dot_v1_dot_segmentation__pb2.RemoveConceptResponse.FromString,
+                _registered_method=True)
         self.ClearPrompts = channel.unary_unary(
                 '/maskmesh.v1.SegmentationService/ClearPrompts',
                 request_serializer=maskmesh_dot_v1_dot_segmentation__pb2.ClearPromptsRequest.SerializeToString,
@@ -200,8 +210,34 @@ class SegmentationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def AddConcept(self, request, context):
+        """AddConcept adds a concept to a session and returns the objects that it finds on a frame.  From then on,
+        tracking finds further objects by the words of the concept, and follows all of them.  The boxes of a
+        concept act on their own frame only: objects of a concept without words are tracked like clicked ones.
+        Objects get numbers from the server, the next ones of a block of a million: from 1000001 on for the first
+        concept, from 2000001 on for the second and so on.  Blocks in which the client has objects are passed
+        over, and new objects of the client cannot have numbers of a concept's block.  Prompts and removals work on
+        found objects as on others; a removed one is not found again while it stays in sight.  A session has at
+        most 32 concepts.
+        The model must be a SAM 3.
+        Reasons: INVALID_REQUEST, SESSION_NOT_FOUND, INVALID_PROMPT, FRAME_OUT_OF_MEMORY, CONFLICT, and
+        INVALID_IMAGE or INVALID_VIDEO if the frame cannot be decoded.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RemoveConcept(self, request, context):
+        """RemoveConcept removes a concept and, unless keep_objects is set, the objects that it found.
+        Reasons: INVALID_REQUEST, SESSION_NOT_FOUND, CONCEPT_NOT_FOUND, CONFLICT.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ClearPrompts(self, request, context):
-        """ClearPrompts removes the prompts of one object on one frame.  An object without prompts is removed.
+        """ClearPrompts removes the prompts of one object on one frame.  An object without prompts is removed, unless a
+        concept found it; such an object needs another frame to be tracked from.
         Frames that were tracked with the removed prompts keep their masks until they are tracked again.
         Reasons: INVALID_REQUEST, SESSION_NOT_FOUND, OBJECT_NOT_FOUND, PROMPT_NOT_FOUND, CONFLICT.
         """
@@ -221,13 +257,13 @@ class SegmentationServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SegmentStream(self, request_iterator, context):
-        """SegmentStream tracks objects in live video.  The client sends frames, prompts and removals in any
+        """SegmentStream tracks objects in live video.  The client sends frames, prompts, concepts and removals in any
         order; the server returns masks in the order of the frames.  An invalid message is rejected with
         StreamRejected, and the stream continues.  If the stream breaks, the session stays, and a new stream
         can resume it.
         Reasons: INVALID_REQUEST, SESSION_NOT_FOUND, and SESSION_BUSY if another stream resumed the session.
         Reasons of rejections: INVALID_REQUEST, INVALID_IMAGE, IMAGE_TOO_LARGE, INVALID_PROMPT,
-        OBJECT_NOT_FOUND, FRAME_OUT_OF_MEMORY, CONFLICT, RESOURCE_EXHAUSTED.
+        OBJECT_NOT_FOUND, CONCEPT_NOT_FOUND, FRAME_OUT_OF_MEMORY, CONFLICT, RESOURCE_EXHAUSTED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -272,7 +308,7 @@ class SegmentationServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ResetSession(self, request, context):
-        """ResetSession removes all objects and keeps the frames.  A propagation in progress fails with
+        """ResetSession removes all objects and concepts, and keeps the frames.  A propagation in progress fails with
         NOTHING_PROMPTED.
         Reasons: SESSION_NOT_FOUND, INVALID_REQUEST, CONFLICT.
         """
@@ -320,6 +356,16 @@ def add_SegmentationServiceServicer_to_server(servicer, server):
                     servicer.AddPrompt,
                     request_deserializer=maskmesh_dot_v1_dot_segmentation__pb2.AddPromptRequest.FromString,
                     response_serializer=maskmesh_dot_v1_dot_segmentation__pb2.AddPromptResponse.SerializeToString,
+            ),
+            'AddConcept': grpc.unary_unary_rpc_method_handler(
+                    servicer.AddConcept,
+                    request_deserializer=maskmesh_dot_v1_dot_segmentation__pb2.AddConceptRequest.FromString,
+                    response_serializer=maskmesh_dot_v1_dot_segmentation__pb2.AddConceptResponse.SerializeToString,
+            ),
+            'RemoveConcept': grpc.unary_unary_rpc_method_handler(
+                    servicer.RemoveConcept,
+                    request_deserializer=maskmesh_dot_v1_dot_segmentation__pb2.RemoveConceptRequest.FromString,
+                    response_serializer=maskmesh_dot_v1_dot_segmentation__pb2.RemoveConceptResponse.SerializeToString,
             ),
             'ClearPrompts': grpc.unary_unary_rpc_method_handler(
                     servicer.ClearPrompts,
@@ -546,6 +592,60 @@ class SegmentationService:
             '/maskmesh.v1.SegmentationService/AddPrompt',
             maskmesh_dot_v1_dot_segmentation__pb2.AddPromptRequest.SerializeToString,
             maskmesh_dot_v1_dot_segmentation__pb2.AddPromptResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AddConcept(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/maskmesh.v1.SegmentationService/AddConcept',
+            maskmesh_dot_v1_dot_segmentation__pb2.AddConceptRequest.SerializeToString,
+            maskmesh_dot_v1_dot_segmentation__pb2.AddConceptResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RemoveConcept(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/maskmesh.v1.SegmentationService/RemoveConcept',
+            maskmesh_dot_v1_dot_segmentation__pb2.RemoveConceptRequest.SerializeToString,
+            maskmesh_dot_v1_dot_segmentation__pb2.RemoveConceptResponse.FromString,
             options,
             channel_credentials,
             insecure,

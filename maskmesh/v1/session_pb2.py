@@ -25,23 +25,31 @@ _sym_db = _symbol_database.Default()
 from maskmesh.v1 import types_pb2 as maskmesh_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19maskmesh/v1/session.proto\x12\x0bmaskmesh.v1\x1a\x17maskmesh/v1/types.proto\"l\n\nFrameRange\x12\x19\n\x11\x66irst_frame_index\x18\x01 \x01(\x03\x12\x18\n\x10last_frame_index\x18\x02 \x01(\x03\x12)\n\tdirection\x18\x03 \x01(\x0e\x32\x16.maskmesh.v1.Direction\"p\n\x0cPromptRecord\x12\x13\n\x0b\x66rame_index\x18\x01 \x01(\x03\x12\x0e\n\x06obj_id\x18\x02 \x01(\x03\x12#\n\x06prompt\x18\x03 \x01(\x0b\x32\x13.maskmesh.v1.Prompt\x12\x16\n\x0e\x63lear_previous\x18\x04 \x01(\x08\"2\n\x0b\x43learRecord\x12\x13\n\x0b\x66rame_index\x18\x01 \x01(\x03\x12\x0e\n\x06obj_id\x18\x02 \x01(\x03\"\x9d\x01\n\x0cHistoryEntry\x12+\n\x06prompt\x18\x01 \x01(\x0b\x32\x19.maskmesh.v1.PromptRecordH\x00\x12+\n\x07\x63leared\x18\x02 \x01(\x0b\x32\x18.maskmesh.v1.ClearRecordH\x00\x12*\n\x07tracked\x18\x03 \x01(\x0b\x32\x17.maskmesh.v1.FrameRangeH\x00\x42\x07\n\x05\x65vent\"8\n\rSessionObject\x12\x0e\n\x06obj_id\x18\x01 \x01(\x03\x12\x17\n\x0fprompted_frames\x18\x02 \x03(\x03*T\n\tDirection\x12\x19\n\x15\x44IRECTION_UNSPECIFIED\x10\x00\x12\x15\n\x11\x44IRECTION_FORWARD\x10\x01\x12\x15\n\x11\x44IRECTION_REVERSE\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19maskmesh/v1/session.proto\x12\x0bmaskmesh.v1\x1a\x17maskmesh/v1/types.proto\"l\n\nFrameRange\x12\x19\n\x11\x66irst_frame_index\x18\x01 \x01(\x03\x12\x18\n\x10last_frame_index\x18\x02 \x01(\x03\x12)\n\tdirection\x18\x03 \x01(\x0e\x32\x16.maskmesh.v1.Direction\"p\n\x0cPromptRecord\x12\x13\n\x0b\x66rame_index\x18\x01 \x01(\x03\x12\x0e\n\x06obj_id\x18\x02 \x01(\x03\x12#\n\x06prompt\x18\x03 \x01(\x0b\x32\x13.maskmesh.v1.Prompt\x12\x16\n\x0e\x63lear_previous\x18\x04 \x01(\x08\"2\n\x0b\x43learRecord\x12\x13\n\x0b\x66rame_index\x18\x01 \x01(\x03\x12\x0e\n\x06obj_id\x18\x02 \x01(\x03\"\xb8\x01\n\rConceptRecord\x12\x12\n\nconcept_id\x18\x01 \x01(\x03\x12%\n\x07\x63oncept\x18\x02 \x01(\x0b\x32\x14.maskmesh.v1.Concept\x12\x18\n\x0b\x66rame_index\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12,\n\x07options\x18\x04 \x01(\x0b\x32\x1b.maskmesh.v1.ConceptOptions\x12\x14\n\x0c\x66irst_obj_id\x18\x05 \x01(\x03\x42\x0e\n\x0c_frame_index\"*\n\x14\x43onceptRemovalRecord\x12\x12\n\nconcept_id\x18\x01 \x01(\x03\"G\n\rRemovalRecord\x12\x0e\n\x06obj_id\x18\x01 \x01(\x03\x12\x17\n\nconcept_id\x18\x02 \x01(\x03H\x00\x88\x01\x01\x42\r\n\x0b_concept_id\"\xb9\x02\n\x0cHistoryEntry\x12+\n\x06prompt\x18\x01 \x01(\x0b\x32\x19.maskmesh.v1.PromptRecordH\x00\x12+\n\x07\x63leared\x18\x02 \x01(\x0b\x32\x18.maskmesh.v1.ClearRecordH\x00\x12*\n\x07tracked\x18\x03 \x01(\x0b\x32\x17.maskmesh.v1.FrameRangeH\x00\x12-\n\x07\x63oncept\x18\x04 \x01(\x0b\x32\x1a.maskmesh.v1.ConceptRecordH\x00\x12<\n\x0f\x63oncept_removed\x18\x05 \x01(\x0b\x32!.maskmesh.v1.ConceptRemovalRecordH\x00\x12-\n\x07removed\x18\x06 \x01(\x0b\x32\x1a.maskmesh.v1.RemovalRecordH\x00\x42\x07\n\x05\x65vent\"o\n\rSessionObject\x12\x0e\n\x06obj_id\x18\x01 \x01(\x03\x12\x17\n\x0fprompted_frames\x18\x02 \x03(\x03\x12\x17\n\nconcept_id\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12\r\n\x05\x66ound\x18\x04 \x01(\x08\x42\r\n\x0b_concept_id\"\xb9\x01\n\x0eSessionConcept\x12\x12\n\nconcept_id\x18\x01 \x01(\x03\x12%\n\x07\x63oncept\x18\x02 \x01(\x0b\x32\x14.maskmesh.v1.Concept\x12\x18\n\x0b\x66rame_index\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12,\n\x07options\x18\x04 \x01(\x0b\x32\x1b.maskmesh.v1.ConceptOptions\x12\x14\n\x0c\x66irst_obj_id\x18\x05 \x01(\x03\x42\x0e\n\x0c_frame_index*T\n\tDirection\x12\x19\n\x15\x44IRECTION_UNSPECIFIED\x10\x00\x12\x15\n\x11\x44IRECTION_FORWARD\x10\x01\x12\x15\n\x11\x44IRECTION_REVERSE\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'maskmesh.v1.session_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_DIRECTION']._serialized_start=561
-  _globals['_DIRECTION']._serialized_end=645
+  _globals['_DIRECTION']._serialized_start=1264
+  _globals['_DIRECTION']._serialized_end=1348
   _globals['_FRAMERANGE']._serialized_start=67
   _globals['_FRAMERANGE']._serialized_end=175
   _globals['_PROMPTRECORD']._serialized_start=177
   _globals['_PROMPTRECORD']._serialized_end=289
   _globals['_CLEARRECORD']._serialized_start=291
   _globals['_CLEARRECORD']._serialized_end=341
-  _globals['_HISTORYENTRY']._serialized_start=344
-  _globals['_HISTORYENTRY']._serialized_end=501
-  _globals['_SESSIONOBJECT']._serialized_start=503
-  _globals['_SESSIONOBJECT']._serialized_end=559
+  _globals['_CONCEPTRECORD']._serialized_start=344
+  _globals['_CONCEPTRECORD']._serialized_end=528
+  _globals['_CONCEPTREMOVALRECORD']._serialized_start=530
+  _globals['_CONCEPTREMOVALRECORD']._serialized_end=572
+  _globals['_REMOVALRECORD']._serialized_start=574
+  _globals['_REMOVALRECORD']._serialized_end=645
+  _globals['_HISTORYENTRY']._serialized_start=648
+  _globals['_HISTORYENTRY']._serialized_end=961
+  _globals['_SESSIONOBJECT']._serialized_start=963
+  _globals['_SESSIONOBJECT']._serialized_end=1074
+  _globals['_SESSIONCONCEPT']._serialized_start=1077
+  _globals['_SESSIONCONCEPT']._serialized_end=1262
 # @@protoc_insertion_point(module_scope)

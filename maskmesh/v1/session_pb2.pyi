@@ -47,20 +47,72 @@ class ClearRecord(_message.Message):
     obj_id: int
     def __init__(self, frame_index: _Optional[int] = ..., obj_id: _Optional[int] = ...) -> None: ...
 
+class ConceptRecord(_message.Message):
+    __slots__ = ("concept_id", "concept", "frame_index", "options", "first_obj_id")
+    CONCEPT_ID_FIELD_NUMBER: _ClassVar[int]
+    CONCEPT_FIELD_NUMBER: _ClassVar[int]
+    FRAME_INDEX_FIELD_NUMBER: _ClassVar[int]
+    OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    FIRST_OBJ_ID_FIELD_NUMBER: _ClassVar[int]
+    concept_id: int
+    concept: _types_pb2.Concept
+    frame_index: int
+    options: _types_pb2.ConceptOptions
+    first_obj_id: int
+    def __init__(self, concept_id: _Optional[int] = ..., concept: _Optional[_Union[_types_pb2.Concept, _Mapping]] = ..., frame_index: _Optional[int] = ..., options: _Optional[_Union[_types_pb2.ConceptOptions, _Mapping]] = ..., first_obj_id: _Optional[int] = ...) -> None: ...
+
+class ConceptRemovalRecord(_message.Message):
+    __slots__ = ("concept_id",)
+    CONCEPT_ID_FIELD_NUMBER: _ClassVar[int]
+    concept_id: int
+    def __init__(self, concept_id: _Optional[int] = ...) -> None: ...
+
+class RemovalRecord(_message.Message):
+    __slots__ = ("obj_id", "concept_id")
+    OBJ_ID_FIELD_NUMBER: _ClassVar[int]
+    CONCEPT_ID_FIELD_NUMBER: _ClassVar[int]
+    obj_id: int
+    concept_id: int
+    def __init__(self, obj_id: _Optional[int] = ..., concept_id: _Optional[int] = ...) -> None: ...
+
 class HistoryEntry(_message.Message):
-    __slots__ = ("prompt", "cleared", "tracked")
+    __slots__ = ("prompt", "cleared", "tracked", "concept", "concept_removed", "removed")
     PROMPT_FIELD_NUMBER: _ClassVar[int]
     CLEARED_FIELD_NUMBER: _ClassVar[int]
     TRACKED_FIELD_NUMBER: _ClassVar[int]
+    CONCEPT_FIELD_NUMBER: _ClassVar[int]
+    CONCEPT_REMOVED_FIELD_NUMBER: _ClassVar[int]
+    REMOVED_FIELD_NUMBER: _ClassVar[int]
     prompt: PromptRecord
     cleared: ClearRecord
     tracked: FrameRange
-    def __init__(self, prompt: _Optional[_Union[PromptRecord, _Mapping]] = ..., cleared: _Optional[_Union[ClearRecord, _Mapping]] = ..., tracked: _Optional[_Union[FrameRange, _Mapping]] = ...) -> None: ...
+    concept: ConceptRecord
+    concept_removed: ConceptRemovalRecord
+    removed: RemovalRecord
+    def __init__(self, prompt: _Optional[_Union[PromptRecord, _Mapping]] = ..., cleared: _Optional[_Union[ClearRecord, _Mapping]] = ..., tracked: _Optional[_Union[FrameRange, _Mapping]] = ..., concept: _Optional[_Union[ConceptRecord, _Mapping]] = ..., concept_removed: _Optional[_Union[ConceptRemovalRecord, _Mapping]] = ..., removed: _Optional[_Union[RemovalRecord, _Mapping]] = ...) -> None: ...
 
 class SessionObject(_message.Message):
-    __slots__ = ("obj_id", "prompted_frames")
+    __slots__ = ("obj_id", "prompted_frames", "concept_id", "found")
     OBJ_ID_FIELD_NUMBER: _ClassVar[int]
     PROMPTED_FRAMES_FIELD_NUMBER: _ClassVar[int]
+    CONCEPT_ID_FIELD_NUMBER: _ClassVar[int]
+    FOUND_FIELD_NUMBER: _ClassVar[int]
     obj_id: int
     prompted_frames: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, obj_id: _Optional[int] = ..., prompted_frames: _Optional[_Iterable[int]] = ...) -> None: ...
+    concept_id: int
+    found: bool
+    def __init__(self, obj_id: _Optional[int] = ..., prompted_frames: _Optional[_Iterable[int]] = ..., concept_id: _Optional[int] = ..., found: _Optional[bool] = ...) -> None: ...
+
+class SessionConcept(_message.Message):
+    __slots__ = ("concept_id", "concept", "frame_index", "options", "first_obj_id")
+    CONCEPT_ID_FIELD_NUMBER: _ClassVar[int]
+    CONCEPT_FIELD_NUMBER: _ClassVar[int]
+    FRAME_INDEX_FIELD_NUMBER: _ClassVar[int]
+    OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    FIRST_OBJ_ID_FIELD_NUMBER: _ClassVar[int]
+    concept_id: int
+    concept: _types_pb2.Concept
+    frame_index: int
+    options: _types_pb2.ConceptOptions
+    first_obj_id: int
+    def __init__(self, concept_id: _Optional[int] = ..., concept: _Optional[_Union[_types_pb2.Concept, _Mapping]] = ..., frame_index: _Optional[int] = ..., options: _Optional[_Union[_types_pb2.ConceptOptions, _Mapping]] = ..., first_obj_id: _Optional[int] = ...) -> None: ...

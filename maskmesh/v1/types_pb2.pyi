@@ -151,6 +151,20 @@ class Concept(_message.Message):
     exemplars: _containers.RepeatedCompositeFieldContainer[Exemplar]
     def __init__(self, phrase: _Optional[str] = ..., exemplars: _Optional[_Iterable[_Union[Exemplar, _Mapping]]] = ...) -> None: ...
 
+class ConceptOptions(_message.Message):
+    __slots__ = ("score_threshold", "new_score_threshold", "detect_every", "hotstart_delay", "max_objects")
+    SCORE_THRESHOLD_FIELD_NUMBER: _ClassVar[int]
+    NEW_SCORE_THRESHOLD_FIELD_NUMBER: _ClassVar[int]
+    DETECT_EVERY_FIELD_NUMBER: _ClassVar[int]
+    HOTSTART_DELAY_FIELD_NUMBER: _ClassVar[int]
+    MAX_OBJECTS_FIELD_NUMBER: _ClassVar[int]
+    score_threshold: float
+    new_score_threshold: float
+    detect_every: int
+    hotstart_delay: int
+    max_objects: int
+    def __init__(self, score_threshold: _Optional[float] = ..., new_score_threshold: _Optional[float] = ..., detect_every: _Optional[int] = ..., hotstart_delay: _Optional[int] = ..., max_objects: _Optional[int] = ...) -> None: ...
+
 class ConceptInstance(_message.Message):
     __slots__ = ("score", "box", "mask")
     SCORE_FIELD_NUMBER: _ClassVar[int]
@@ -188,18 +202,22 @@ class Image(_message.Message):
     def __init__(self, encoded: _Optional[bytes] = ..., raw: _Optional[_Union[RawImage, _Mapping]] = ...) -> None: ...
 
 class ObjectMask(_message.Message):
-    __slots__ = ("obj_id", "mask", "predicted_iou", "object_score_logit", "box")
+    __slots__ = ("obj_id", "mask", "predicted_iou", "object_score_logit", "box", "concept_id", "concept_score")
     OBJ_ID_FIELD_NUMBER: _ClassVar[int]
     MASK_FIELD_NUMBER: _ClassVar[int]
     PREDICTED_IOU_FIELD_NUMBER: _ClassVar[int]
     OBJECT_SCORE_LOGIT_FIELD_NUMBER: _ClassVar[int]
     BOX_FIELD_NUMBER: _ClassVar[int]
+    CONCEPT_ID_FIELD_NUMBER: _ClassVar[int]
+    CONCEPT_SCORE_FIELD_NUMBER: _ClassVar[int]
     obj_id: int
     mask: Mask
     predicted_iou: float
     object_score_logit: float
     box: Box
-    def __init__(self, obj_id: _Optional[int] = ..., mask: _Optional[_Union[Mask, _Mapping]] = ..., predicted_iou: _Optional[float] = ..., object_score_logit: _Optional[float] = ..., box: _Optional[_Union[Box, _Mapping]] = ...) -> None: ...
+    concept_id: int
+    concept_score: float
+    def __init__(self, obj_id: _Optional[int] = ..., mask: _Optional[_Union[Mask, _Mapping]] = ..., predicted_iou: _Optional[float] = ..., object_score_logit: _Optional[float] = ..., box: _Optional[_Union[Box, _Mapping]] = ..., concept_id: _Optional[int] = ..., concept_score: _Optional[float] = ...) -> None: ...
 
 class StageTime(_message.Message):
     __slots__ = ("stage", "duration")
@@ -210,7 +228,7 @@ class StageTime(_message.Message):
     def __init__(self, stage: _Optional[str] = ..., duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class FrameMasks(_message.Message):
-    __slots__ = ("frame_index", "objects", "trace_id", "conditioning", "width", "height", "stage_times", "time", "repeats_previous")
+    __slots__ = ("frame_index", "objects", "trace_id", "conditioning", "width", "height", "stage_times", "time", "repeats_previous", "new_obj_ids", "gone_obj_ids", "held_back_obj_ids")
     FRAME_INDEX_FIELD_NUMBER: _ClassVar[int]
     OBJECTS_FIELD_NUMBER: _ClassVar[int]
     TRACE_ID_FIELD_NUMBER: _ClassVar[int]
@@ -220,6 +238,9 @@ class FrameMasks(_message.Message):
     STAGE_TIMES_FIELD_NUMBER: _ClassVar[int]
     TIME_FIELD_NUMBER: _ClassVar[int]
     REPEATS_PREVIOUS_FIELD_NUMBER: _ClassVar[int]
+    NEW_OBJ_IDS_FIELD_NUMBER: _ClassVar[int]
+    GONE_OBJ_IDS_FIELD_NUMBER: _ClassVar[int]
+    HELD_BACK_OBJ_IDS_FIELD_NUMBER: _ClassVar[int]
     frame_index: int
     objects: _containers.RepeatedCompositeFieldContainer[ObjectMask]
     trace_id: str
@@ -229,7 +250,10 @@ class FrameMasks(_message.Message):
     stage_times: _containers.RepeatedCompositeFieldContainer[StageTime]
     time: _duration_pb2.Duration
     repeats_previous: bool
-    def __init__(self, frame_index: _Optional[int] = ..., objects: _Optional[_Iterable[_Union[ObjectMask, _Mapping]]] = ..., trace_id: _Optional[str] = ..., conditioning: _Optional[bool] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., stage_times: _Optional[_Iterable[_Union[StageTime, _Mapping]]] = ..., time: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., repeats_previous: _Optional[bool] = ...) -> None: ...
+    new_obj_ids: _containers.RepeatedScalarFieldContainer[int]
+    gone_obj_ids: _containers.RepeatedScalarFieldContainer[int]
+    held_back_obj_ids: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, frame_index: _Optional[int] = ..., objects: _Optional[_Iterable[_Union[ObjectMask, _Mapping]]] = ..., trace_id: _Optional[str] = ..., conditioning: _Optional[bool] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., stage_times: _Optional[_Iterable[_Union[StageTime, _Mapping]]] = ..., time: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., repeats_previous: _Optional[bool] = ..., new_obj_ids: _Optional[_Iterable[int]] = ..., gone_obj_ids: _Optional[_Iterable[int]] = ..., held_back_obj_ids: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class ModelInfo(_message.Message):
     __slots__ = ("model_id", "name", "image_size", "trained", "parameters", "device", "dtype", "threads", "warm_up_seconds")

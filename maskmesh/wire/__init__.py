@@ -1,12 +1,19 @@
 """Conversion of values to messages and back, with all checks of incoming messages that need no state."""
 
 from maskmesh.wire.concepts import (
+    check_concept,
     check_concepts,
+    check_first_obj_id,
+    concept_from_proto,
     concept_instances_from_proto,
     concept_instances_to_proto,
+    concept_options_from_proto,
+    concept_options_to_proto,
     concept_to_proto,
     concepts_from_proto,
     detection_options_from_proto,
+    session_concept_from_proto,
+    session_concept_to_proto,
 )
 from maskmesh.wire.embeddings import (
     embedding_ref_from_proto,
@@ -47,10 +54,15 @@ from maskmesh.wire.work import work_from_proto, work_to_proto
 
 __all__ = [
     "MAX_POINTS",
+    "check_concept",
     "check_concepts",
     "check_contradiction",
+    "check_first_obj_id",
+    "concept_from_proto",
     "concept_instances_from_proto",
     "concept_instances_to_proto",
+    "concept_options_from_proto",
+    "concept_options_to_proto",
     "concept_to_proto",
     "concepts_from_proto",
     "detection_options_from_proto",
@@ -78,6 +90,8 @@ __all__ = [
     "prompt_to_proto",
     "recorded_prompt_from_proto",
     "reverse_from_proto",
+    "session_concept_from_proto",
+    "session_concept_to_proto",
     "session_objects_from_proto",
     "session_objects_to_proto",
     "session_state_from_proto",

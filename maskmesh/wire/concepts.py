@@ -4,10 +4,21 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from maskmesh.concepts import Concept, ConceptInstance, ConceptInstances, Exemplar
+from maskmesh.concepts import (
+    DEFAULT_OPTIONS,
+    FIRST_OBJ_ID,
+    MAX_FIRST_OBJ_IDS,
+    OBJ_IDS_PER_CONCEPT,
+    Concept,
+    ConceptInstance,
+    ConceptInstances,
+    ConceptOptions,
+    Exemplar,
+    SessionConcept,
+)
 from maskmesh.errors import InvalidPrompt, InvalidRequest
 from maskmesh.internal.v1 import tracker_pb2
-from maskmesh.v1 import segmentation_pb2, types_pb2
+from maskmesh.v1 import segmentation_pb2, session_pb2, types_pb2
 from maskmesh.wire.boxes import box_from_proto, box_to_proto
 from maskmesh.wire.masks import mask_from_proto, mask_to_proto
 from maskmesh.wire.prompts import checked_box
@@ -17,6 +28,10 @@ MAX_EXEMPLARS = 32
 MAX_PHRASE_LENGTH = 1024
 
 DEFAULT_SCORE_THRESHOLD = 0.5
+
+# In frames of a video; the sessions of live streams have none.
+DEFAULT_HOTSTART_DELAY = 15
+MAX_HOTSTART_DELAY = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,22 +59,23 @@ def check_concepts(messages: Sequence[types_pb2.Concept]) -> None:
     if len(messages) > MAX_CONCEPTS:
         raise InvalidPrompt(f"at most {MAX_CONCEPTS} concepts are allowed", field="concepts")
     for index, message in enumerate(messages):
-        field = f"concepts[{index}]"
-        if len(message.phrase) > MAX_PHRASE_LENGTH:
-            raise InvalidPrompt(
-                f"a phrase has at most {MAX_PHRASE_LENGTH} characters", field=f"{field}.phrase"
-            )
-        if len(message.exemplars) > MAX_EXEMPLARS:
-            raise InvalidPrompt(f"at most {MAX_EXEMPLARS} exemplars are allowed", field=f"{field}.exemplars")
-        if message.phrase.strip():
-            continue
-        if not message.exemplars:
-            raise InvalidPrompt("a concept needs a phrase or exemplars", field=field)
-        if all(exemplar.negative for exemplar in message.exemplars):
-            raise InvalidPrompt(
-                "without a phrase, a concept needs an exemplar that is not negative",
-                field=f"{field}.exemplars",
-            )
+        check_concept(message, field=f"concepts[{index}]")
+
+
+def check_concept(message: types_pb2.Concept, *, field: str = "concept") -> None:
+    """Check one concept in the same way.  Raises InvalidPrompt."""
+    if len(message.phrase) > MAX_PHRASE_LENGTH:
+        raise InvalidPrompt(f"a phrase has at most {MAX_PHRASE_LENGTH} characters", field=f"{field}.phrase")
+    if len(message.exemplars) > MAX_EXEMPLARS:
+        raise InvalidPrompt(f"at most {MAX_EXEMPLARS} exemplars are allowed", field=f"{field}.exemplars")
+    if message.phrase.strip():
+        return
+    if not message.exemplars:
+        raise InvalidPrompt("a concept needs a phrase or exemplars", field=field)
+    if all(exemplar.negative for exemplar in message.exemplars):
+        raise InvalidPrompt(
+            "without a phrase, a concept needs an exemplar that is not negative", field=f"{field}.exemplars"
+        )
 
 
 def concepts_from_proto(messages: Sequence[types_pb2.Concept], *, width: int, height: int) -> list[Concept]:
@@ -68,17 +84,110 @@ def concepts_from_proto(messages: Sequence[types_pb2.Concept], *, width: int, he
     Raises InvalidPrompt for the first invalid field.
     """
     check_concepts(messages)
-    concepts = []
-    for index, message in enumerate(messages):
-        exemplars = []
-        for number, exemplar in enumerate(message.exemplars):
-            field = f"concepts[{index}].exemplars[{number}].box"
-            if not exemplar.HasField("box"):
-                raise InvalidPrompt("an exemplar needs a box", field=field)
-            box = checked_box(exemplar.box, width=width, height=height, field=field)
-            exemplars.append(Exemplar(box, not exemplar.negative))
-        concepts.append(Concept(message.phrase.strip(), exemplars))
-    return concepts
+    return [
+        concept_from_proto(message, width=width, height=height, field=f"concepts[{index}]")
+        for index, message in enumerate(messages)
+    ]
+
+
+def concept_from_proto(
+    message: types_pb2.Concept, *, width: int, height: int, field: str = "concept"
+) -> Concept:
+    """Convert one concept in the same way."""
+    check_concept(message, field=field)
+    exemplars = []
+    for number, exemplar in enumerate(message.exemplars):
+        path = f"{field}.exemplars[{number}].box"
+        if not exemplar.HasField("box"):
+            raise InvalidPrompt("an exemplar needs a box", field=path)
+        box = checked_box(exemplar.box, width=width, height=height, field=path)
+        exemplars.append(Exemplar(box, not exemplar.negative))
+    return Concept(message.phrase.strip(), exemplars)
+
+
+def recorded_concept_from_proto(message: types_pb2.Concept) -> Concept:
+    """Convert a message to a concept, without checks: it was checked when the client sent it."""
+    exemplars = [Exemplar(box_from_proto(e.box), not e.negative) for e in message.exemplars]
+    return Concept(message.phrase, exemplars)
+
+
+def concept_options_to_proto(options: ConceptOptions) -> types_pb2.ConceptOptions:
+    """Convert the options of a concept to a message.  Raises ValueError for a negative number."""
+    return types_pb2.ConceptOptions(
+        score_threshold=options.score_threshold,
+        new_score_threshold=options.new_score_threshold,
+        detect_every=options.detect_every,
+        hotstart_delay=options.hotstart_delay,
+        max_objects=options.max_objects,
+    )
+
+
+def concept_options_from_proto(
+    message: types_pb2.ConceptOptions, *, live: bool = False, field: str = "options"
+) -> ConceptOptions:
+    """Convert a message to the options of a concept, with the defaults filled in.  Raises InvalidRequest."""
+    for name in ("score_threshold", "new_score_threshold"):
+        value = getattr(message, name)
+        if not (math.isfinite(value) and 0 <= value <= 1):
+            raise InvalidRequest("a score threshold is between 0 and 1", field=f"{field}.{name}")
+    delay = 0 if live else DEFAULT_HOTSTART_DELAY
+    if message.HasField("hotstart_delay"):
+        delay = message.hotstart_delay
+        if delay > (0 if live else MAX_HOTSTART_DELAY):
+            raise InvalidRequest(
+                "a live stream has no hotstart delay" if live else f"at most {MAX_HOTSTART_DELAY} frames",
+                field=f"{field}.hotstart_delay",
+            )
+    defaults = DEFAULT_OPTIONS
+    has_threshold, has_new = message.HasField("score_threshold"), message.HasField("new_score_threshold")
+    return ConceptOptions(
+        score_threshold=_rounded(message.score_threshold) if has_threshold else defaults.score_threshold,
+        new_score_threshold=_rounded(message.new_score_threshold)
+        if has_new
+        else defaults.new_score_threshold,
+        detect_every=message.detect_every or 1,
+        hotstart_delay=delay,
+        max_objects=message.max_objects,
+    )
+
+
+def check_first_obj_id(first_obj_id: int) -> None:
+    """Check the number of a concept's first object, 0 for one of the server.  Raises InvalidRequest."""
+    block, rest = divmod(first_obj_id - FIRST_OBJ_ID, OBJ_IDS_PER_CONCEPT)
+    if first_obj_id and (rest or not 0 <= block < MAX_FIRST_OBJ_IDS):
+        raise InvalidRequest(
+            f"the first number of an object is {FIRST_OBJ_ID} and a multiple of {OBJ_IDS_PER_CONCEPT}",
+            field="first_obj_id",
+        )
+
+
+def _rounded(value: float) -> float:
+    """A score as the client wrote it, for example 0.7: the message has its nearest float32."""
+    return round(value, 6)
+
+
+def session_concept_to_proto(concept: SessionConcept) -> session_pb2.SessionConcept:
+    """Convert one concept of a session to a message."""
+    return session_pb2.SessionConcept(
+        concept_id=concept.concept_id,
+        concept=concept_to_proto(concept.concept),
+        frame_index=concept.frame_index,
+        options=concept_options_to_proto(concept.options),
+        first_obj_id=concept.first_obj_id,
+    )
+
+
+def session_concept_from_proto(
+    message: session_pb2.SessionConcept | session_pb2.ConceptRecord,
+) -> SessionConcept:
+    """Convert a message to one concept of a session."""
+    return SessionConcept(
+        message.concept_id,
+        recorded_concept_from_proto(message.concept),
+        message.frame_index if message.HasField("frame_index") else None,
+        concept_options_from_proto(message.options),
+        message.first_obj_id,
+    )
 
 
 def detection_options_from_proto(

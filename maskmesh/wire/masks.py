@@ -120,6 +120,8 @@ def object_mask_to_proto(mask: ObjectMask) -> types_pb2.ObjectMask:
         predicted_iou=mask.predicted_iou,
         object_score_logit=mask.object_score_logit,
         box=None if mask.box is None else box_to_proto(mask.box),
+        concept_id=mask.concept_id,
+        concept_score=mask.concept_score,
     )
 
 
@@ -131,6 +133,8 @@ def object_mask_from_proto(message: types_pb2.ObjectMask) -> ObjectMask:
         predicted_iou=message.predicted_iou,
         object_score_logit=message.object_score_logit,
         box=box_from_proto(message.box) if message.HasField("box") else None,
+        concept_id=message.concept_id if message.HasField("concept_id") else None,
+        concept_score=message.concept_score,
     )
 
 
@@ -146,6 +150,9 @@ def frame_masks_from_proto(message: types_pb2.FrameMasks) -> FrameMasks:
         stage_seconds=stage_seconds_from_proto(message.stage_times),
         time=message.time.ToNanoseconds() / 1e9 if message.HasField("time") else None,
         repeats_previous=message.repeats_previous,
+        new_obj_ids=tuple(message.new_obj_ids),
+        gone_obj_ids=tuple(message.gone_obj_ids),
+        held_back_obj_ids=tuple(message.held_back_obj_ids),
     )
 
 

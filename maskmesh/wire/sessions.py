@@ -2,10 +2,21 @@
 
 from collections.abc import Sequence
 
+from maskmesh.concepts import SessionConcept
 from maskmesh.errors import InvalidRequest
-from maskmesh.history import ClearRecord, FrameRange, HistoryEntry, PromptRecord, SessionObject, SessionState
+from maskmesh.history import (
+    ClearRecord,
+    ConceptRemovalRecord,
+    FrameRange,
+    HistoryEntry,
+    PromptRecord,
+    RemovalRecord,
+    SessionObject,
+    SessionState,
+)
 from maskmesh.types import Box, Point, Prompt
 from maskmesh.v1 import segmentation_pb2, session_pb2, types_pb2
+from maskmesh.wire.concepts import concept_options_to_proto, concept_to_proto, session_concept_from_proto
 from maskmesh.wire.masks import mask_from_proto
 from maskmesh.wire.models import model_info_from_proto
 from maskmesh.wire.prompts import prompt_to_proto
@@ -25,12 +36,23 @@ def direction_to_proto(*, reverse: bool) -> session_pb2.Direction:
 
 def session_objects_to_proto(objects: Sequence[SessionObject]) -> list[session_pb2.SessionObject]:
     """Convert the objects of a session to messages."""
-    return [session_pb2.SessionObject(obj_id=o.obj_id, prompted_frames=o.prompted_frames) for o in objects]
+    return [
+        session_pb2.SessionObject(obj_id=o.obj_id, prompted_frames=o.prompted_frames, concept_id=o.concept_id)
+        for o in objects
+    ]
 
 
 def session_objects_from_proto(messages: Sequence[session_pb2.SessionObject]) -> list[SessionObject]:
     """Convert messages to the objects of a session."""
-    return [SessionObject(m.obj_id, tuple(m.prompted_frames)) for m in messages]
+    return [
+        SessionObject(
+            m.obj_id,
+            tuple(m.prompted_frames),
+            m.concept_id if m.HasField("concept_id") else None,
+            m.found,
+        )
+        for m in messages
+    ]
 
 
 def frame_range_to_proto(frames: FrameRange) -> session_pb2.FrameRange:
@@ -72,6 +94,7 @@ def session_state_from_proto(message: segmentation_pb2.GetSessionResponse) -> Se
         revision=message.revision,
         objects=session_objects_from_proto(message.objects),
         history=history_from_proto(message.history),
+        concepts=[session_concept_from_proto(concept) for concept in message.concepts],
     )
 
 
@@ -88,6 +111,21 @@ def _entry_to_proto(entry: HistoryEntry) -> session_pb2.HistoryEntry:
         case ClearRecord(frame_index, obj_id):
             cleared = session_pb2.ClearRecord(frame_index=frame_index, obj_id=obj_id)
             return session_pb2.HistoryEntry(cleared=cleared)
+        case RemovalRecord(obj_id, found_by):
+            removed = session_pb2.RemovalRecord(obj_id=obj_id, concept_id=found_by)
+            return session_pb2.HistoryEntry(removed=removed)
+        case SessionConcept(concept_id, concept, added_on, options, first_obj_id):
+            added = session_pb2.ConceptRecord(
+                concept_id=concept_id,
+                concept=concept_to_proto(concept),
+                frame_index=added_on,
+                options=concept_options_to_proto(options),
+                first_obj_id=first_obj_id,
+            )
+            return session_pb2.HistoryEntry(concept=added)
+        case ConceptRemovalRecord(concept_id):
+            ended = session_pb2.ConceptRemovalRecord(concept_id=concept_id)
+            return session_pb2.HistoryEntry(concept_removed=ended)
         case FrameRange():
             return session_pb2.HistoryEntry(tracked=frame_range_to_proto(entry))
 
@@ -104,6 +142,15 @@ def _entry_from_proto(message: session_pb2.HistoryEntry) -> HistoryEntry | None:
             )
         case "cleared":
             return ClearRecord(message.cleared.frame_index, message.cleared.obj_id)
+        case "removed":
+            removed = message.removed
+            return RemovalRecord(
+                removed.obj_id, removed.concept_id if removed.HasField("concept_id") else None
+            )
+        case "concept":
+            return session_concept_from_proto(message.concept)
+        case "concept_removed":
+            return ConceptRemovalRecord(message.concept_removed.concept_id)
         case "tracked":
             return frame_range_from_proto(message.tracked)
     return None

@@ -12,7 +12,7 @@ from PIL import Image
 
 from maskmesh.cli.main import main
 from maskmesh.cli.media.outputs import MasksFile, check_outputs, check_suffix
-from maskmesh.cli.segment import folder_frames
+from maskmesh.cli.media.source_frames import folder_frames
 from tests.corpus.pictures import picture
 from tests.corpus.video_files import write
 

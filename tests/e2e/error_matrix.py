@@ -35,8 +35,9 @@ executed such a call; a retry with the same idempotency key then returns its res
 message over the limit (256 MiB) with RESOURCE_EXHAUSTED and no reason. Server limits (sessions, objects,
 frames, bytes of an upload, queued work) give RESOURCE_EXHAUSTED with a `google.rpc.RetryInfo`.
 
-In a `SegmentStream`, the server returns an error of one frame, prompt or removal as a `StreamRejected`, and
-the stream continues. The rows that begin with "a frame", "a prompt" or "a removal" are such errors.
+In a `SegmentStream`, the server returns an error of one frame, prompt, concept or removal as a
+`StreamRejected`, and the stream continues. The rows that begin with "a frame", "a prompt", "a concept" or
+"a removal" are such errors.
 """
 
 LIMITS_HEADER = """## Limits

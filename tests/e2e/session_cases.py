@@ -92,6 +92,14 @@ def _sessions() -> list[Case]:
         "ResetSession": lambda s: (
             lambda c: c.stub.ResetSession(V1.ResetSessionRequest(session_id=getattr(c, s)))
         ),
+        "AddConcept": lambda s: (
+            lambda c: c.stub.AddConcept(
+                V1.AddConceptRequest(session_id=getattr(c, s), concept={"phrase": "bus"})
+            )
+        ),
+        "RemoveConcept": lambda s: (
+            lambda c: c.stub.RemoveConcept(V1.RemoveConceptRequest(session_id=getattr(c, s)))
+        ),
         "DeleteSession": lambda s: (
             lambda c: c.stub.DeleteSession(V1.DeleteSessionRequest(session_id=getattr(c, s)))
         ),

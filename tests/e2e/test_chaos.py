@@ -14,8 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from maskmesh import AsyncClient, FrameMasks, VideoSession
+from maskmesh import AsyncClient, ConceptOptions, FrameMasks, VideoSession
 from maskmesh.cli.mesh.local_mesh import MeshOptions
+from tests.golden import needs_data
+from tests.golden_mesh import PHRASE, golden_frames, golden_options
 from tests.mesh import Mesh, running_mesh
 from tests.redis_server import RedisServer, needs_redis, owner_of, running_redis
 from tools.make_sample import make_clip
@@ -119,6 +121,47 @@ async def test_no_frame_is_lost_if_a_service_fails(
     assert [f.frame_index for f in frames] == list(range(FRAMES))
     assert [f.objects for f in frames] == [f.objects for f in expected]
     assert [o.obj_id for o in state.objects] == [1, 7]
+
+
+@needs_data
+async def test_objects_of_concepts_survive_their_tracker(
+    tmp_path: Path, store: RedisServer, moment: int
+) -> None:
+    """Found objects keep their numbers, and those that are new or leave meanwhile are the same."""
+    chance = random.Random(moment)
+    frames = golden_frames()
+    options = golden_options(tmp_path, trackers=2)
+    concept = ConceptOptions(hotstart_delay=5, new_score_threshold=0.55)
+    async with (
+        running_mesh(tmp_path, options, MASKMESH_SESSION_URL=store.url) as mesh,
+        AsyncClient(mesh.endpoint) as client,
+    ):
+        runs: list[list[FrameMasks]] = [[], []]
+        strikes: list[asyncio.Task[None]] = []
+        after, delay = chance.randrange(1, len(frames) - 3), chance.uniform(0, 2 * FRAME_SECONDS)
+
+        async def strike(session: VideoSession) -> None:
+            await asyncio.sleep(delay)
+            mesh.local.kill(await owner_of(session, mesh.local, store))
+
+        for run, results in enumerate(runs):
+            async with client.session() as session:
+                await session.append_frames(frames)
+                await session.add_concept(1, PHRASE, options=concept)
+                await session.add_prompt(0, 7, points=[(100, 100)])
+                async for frame in session.propagate():
+                    results.append(frame)
+                    if run and len(results) == after:
+                        strikes.append(asyncio.ensure_future(strike(session)))
+                await asyncio.gather(*strikes)
+                state = await session.get_state()
+        assert [c.concept_id for c in state.concepts] == [1]
+    expected, disturbed = runs
+    assert [f.frame_index for f in disturbed] == list(range(len(frames)))
+    assert [f.objects for f in disturbed] == [f.objects for f in expected]
+    assert [(f.new_obj_ids, f.gone_obj_ids) for f in disturbed] == [
+        (f.new_obj_ids, f.gone_obj_ids) for f in expected
+    ]
 
 
 async def test_objects_of_sam3_survive_their_tracker(tmp_path: Path, store: RedisServer, clip: Path) -> None:

@@ -206,6 +206,55 @@ async def test_command_checks_concepts(tmp_path: Path, arguments: list[str], mes
     assert message in said
 
 
-async def test_concepts_of_a_video_are_refused(clip: Path, tmp_path: Path) -> None:
-    _, said = await maskmesh("segment", clip, "--concept", "cup", cwd=tmp_path, status=2)
-    assert "--concept is for images" in said
+async def test_commands_follow_concepts(mesh: Mesh, clip: Path, tmp_path: Path) -> None:
+    """In a video and in a stream, beside a clicked object; overlay and masks have concept and score."""
+    arguments = [
+        "--endpoint", mesh.endpoint, "--max-frames", "6", "--point", "110,262", "--concept", "red cup",
+        "--frame", "1", "--concept", "bus", "--concept-box", "100,200,180,300",
+    ]  # fmt: skip
+    _, said = await maskmesh(
+        "segment", clip, *arguments, "--hotstart-delay", "2", "-o", "found.mp4", "--masks", "found.json",
+        cwd=tmp_path,
+    )  # fmt: skip
+    content = json.loads((tmp_path / "found.json").read_text())
+    assert content["concepts"] == [
+        {"concept_id": 1, "phrase": "red cup"},
+        {"concept_id": 2, "phrase": "bus"},
+    ]
+    assert [frame["frame_index"] for frame in content["frames"]] == list(range(6))
+    for frame in content["frames"]:
+        found = {o.get("concept_id"): o for o in frame["objects"]}
+        assert None in found  # the clicked object
+        assert 0.5 < found[1]["concept_score"] < 1
+    assert "red cup, frame 0: 1 found in" in said
+    assert "bus, frame 1: " in said
+    assert "red cup: 1 object in 6 frames" in said
+    assert len(list(read_frames(tmp_path / "found.mp4"))) == 6
+
+    _, said = await maskmesh(
+        "stream", clip, *arguments, "-o", "live.mp4", "--masks", "live.json", cwd=tmp_path
+    )
+    lines = [json.loads(line) for line in (tmp_path / "live.json").read_text().splitlines()]
+    assert {o.get("concept_id") for o in lines[-1]["objects"]} == {None, 1, 2}
+    assert "6 frames" in said
+
+
+@pytest.mark.parametrize("video", [False, True])
+async def test_evaluation_by_a_phrase(mesh: Mesh, clip: Path, tmp_path: Path, *, video: bool) -> None:
+    for name in ("images", "masks"):
+        (tmp_path / name).mkdir()
+    for index, pixels in enumerate(list(read_frames(clip))[:3]):
+        Image.fromarray(pixels).save(tmp_path / "images" / f"{index}.png")
+        labels = np.zeros(pixels.shape[:2], np.uint8)
+        labels[200:300, 60:160], labels[100:200, 480:580] = 1, 2
+        Image.fromarray(labels).save(tmp_path / "masks" / f"{index}.png")
+    output, _ = await maskmesh(
+        "evaluate", "--images", "images", "--masks", "masks", "--endpoint", mesh.endpoint,
+        "--concept", "red cup", "--json", "scores.json", *(["--video"] if video else []),
+        cwd=tmp_path,
+    )  # fmt: skip
+    scores = json.loads((tmp_path / "scores.json").read_text())
+    assert scores["count"] == (2 if video else 6)
+    assert 0 <= scores["recall"] <= scores["iou"] * 2 <= 2
+    assert f"{scores['iou']:.3f}" in output
+    assert "matched one to one" in output

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from gateway.frames.frame_ring import FrameRing
-from gateway.streams.inbox import Inbox, PromptCommand, ReceivedFrame, RemovalCommand
+from gateway.streams.inbox import Command, Inbox, PromptCommand, ReceivedFrame, RemovalCommand
 from maskmesh import InvalidRequest, MaskmeshError
 from maskmesh.media.pictures import PixelLimit
 from maskmesh.types import RawImage
@@ -54,7 +54,7 @@ class Box:
         for _ in range(20):
             await asyncio.sleep(0)
 
-    async def next(self) -> ReceivedFrame | PromptCommand | RemovalCommand | None:
+    async def next(self) -> ReceivedFrame | Command | None:
         return await asyncio.wait_for(self.inbox.next(self.slots), 1)
 
     async def sequence(self) -> int:

@@ -60,6 +60,30 @@ def test_frame_interval_starts_at_previous_delivery() -> None:
     assert unnamed_share(found) == 0
 
 
+def test_a_wait_for_a_later_frame_is_attributed_to_that_frame() -> None:
+    """Two frames; the first is delivered when the second is decided, and waits for its detector."""
+    first = one_trace(
+        span("frame", 0, 90, span_id="r0", trace="t0", frame__index=0, propagation__id="p"),
+        span("track", 10, 30, span_id="k0", parent="r0", trace="t0"),
+        span("mask_decoder", 10, 30, parent="k0", trace="t0"),
+        span("queue hotstart", 30, 85, parent="r0", trace="t0"),
+        span("queue client", 85, 90, parent="r0", trace="t0"),
+    )
+    second = one_trace(
+        span("frame", 5, 95, span_id="r1", trace="t1", frame__index=1, propagation__id="p"),
+        span("track", 40, 80, span_id="k1", parent="r1", trace="t1"),
+        span("detector_decoder", 45, 80, parent="k1", trace="t1"),
+    )
+    found, _ = attribute_frames([second, first])
+    assert found.by_name == {
+        UNNAMED: 10,
+        "mask_decoder": 20,
+        "queue hotstart": 15 + 5,  # until the detector began, and from its end to the delivery
+        "detector_decoder": 35,
+        "queue client": 5,
+    }
+
+
 def test_abandoned_frames_are_not_delivered() -> None:
     trace = one_trace(span("frame", 0, 9, abandoned=True, propagation__id="p"))
     assert attribute_frames([trace]) == []

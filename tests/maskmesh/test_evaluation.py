@@ -8,7 +8,9 @@ from PIL import Image
 
 from maskmesh import ObjectMask, RleMask
 from maskmesh.evaluation.clips import ImageScores, ObjectScores, read_folder, read_labels, score_object
-from maskmesh.evaluation.table import clips_row, images_row, make_table
+from maskmesh.evaluation.concepts import ConceptScores, matched_ious
+from maskmesh.evaluation.mask_metrics import region_similarity
+from maskmesh.evaluation.table import clips_row, concepts_row, images_row, make_table
 from maskmesh.masks import BoolArray
 
 
@@ -67,6 +69,19 @@ def test_one_table_for_images_and_clips() -> None:
     cells = [list(column.cells) for column in table.columns]
     assert [column[0] for column in cells] == ["images", "2", "0.600", "0.800", "", "", "", "", ""]
     assert [column[1] for column in cells][-2:] == ["0.000", "0.900"]
+
+
+def test_found_objects_are_matched_one_to_one() -> None:
+    """The best sum of IoUs, not the best single one; a found object beyond the true ones is false."""
+    true, found = [columns(40), columns(80)], [columns(60), columns(40), columns(0)]
+    ious = matched_ious([[region_similarity(f, t) for f in found] for t in true])
+    assert ious == pytest.approx([1.0, 0.75])
+    assert matched_ious([[], []]) == [0.0, 0.0]
+    row = concepts_row("images", [ConceptScores("a", ious, 3), ConceptScores("b", [0.4], 0)])
+    assert row.count == 3
+    assert row.figures == pytest.approx({"iou": (1 + 0.75 + 0.4) / 3, "precision": 2 / 3, "recall": 2 / 3})
+    titles = [str(column.header) for column in make_table([row], "sam3/1").columns]
+    assert titles == ["", "objects", "IoU", "precision", "recall"]
 
 
 @pytest.fixture

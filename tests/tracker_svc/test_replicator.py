@@ -5,9 +5,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import torch
 
-from maskmesh.storage.session_record import Owner
+from maskmesh.storage.session_record import Owner, SessionDelta, WriteResult
 from tests.tracker_svc.in_process import InProcess
+from tracker_svc.memory.frame_state import FrameState
 from tracker_svc.sessions.replicator import Replicator
 from tracker_svc.sessions.session import Session
 from tracker_svc.sessions.session_replicator import SessionReplicator
@@ -63,3 +65,40 @@ def test_changes_of_an_ended_session_wait_for_no_writer(tracker: InProcess) -> N
         await asyncio.wait_for(session.replicator.flush(), 10)
 
     tracker.run(change())
+
+
+class RecordingStore:
+    """A session store that has the fields of one session."""
+
+    def __init__(self) -> None:
+        self.fields: dict[str, bytes] = {}
+
+    async def write(self, session_id: str, owner: Owner, ttl: float, delta: SessionDelta) -> WriteResult:
+        self.fields |= delta.fields
+        for name in delta.deleted:
+            self.fields.pop(name, None)
+        return WriteResult.DONE
+
+
+def test_released_conditioning_frames_stay_in_the_store(tracker: InProcess) -> None:
+    """They go to the archive without having been in memory as tracked frames."""
+    session = tracker.servicer.components.sessions.get(tracker.create())
+    store = RecordingStore()
+
+    async def replicate_release() -> None:
+        replicator = SessionReplicator(
+            store,  # type: ignore[arg-type]
+            session, Owner("a:1", 1), model_id="test", budget_bytes=2**20,
+        )  # fmt: skip
+        bank = session.objects.setdefault(5, session.make(5)).bank
+        bank.condition(0, FrameState(torch.zeros(1, 4, 4), 1.0, 1.0, None))
+        replicator.enqueue()
+        await replicator.flush()
+        assert set(store.fields) == {"5.0.conditioning"}
+        bank.release_corrected(kept=None)
+        replicator.enqueue()
+        await replicator.flush()
+        await replicator.close()
+
+    tracker.run(replicate_release())
+    assert set(store.fields) == {"5.0.tracked"}

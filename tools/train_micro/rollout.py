@@ -12,14 +12,8 @@ from torch import Tensor
 from maskmesh.nn.image_features import ImageFeatures
 from tracker_svc.memory.memory_bank import CLEARED_AROUND_PROMPT, RECENT_POINTERS
 from tracker_svc.model.mask_decoder import DecodedMasks, stable_mask
-from tracker_svc.model.tracking_model import (
-    MEMORY_SLOTS,
-    Memories,
-    ObjectPredictions,
-    Pointer,
-    SpatialMemory,
-    TrackingModel,
-)
+from tracker_svc.model.memory_attention import Memories, Pointer, SpatialMemory
+from tracker_svc.model.tracking_model import MEMORY_SLOTS, ObjectPredictions, TrackingModel
 
 
 @dataclass(frozen=True, slots=True)

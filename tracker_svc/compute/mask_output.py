@@ -1,6 +1,7 @@
 """Converts mask logits to masks in the requested form."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -8,7 +9,10 @@ from torch import Tensor
 
 from maskmesh.masks import BINARY_FORMS, LowResLogits, MaskFormat, MaskOptions
 from maskmesh.types import Box, ObjectMask
+from tracker_svc.compute.step import Frame, Tracked
+from tracker_svc.following.mask_rules import HIDDEN_LOGIT
 from tracker_svc.memory.frame_state import FrameState
+from tracker_svc.memory.tracked_object import TrackedObject
 from tracker_svc.model.memory_masks import OVERLAP_LOGIT
 
 
@@ -43,6 +47,43 @@ def object_masks(
         _object_mask(obj_id, state, logits_map, options.format, scale)
         for obj_id, state, logits_map in zip(obj_ids, states, maps, strict=True)
     ]
+
+
+def tracked_masks(
+    frame_index: int,
+    objects: Sequence[TrackedObject],
+    states: Mapping[int, FrameState],
+    options: MaskOptions,
+    frame: Frame,
+) -> Tracked:
+    """The result of a frame from the states of objects on it, by ``obj_id``.
+
+    Objects without a state, and those that the client removed, are left out.
+    """
+    shown = [obj for obj in objects if obj.obj_id in states and not obj.is_dismissed]
+    shown_states = [states[obj.obj_id] for obj in shown]
+    masks = object_masks(
+        [obj.obj_id for obj in shown], shown_states, options, width=frame.width, height=frame.height
+    )
+    return Tracked(
+        [of_concept(mask, obj, states[obj.obj_id]) for obj, mask in zip(shown, masks, strict=True)],
+        any(frame_index in obj.bank.conditioning.keys() - obj.bank.detected for obj in shown),
+        [obj.obj_id for obj, state in zip(shown, shown_states, strict=True) if _is_held_back(obj, state)],
+    )
+
+
+def of_concept(mask: ObjectMask, obj: TrackedObject, state: FrameState) -> ObjectMask:
+    """A mask with the concept that found its object, and the score."""
+    if obj.concept_id is None:
+        return mask
+    return replace(mask, concept_id=obj.concept_id, concept_score=state.concept_score)
+
+
+def _is_held_back(obj: TrackedObject, state: FrameState) -> bool:
+    """Whether an object of a concept is in sight, but its mask was hidden."""
+    if obj.concept_id is None or state.object_score_logit <= 0:
+        return False
+    return bool(state.low_res_masks.max() <= HIDDEN_LOGIT)
 
 
 def _without_overlap(maps: Sequence[Tensor]) -> list[Tensor]:

@@ -4,7 +4,8 @@ from tracker_svc.memory.frame_state import FrameState
 from tracker_svc.memory.memory_bank import Selection
 from tracker_svc.memory.tracked_object import TrackedObject
 from tracker_svc.model.mask_decoder import DecodedMasks
-from tracker_svc.model.tracking_model import Memories, ObjectPredictions, Pointer, SpatialMemory
+from tracker_svc.model.memory_attention import Memories, Pointer, SpatialMemory
+from tracker_svc.model.tracking_model import ObjectPredictions
 
 
 def selected_memories(obj: TrackedObject, selection: Selection) -> Memories:

@@ -11,6 +11,7 @@ from maskmesh.masks import MaskOptions
 from maskmesh.nn.image_features import ImageEmbedding, ImageFeatures
 from maskmesh.telemetry import StageRecorder
 from maskmesh.types import ObjectMask
+from tracker_svc.following.following_step import Following
 from tracker_svc.memory.memory_bank import Selection
 from tracker_svc.memory.tracked_object import TrackedObject
 from tracker_svc.model.tracking_model import TrackingModel
@@ -66,6 +67,25 @@ class Step:
     frame: Frame
     recorder: StageRecorder
     reverse: bool = False
+    following: Following | None = None
+    """The concepts of the session that find objects on every frame; None if it has none."""
+
+    @property
+    def weight(self) -> int:
+        """Its rows in batches: objects, and concepts that are searched."""
+        concepts = () if self.following is None else self.following.concepts
+        return max(1, len(self.objects) + sum(concept.is_due(self.frame_index) for concept in concepts))
+
+    @property
+    def remaining(self) -> list[TrackedObject]:
+        """Its objects without those that leave on the frame."""
+        gone = () if self.following is None else self.following.gone
+        return [obj for obj in self.objects if obj.obj_id not in gone]
+
+    @property
+    def all_objects(self) -> list[TrackedObject]:
+        """The objects after the frame: those that remain, and those that concepts found."""
+        return self.remaining + ([] if self.following is None else self.following.found)
 
     @property
     def signatures(self) -> frozenset[tuple[int, int]]:
@@ -90,6 +110,8 @@ class Tracked(NamedTuple):
     masks: list[ObjectMask]
     conditioning: bool
     """Whether an object was prompted on the frame."""
+    held_back: list[int]
+    """Objects in sight whose masks are withheld."""
 
 
 class Row(NamedTuple):

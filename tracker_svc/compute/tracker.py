@@ -1,7 +1,8 @@
 """The stages of the tracking model, composed into prompts, tracking steps and memory updates.
 
-Every method runs on the device's thread.  Only :meth:`Tracker.track`, :meth:`Tracker.memorize_tracked` and
-:meth:`Tracker.memorize_prompted` change memory banks, after all computation is complete.
+Every method runs on the device's thread.  Only :meth:`Tracker.track`, :meth:`Tracker.memorize_tracked`,
+:meth:`Tracker.memorize_prompted` and the follower of concepts change memory banks; the caller changes the
+objects and the concepts of the session, after all computation is complete.
 """
 
 from collections import defaultdict
@@ -18,7 +19,9 @@ from maskmesh.nn.preemption import Preemption
 from maskmesh.scheduling.device_worker import BatchedOperation
 from maskmesh.telemetry import StageRecorder
 from maskmesh.types import Prompt
-from tracker_svc.compute.mask_output import object_masks
+from tracker_svc.compute.concepts import ConceptFinder
+from tracker_svc.compute.follower import ConceptFollower
+from tracker_svc.compute.mask_output import tracked_masks
 from tracker_svc.compute.prompt_tensors import PREVIOUS_LOGIT_LIMIT, binary_mask, point_tensors
 from tracker_svc.compute.states import object_states, selected_memories
 from tracker_svc.compute.step import (
@@ -51,23 +54,26 @@ class Tracker:
         self,
         model: TrackingModel,
         *,
+        finder: ConceptFinder | None = None,
         run_urgent_work: Callable[[], bool] = lambda: False,
         max_batch: int = 1,
     ) -> None:
-        """``run_urgent_work`` is called at the pause points of the model; it returns whether it did any
-        work.
+        """``finder`` is for sessions with concepts.  ``run_urgent_work`` is called at the pause points of the
+        model; it returns whether it did any work.
         """
         self.model = model
         self._seen: set[str] = set()
         self._synchronize = synchronizer(model.device)
         self._preemption = Preemption(model, run_urgent_work)
+        self.follower = None if finder is None else ConceptFollower(model, finder, self._preemption)
+        """Follows the objects of concepts; None if the model finds none."""
         max_rows = max_batch if max_batch == 1 else max_batch * OBJECTS_PER_STEP
         # Steps with different signatures are not computed together, so a common batch would only delay
         # them.
         self.tracking = BatchedOperation(
             self.track_masks,
             max_weight=max_rows,
-            weight=lambda masked: len(masked.step.objects),
+            weight=lambda masked: masked.step.weight,
             batch_key=lambda masked: masked.step.signatures,
         )
         self.memorizing = BatchedOperation(
@@ -104,7 +110,7 @@ class Tracker:
         if prompt.mask is not None and not isinstance(prompt.mask, LowResLogits):
             with recorder.stage(telemetry.MASK_DECODER):
                 mask = binary_mask(prompt.mask, self.model)
-                return object_states(self.model.adopt_mask(frame.features, mask))[0]
+                return obj.scored(object_states(self.model.adopt_mask(frame.features, mask))[0])
 
         bank = obj.bank
         conditioned = None
@@ -130,24 +136,17 @@ class Tracker:
             decoded = self.model.decode(
                 conditioned, frame.features, encoded, multimask_output=coords.shape[1] <= 1
             )
-            return object_states(self.model.select(decoded))[0]
+            return obj.scored(object_states(self.model.select(decoded))[0])
 
     def track_masks(self, masked_steps: Sequence[MaskedStep]) -> list[Tracked]:
         """Run :meth:`track`, and return masks in the form of each step's options."""
         steps = [masked.step for masked in masked_steps]
         states = self.track(steps)
+        if self.follower is not None:
+            self.follower.follow(steps, states)
         with telemetry.stages([step.recorder for step in steps], telemetry.POSTPROCESS):
             return [
-                Tracked(
-                    object_masks(
-                        list(states_of_step),
-                        list(states_of_step.values()),
-                        options,
-                        width=step.frame.width,
-                        height=step.frame.height,
-                    ),
-                    any(step.frame_index in obj.bank.conditioning for obj in step.objects),
-                )
+                tracked_masks(step.frame_index, step.all_objects, states_of_step, options, step.frame)
                 for (step, options), states_of_step in zip(masked_steps, states, strict=True)
             ]
 
@@ -185,10 +184,15 @@ class Tracker:
     @torch.inference_mode()
     def memorize_tracked(self, steps: Sequence[Step]) -> list[None]:
         """Encode the memories of frames that were tracked just now, and archive the oldest states."""
+        if self.follower is not None:
+            for step in steps:
+                self.follower.memorize(step)
+                for obj in () if step.following is None else step.following.found:
+                    obj.bank.visited.add(step.frame_index, reverse=step.reverse)
         unmemorized = [
             (index, obj, state)
             for index, step in enumerate(steps)
-            for obj in step.objects
+            for obj in step.remaining
             if (state := obj.bank.tracked.recent(step.frame_index)) is not None
             and state.memory_features is None
         ]
@@ -223,6 +227,7 @@ class Tracker:
         memories = self._encode_memory(states, step.frame.features, [step.recorder], prompted=True)
         for (obj, _), memory in zip(prompted, memories, strict=True):
             obj.bank.make_conditioning(index, memory)
+            obj.bank.release_corrected(kept=obj.found_frame)
 
     def _track_rows(self, steps: Sequence[Step], rows: Sequence[Row]) -> Iterator[tuple[Row, FrameState]]:
         batches: dict[tuple[int, int], list[Row]] = defaultdict(list)
@@ -249,7 +254,8 @@ class Tracker:
                     conditioned, stacked.rows(indices), encoded, multimask_output=True
                 )
                 states = object_states(self.model.select(decoded))
-            yield from zip(batch, states, strict=True)
+            for row, state in zip(batch, states, strict=True):
+                yield row, row.obj.scored(state)
 
     def _encode_memory(
         self,

@@ -6,7 +6,7 @@ from functools import partial
 import torch
 
 from maskmesh import telemetry
-from maskmesh.concepts import Concept, Exemplar
+from maskmesh.concepts import Concept, ConceptOptions, Exemplar, SessionConcept
 from maskmesh.masks import MaskOptions
 from maskmesh.nn.image_features import ImageFeatures, TrunkFeatures
 from maskmesh.scheduling.cpu_sharing import CorePolicy
@@ -16,6 +16,8 @@ from tracker_svc.compute.concepts import ConceptFinder
 from tracker_svc.compute.mask_output import object_masks
 from tracker_svc.compute.step import Frame, Step
 from tracker_svc.compute.tracker import Tracker
+from tracker_svc.following.followed_concept import FollowedConcept
+from tracker_svc.following.following_step import Following
 from tracker_svc.memory.tracked_object import TrackedObject
 from tracker_svc.model.tracking_model import TrackingModel
 
@@ -31,7 +33,7 @@ async def warm_up(
     max_batch: int,
 ) -> float:
     """Prompt an object on an empty frame and track it over two more, in one session and in a batch of
-    sessions, and detect a concept.
+    sessions, and detect and follow a concept.
 
     Returns the duration in seconds.
     """
@@ -44,6 +46,7 @@ async def warm_up(
         if concepts is not None:
             detect = partial(_detect, concepts, empty_frame(tracker.model), recorder)
             await worker.run(partial(cores.warm_up, detect))
+            await worker.run(partial(cores.warm_up, partial(_follow, tracker, recorder)))
         telemetry.emit(recorder.records, None)
     return time.perf_counter() - start
 
@@ -69,6 +72,15 @@ def _detect(concepts: ConceptFinder, frame: Frame, recorder: telemetry.StageReco
     """Detect one concept by words and by a box, with one mask."""
     concept = Concept("object", [Exemplar(Box(0, 0, frame.width / 2, frame.height / 2))])
     list(concepts.detect(frame, [concept], threshold=0, max_instances=1, recorder=recorder))
+
+
+def _follow(tracker: Tracker, recorder: telemetry.StageRecorder) -> None:
+    """Find the objects of a concept on a frame, at most one."""
+    assert tracker.follower is not None, "a model that detects concepts follows them"
+    options = ConceptOptions(score_threshold=0.0)
+    concept = FollowedConcept.of(SessionConcept(0, Concept("object"), 0, options))
+    following = Following(concepts=[concept], room=1, make=TrackedObject)
+    tracker.follower.find(following, 0, empty_frame(tracker.model), recorder)
 
 
 def empty_frame(model: TrackingModel) -> Frame:

@@ -24,6 +24,14 @@ class Association:
     sure: Mapping[int, int] = field(default_factory=dict)
     """The detection of each object that is sure enough to prompt it again."""
 
+    def best_scores(self, scores: Sequence[float]) -> dict[int, float]:
+        """The highest score of the detections of each matched object."""
+        best: dict[int, float] = {}
+        for index, obj_ids in self.matches.items():
+            for obj_id in obj_ids:
+                best[obj_id] = max(best.get(obj_id, 0.0), scores[index])
+        return best
+
 
 def associate(
     scores: Sequence[float],

@@ -84,7 +84,8 @@ def recently_occluded(masks: Tensor, occluded: Sequence[int], iou: float, *, rev
     """Which of several objects hide, because they overlap one that was out of sight longer ago.
 
     masks: [N, H, W], bool; ``occluded`` is the last frame on which each object was out of sight, -1 for none.
-    Objects that were never out of sight hide nobody.
+    Objects that were never out of sight hide nobody; in reverse they hide themselves, as in the reference
+    implementation.
     """
     hidden = [False] * len(occluded)
     overlaps = mask_iou(masks, masks).tolist()

@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 _SCHEMA = """
 CREATE TABLE states (
-    obj_id INTEGER, frame_index INTEGER, predicted_iou REAL, object_score_logit REAL,
+    obj_id INTEGER, frame_index INTEGER, predicted_iou REAL, object_score_logit REAL, concept_score REAL,
     object_pointer BLOB, memory_features BLOB, low_res_masks BLOB,
     PRIMARY KEY (obj_id, frame_index)
 )
@@ -71,14 +71,14 @@ class SessionArchive:
             if tensor is not None:
                 self._forms[name] = _Form(tensor.dtype, tensor.shape)
         row = (
-            obj_id, frame_index, state.predicted_iou, state.object_score_logit,
+            obj_id, frame_index, state.predicted_iou, state.object_score_logit, state.concept_score,
             *(None if tensor is None else to_bytes(tensor) for tensor in tensors.values()),
         )  # fmt: skip
         try:
             with self._open() as connection:
                 if connection is not None:
                     self._make_room(connection, state.num_bytes)
-                    connection.execute("INSERT OR REPLACE INTO states VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+                    connection.execute("INSERT OR REPLACE INTO states VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
         except sqlite3.OperationalError as error:
             logger.warning("frame %d of object %d is not archived: %s", frame_index, obj_id, error)
             with contextlib.suppress(sqlite3.OperationalError):
@@ -87,8 +87,8 @@ class SessionArchive:
     def get(self, obj_id: int, frame_index: int) -> FrameState | None:
         """The state of an object on a frame; None if the archive does not have it."""
         row = self._row(
-            "SELECT predicted_iou, object_score_logit, object_pointer, memory_features, low_res_masks"
-            " FROM states WHERE obj_id = ? AND frame_index = ?",
+            "SELECT predicted_iou, object_score_logit, object_pointer, memory_features, low_res_masks,"
+            " concept_score FROM states WHERE obj_id = ? AND frame_index = ?",
             obj_id,
             frame_index,
         )
@@ -102,6 +102,7 @@ class SessionArchive:
             object_score_logit=row[1],
             object_pointer=self._tensor("object_pointer", row[2]),
             memory_features=self._tensor("memory_features", row[3]),
+            concept_score=row[5],
         )
 
     def pointer(self, obj_id: int, frame_index: int) -> Tensor | None:

@@ -19,6 +19,8 @@ class FrameState:
     object_score_logit: float
     object_pointer: Tensor | None  # [C]
     memory_features: Tensor | None = None  # [memory_dim, E, E], bfloat16
+    concept_score: float = 0.0
+    """The score of the latest detection of an object that a concept found."""
 
     @property
     def num_bytes(self) -> int:

@@ -4,7 +4,7 @@ Source of the rules: Ravi et al., "SAM 2" (2024), and its reference implementati
 differences.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -113,7 +113,8 @@ class MemoryBank:
 
     ``prompted`` frames have prompts that are not memorized yet.  They are not selected; until they are
     memorized, an earlier state of the same frame is selected.  ``conditioning`` frames are memorized
-    prompted frames; they are kept until their prompts are removed.  ``tracked`` frames are all other
+    prompted frames, and in ``detected`` those that a detection made; they are kept until their prompts are
+    removed.  ``tracked`` frames are all other
     frames.  A frame is never both ``conditioning`` and ``tracked``.
     """
 
@@ -128,6 +129,7 @@ class MemoryBank:
         self.rules = rules or MemoryRules()
         self.prompted: dict[int, FrameState] = {}
         self.conditioning: dict[int, FrameState] = {}
+        self.detected: set[int] = set()
         self.tracked = TrackedFrames(
             obj_id, archive, max_recent=max_recent, min_quality=self.rules.min_quality
         )
@@ -200,17 +202,54 @@ class MemoryBank:
         """Make a prompted frame a conditioning frame, and clear the memories around it."""
         state = self.prompted.pop(frame_index)
         self.conditioning[frame_index] = replace(state, memory_features=memory_features)
+        self.detected.discard(frame_index)
         self.tracked.discard(frame_index)
         self._clear_around(frame_index)
+
+    def condition(self, frame_index: int, state: FrameState) -> None:
+        """Make a frame a conditioning frame without a prompt: a detection has found the object there.
+
+        The memories around it stay, because the detection agrees with them.
+        """
+        self.conditioning[frame_index] = state
+        self.detected.add(frame_index)
+        self.tracked.discard(frame_index)
+
+    def release_detected(self, frame_index: int, *, kept: int | None) -> None:
+        """Turn conditioning frames of detections into tracked frames if tracking at ``frame_index`` no longer
+        reads them, except ``kept``; there may be any number of them.
+        """
+        limit = self.rules.max_conditioning
+        if limit is None:
+            return
+        nearest = sorted(self.conditioning, key=lambda index: abs(index - frame_index))
+        self._release(i for i in nearest[limit:] if abs(i - frame_index) > RECENT_POINTERS and i != kept)
+
+    def release_corrected(self, *, kept: int | None) -> None:
+        """Turn all conditioning frames of detections into tracked frames, except ``kept``, because a prompt
+        corrects the object: what was detected along a wrong track must not hold.
+        """
+        self._release(index for index in list(self.conditioning) if index != kept)
+
+    def _release(self, frames: Iterable[int]) -> None:
+        for index in [i for i in frames if i in self.detected]:
+            self.detected.discard(index)
+            self.tracked.release(index, self.conditioning.pop(index))
+
+    def is_conditioned_without(self, frame_index: int) -> bool:
+        """Whether a conditioning frame remains, or becomes one, if the prompts of a frame are removed."""
+        frames = {*self.conditioning, *self.prompted} - {frame_index}
+        return bool(frames) or frame_index in self.detected
 
     def remove_prompt(self, frame_index: int) -> None:
         """Remove the prompts of a frame.
 
-        If they were not memorized, the frame's tracked state is valid again.  If they were, the object has no
-        state on the frame any more, and the memories around it are cleared as after a new prompt.
+        If they were not memorized, the frame's earlier state is valid again, if that is tracked or detected.
+        If they were, the object has no state on the frame any more, and the memories around it are cleared
+        as after a new prompt.
         """
         self.prompted.pop(frame_index, None)
-        if self.conditioning.pop(frame_index, None) is not None:
+        if frame_index not in self.detected and self.conditioning.pop(frame_index, None) is not None:
             self.visited.discard(frame_index)
             self._clear_around(frame_index)
 

@@ -33,6 +33,7 @@ class TrackedFrames:
         self._min_quality = min_quality
         self._recent: dict[int, FrameState] = {}
         self._touched: set[int] = set()
+        self._released: set[int] = set()
 
     def __contains__(self, frame_index: int) -> bool:
         return frame_index in self.held(frame_index, frame_index)
@@ -95,6 +96,17 @@ class TrackedFrames:
         """Add the state of the frame that was tracked last, and replace an earlier state of the frame."""
         self._recent.pop(frame_index, None)
         self._recent[frame_index] = state
+
+    def release(self, frame_index: int, state: FrameState) -> None:
+        """Add the state of an older frame: to the archive, if the session has one."""
+        if self._archive is not None:
+            self._archive.put(self._obj_id, frame_index, state)
+            self._released.add(frame_index)
+
+    def take_released(self) -> set[int]:
+        """The frames whose states were added to the archive from elsewhere since the last call."""
+        released, self._released = self._released, set()
+        return released
 
     def set_memory(self, frame_index: int, memory_features: Tensor) -> None:
         """Add the memory of a frame whose state is in memory."""

@@ -27,6 +27,27 @@ QUERIES_PER_PAUSE = 1024
 Grid: TypeAlias = tuple[int, int]  # height and width
 
 
+class SpatialMemory(NamedTuple):
+    """One memory of one object, and the index of its temporal embedding."""
+
+    features: Tensor  # [memory_dim, E, E]
+    slot: int  # 0 for the frame just before, up to 5; 6 for conditioning frames
+
+
+class Pointer(NamedTuple):
+    """One pointer of one object, and its distance to the current frame in frames."""
+
+    object_pointer: Tensor  # [C]
+    frames_before: int
+
+
+class Memories(NamedTuple):
+    """The memories and pointers of one object that condition one frame."""
+
+    spatial: Sequence[SpatialMemory]
+    pointers: Sequence[Pointer]
+
+
 class MemoryTokens(NamedTuple):
     """The memory tokens of B objects: the grids of their memories, then their object pointers."""
 

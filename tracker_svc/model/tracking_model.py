@@ -19,7 +19,7 @@ from tracker_svc.model.config import TrackingModelConfig
 from tracker_svc.model.detection.detector import ConceptDetector
 from tracker_svc.model.detection.neck import Neck
 from tracker_svc.model.mask_decoder import DecodedMasks, MaskDecoder
-from tracker_svc.model.memory_attention import FrameQueries, MemoryAttention, MemoryTokens
+from tracker_svc.model.memory_attention import FrameQueries, Memories, MemoryAttention, MemoryTokens
 from tracker_svc.model.memory_encoder import MemoryEncoder
 from tracker_svc.model.memory_masks import MASK_BIAS, MASK_SCALE, disjoint, resized, scale_mask
 from tracker_svc.model.position_encoding import sine_position_encoding, sine_time_encoding
@@ -38,27 +38,6 @@ REFERENCE_BOXES = "detector.transformer.decoder.reference_points.weight"
 
 # Logits of an object that is out of sight.
 NO_OBJECT_LOGIT = -1024.0
-
-
-class SpatialMemory(NamedTuple):
-    """One memory of one object, and the index of its temporal embedding."""
-
-    features: Tensor  # [memory_dim, E, E]
-    slot: int  # 0 for the frame just before, up to 5; 6 for conditioning frames
-
-
-class Pointer(NamedTuple):
-    """One pointer of one object, and its distance to the current frame in frames."""
-
-    object_pointer: Tensor  # [C]
-    frames_before: int
-
-
-class Memories(NamedTuple):
-    """The memories and pointers of one object that condition one frame."""
-
-    spatial: Sequence[SpatialMemory]
-    pointers: Sequence[Pointer]
 
 
 class ObjectPredictions(NamedTuple):
@@ -226,7 +205,7 @@ class TrackingModel(nn.Module):
     def adopt_mask(self, frame: ImageFeatures, mask: Tensor) -> ObjectPredictions:
         """Use mask prompts as the output; the decoder computes only their object pointers.
 
-        mask: [B, 1, S, S], zeros and ones.
+        mask: [B, 1, S, S], of any size S, zeros and ones.
         """
         low_res_masks = F.interpolate(
             mask.float() * MASK_SCALE + MASK_BIAS,
@@ -270,8 +249,26 @@ class TrackingModel(nn.Module):
         logits = F.interpolate(low_res_masks.float(), size=size, mode="bilinear", align_corners=False)
         if self.disjoint_prompted_masks and len(logits) > 1 and bool(prompted.all()):
             logits = disjoint(logits)
-        mask = scale_mask(logits, prompted, self.mask_size).to(self.dtype)
-        features: Tensor = self.memory_encoder(frame.image_embedding, mask)
+        return self._encode_mask(frame, scale_mask(logits, prompted, self.mask_size), object_score_logits)
+
+    def enlarge(self, low_res_masks: Tensor) -> Tensor:
+        """Enlarge logits to the memory encoder's input: [B, 4 E, 4 E]; returns [B, 1, 16 E, 16 E]."""
+        size = (self.mask_size, self.mask_size)
+        logits = low_res_masks[:, None].float()
+        return F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
+
+    def encode_followed(self, frame: ImageFeatures, logits: Tensor, *, prompted: bool) -> Tensor:
+        """The stage ``memory_encoder`` for the objects of a concept.
+
+        logits: [B, 1, 16 E, 16 E], from :meth:`enlarge`.  Objects without a pixel are out of sight.  Returns
+        what :meth:`encode_memory` returns.
+        """
+        in_sight = (logits > 0).flatten(1).any(dim=1)
+        binary = torch.full((len(logits),), prompted, device=logits.device)
+        return self._encode_mask(frame, scale_mask(logits, binary, self.mask_size), in_sight.float())
+
+    def _encode_mask(self, frame: ImageFeatures, mask: Tensor, object_score_logits: Tensor) -> Tensor:
+        features: Tensor = self.memory_encoder(frame.image_embedding, mask.to(self.dtype))
         out_of_sight = (object_score_logits <= 0).to(features.dtype).view(-1, 1, 1, 1)
         features = features + out_of_sight * self.no_obj_embed_spatial.view(1, -1, 1, 1)
         return features.to(torch.bfloat16)

@@ -1,4 +1,6 @@
-"""Rules for the prompts of objects: combination with earlier prompts, and size of masks."""
+"""Rules for the prompts of objects: combination with earlier prompts, size of masks, and revision."""
+
+from typing import Any
 
 from maskmesh.errors import InvalidPrompt
 from maskmesh.masks import LowResLogits
@@ -63,3 +65,8 @@ def check_logits_size(prompt: Prompt, *, size: int, field: str) -> None:
             f"the logits must be {size} x {size}, as returned by the model",
             field=f"{field}.mask.low_res_logits",
         )
+
+
+def expected_revision(request: Any) -> int | None:
+    """The revision that a caller expects, None for any."""
+    return request.expected_revision if request.HasField("expected_revision") else None

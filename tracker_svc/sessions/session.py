@@ -12,6 +12,7 @@ from google.protobuf.message import Message
 from maskmesh import telemetry
 from maskmesh.errors import (
     Conflict,
+    InvalidRequest,
     NothingPrompted,
     ObjectNotFound,
     PromptNotFound,
@@ -19,7 +20,7 @@ from maskmesh.errors import (
     SessionBusy,
     SessionNotFound,
 )
-from maskmesh.history import ClearRecord, PromptRecord
+from maskmesh.history import ClearRecord, PromptRecord, RemovalRecord
 from maskmesh.leases import Lease
 from maskmesh.rpc.idempotency import IdempotencyCache
 from maskmesh.types import EmbeddingRef, Prompt
@@ -30,6 +31,7 @@ from tracker_svc.memory.tracked_object import TrackedObject
 from tracker_svc.model.config import MemoryRules
 from tracker_svc.sessions.history import History
 from tracker_svc.sessions.replicator import Replicator
+from tracker_svc.sessions.session_concepts import SessionConcepts
 
 # A live session has no archive, so it holds this many more frames in memory for corrections and resumption.
 LIVE_HORIZON = 16
@@ -68,6 +70,7 @@ class Session(Lease):
     """Holds older tracked frames; None for a live session, which needs recent frames only."""
     objects: dict[int, TrackedObject] = field(default_factory=dict)
     """By ``obj_id``, in the order in which they were added."""
+    concepts: SessionConcepts = field(init=False)
     prompted_refs: dict[int, EmbeddingRef] = field(default_factory=dict)
     """References to the embeddings of prompted frames that are not memorized yet."""
     revision: int = 0
@@ -87,6 +90,7 @@ class Session(Lease):
 
     def __post_init__(self) -> None:
         self.history = History(max_entries=self.limits.max_history)
+        self.concepts = SessionConcepts(self.session_id)
 
     def require_open(self) -> None:
         """Renew the lease of a session in use.  Raises SessionNotFound if the session has ended."""
@@ -124,23 +128,41 @@ class Session(Lease):
         return self.archive is None
 
     def check_prompted(self) -> None:
-        """Raises NothingPrompted if the session has no object; live sessions may have none."""
-        if not self.objects and not self.is_live:
+        """Raises NothingPrompted if the session has no object and no concept; live sessions may have none."""
+        if not self.objects and not self.concepts.searching and not self.is_live:
             raise NothingPrompted("no object has been prompted yet", session_id=self.session_id)
 
     def first_prompted_frame(self) -> int:
-        """The earliest frame on which an object is prompted, 0 for none.  Raises NothingPrompted."""
+        """The earliest frame on which an object is prompted, or a concept was added, 0 for none.
+
+        Raises NothingPrompted.
+        """
         self.check_prompted()
-        return min((frame for o in self.objects.values() for frame in o.prompts), default=0)
+        objects = self.objects.values()
+        frames = [frame for o in objects for frame in o.prompts]
+        frames += [o.found_frame for o in objects if o.found_frame is not None]
+        return min((*frames, *self.concepts.first_frames()), default=0)
+
+    @property
+    def obj_ids(self) -> list[int]:
+        """The objects that the client knows, in the order in which they were added."""
+        return [obj_id for obj_id, obj in self.objects.items() if not obj.is_dismissed]
 
     def states_on(self, frame_index: int) -> dict[int, FrameState]:
         """The states of its objects on a frame, by ``obj_id``; objects without a state there are left out."""
-        states = {o.obj_id: o.bank.current(frame_index) for o in self.objects.values()}
+        objects = [obj for obj in self.objects.values() if not obj.is_dismissed]
+        states = {o.obj_id: o.bank.current(frame_index) for o in objects}
         return {obj_id: state for obj_id, state in states.items() if state is not None}
 
-    def is_conditioning(self, frame_index: int) -> bool:
-        """Whether a frame is a conditioning frame of one of its objects."""
-        return any(frame_index in o.bank.conditioning for o in self.objects.values())
+    def found_nothing_on(self, frame_index: int, *, reverse: bool) -> bool:
+        """Whether concepts were followed up to a frame or further, and the states of all objects there are
+        held.
+        """
+        lasts = [concept.life.last_frame for concept in self.concepts.searching]
+        if not lasts or any(obj.bank.is_forgotten(frame_index) for obj in self.objects.values()):
+            return False
+        step = -1 if reverse else 1
+        return all(last is not None and (last - frame_index) * step >= 0 for last in lasts)
 
     def pending_frames(self) -> list[int]:
         """Prompted frames that are not memorized yet, in order."""
@@ -157,19 +179,21 @@ class Session(Lease):
 
     def find(self, obj_id: int) -> TrackedObject:
         """Returns an object.  Raises ObjectNotFound."""
-        if obj_id not in self.objects:
+        if obj_id not in self.objects or self.objects[obj_id].is_dismissed:
             raise ObjectNotFound(
                 f"the session has no object {obj_id}", session_id=self.session_id, obj_id=obj_id
             )
         return self.objects[obj_id]
 
     def find_or_make(self, obj_id: int) -> TrackedObject:
-        """Returns an object, or a new one that may be added.  Raises ResourceExhausted if there are too
-        many.
+        """Returns an object, or a new one that may be added.
+
+        Raises ResourceExhausted if there are too many, ObjectNotFound if the number belongs to a concept that
+        has no such object.
         """
-        if obj_id in self.objects:
-            return self.objects[obj_id]
-        if len(self.objects) >= self.limits.max_objects:
+        if obj_id in self.objects or self.concepts.numbers(obj_id):
+            return self.find(obj_id)
+        if len(self.obj_ids) >= self.limits.max_objects:
             raise ResourceExhausted("the session has the maximum number of objects", resource="objects")
         return self.make(obj_id)
 
@@ -199,9 +223,11 @@ class Session(Lease):
         self.revision += 1
 
     def clear_prompts(self, obj_id: int, frame_index: int) -> None:
-        """Remove the prompts of an object on a frame; an object without prompts is removed.
+        """Remove the prompts of an object on a frame; an object without prompts is removed, unless a concept
+        found it.
 
-        Raises ObjectNotFound, PromptNotFound.
+        Raises ObjectNotFound, PromptNotFound, and InvalidRequest if a found object would have no frame to be
+        tracked from.
         """
         obj = self.find(obj_id)
         if frame_index not in obj.prompts:
@@ -210,7 +236,13 @@ class Session(Lease):
                 obj_id=obj_id,
                 frame_index=frame_index,
             )
-        if len(obj.prompts) == 1:
+        if obj.is_found:
+            if not obj.bank.is_conditioned_without(frame_index):
+                raise InvalidRequest(
+                    f"object {obj_id} is tracked from frame {frame_index} alone; RemoveObject removes it",
+                    field="frame_index",
+                )
+        elif len(obj.prompts) == 1:
             self.remove_object(obj_id)
             return
         self.history.check_room()
@@ -221,21 +253,37 @@ class Session(Lease):
         self.revision += 1
 
     def remove_object(self, obj_id: int) -> None:
-        """Remove one object.  Raises ObjectNotFound."""
-        self.find(obj_id)
+        """Remove one object.  One that a concept would find again is dismissed.  Raises ObjectNotFound."""
+        obj = self.find(obj_id)
+        concept = None if obj.concept_id is None else self.concepts.by_id.get(obj.concept_id)
+        if obj.is_found:
+            self.history.check_room()
+            self.history.add(RemovalRecord(obj_id, obj.concept_id))
+        else:
+            self.history.remove_object(obj_id)
+        if concept is not None and concept.searches:
+            obj.is_dismissed = True
+        else:
+            self.drop_object(obj_id)
+        self.revision += 1
+
+    def drop_object(self, obj_id: int) -> None:
+        """Remove an object and its states, but not its history."""
         if self.archive is not None:
             self.archive.delete(obj_id)
         del self.objects[obj_id]
+        for concept in self.concepts.searching:
+            concept.life.remove(obj_id)
         self._drop_refs()
-        self.history.remove_object(obj_id)
-        self.revision += 1
 
     def reset(self) -> None:
-        """Remove all objects."""
+        """Remove all objects and concepts."""
         if self.archive is not None:
             for obj_id in self.objects:
                 self.archive.delete(obj_id)
         self.objects.clear()
+        self.concepts.clear()
+        self.position = None
         self.prompted_refs.clear()
         self.history.clear()
         self.revision += 1

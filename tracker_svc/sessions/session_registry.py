@@ -16,7 +16,8 @@ from maskmesh.storage.session_record import Owner
 from maskmesh.storage.session_store import SessionStore
 from tracker_svc.sessions.replicator import Replicator
 from tracker_svc.sessions.session import Session
-from tracker_svc.sessions.session_replicator import SessionReplicator, read_stored
+from tracker_svc.sessions.session_delta import read_stored
+from tracker_svc.sessions.session_replicator import SessionReplicator
 from tracker_svc.sessions.session_table import SessionTable
 from tracker_svc.sessions.snapshot import (
     Restorer,

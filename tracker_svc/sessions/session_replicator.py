@@ -2,25 +2,22 @@
 
 import asyncio
 import logging
-from dataclasses import dataclass, field
 
 from maskmesh.aio import stop
 from maskmesh.errors import StaleEpoch
-from maskmesh.internal.v1 import snapshot_pb2
 from maskmesh.rpc.idempotency import KeyedResponse
 from maskmesh.storage.redis_store import PAUSE_SECONDS, StoreDown
-from maskmesh.storage.session_record import Owner, SessionDelta, StoredSession, WriteResult
+from maskmesh.storage.session_record import Owner, WriteResult
 from maskmesh.storage.session_store import SessionStore
 from tracker_svc.memory.frame_state import FrameState
 from tracker_svc.sessions.replicator import Replicator
 from tracker_svc.sessions.session import Session
+from tracker_svc.sessions.session_delta import PendingWrite, to_delta
 from tracker_svc.sessions.snapshot import (
     TRACKED,
     StateKey,
     archived_keys,
-    response_to_proto,
     session_to_proto,
-    state_to_proto,
     states_in_memory,
 )
 
@@ -28,32 +25,6 @@ logger = logging.getLogger(__name__)
 
 # Maximum replication lag in tracked frames; the next owner tracks the missing frames again.
 MAX_LAG = 8
-
-# Responses are stored among the states, under this prefix and their idempotency key.
-RESPONSE_PREFIX = "answer."
-
-
-@dataclass(slots=True)
-class _Pending:
-    """A pending write: the snapshot, and the states and responses that changed; None if they were
-    deleted.
-    """
-
-    snapshot: snapshot_pb2.SessionSnapshot
-    states: dict[StateKey, FrameState | None] = field(default_factory=dict)
-    responses: dict[str, KeyedResponse | None] = field(default_factory=dict)
-    """By idempotency key."""
-    is_full: bool = False
-    """Whether the write replaces all data of the session in the store."""
-    num_changes: int = 0
-    """Number of changes enqueued since the start, up to this one."""
-
-    def after(self, earlier: "_Pending") -> "_Pending":
-        """This write and an ``earlier`` one, merged."""
-        if self.is_full:
-            return self
-        states, responses = earlier.states | self.states, earlier.responses | self.responses
-        return _Pending(self.snapshot, states, responses, earlier.is_full, self.num_changes)
 
 
 class SessionReplicator(Replicator):
@@ -90,7 +61,7 @@ class SessionReplicator(Replicator):
         if is_stored:
             estimated_bytes = max((s.num_bytes for s in self._enqueued_states.values()), default=0)
             self._archived = dict.fromkeys(archived_keys(session), estimated_bytes)
-        self._pending: _Pending | None = None
+        self._pending: PendingWrite | None = None
         self._num_enqueued = 0
         self._num_written = 0
         self._is_down = False
@@ -138,7 +109,7 @@ class SessionReplicator(Replicator):
         self._num_enqueued += 1
         snapshot = session_to_proto(self._session, self._model_id)
         states, responses = self._changed_states(), self._changed_responses()
-        pending = _Pending(snapshot, states, responses, is_full, self._num_enqueued)
+        pending = PendingWrite(snapshot, states, responses, is_full, self._num_enqueued)
         self._pending = pending if self._pending is None else pending.after(self._pending)
         self._has_work.set()
 
@@ -154,9 +125,13 @@ class SessionReplicator(Replicator):
                 # below.
                 self._archived[key] = state.num_bytes
         self._enqueued_states = current
+        for key in self._released_keys():
+            released = self._tracked(key)
+            if key not in current and released is not None:
+                changed[key] = released
+                self._archived[key] = released.num_bytes
         for key in self._changed_in_archive():
-            tracked = self._session.objects[key.obj_id].bank.tracked if self._is_archived(key) else None
-            changed[key] = None if tracked is None else tracked.get(key.frame_index)
+            changed[key] = self._tracked(key) if self._is_archived(key) else None
         for key in [k for k in self._archived if k in current or changed.get(k, ...) is None]:
             del self._archived[key]
         excess_bytes = sum(self._archived.values()) - self._budget_bytes
@@ -174,6 +149,13 @@ class SessionReplicator(Replicator):
         changed |= {key: response for key, response in current.items() if key not in enqueued}
         self._enqueued_responses = current
         return changed
+
+    def _tracked(self, key: StateKey) -> FrameState | None:
+        return self._session.objects[key.obj_id].bank.tracked.get(key.frame_index)
+
+    def _released_keys(self) -> list[StateKey]:
+        objects = self._session.objects.values()
+        return [StateKey(o.obj_id, i, TRACKED) for o in objects for i in o.bank.tracked.take_released()]
 
     def _changed_in_archive(self) -> list[StateKey]:
         """States outside memory that were or may have been cleared or deleted."""
@@ -222,7 +204,7 @@ class SessionReplicator(Replicator):
                     self._session.session_id,
                     self._owner,
                     self._session.ttl_seconds,
-                    await asyncio.to_thread(_to_delta, pending),
+                    await asyncio.to_thread(to_delta, pending),
                 )
             except StoreDown:
                 self._pending = pending if self._pending is None else self._pending.after(pending)
@@ -241,11 +223,11 @@ class SessionReplicator(Replicator):
             self._num_written = pending.num_changes
             await self._notify()
 
-    def _write_all_again(self, pending: _Pending) -> None:
+    def _write_all_again(self, pending: PendingWrite) -> None:
         """Enqueue all states and responses in memory."""
         self._archived.clear()
         latest = pending if self._pending is None else self._pending
-        self._pending = _Pending(
+        self._pending = PendingWrite(
             latest.snapshot,
             dict(self._enqueued_states),
             dict(self._enqueued_responses),
@@ -264,32 +246,3 @@ class SessionReplicator(Replicator):
     async def _notify(self) -> None:
         async with self._changed:
             self._changed.notify_all()
-
-
-def _to_delta(pending: _Pending) -> SessionDelta:
-    """Serialise a pending write; runs on a thread, because tensors are copied."""
-    fields: dict[str, bytes] = {}
-    deleted: list[str] = []
-    for key, state in pending.states.items():
-        if state is None:
-            deleted.append(str(key))
-        else:
-            fields[str(key)] = state_to_proto(key, state).SerializeToString()
-    for name, response in pending.responses.items():
-        if response is None:
-            deleted.append(f"{RESPONSE_PREFIX}{name}")
-        else:
-            fields[f"{RESPONSE_PREFIX}{name}"] = response_to_proto(response).SerializeToString()
-    return SessionDelta(pending.snapshot.SerializeToString(), fields, deleted, pending.is_full)
-
-
-def read_stored(stored: StoredSession) -> tuple[snapshot_pb2.SessionSnapshot, list[bytes]]:
-    """The snapshot of a stored session, with its responses, and its serialised states."""
-    snapshot = snapshot_pb2.SessionSnapshot.FromString(stored.snapshot)
-    states = []
-    for name, content in stored.fields.items():
-        if name.startswith(RESPONSE_PREFIX):
-            snapshot.answers.append(snapshot_pb2.KeyedAnswer.FromString(content))
-        else:
-            states.append(content)
-    return snapshot, states

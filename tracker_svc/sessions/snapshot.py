@@ -19,11 +19,13 @@ from maskmesh.rpc.idempotency import KeyedResponse
 from tracker_svc.memory.frame_state import FrameState
 from tracker_svc.memory.memory_bank import Run, VisitedFrames
 from tracker_svc.memory.tensor_bytes import from_bytes, to_bytes
+from tracker_svc.sessions.concept_snapshot import concept_from_proto, concept_to_proto
 from tracker_svc.sessions.history import History
 from tracker_svc.sessions.session import Position, Session
 
-# The version of snapshots that this module writes, and the newest version that it reads.
-VERSION = 1
+# The newest version of snapshots that this module reads.  Sessions with concepts have it; others have the one
+# before, which earlier trackers read.
+VERSION = 2
 
 PROMPTED = snapshot_pb2.STATE_KIND_PROMPTED
 CONDITIONING = snapshot_pb2.STATE_KIND_CONDITIONING
@@ -37,6 +39,8 @@ _RESPONSES: Sequence[type[Message]] = (
     tracker_pb2.ClearPromptsResponse,
     tracker_pb2.RemoveObjectResponse,
     tracker_pb2.ResetSessionResponse,
+    tracker_pb2.AddConceptResponse,
+    tracker_pb2.RemoveConceptResponse,
 )
 
 _DTYPES = {
@@ -93,7 +97,7 @@ def archived_states(session: Session) -> Iterator[tuple[StateKey, FrameState]]:
 def session_to_proto(session: Session, model_id: str) -> snapshot_pb2.SessionSnapshot:
     """A session without its states and responses."""
     message = snapshot_pb2.SessionSnapshot(
-        version=VERSION,
+        version=VERSION if session.concepts.has_any else 1,
         session_id=session.session_id,
         model_id=model_id,
         live=session.is_live,
@@ -107,12 +111,20 @@ def session_to_proto(session: Session, model_id: str) -> snapshot_pb2.SessionSna
             prompted_frames=obj.bank.prompted,
             conditioning_frames=obj.bank.conditioning,
             recent_frames=obj.bank.tracked.in_memory,
+            concept_id=obj.concept_id,
+            concept_score=obj.concept_score,
+            dismissed=obj.is_dismissed,
+            found_frame=obj.found_frame,
+            detected_frames=obj.bank.detected,
         )
         for index, prompt in obj.prompts.items():
             stored_object.prompts.add(frame_index=index, prompt=wire.prompt_to_proto(prompt))
         for first, last, reverse in obj.bank.visited.runs:
             frames = FrameRange(last, first, True) if reverse else FrameRange(first, last)
             stored_object.visited.append(wire.frame_range_to_proto(frames))
+    if session.concepts.has_any:
+        message.concepts.extend(map(concept_to_proto, session.concepts.by_id.values()))
+        message.next_block = session.concepts.next_block
     for index, ref in session.prompted_refs.items():
         message.prompted_refs.add(frame_index=index, embedding=wire.embedding_ref_to_proto(ref))
     if session.position is not None:
@@ -136,6 +148,7 @@ def state_to_proto(key: StateKey, state: FrameState) -> snapshot_pb2.FrameState:
         predicted_iou=state.predicted_iou,
         object_score_logit=state.object_score_logit,
         low_res_masks=_tensor_to_proto(state.low_res_masks),
+        concept_score=state.concept_score,
     )
     if state.object_pointer is not None:
         message.object_pointer.CopyFrom(_tensor_to_proto(state.object_pointer))
@@ -175,6 +188,11 @@ class Restorer:
             )
             ranges = [wire.frame_range_from_proto(r) for r in stored_object.visited]
             obj.bank.visited = VisitedFrames([_run(frames) for frames in ranges])
+            obj.concept_id = stored_object.concept_id if stored_object.HasField("concept_id") else None
+            obj.concept_score = stored_object.concept_score
+            obj.is_dismissed = stored_object.dismissed
+            obj.found_frame = stored_object.found_frame if stored_object.HasField("found_frame") else None
+            obj.bank.detected = set(stored_object.detected_frames)
             session.objects[stored_object.obj_id] = obj
 
     def add(self, message: snapshot_pb2.FrameState) -> None:
@@ -206,6 +224,10 @@ class Restorer:
                 bank.conditioning[index] = self._take(stored_object.obj_id, index, CONDITIONING)
             for index in stored_object.recent_frames:
                 bank.tracked.restore(index, self._take(stored_object.obj_id, index, TRACKED), recent=True)
+        for stored_concept in message.concepts:
+            concept = concept_from_proto(stored_concept)
+            session.concepts.by_id[concept.concept_id] = concept
+        session.concepts.next_block = message.next_block
         session.revision = message.revision
         entries = wire.history_from_proto(message.history)
         session.history = History(entries, max_entries=session.limits.max_history)
@@ -236,6 +258,7 @@ class Restorer:
                 memory_features=(
                     self._tensor(message.memory_features) if message.HasField("memory_features") else None
                 ),
+                concept_score=message.concept_score,
             )
         except (KeyError, ValueError) as error:
             raise InvalidRequest(f"the tensor cannot be read: {error}", field="state") from error

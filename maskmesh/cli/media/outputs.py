@@ -145,18 +145,28 @@ def frame_json(frame: FrameMasks) -> dict[str, Any]:
         content["time"] = round(frame.time, 6)
     if frame.repeats_previous:
         content["repeats_previous"] = True
+    for name, obj_ids in (
+        ("new", frame.new_obj_ids),
+        ("gone", frame.gone_obj_ids),
+        ("held_back", frame.held_back_obj_ids),
+    ):
+        if obj_ids:
+            content[name] = list(obj_ids)
     return content | {"objects": [object_json(o) for o in frame.objects.values()]}
 
 
 def object_json(mask: ObjectMask) -> dict[str, Any]:
     """The mask of one object in the JSON form of ``--masks``."""
     assert isinstance(mask.mask, RleMask), "the command requests COCO RLE"
-    return {
+    content: dict[str, Any] = {
         "obj_id": mask.obj_id,
         "segmentation": mask.mask.to_coco(),
         "predicted_iou": round(mask.predicted_iou, 4),
         "object_score_logit": round(mask.object_score_logit, 4),
     }
+    if mask.concept_id is not None:
+        content |= {"concept_id": mask.concept_id, "concept_score": round(mask.concept_score, 4)}
+    return content
 
 
 def rle_masks(objects: Mapping[int, ObjectMask]) -> dict[int, RleMask]:

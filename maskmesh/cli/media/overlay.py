@@ -19,7 +19,7 @@ from PIL import ImageDraw, ImageFont
 
 from maskmesh.cli.tracing import step
 from maskmesh.masks import BoolArray, ByteArray, RleMask
-from maskmesh.types import Box
+from maskmesh.types import Box, ObjectMask
 
 _COLOURS = np.array(
     [(255, 87, 51), (51, 153, 255), (76, 209, 55), (255, 195, 0), (199, 0, 255), (0, 210, 211)],
@@ -94,6 +94,15 @@ def draw_labels(pixels: ByteArray, labels: Sequence[Label]) -> ByteArray:
         draw.rectangle((left - 2, top - shift - 2, right + 2, bottom - shift + 2), fill=colour)
         draw.text((box.x0, box.y0 - shift), text, font=font, fill=(255, 255, 255))
     return np.asarray(picture)
+
+
+def concept_labels(objects: Mapping[int, ObjectMask], titles: Mapping[int, str]) -> list[Label]:
+    """Labels with concept and score for the objects that concepts found; ``titles`` are by ``concept_id``."""
+    return [
+        Label(obj_id, mask.box, f"{titles[mask.concept_id]} {mask.concept_score:.2f}")
+        for obj_id, mask in objects.items()
+        if mask.concept_id is not None and mask.concept_id in titles and mask.box is not None
+    ]
 
 
 def _outline(mask: BoolArray) -> BoolArray:
@@ -261,9 +270,13 @@ class OverlayThread:
             self._check()
 
     async def submit(
-        self, pixels: Callable[[], ByteArray], masks: Mapping[int, RleMask], time: float | None
+        self,
+        pixels: Callable[[], ByteArray],
+        masks: Mapping[int, RleMask],
+        time: float | None,
+        labels: Sequence[Label] = (),
     ) -> None:
-        """Draw the masks on the frame that ``pixels`` reads, on the thread.
+        """Draw masks and labels on the frame that ``pixels`` reads, on the thread.
 
         Raises the error of an earlier frame.
         """
@@ -273,7 +286,8 @@ class OverlayThread:
 
         def draw() -> None:
             start = monotonic()
-            self._writer.write(overlay(pixels(), masks), time)
+            drawn = overlay(pixels(), masks)
+            self._writer.write(draw_labels(drawn, labels) if labels else drawn, time)
             self._draw_seconds += monotonic() - start
 
         self._drawn.append(self._thread.submit(draw))

@@ -29,29 +29,37 @@ from maskmesh.v1 import session_pb2 as maskmesh_dot_v1_dot_session__pb2
 from maskmesh.v1 import types_pb2 as maskmesh_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#maskmesh/internal/v1/snapshot.proto\x12\x14maskmesh.internal.v1\x1a\x19google/protobuf/any.proto\x1a\x1egoogle/protobuf/duration.proto\x1a$maskmesh/internal/v1/embedding.proto\x1a\x19maskmesh/v1/session.proto\x1a\x17maskmesh/v1/types.proto\"V\n\x0bTensorValue\x12*\n\x05\x64type\x18\x01 \x01(\x0e\x32\x1b.maskmesh.internal.v1.DType\x12\r\n\x05shape\x18\x02 \x03(\r\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\"\xc4\x02\n\nFrameState\x12\x0e\n\x06obj_id\x18\x01 \x01(\x03\x12\x13\n\x0b\x66rame_index\x18\x02 \x01(\x03\x12-\n\x04kind\x18\x03 \x01(\x0e\x32\x1f.maskmesh.internal.v1.StateKind\x12\x15\n\rpredicted_iou\x18\x04 \x01(\x01\x12\x1a\n\x12object_score_logit\x18\x05 \x01(\x01\x12\x38\n\rlow_res_masks\x18\x06 \x01(\x0b\x32!.maskmesh.internal.v1.TensorValue\x12\x39\n\x0eobject_pointer\x18\x07 \x01(\x0b\x32!.maskmesh.internal.v1.TensorValue\x12:\n\x0fmemory_features\x18\x08 \x01(\x0b\x32!.maskmesh.internal.v1.TensorValue\"I\n\rPromptedFrame\x12\x13\n\x0b\x66rame_index\x18\x01 \x01(\x03\x12#\n\x06prompt\x18\x02 \x01(\x0b\x32\x13.maskmesh.v1.Prompt\"\xcd\x01\n\x0eObjectSnapshot\x12\x0e\n\x06obj_id\x18\x01 \x01(\x03\x12\x34\n\x07prompts\x18\x02 \x03(\x0b\x32#.maskmesh.internal.v1.PromptedFrame\x12(\n\x07visited\x18\x03 \x03(\x0b\x32\x17.maskmesh.v1.FrameRange\x12\x17\n\x0fprompted_frames\x18\x04 \x03(\x03\x12\x1b\n\x13\x63onditioning_frames\x18\x05 \x03(\x03\x12\x15\n\rrecent_frames\x18\x06 \x03(\x03\"V\n\x08\x46rameRef\x12\x13\n\x0b\x66rame_index\x18\x01 \x01(\x03\x12\x35\n\tembedding\x18\x02 \x01(\x0b\x32\".maskmesh.internal.v1.EmbeddingRef\"X\n\x0bKeyedAnswer\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x16\n\x0erequest_digest\x18\x02 \x01(\x0c\x12$\n\x06\x61nswer\x18\x03 \x01(\x0b\x32\x14.google.protobuf.Any\"=\n\x0eStreamPosition\x12\x16\n\x0epropagation_id\x18\x01 \x01(\t\x12\x13\n\x0b\x66rame_index\x18\x02 \x01(\x03\"\x96\x03\n\x0fSessionSnapshot\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x10\n\x08model_id\x18\x03 \x01(\t\x12&\n\x03ttl\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0c\n\x04live\x18\x05 \x01(\x08\x12\x10\n\x08revision\x18\x06 \x01(\x03\x12\x35\n\x07objects\x18\x07 \x03(\x0b\x32$.maskmesh.internal.v1.ObjectSnapshot\x12*\n\x07history\x18\x08 \x03(\x0b\x32\x19.maskmesh.v1.HistoryEntry\x12\x35\n\rprompted_refs\x18\t \x03(\x0b\x32\x1e.maskmesh.internal.v1.FrameRef\x12\x36\n\x08position\x18\n \x01(\x0b\x32$.maskmesh.internal.v1.StreamPosition\x12\x32\n\x07\x61nswers\x18\x0b \x03(\x0b\x32!.maskmesh.internal.v1.KeyedAnswer*u\n\tStateKind\x12\x1a\n\x16STATE_KIND_UNSPECIFIED\x10\x00\x12\x17\n\x13STATE_KIND_PROMPTED\x10\x01\x12\x1b\n\x17STATE_KIND_CONDITIONING\x10\x02\x12\x16\n\x12STATE_KIND_TRACKED\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#maskmesh/internal/v1/snapshot.proto\x12\x14maskmesh.internal.v1\x1a\x19google/protobuf/any.proto\x1a\x1egoogle/protobuf/duration.proto\x1a$maskmesh/internal/v1/embedding.proto\x1a\x19maskmesh/v1/session.proto\x1a\x17maskmesh/v1/types.proto\"V\n\x0bTensorValue\x12*\n\x05\x64type\x18\x01 \x01(\x0e\x32\x1b.maskmesh.internal.v1.DType\x12\r\n\x05shape\x18\x02 \x03(\r\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\"\xdb\x02\n\nFrameState\x12\x0e\n\x06obj_id\x18\x01 \x01(\x03\x12\x13\n\x0b\x66rame_index\x18\x02 \x01(\x03\x12-\n\x04kind\x18\x03 \x01(\x0e\x32\x1f.maskmesh.internal.v1.StateKind\x12\x15\n\rpredicted_iou\x18\x04 \x01(\x01\x12\x1a\n\x12object_score_logit\x18\x05 \x01(\x01\x12\x38\n\rlow_res_masks\x18\x06 \x01(\x0b\x32!.maskmesh.internal.v1.TensorValue\x12\x39\n\x0eobject_pointer\x18\x07 \x01(\x0b\x32!.maskmesh.internal.v1.TensorValue\x12:\n\x0fmemory_features\x18\x08 \x01(\x0b\x32!.maskmesh.internal.v1.TensorValue\x12\x15\n\rconcept_score\x18\t \x01(\x01\"I\n\rPromptedFrame\x12\x13\n\x0b\x66rame_index\x18\x01 \x01(\x03\x12#\n\x06prompt\x18\x02 \x01(\x0b\x32\x13.maskmesh.v1.Prompt\"\xe2\x02\n\x0eObjectSnapshot\x12\x0e\n\x06obj_id\x18\x01 \x01(\x03\x12\x34\n\x07prompts\x18\x02 \x03(\x0b\x32#.maskmesh.internal.v1.PromptedFrame\x12(\n\x07visited\x18\x03 \x03(\x0b\x32\x17.maskmesh.v1.FrameRange\x12\x17\n\x0fprompted_frames\x18\x04 \x03(\x03\x12\x1b\n\x13\x63onditioning_frames\x18\x05 \x03(\x03\x12\x15\n\rrecent_frames\x18\x06 \x03(\x03\x12\x17\n\nconcept_id\x18\x07 \x01(\x03H\x00\x88\x01\x01\x12\x11\n\tdismissed\x18\x08 \x01(\x08\x12\x15\n\rconcept_score\x18\t \x01(\x01\x12\x18\n\x0b\x66ound_frame\x18\n \x01(\x03H\x01\x88\x01\x01\x12\x17\n\x0f\x64\x65tected_frames\x18\x0b \x03(\x03\x42\r\n\x0b_concept_idB\x0e\n\x0c_found_frame\"\xc1\x01\n\x0e\x46ollowedObject\x12\x0e\n\x06obj_id\x18\x01 \x01(\x03\x12\x13\n\x0b\x66irst_frame\x18\x02 \x01(\x03\x12\x12\n\nkeep_alive\x18\x03 \x01(\x03\x12\x11\n\tunmatched\x18\x04 \x01(\x03\x12\x1a\n\rlast_occluded\x18\x05 \x01(\x03H\x00\x88\x01\x01\x12\x14\n\x07reverse\x18\x06 \x01(\x08H\x01\x88\x01\x01\x12\x13\n\x0b\x65stablished\x18\x07 \x01(\x08\x42\x10\n\x0e_last_occludedB\n\n\x08_reverse\"F\n\x0e\x44uplicateCount\x12\x14\n\x0colder_obj_id\x18\x01 \x01(\x03\x12\x0e\n\x06obj_id\x18\x02 \x01(\x03\x12\x0e\n\x06\x66rames\x18\x03 \x01(\x03\"1\n\nGoneObject\x12\x0e\n\x06obj_id\x18\x01 \x01(\x03\x12\x13\n\x0b\x66rame_index\x18\x02 \x01(\x03\"\x9d\x02\n\x0f\x43onceptSnapshot\x12,\n\x07\x63oncept\x18\x01 \x01(\x0b\x32\x1b.maskmesh.v1.SessionConcept\x12\x35\n\x07objects\x18\x02 \x03(\x0b\x32$.maskmesh.internal.v1.FollowedObject\x12\x38\n\nduplicates\x18\x03 \x03(\x0b\x32$.maskmesh.internal.v1.DuplicateCount\x12.\n\x04gone\x18\x04 \x03(\x0b\x32 .maskmesh.internal.v1.GoneObject\x12\x17\n\nlast_frame\x18\x05 \x01(\x03H\x00\x88\x01\x01\x12\x13\n\x0bnext_obj_id\x18\x06 \x01(\x03\x42\r\n\x0b_last_frame\"V\n\x08\x46rameRef\x12\x13\n\x0b\x66rame_index\x18\x01 \x01(\x03\x12\x35\n\tembedding\x18\x02 \x01(\x0b\x32\".maskmesh.internal.v1.EmbeddingRef\"X\n\x0bKeyedAnswer\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x16\n\x0erequest_digest\x18\x02 \x01(\x0c\x12$\n\x06\x61nswer\x18\x03 \x01(\x0b\x32\x14.google.protobuf.Any\"=\n\x0eStreamPosition\x12\x16\n\x0epropagation_id\x18\x01 \x01(\t\x12\x13\n\x0b\x66rame_index\x18\x02 \x01(\x03\"\xe3\x03\n\x0fSessionSnapshot\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x10\n\x08model_id\x18\x03 \x01(\t\x12&\n\x03ttl\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0c\n\x04live\x18\x05 \x01(\x08\x12\x10\n\x08revision\x18\x06 \x01(\x03\x12\x35\n\x07objects\x18\x07 \x03(\x0b\x32$.maskmesh.internal.v1.ObjectSnapshot\x12*\n\x07history\x18\x08 \x03(\x0b\x32\x19.maskmesh.v1.HistoryEntry\x12\x35\n\rprompted_refs\x18\t \x03(\x0b\x32\x1e.maskmesh.internal.v1.FrameRef\x12\x36\n\x08position\x18\n \x01(\x0b\x32$.maskmesh.internal.v1.StreamPosition\x12\x32\n\x07\x61nswers\x18\x0b \x03(\x0b\x32!.maskmesh.internal.v1.KeyedAnswer\x12\x37\n\x08\x63oncepts\x18\x0c \x03(\x0b\x32%.maskmesh.internal.v1.ConceptSnapshot\x12\x12\n\nnext_block\x18\r \x01(\x03*u\n\tStateKind\x12\x1a\n\x16STATE_KIND_UNSPECIFIED\x10\x00\x12\x17\n\x13STATE_KIND_PROMPTED\x10\x01\x12\x1b\n\x17STATE_KIND_CONDITIONING\x10\x02\x12\x16\n\x12STATE_KIND_TRACKED\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'maskmesh.internal.v1.snapshot_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_STATEKIND']._serialized_start=1558
-  _globals['_STATEKIND']._serialized_end=1675
+  _globals['_STATEKIND']._serialized_start=2414
+  _globals['_STATEKIND']._serialized_end=2531
   _globals['_TENSORVALUE']._serialized_start=210
   _globals['_TENSORVALUE']._serialized_end=296
   _globals['_FRAMESTATE']._serialized_start=299
-  _globals['_FRAMESTATE']._serialized_end=623
-  _globals['_PROMPTEDFRAME']._serialized_start=625
-  _globals['_PROMPTEDFRAME']._serialized_end=698
-  _globals['_OBJECTSNAPSHOT']._serialized_start=701
-  _globals['_OBJECTSNAPSHOT']._serialized_end=906
-  _globals['_FRAMEREF']._serialized_start=908
-  _globals['_FRAMEREF']._serialized_end=994
-  _globals['_KEYEDANSWER']._serialized_start=996
-  _globals['_KEYEDANSWER']._serialized_end=1084
-  _globals['_STREAMPOSITION']._serialized_start=1086
-  _globals['_STREAMPOSITION']._serialized_end=1147
-  _globals['_SESSIONSNAPSHOT']._serialized_start=1150
-  _globals['_SESSIONSNAPSHOT']._serialized_end=1556
+  _globals['_FRAMESTATE']._serialized_end=646
+  _globals['_PROMPTEDFRAME']._serialized_start=648
+  _globals['_PROMPTEDFRAME']._serialized_end=721
+  _globals['_OBJECTSNAPSHOT']._serialized_start=724
+  _globals['_OBJECTSNAPSHOT']._serialized_end=1078
+  _globals['_FOLLOWEDOBJECT']._serialized_start=1081
+  _globals['_FOLLOWEDOBJECT']._serialized_end=1274
+  _globals['_DUPLICATECOUNT']._serialized_start=1276
+  _globals['_DUPLICATECOUNT']._serialized_end=1346
+  _globals['_GONEOBJECT']._serialized_start=1348
+  _globals['_GONEOBJECT']._serialized_end=1397
+  _globals['_CONCEPTSNAPSHOT']._serialized_start=1400
+  _globals['_CONCEPTSNAPSHOT']._serialized_end=1685
+  _globals['_FRAMEREF']._serialized_start=1687
+  _globals['_FRAMEREF']._serialized_end=1773
+  _globals['_KEYEDANSWER']._serialized_start=1775
+  _globals['_KEYEDANSWER']._serialized_end=1863
+  _globals['_STREAMPOSITION']._serialized_start=1865
+  _globals['_STREAMPOSITION']._serialized_end=1926
+  _globals['_SESSIONSNAPSHOT']._serialized_start=1929
+  _globals['_SESSIONSNAPSHOT']._serialized_end=2412
 # @@protoc_insertion_point(module_scope)

@@ -121,6 +121,72 @@ class AddPromptResponse(_message.Message):
     work: _embedding_pb2.WorkSummary
     def __init__(self, mask: _Optional[_Union[_types_pb2.ObjectMask, _Mapping]] = ..., revision: _Optional[int] = ..., stage_times: _Optional[_Iterable[_Union[_types_pb2.StageTime, _Mapping]]] = ..., work: _Optional[_Union[_embedding_pb2.WorkSummary, _Mapping]] = ...) -> None: ...
 
+class AddConceptRequest(_message.Message):
+    __slots__ = ("session_id", "concept_id", "concept", "frame_index", "options", "mask_options", "embedding", "expected_revision", "idempotency_key", "epoch", "first_obj_id")
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    CONCEPT_ID_FIELD_NUMBER: _ClassVar[int]
+    CONCEPT_FIELD_NUMBER: _ClassVar[int]
+    FRAME_INDEX_FIELD_NUMBER: _ClassVar[int]
+    OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    MASK_OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    EMBEDDING_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_REVISION_FIELD_NUMBER: _ClassVar[int]
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    FIRST_OBJ_ID_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    concept_id: int
+    concept: _types_pb2.Concept
+    frame_index: int
+    options: _types_pb2.ConceptOptions
+    mask_options: _types_pb2.MaskOptions
+    embedding: _embedding_pb2.EmbeddingRef
+    expected_revision: int
+    idempotency_key: str
+    epoch: int
+    first_obj_id: int
+    def __init__(self, session_id: _Optional[str] = ..., concept_id: _Optional[int] = ..., concept: _Optional[_Union[_types_pb2.Concept, _Mapping]] = ..., frame_index: _Optional[int] = ..., options: _Optional[_Union[_types_pb2.ConceptOptions, _Mapping]] = ..., mask_options: _Optional[_Union[_types_pb2.MaskOptions, _Mapping]] = ..., embedding: _Optional[_Union[_embedding_pb2.EmbeddingRef, _Mapping]] = ..., expected_revision: _Optional[int] = ..., idempotency_key: _Optional[str] = ..., epoch: _Optional[int] = ..., first_obj_id: _Optional[int] = ...) -> None: ...
+
+class AddConceptResponse(_message.Message):
+    __slots__ = ("masks", "revision", "stage_times", "work", "first_obj_id")
+    MASKS_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    STAGE_TIMES_FIELD_NUMBER: _ClassVar[int]
+    WORK_FIELD_NUMBER: _ClassVar[int]
+    FIRST_OBJ_ID_FIELD_NUMBER: _ClassVar[int]
+    masks: _containers.RepeatedCompositeFieldContainer[_types_pb2.ObjectMask]
+    revision: int
+    stage_times: _containers.RepeatedCompositeFieldContainer[_types_pb2.StageTime]
+    work: _embedding_pb2.WorkSummary
+    first_obj_id: int
+    def __init__(self, masks: _Optional[_Iterable[_Union[_types_pb2.ObjectMask, _Mapping]]] = ..., revision: _Optional[int] = ..., stage_times: _Optional[_Iterable[_Union[_types_pb2.StageTime, _Mapping]]] = ..., work: _Optional[_Union[_embedding_pb2.WorkSummary, _Mapping]] = ..., first_obj_id: _Optional[int] = ...) -> None: ...
+
+class RemoveConceptRequest(_message.Message):
+    __slots__ = ("session_id", "concept_id", "keep_objects", "expected_revision", "idempotency_key", "epoch")
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    CONCEPT_ID_FIELD_NUMBER: _ClassVar[int]
+    KEEP_OBJECTS_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_REVISION_FIELD_NUMBER: _ClassVar[int]
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    concept_id: int
+    keep_objects: bool
+    expected_revision: int
+    idempotency_key: str
+    epoch: int
+    def __init__(self, session_id: _Optional[str] = ..., concept_id: _Optional[int] = ..., keep_objects: _Optional[bool] = ..., expected_revision: _Optional[int] = ..., idempotency_key: _Optional[str] = ..., epoch: _Optional[int] = ...) -> None: ...
+
+class RemoveConceptResponse(_message.Message):
+    __slots__ = ("concept_ids", "obj_ids", "revision")
+    CONCEPT_IDS_FIELD_NUMBER: _ClassVar[int]
+    OBJ_IDS_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    concept_ids: _containers.RepeatedScalarFieldContainer[int]
+    obj_ids: _containers.RepeatedScalarFieldContainer[int]
+    revision: int
+    def __init__(self, concept_ids: _Optional[_Iterable[int]] = ..., obj_ids: _Optional[_Iterable[int]] = ..., revision: _Optional[int] = ...) -> None: ...
+
 class ClearPromptsRequest(_message.Message):
     __slots__ = ("session_id", "frame_index", "obj_id", "expected_revision", "idempotency_key", "epoch")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
@@ -154,14 +220,16 @@ class GetSessionRequest(_message.Message):
     def __init__(self, session_id: _Optional[str] = ..., epoch: _Optional[int] = ...) -> None: ...
 
 class GetSessionResponse(_message.Message):
-    __slots__ = ("revision", "objects", "history")
+    __slots__ = ("revision", "objects", "history", "concepts")
     REVISION_FIELD_NUMBER: _ClassVar[int]
     OBJECTS_FIELD_NUMBER: _ClassVar[int]
     HISTORY_FIELD_NUMBER: _ClassVar[int]
+    CONCEPTS_FIELD_NUMBER: _ClassVar[int]
     revision: int
     objects: _containers.RepeatedCompositeFieldContainer[_session_pb2.SessionObject]
     history: _containers.RepeatedCompositeFieldContainer[_session_pb2.HistoryEntry]
-    def __init__(self, revision: _Optional[int] = ..., objects: _Optional[_Iterable[_Union[_session_pb2.SessionObject, _Mapping]]] = ..., history: _Optional[_Iterable[_Union[_session_pb2.HistoryEntry, _Mapping]]] = ...) -> None: ...
+    concepts: _containers.RepeatedCompositeFieldContainer[_session_pb2.SessionConcept]
+    def __init__(self, revision: _Optional[int] = ..., objects: _Optional[_Iterable[_Union[_session_pb2.SessionObject, _Mapping]]] = ..., history: _Optional[_Iterable[_Union[_session_pb2.HistoryEntry, _Mapping]]] = ..., concepts: _Optional[_Iterable[_Union[_session_pb2.SessionConcept, _Mapping]]] = ...) -> None: ...
 
 class TrackConfig(_message.Message):
     __slots__ = ("session_id", "mask_options", "direction", "epoch", "propagation_id")
@@ -216,14 +284,16 @@ class TrackStarted(_message.Message):
     def __init__(self, first_prompted_frame_index: _Optional[int] = ..., last_frame_index: _Optional[int] = ...) -> None: ...
 
 class TrackResult(_message.Message):
-    __slots__ = ("frame", "handling", "work")
+    __slots__ = ("frame", "handling", "work", "hotstart_delay")
     FRAME_FIELD_NUMBER: _ClassVar[int]
     HANDLING_FIELD_NUMBER: _ClassVar[int]
     WORK_FIELD_NUMBER: _ClassVar[int]
+    HOTSTART_DELAY_FIELD_NUMBER: _ClassVar[int]
     frame: _types_pb2.FrameMasks
     handling: _embedding_pb2.Handling
     work: _embedding_pb2.WorkSummary
-    def __init__(self, frame: _Optional[_Union[_types_pb2.FrameMasks, _Mapping]] = ..., handling: _Optional[_Union[_embedding_pb2.Handling, _Mapping]] = ..., work: _Optional[_Union[_embedding_pb2.WorkSummary, _Mapping]] = ...) -> None: ...
+    hotstart_delay: int
+    def __init__(self, frame: _Optional[_Union[_types_pb2.FrameMasks, _Mapping]] = ..., handling: _Optional[_Union[_embedding_pb2.Handling, _Mapping]] = ..., work: _Optional[_Union[_embedding_pb2.WorkSummary, _Mapping]] = ..., hotstart_delay: _Optional[int] = ...) -> None: ...
 
 class EmbeddingNeeded(_message.Message):
     __slots__ = ("frame_index",)

@@ -66,6 +66,16 @@ class TrackerServiceStub:
                 request_serializer=maskmesh_dot_internal_dot_v1_dot_tracker__pb2.TrackRequest.SerializeToString,
                 response_deserializer=maskmesh_dot_internal_dot_v1_dot_tracker__pb2.TrackResponse.FromString,
                 _registered_method=True)
+        self.AddConcept = channel.unary_unary(
+                '/maskmesh.internal.v1.TrackerService/AddConcept',
+                request_serializer=maskmesh_dot_internal_dot_v1_dot_tracker__pb2.AddConceptRequest.SerializeToString,
+                response_deserializer=maskmesh_dot_internal_dot_v1_dot_tracker__pb2.AddConceptResponse.FromString,
+                _registered_method=True)
+        self.RemoveConcept = channel.unary_unary(
+                '/maskmesh.internal.v1.TrackerService/RemoveConcept',
+                request_serializer=maskmesh_dot_internal_dot_v1_dot_tracker__pb2.RemoveConceptRequest.SerializeToString,
+                response_deserializer=maskmesh_dot_internal_dot_v1_dot_tracker__pb2.RemoveConceptResponse.FromString,
+                _registered_method=True)
         self.ClearPrompts = channel.unary_unary(
                 '/maskmesh.internal.v1.TrackerService/ClearPrompts',
                 request_serializer=maskmesh_dot_internal_dot_v1_dot_tracker__pb2.ClearPromptsRequest.SerializeToString,
@@ -167,6 +177,23 @@ class TrackerServiceServicer:
         embedding, it sends embedding_needed and waits for the embedding.
         Reasons: INVALID_REQUEST, SESSION_NOT_FOUND, NOTHING_PROMPTED, SESSION_BUSY, MODEL_MISMATCH,
         FRAME_OUT_OF_MEMORY.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AddConcept(self, request, context):
+        """AddConcept adds a concept and returns the objects that it finds on a frame.
+        Reasons: INVALID_REQUEST, INVALID_PROMPT, SESSION_NOT_FOUND, MODEL_MISMATCH, EMBEDDING_NOT_FOUND,
+        FRAME_OUT_OF_MEMORY, CONFLICT.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RemoveConcept(self, request, context):
+        """RemoveConcept removes a concept and, unless keep_objects is set, the objects that it found.
+        Reasons: SESSION_NOT_FOUND, CONCEPT_NOT_FOUND, CONFLICT.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -278,6 +305,16 @@ def add_TrackerServiceServicer_to_server(servicer, server):
                     servicer.Track,
                     request_deserializer=maskmesh_dot_internal_dot_v1_dot_tracker__pb2.TrackRequest.FromString,
                     response_serializer=maskmesh_dot_internal_dot_v1_dot_tracker__pb2.TrackResponse.SerializeToString,
+            ),
+            'AddConcept': grpc.unary_unary_rpc_method_handler(
+                    servicer.AddConcept,
+                    request_deserializer=maskmesh_dot_internal_dot_v1_dot_tracker__pb2.AddConceptRequest.FromString,
+                    response_serializer=maskmesh_dot_internal_dot_v1_dot_tracker__pb2.AddConceptResponse.SerializeToString,
+            ),
+            'RemoveConcept': grpc.unary_unary_rpc_method_handler(
+                    servicer.RemoveConcept,
+                    request_deserializer=maskmesh_dot_internal_dot_v1_dot_tracker__pb2.RemoveConceptRequest.FromString,
+                    response_serializer=maskmesh_dot_internal_dot_v1_dot_tracker__pb2.RemoveConceptResponse.SerializeToString,
             ),
             'ClearPrompts': grpc.unary_unary_rpc_method_handler(
                     servicer.ClearPrompts,
@@ -472,6 +509,60 @@ class TrackerService:
             '/maskmesh.internal.v1.TrackerService/Track',
             maskmesh_dot_internal_dot_v1_dot_tracker__pb2.TrackRequest.SerializeToString,
             maskmesh_dot_internal_dot_v1_dot_tracker__pb2.TrackResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AddConcept(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/maskmesh.internal.v1.TrackerService/AddConcept',
+            maskmesh_dot_internal_dot_v1_dot_tracker__pb2.AddConceptRequest.SerializeToString,
+            maskmesh_dot_internal_dot_v1_dot_tracker__pb2.AddConceptResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RemoveConcept(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/maskmesh.internal.v1.TrackerService/RemoveConcept',
+            maskmesh_dot_internal_dot_v1_dot_tracker__pb2.RemoveConceptRequest.SerializeToString,
+            maskmesh_dot_internal_dot_v1_dot_tracker__pb2.RemoveConceptResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -107,7 +107,8 @@ class ConceptDetector(nn.Module):
     def fuse(self, coarse: Tensor, prompts: Sequence[Tensor]) -> Fused:
         """The stage ``detector_encoder``.
 
-        coarse: [1, dim, E, E]; prompts: the tokens of each concept, [1, M, dim].
+        coarse: [1, dim, E, E] for concepts on one image, [B, dim, E, E] for each on its own; prompts: the
+        tokens of each concept, [1, M, dim].
         """
         encoder = self.transformer.encoder
         image = encoder.prepare(coarse, self.positions(coarse))
@@ -125,8 +126,9 @@ class ConceptDetector(nn.Module):
     ) -> list[Tensor]:
         """The stage ``mask_head``: the masks of the chosen queries of each concept.
 
-        queries: [B, Q, dim]; ``chosen`` has the indices of each concept's queries.  Returns logits
-        [len(chosen[b]), 4 E, 4 E] for each concept, float32.  Concepts without a chosen query cost nothing.
+        maps: of one image, or of the image of each concept; queries: [B, Q, dim]; ``chosen`` has the indices
+        of each concept's queries.  Returns logits [len(chosen[b]), 4 E, 4 E] for each concept, float32.
+        Concepts without a chosen query cost nothing.
         """
         rows = [row for row, indices in enumerate(chosen) if indices]
         side = maps.stride4.shape[-1]
@@ -135,7 +137,7 @@ class ConceptDetector(nn.Module):
             prompts = ConceptPrompts(
                 fused.prompts.tokens[rows], None if fused.prompts.mask is None else fused.prompts.mask[rows]
             )
-            pixels = self.segmentation_head.embed_pixels(fused.tokens[rows], maps, prompts)
+            pixels = self.segmentation_head.embed_pixels(fused.tokens[rows], maps.rows(rows), prompts)
             for pixels_of_row, row in zip(pixels, rows, strict=True):
                 masks[row] = self.segmentation_head.masks(pixels_of_row, queries[row, chosen[row]]).float()
         return masks

@@ -47,9 +47,9 @@ class ConceptPrompts(NamedTuple):
 
 
 class ImageTokens(NamedTuple):
-    """The part of the fusion encoder that depends on one image alone."""
+    """The part of the fusion encoder that depends on the image alone: of one image, or of B images."""
 
-    attended: Tensor  # [1, E * E, dim], after the first self-attention
+    attended: Tensor  # [1 or B, E * E, dim], after the first self-attention
     positions: Tensor  # [1, E * E, dim]
 
 
@@ -65,14 +65,14 @@ class FusionEncoder(nn.Module):
         self.pause = PausePoint()
 
     def prepare(self, image: Tensor, positions: Tensor) -> ImageTokens:
-        """image, positions: [1, dim, E, E]."""
+        """image: [1 or B, dim, E, E]; positions: [1, dim, E, E]."""
         tokens, placed = (x.flatten(2).transpose(1, 2) for x in (image, positions))
         first = self.layers[0]
         assert isinstance(first, FusionLayer)
         return ImageTokens(first.attend_to_self(tokens, placed), placed)
 
     def forward(self, image: ImageTokens, prompts: ConceptPrompts) -> Tensor:
-        """Condition one image on B concepts; returns [B, E * E, dim]."""
+        """Condition one image on B concepts, or each of B images on its own; returns [B, E * E, dim]."""
         x = image.attended.expand(len(prompts.tokens), -1, -1)
         for index, layer in enumerate(self.layers):
             assert isinstance(layer, FusionLayer)

@@ -25,7 +25,7 @@ class PixelDecoder(nn.Module):
         self.norms = nn.ModuleList(nn.GroupNorm(NORM_GROUPS, dim) for _ in range(2))
 
     def forward(self, x: Tensor, maps: DetectorMaps) -> Tensor:
-        """x: [B, dim, E, E]; maps: of one image; returns [B, dim, 4 E, 4 E]."""
+        """x: [B, dim, E, E]; maps: of one image, or of B; returns [B, dim, 4 E, 4 E]."""
         finer = (maps.stride8, maps.stride4)
         for conv, norm, finer_map in zip(self.conv_layers, self.norms, finer, strict=True):
             enlarged = F.interpolate(x, size=finer_map.shape[-2:], mode="nearest")

@@ -4,6 +4,7 @@ Source: Li et al., "Exploring Plain Vision Transformer Backbones for Object Dete
 of SAM 3 (Carion et al., 2025).  The checkpoint has a fourth level at stride 28, which no stage reads.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -74,6 +75,12 @@ class DetectorMaps(NamedTuple):
 
     stride4: Tensor  # [B, dim, 4 E, 4 E]
     stride8: Tensor  # [B, dim, 2 E, 2 E]
+
+    def rows(self, indices: Sequence[int]) -> "DetectorMaps":
+        """The maps of some images; those of a single image as they are, to be broadcast."""
+        if len(self.stride4) == 1:
+            return self
+        return DetectorMaps(self.stride4[list(indices)], self.stride8[list(indices)])
 
 
 class Neck(nn.ModuleList):
