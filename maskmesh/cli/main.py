@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from maskmesh.cli.api_key import key
+from maskmesh.cli.batch.command import batch
 from maskmesh.cli.bench import BenchOptions, bench
 from maskmesh.cli.bench_streams import bench_streams
 from maskmesh.cli.media.outputs import check_outputs
@@ -53,6 +54,7 @@ def main() -> None:
     """Promptable image and video segmentation over gRPC, with a trace for every frame."""
 
 
+main.add_command(batch)
 main.add_command(key)
 main.add_command(up)
 

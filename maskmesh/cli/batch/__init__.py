@@ -1,0 +1,1 @@
+"""``maskmesh batch``: many videos and images over one mesh."""
