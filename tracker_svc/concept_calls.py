@@ -72,7 +72,10 @@ async def add_concept(
     components: Components, session: Session, request: tracker_pb2.AddConceptRequest, *, start_ns: int
 ) -> tracker_pb2.AddConceptResponse:
     """Carry out AddConcept; the proto lists its errors.  ``start_ns`` is when the call was received."""
-    recorder = components.tracker.recorder({telemetry.FRAME_KIND: telemetry.CONDITIONING})
+    attributes: telemetry.Attributes = {telemetry.FRAME_KIND: telemetry.CONDITIONING}
+    if request.HasField("frame_index"):
+        attributes[telemetry.FRAME_INDEX] = request.frame_index
+    recorder = components.tracker.recorder(attributes)
     try:
         return await _add_concept(components, session, request, recorder, start_ns=start_ns)
     finally:
@@ -127,9 +130,7 @@ async def _add_concept(
                 work=wire.work_to_proto(telemetry.WorkSummary().add_records(recorder.records)),
             )
             session.record_change(request.idempotency_key, response)
-    written_ns = time.time_ns()
-    await session.replicator.flush()
-    recorder.wait(written_ns, time.time_ns(), "session_store")
+    await session.flush(recorder)
     return response
 
 

@@ -138,7 +138,5 @@ async def _add_prompt(
                 work=wire.work_to_proto(telemetry.WorkSummary().add_records(recorder.records)),
             )
             session.record_change(request.idempotency_key, response)
-    written_ns = time.time_ns()
-    await session.replicator.flush()
-    recorder.wait(written_ns, time.time_ns(), "session_store")
+    await session.flush(recorder)
     return response

@@ -12,6 +12,14 @@ from typing import Any
 import click
 import grpc
 from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
 from rich.text import Text
 
 from maskmesh.cli.mesh.service_process import MeshError
@@ -28,6 +36,18 @@ def say(text: str, style: str = "") -> None:
     """Print a line as it is: names of files are no markup, and lines are not broken."""
     printable = text.encode("utf-8", "replace").decode("utf-8")
     console.print(Text(printable, style), soft_wrap=True)
+
+
+def progress_bars(*columns: ProgressColumn) -> Progress:
+    """Bars with a description, the count and the elapsed time; ``columns`` stand before the time."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        *columns,
+        TimeElapsedColumn(),
+        console=console,
+    )
 
 
 def warn(text: str) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import TextColumn
 from rich.text import Text
 
 from maskmesh.cli.media.outputs import (
@@ -24,7 +24,7 @@ from maskmesh.cli.media.outputs import (
 from maskmesh.cli.media.overlay import OverlayThread, concept_labels, overlay, save_picture
 from maskmesh.cli.media.source_frames import OverlaySource, folder_frames
 from maskmesh.cli.prompt_options import FrameConcept, FramePrompt, PromptsByObject
-from maskmesh.cli.run import console, reason_of, say, warn
+from maskmesh.cli.run import console, progress_bars, reason_of, say, warn
 from maskmesh.cli.tracing import step
 from maskmesh.cli.truth import TrueMasks, compare, read_truth
 from maskmesh.client.async_client import AsyncClient
@@ -169,7 +169,7 @@ async def _track(job: Job, session: VideoSession, total: int, frames: list[Frame
         drawing = None
         if source is not None:
             drawing = await stack.enter_async_context(OverlayThread(source.writer))
-        progress = stack.enter_context(_progress())
+        progress = stack.enter_context(progress_bars(TextColumn("{task.fields[rate]}")))
         task = progress.add_task("tracking", total=total, rate="")
         async for result in session.propagate(max_frames=job.max_frames):
             masks_file.write(frame_json(result))
@@ -233,17 +233,6 @@ def say_model(model: ModelInfo) -> None:
             f"{model.name} is untrained, so its masks are meaningless. "
             "For real masks set --model and --checkpoint."
         )
-
-
-def _progress() -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeElapsedColumn(),
-        console=console,
-    )
 
 
 def _prompt(prompt: FramePrompt) -> Prompt:

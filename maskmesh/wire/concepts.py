@@ -126,10 +126,6 @@ def concept_options_from_proto(
     message: types_pb2.ConceptOptions, *, live: bool = False, field: str = "options"
 ) -> ConceptOptions:
     """Convert a message to the options of a concept, with the defaults filled in.  Raises InvalidRequest."""
-    for name in ("score_threshold", "new_score_threshold"):
-        value = getattr(message, name)
-        if not (math.isfinite(value) and 0 <= value <= 1):
-            raise InvalidRequest("a score threshold is between 0 and 1", field=f"{field}.{name}")
     delay = 0 if live else DEFAULT_HOTSTART_DELAY
     if message.HasField("hotstart_delay"):
         delay = message.hotstart_delay
@@ -138,13 +134,9 @@ def concept_options_from_proto(
                 "a live stream has no hotstart delay" if live else f"at most {MAX_HOTSTART_DELAY} frames",
                 field=f"{field}.hotstart_delay",
             )
-    defaults = DEFAULT_OPTIONS
-    has_threshold, has_new = message.HasField("score_threshold"), message.HasField("new_score_threshold")
     return ConceptOptions(
-        score_threshold=_rounded(message.score_threshold) if has_threshold else defaults.score_threshold,
-        new_score_threshold=_rounded(message.new_score_threshold)
-        if has_new
-        else defaults.new_score_threshold,
+        score_threshold=_score(message, "score_threshold", field),
+        new_score_threshold=_score(message, "new_score_threshold", field),
         detect_every=message.detect_every or 1,
         hotstart_delay=delay,
         max_objects=message.max_objects,
@@ -155,14 +147,21 @@ def check_first_obj_id(first_obj_id: int) -> None:
     """Check the number of a concept's first object, 0 for one of the server.  Raises InvalidRequest."""
     block, rest = divmod(first_obj_id - FIRST_OBJ_ID, OBJ_IDS_PER_CONCEPT)
     if first_obj_id and (rest or not 0 <= block < MAX_FIRST_OBJ_IDS):
+        last = FIRST_OBJ_ID + (MAX_FIRST_OBJ_IDS - 1) * OBJ_IDS_PER_CONCEPT
         raise InvalidRequest(
-            f"the first number of an object is {FIRST_OBJ_ID} and a multiple of {OBJ_IDS_PER_CONCEPT}",
+            f"it is {FIRST_OBJ_ID}, {FIRST_OBJ_ID + OBJ_IDS_PER_CONCEPT} and so on, up to {last}",
             field="first_obj_id",
         )
 
 
-def _rounded(value: float) -> float:
+def _score(message: types_pb2.ConceptOptions, name: str, field: str) -> float:
     """A score as the client wrote it, for example 0.7: the message has its nearest float32."""
+    if not message.HasField(name):
+        default: float = getattr(DEFAULT_OPTIONS, name)
+        return default
+    value: float = getattr(message, name)
+    if not (math.isfinite(value) and 0 <= value <= 1):
+        raise InvalidRequest("a score threshold is between 0 and 1", field=f"{field}.{name}")
     return round(value, 6)
 
 

@@ -103,6 +103,12 @@ class Session(Lease):
         self.answers.commit(idempotency_key, response)
         self.replicator.enqueue()
 
+    async def flush(self, recorder: telemetry.StageRecorder) -> None:
+        """Wait until recorded changes are stored, as a ``queue`` stage.  Raises StaleEpoch."""
+        start = time.time_ns()
+        await self.replicator.flush()
+        recorder.wait(start, time.time_ns(), "session_store")
+
     @contextlib.asynccontextmanager
     async def locked(self, recorder: telemetry.StageRecorder) -> AsyncIterator[None]:
         """Hold ``lock``; the wait for it is recorded as a ``queue`` stage."""

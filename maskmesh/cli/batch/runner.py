@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import Progress, TaskID
 
 from maskmesh.cli.batch.items import Item
 from maskmesh.cli.batch.prompts_file import ItemPrompts
@@ -26,7 +26,7 @@ from maskmesh.cli.media.overlay import (
     save_picture,
 )
 from maskmesh.cli.media.source_frames import OverlaySource
-from maskmesh.cli.run import console, describe, say, warn
+from maskmesh.cli.run import describe, progress_bars, say, warn
 from maskmesh.cli.segment_concepts import instance_json, instance_labels, number_instances
 from maskmesh.client.async_client import AsyncClient
 from maskmesh.concepts import ConceptOptions
@@ -68,7 +68,7 @@ async def run_batch(job: BatchJob, client: AsyncClient) -> None:
     outcome = _Outcome()
     slots = asyncio.Semaphore(job.concurrency)
     try:
-        with _progress() as progress:
+        with progress_bars() as progress:
             total = progress.add_task("all", total=len(job.items))
 
             async def process(item: Item, prompts: ItemPrompts) -> None:
@@ -217,13 +217,3 @@ class _Run:
         if self._titles:
             header["concepts"] = [{"concept_id": n, "phrase": title} for n, title in self._titles.items()]
         return header
-
-
-def _progress() -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=console,
-    )
