@@ -3,9 +3,7 @@
 import asyncio
 import time
 from collections.abc import Sequence
-from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +15,11 @@ from maskmesh.cli.media.outputs import (
     MasksFile,
     check_outputs,
     check_suffix,
-    frame_json,
     object_json,
     rle_masks,
 )
-from maskmesh.cli.media.overlay import OverlayThread, concept_labels, overlay, save_picture
+from maskmesh.cli.media.overlay import overlay, save_picture
+from maskmesh.cli.media.result_files import ResultFiles
 from maskmesh.cli.media.source_frames import OverlaySource, folder_frames
 from maskmesh.cli.prompt_options import FrameConcept, FramePrompt, PromptsByObject
 from maskmesh.cli.run import console, progress_bars, reason_of, say, warn
@@ -104,7 +102,7 @@ async def _segment_image(job: Job, client: AsyncClient) -> None:
         say(f"object {obj_id}: predicted IoU {mask.predicted_iou:.2f}")
     if job.masks is not None:
         objects = [object_json(m) for masks in result.objects.values() for m in masks]
-        with _masks_file(job, result.width, result.height) as masks_file:
+        with MasksFile(job.masks, _masks_header(job, result.width, result.height)) as masks_file:
             masks_file.write({"frame_index": 0, "objects": objects})
         say(f"masks: {job.masks}")
     if job.output is not None:
@@ -164,22 +162,15 @@ async def _track(job: Job, session: VideoSession, total: int, frames: list[Frame
             if job.output is None
             else await asyncio.to_thread(OverlaySource, job.source, job.output, session.frames_per_second)
         )
-    async with AsyncExitStack() as stack:
-        masks_file = stack.enter_context(_masks_file(job, session.width, session.height))
-        drawing = None
-        if source is not None:
-            drawing = await stack.enter_async_context(OverlayThread(source.writer))
-        progress = stack.enter_context(progress_bars(TextColumn("{task.fields[rate]}")))
-        task = progress.add_task("tracking", total=total, rate="")
-        async for result in session.propagate(max_frames=job.max_frames):
-            masks_file.write(frame_json(result))
-            if drawing is not None and source is not None:
-                pixels = partial(source.read, result.frame_index)
-                labels = concept_labels(result.objects, job.titles)
-                await drawing.submit(pixels, rle_masks(result.objects), source.time(result), labels)
-            frames.append(result)
-            rate = len(frames) / (time.perf_counter() - start)
-            progress.update(task, advance=1, rate=f"{rate:.1f} frames/s")
+    files = ResultFiles(job.masks, _masks_header(job, session.width, session.height), source, job.titles)
+    async with files:
+        with progress_bars(TextColumn("{task.fields[rate]}")) as progress:
+            task = progress.add_task("tracking", total=total, rate="")
+            async for result in session.propagate(max_frames=job.max_frames):
+                await files.write(result)
+                frames.append(result)
+                rate = len(frames) / (time.perf_counter() - start)
+                progress.update(task, advance=1, rate=f"{rate:.1f} frames/s")
 
 
 def _truth(job: Job) -> TrueMasks | None:
@@ -193,11 +184,11 @@ def _truth(job: Job) -> TrueMasks | None:
     return truth
 
 
-def _masks_file(job: Job, width: int, height: int) -> MasksFile:
+def _masks_header(job: Job, width: int, height: int) -> dict[str, Any]:
     header: dict[str, Any] = {"source": job.source.name, "width": width, "height": height}
     if job.concepts:
         header["concepts"] = [{"concept_id": number, "phrase": title} for number, title in job.titles.items()]
-    return MasksFile(job.masks, header)
+    return header
 
 
 def _say_results(job: Job, frames: list[FrameMasks], seconds: float) -> None:

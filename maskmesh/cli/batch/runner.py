@@ -1,13 +1,11 @@
 """Runs a batch: a few items at a time over one mesh; results appear when they are complete."""
 
 import asyncio
-import contextlib
 import json
 import os
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +14,14 @@ from rich.progress import Progress, TaskID
 
 from maskmesh.cli.batch.items import Item
 from maskmesh.cli.batch.prompts_file import ItemPrompts
-from maskmesh.cli.media.outputs import MasksFile, frame_json, object_json, rle_masks
+from maskmesh.cli.media.outputs import MasksFile, object_json, rle_masks
 from maskmesh.cli.media.overlay import (
     Label,
-    OverlayThread,
-    concept_labels,
     draw_labels,
     overlay,
     save_picture,
 )
+from maskmesh.cli.media.result_files import ResultFiles
 from maskmesh.cli.media.source_frames import OverlaySource
 from maskmesh.cli.run import describe, progress_bars, say, warn
 from maskmesh.cli.segment_concepts import instance_json, instance_labels, number_instances
@@ -151,7 +148,7 @@ class _Run:
 
     async def _video(self, client: AsyncClient, masks: Path | None, drawn: Path | None) -> None:
         source = self._item.source
-        async with client.session() as session, AsyncExitStack() as stack:
+        async with client.session() as session:
             await session.append_video(source)
             for obj_id, frame, prompt in self._prompts.prompts:
                 await session.add_prompt(frame, obj_id, points=prompt.points, box=prompt.box)
@@ -161,22 +158,14 @@ class _Run:
                 )
             total = session.num_frames - min(self._prompts.frames)
             self._progress.update(self._task, total=min(total, self._job.max_frames or total))
-            file = stack.enter_context(MasksFile(masks, self._header(session.width, session.height)))
-            thread, frames = None, None
+            frames = None
             if drawn is not None:
                 frames = await asyncio.to_thread(OverlaySource, source, drawn, session.frames_per_second)
-                thread = await stack.enter_async_context(OverlayThread(frames.writer))
+            header = self._header(session.width, session.height)
             results = session.propagate(max_frames=self._job.max_frames)
-            async with contextlib.aclosing(results):
+            async with ResultFiles(masks, header, frames, self._titles) as files, aclosing(results):
                 async for result in results:
-                    file.write(frame_json(result))
-                    if thread is not None and frames is not None:
-                        await thread.submit(
-                            partial(frames.read, result.frame_index),
-                            rle_masks(result.objects),
-                            frames.time(result),
-                            concept_labels(result.objects, self._titles),
-                        )
+                    await files.write(result)
                     self._progress.advance(self._task)
 
     async def _image(self, client: AsyncClient, masks: Path | None, drawn: Path | None) -> None:
