@@ -20,7 +20,6 @@ from encoder_svc.model.preprocess import preprocess
 from maskmesh import telemetry
 from maskmesh.embedding_key import image_digest
 from maskmesh.errors import InvalidRequest
-from maskmesh.malloc import trim_heap
 from maskmesh.masks import ByteArray
 from maskmesh.media.pictures import decode_picture
 from maskmesh.nn.device import synchronizer
@@ -31,6 +30,7 @@ from maskmesh.scheduling.admission import AdmissionPolicy, PrioritySemaphore, Qu
 from maskmesh.scheduling.batching import choose_batch
 from maskmesh.scheduling.cpu_sharing import core_policy
 from maskmesh.scheduling.device_worker import BatchedOperation, DeviceWorker
+from maskmesh.scheduling.malloc import trim_heap
 from maskmesh.storage.shared_memory import SharedArena
 from maskmesh.types import Block, Image, RawImage, TensorSpec
 

@@ -1,11 +1,16 @@
-"""Metrics of the encoder service."""
+"""Metrics and state of the encoder service."""
+
+import time
 
 from encoder_svc.cache import EmbeddingCache
 from encoder_svc.encoder import Encoder
 from encoder_svc.redis_embedding_cache import RedisEmbeddingCache
-from maskmesh.nn.device import observe_device_memory
-from maskmesh.telemetry import metrics
+from maskmesh.nn.device import device_memory, observe_device_memory
+from maskmesh.scheduling.process_usage import process_usage
+from maskmesh.status import CacheStatus, ServiceStatus
+from maskmesh.telemetry import metrics, this_host
 from maskmesh.telemetry.metrics import observe
+from maskmesh.version import __version__
 
 
 def observe_encoder(encoder: Encoder, cache: EmbeddingCache, shared: RedisEmbeddingCache | None) -> None:
@@ -71,3 +76,31 @@ def observe_encoder(encoder: Encoder, cache: EmbeddingCache, shared: RedisEmbedd
         )
         metrics.observe_store("cache", shared.store)
     observe_device_memory(encoder.info.device)
+
+
+def encoder_status(
+    encoder: Encoder, cache: EmbeddingCache, shared: RedisEmbeddingCache | None
+) -> ServiceStatus:
+    """The state of the service."""
+    statistics = cache.statistics
+    return ServiceStatus(
+        kind="encoder",
+        version=__version__,
+        host=this_host(),
+        model=encoder.info,
+        usage=process_usage(),
+        device_memory=device_memory(encoder.info.device),
+        queues={"device": encoder.num_queued, "decoder": encoder.num_undecoded},
+        cache=CacheStatus(
+            hits=statistics.hits,
+            misses=statistics.misses,
+            joined=statistics.joined,
+            evictions=statistics.evictions,
+            entries=len(cache),
+            used_bytes=cache.num_bytes,
+            pinned_bytes=cache.pinned_bytes,
+            budget_bytes=cache.budget_bytes,
+            shared_hits=0 if shared is None else shared.statistics.hits,
+        ),
+        unix_nanos=time.time_ns(),
+    )

@@ -15,15 +15,15 @@ from encoder_svc import components
 from encoder_svc.cache import Embedding, Outcome, Pin
 from encoder_svc.components import Components
 from encoder_svc.config import EncoderSettings
-from encoder_svc.metrics import observe_encoder
+from encoder_svc.metrics import encoder_status, observe_encoder
 from maskmesh import telemetry, wire
 from maskmesh.embedding_key import EmbeddingKey
 from maskmesh.errors import EmbeddingNotFound, InvalidRequest, ModelMismatch
 from maskmesh.internal.v1 import encoder_pb2, encoder_pb2_grpc
-from maskmesh.malloc import retain_freed_memory
 from maskmesh.rpc.server import Service
 from maskmesh.rpc.server_interceptor import received_ns
 from maskmesh.scheduling.admission import Priority, QueueEntry
+from maskmesh.scheduling.malloc import retain_freed_memory
 from maskmesh.types import DEFAULT_TENANT, EmbeddingRef, SharedBlock
 from maskmesh.wire import fetch_codec
 
@@ -217,6 +217,10 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
 
     async def GetModel(self, request: encoder_pb2.GetModelRequest, context: Any) -> Any:
         return encoder_pb2.GetModelResponse(model=wire.model_info_to_proto(self._encoder.info))
+
+    async def GetEncoderStatus(self, request: encoder_pb2.GetEncoderStatusRequest, context: Any) -> Any:
+        status = encoder_status(self._encoder, self._cache, self._shared_cache)
+        return encoder_pb2.GetEncoderStatusResponse(status=wire.service_status_to_proto(status))
 
     async def GetCacheStatistics(self, request: encoder_pb2.GetCacheStatisticsRequest, context: Any) -> Any:
         statistics, shared = self._cache.statistics, self._shared_cache

@@ -51,6 +51,9 @@ class GatewaySettings(ServerSettings):
     decoder_bytes: int = Field(DECODER_BYTES, ge=2**20)
     """Budget in bytes of the memory of open video decoders; beyond it, the decoders of sessions that were not
     used for longest are closed, and opened again when they are needed."""
+    trace_url: str = ""
+    """Where people look up a trace, with ``{trace_id}`` in place of its id, for example
+    ``http://jaeger:16686/trace/{trace_id}``; clients such as ``maskmesh web`` link to it."""
     pin_seconds: float = Field(60.0, gt=0)
     """Time to live of the pin on the embedding of a frame in progress, in seconds."""
 

@@ -9,6 +9,8 @@ from gateway.sessions.resume_point import ResumePoint
 from gateway.sessions.session import GatewaySession
 from gateway.streams.frame_stream import StreamContexts
 from gateway.streams.live import LiveStream
+from gateway.streams.live_responses import LiveOptions
+from gateway.streams.motion_gate import DEFAULT_THRESHOLD
 from gateway.streams.pushed_requests import PushedRequests
 from maskmesh import wire
 from maskmesh.errors import InvalidRequest, SessionNotFound, Unavailable
@@ -17,6 +19,16 @@ from maskmesh.v1 import segmentation_pb2
 
 Requests = AsyncIterator[segmentation_pb2.SegmentStreamRequest]
 Responses = AsyncGenerator[segmentation_pb2.SegmentStreamResponse, None]
+
+
+# Frames that the policies queue; those that are not listed skip none.
+_QUEUED_FRAMES = {
+    segmentation_pb2.OVERLOAD_POLICY_SKIP: 1,
+    segmentation_pb2.OVERLOAD_POLICY_DROP_OLDEST: 8,
+}
+
+# Frames in progress where results must be as new as possible: one is encoded while another is tracked.
+NEWEST_WINDOW = 2
 
 
 class LiveCalls:
@@ -78,13 +90,24 @@ class LiveCalls:
         options = wire.mask_options_from_proto(config.mask_options, field="config.mask_options")
         if config.overload not in segmentation_pb2.OverloadPolicy.values():
             raise InvalidRequest(f"unknown policy {config.overload}", field="config.overload")
+        live_options = LiveOptions(
+            masks=options,
+            max_queued_frames=_QUEUED_FRAMES.get(config.overload, 0),
+            budget=wire.budget_from_proto(config.budget, field="config.budget"),
+            gate_threshold=wire.threshold_from_proto(
+                config.motion_gate, DEFAULT_THRESHOLD, field="config.motion_gate"
+            )
+            if config.HasField("motion_gate")
+            else None,
+        )
         session, resume_point = await self._session(config)
         window = self._settings.live_window
+        if config.overload == segmentation_pb2.OVERLOAD_POLICY_SKIP:
+            window = min(window, NEWEST_WINDOW)
         stream = LiveStream(
             session,
             self._contexts.make(session, window, None),
-            options=options,
-            skips=config.overload == segmentation_pb2.OVERLOAD_POLICY_SKIP,
+            options=live_options,
             limit=self._settings.pixel_limit,
         )
         started = segmentation_pb2.StreamStarted(

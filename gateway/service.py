@@ -14,6 +14,7 @@ from gateway.components import Components
 from gateway.config import GatewaySettings
 from gateway.image_call import ImageCalls
 from gateway.live_calls import LiveCalls
+from gateway.mesh_status import mesh_status
 from gateway.segment_concepts import segment_concepts
 from gateway.segment_image import segment_image
 from gateway.sessions.prompting import add_concept, add_prompt, expected_revision
@@ -24,10 +25,10 @@ from maskmesh import wire
 from maskmesh.config import enable_ring_hash
 from maskmesh.errors import InvalidRequest
 from maskmesh.internal.v1 import tracker_pb2
-from maskmesh.malloc import retain_freed_frames
 from maskmesh.rpc.idempotency import IdempotencyCache
 from maskmesh.rpc.server import Service
 from maskmesh.rpc.server_interceptor import received_ns
+from maskmesh.scheduling.malloc import retain_freed_frames
 from maskmesh.v1 import segmentation_pb2, segmentation_pb2_grpc
 
 # Maximum number of idempotency keys of calls that create or delete a session.
@@ -44,6 +45,7 @@ class SegmentationServicer(segmentation_pb2_grpc.SegmentationServiceServicer):
     def __init__(self, settings: GatewaySettings) -> None:
         self._settings = settings
         self._answers = IdempotencyCache(max_keys=MAX_KEYS)
+        self._is_draining = False
 
     async def start(self, port: int) -> None:
         """Connect to the encoders and trackers and warm up.  Raises ValueError if their models differ."""
@@ -60,6 +62,7 @@ class SegmentationServicer(segmentation_pb2_grpc.SegmentationServiceServicer):
 
     async def drain(self) -> None:
         """End streams that clients can continue at another gateway."""
+        self._is_draining = True
         await self._lifecycle.drain()
 
     async def close(self) -> None:
@@ -236,6 +239,15 @@ class SegmentationServicer(segmentation_pb2_grpc.SegmentationServiceServicer):
             request,
             partial(self._delete_session, request),
             scope=current_caller().tenant,
+        )
+
+    async def GetMesh(self, request: segmentation_pb2.GetMeshRequest, context: Any) -> Any:
+        return await mesh_status(
+            self._components.encoders,
+            self._components.trackers,
+            self._components.sessions.counts,
+            draining=self._is_draining,
+            trace_url=self._settings.trace_url,
         )
 
     async def _create_session(

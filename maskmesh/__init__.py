@@ -58,12 +58,24 @@ from maskmesh.masks import (
     PngMask,
     RleMask,
 )
+from maskmesh.records.budget import Budget, WindowRecord
+from maskmesh.records.summary import RunSummary, StreamSummary, TimeStatistics
+from maskmesh.status import (
+    CacheStatus,
+    DeviceMemory,
+    MeshStatus,
+    ProcessUsage,
+    ServiceStatus,
+    SessionCounts,
+)
 from maskmesh.types import Box, FrameMasks, ImageMasks, ModelInfo, ObjectMask, Point, Prompt, Tls
 from maskmesh.version import __version__
 
 __all__ = [
     "AsyncClient",
     "Box",
+    "Budget",
+    "CacheStatus",
     "ClearRecord",
     "Client",
     "Concept",
@@ -73,6 +85,7 @@ __all__ = [
     "ConceptOptions",
     "ConceptRemovalRecord",
     "Conflict",
+    "DeviceMemory",
     "EmbeddingNotFound",
     "Exemplar",
     "FailedPrecondition",
@@ -95,6 +108,7 @@ __all__ = [
     "MaskOptions",
     "MaskSpace",
     "MaskmeshError",
+    "MeshStatus",
     "ModelInfo",
     "ModelMismatch",
     "NotFound",
@@ -104,24 +118,31 @@ __all__ = [
     "PackedMask",
     "PngMask",
     "Point",
+    "ProcessUsage",
     "Prompt",
     "PromptNotFound",
     "PromptRecord",
     "RemovalRecord",
     "ResourceExhausted",
     "RleMask",
+    "RunSummary",
+    "ServiceStatus",
     "SessionBusy",
     "SessionConcept",
+    "SessionCounts",
     "SessionLost",
     "SessionNotFound",
     "SessionObject",
     "SessionState",
     "StaleEpoch",
+    "StreamSummary",
     "SyncLiveStream",
     "SyncVideoSession",
+    "TimeStatistics",
     "Tls",
     "Unauthenticated",
     "Unavailable",
     "VideoSession",
+    "WindowRecord",
     "__version__",
 ]

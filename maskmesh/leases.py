@@ -35,7 +35,7 @@ class LeaseTable(Generic[L]):
     """At most ``max_sessions`` sessions by id."""
 
     def __init__(self, *, max_sessions: int) -> None:
-        self._max_sessions = max_sessions
+        self.max_sessions = max_sessions
         self._sessions: dict[str, L] = {}
 
     def __len__(self) -> int:
@@ -49,9 +49,9 @@ class LeaseTable(Generic[L]):
 
     def check_room(self) -> None:
         """Raises ResourceExhausted if the table is full."""
-        if len(self._sessions) >= self._max_sessions:
+        if len(self._sessions) >= self.max_sessions:
             raise ResourceExhausted(
-                f"{self._max_sessions} sessions are open",
+                f"{self.max_sessions} sessions are open",
                 resource="sessions",
                 retry_seconds=retry_after(SESSION_SECONDS),
             )

@@ -49,6 +49,7 @@ EDGES = (
         "gateway/segment_image.py",
         "gateway/warm_up.py",
         "gateway/live_calls.py",
+        "gateway/mesh_status.py",
     ),
     *("gateway/backends/", "gateway/sessions/", "gateway/streams/", "gateway/frames/frame_replication.py"),
 )

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from maskmesh.cli.truth import read_truth
+from maskmesh.cli.segment.truth import read_truth
 from maskmesh.media.video_reader import read_frames
 from tools.make_sample import CLICKS, FOLDER, FRAMES, HEIGHT, SAMPLE_SEED, WIDTH, draw_all
 

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from maskmesh import AsyncClient
-from maskmesh.cli.bench import BenchOptions, measure_throughput
+from maskmesh.cli.bench.sessions import BenchOptions, measure_throughput
 from maskmesh.cli.mesh.local_mesh import LocalMesh, MeshOptions
 from tools.bench.contenders import ProcessContender
 from tools.bench.stages_tracker import StagesTracker

@@ -23,7 +23,7 @@ from safetensors.torch import save_file
 
 from gateway.backends.encoders import EncodeOptions, EncoderRing, Encoders
 from gateway.backends.image_encoding import encode_image
-from maskmesh.cli.bench import draw_frames
+from maskmesh.cli.bench.sessions import draw_frames
 from maskmesh.cli.mesh.local_mesh import LocalMesh, MeshOptions
 from maskmesh.config import enable_ring_hash
 from maskmesh.types import EncodedImage

@@ -20,8 +20,8 @@ from torch import nn
 from encoder_svc.model import config as encoder_config
 from encoder_svc.model import weights as encoder_weights
 from maskmesh.concepts import Concept
+from maskmesh.scheduling.process_usage import processor
 from maskmesh.telemetry import StageRecorder, stage_seconds
-from tools.bench.machine import processor
 from tracker_svc.compute.concepts import ConceptFinder
 from tracker_svc.compute.step import Frame
 from tracker_svc.compute.tokenizer import PhraseTokenizer

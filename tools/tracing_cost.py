@@ -16,7 +16,7 @@ import click
 from safetensors.torch import save_file
 
 from maskmesh import AsyncClient
-from maskmesh.cli.bench import BenchOptions, measure_tracking
+from maskmesh.cli.bench.sessions import BenchOptions, measure_tracking
 from maskmesh.cli.mesh.local_mesh import LocalMesh, MeshOptions
 from tools.bench.transformers_names import to_checkpoint
 from tools.bench.weights import random_model

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from maskmesh.malloc import trim_heap
 from maskmesh.nn.checkpoint import CheckpointError
 from maskmesh.nn.loading import LoadedModel, load_model
 from maskmesh.rpc.addresses import reachable_address
@@ -14,6 +13,7 @@ from maskmesh.scheduling.admission import AdmissionPolicy
 from maskmesh.scheduling.batching import choose_batch
 from maskmesh.scheduling.cpu_sharing import core_policy
 from maskmesh.scheduling.device_worker import DeviceWorker
+from maskmesh.scheduling.malloc import trim_heap
 from maskmesh.storage.redis_store import RedisStore
 from maskmesh.storage.scratch import ScratchFolder
 from maskmesh.storage.session_store import SessionStore

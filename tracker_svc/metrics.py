@@ -1,8 +1,13 @@
-"""Metrics of the tracker service."""
+"""Metrics and state of the tracker service."""
 
-from maskmesh.nn.device import observe_device_memory
-from maskmesh.telemetry import metrics
+import time
+
+from maskmesh.nn.device import device_memory, observe_device_memory
+from maskmesh.scheduling.process_usage import process_usage
+from maskmesh.status import ServiceStatus, SessionCounts
+from maskmesh.telemetry import metrics, this_host
 from maskmesh.telemetry.metrics import observe
+from maskmesh.version import __version__
 from tracker_svc.components import Components
 
 
@@ -29,3 +34,23 @@ def observe_tracker(components: Components) -> None:
     if components.store is not None:
         metrics.observe_store("sessions", components.store)
     observe_device_memory(components.info.device)
+
+
+def tracker_status(components: Components, *, draining: bool) -> ServiceStatus:
+    """The state of the service."""
+    return ServiceStatus(
+        kind="tracker",
+        version=__version__,
+        host=this_host(),
+        model=components.info,
+        usage=process_usage(),
+        device_memory=device_memory(components.info.device),
+        queues={"device": components.worker.num_queued},
+        sessions=SessionCounts(
+            open=len(components.sessions),
+            propagating=components.sessions.num_propagating,
+            limit=components.settings.max_sessions,
+        ),
+        draining=draining,
+        unix_nanos=time.time_ns(),
+    )

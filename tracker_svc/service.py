@@ -14,13 +14,13 @@ from maskmesh import telemetry, wire
 from maskmesh.errors import InvalidRequest, SessionBusy, StaleEpoch, Unavailable
 from maskmesh.history import SessionObject
 from maskmesh.internal.v1 import tracker_pb2, tracker_pb2_grpc
-from maskmesh.malloc import retain_freed_memory
 from maskmesh.rpc.server import Service
 from maskmesh.rpc.server_interceptor import received_ns
+from maskmesh.scheduling.malloc import retain_freed_memory
 from tracker_svc import components, concept_calls, prompting
 from tracker_svc.components import Components
 from tracker_svc.config import TrackerSettings
-from tracker_svc.metrics import observe_tracker
+from tracker_svc.metrics import observe_tracker, tracker_status
 from tracker_svc.propagation import Propagation
 from tracker_svc.session_transfer import export_session, import_session
 from tracker_svc.sessions.concept_changes import remove_concept
@@ -222,6 +222,10 @@ class TrackerServicer(tracker_pb2_grpc.TrackerServiceServicer):
     ) -> Any:
         self._require_not_draining()
         return await import_session(self._registry, request_iterator)
+
+    async def GetTrackerStatus(self, request: tracker_pb2.GetTrackerStatusRequest, context: Any) -> Any:
+        status = tracker_status(self.components, draining=self._draining is not None)
+        return tracker_pb2.GetTrackerStatusResponse(status=wire.service_status_to_proto(status))
 
     async def GetLoad(self, request: tracker_pb2.GetLoadRequest, context: Any) -> Any:
         return tracker_pb2.GetLoadResponse(

@@ -1,5 +1,6 @@
 """Encoders of unequal strength: slower ones take what the fast ones would finish later."""
 
+import asyncio
 import logging
 import time
 from collections.abc import Sequence
@@ -8,6 +9,7 @@ from dataclasses import dataclass, field
 from gateway.backends.encoders import Encoded, EncodeOptions, EncoderRing, Encoders
 from maskmesh import telemetry
 from maskmesh.errors import ResourceExhausted, Unavailable
+from maskmesh.status import ServiceStatus
 from maskmesh.types import Image, ModelInfo
 
 logger = logging.getLogger(__name__)
@@ -108,6 +110,12 @@ class EncoderPools(Encoders):
         model = await self._first.ring.model()
         self._model_id = model.model_id
         return model
+
+    async def statuses(self, timeout: float) -> list[ServiceStatus]:
+        first, overflow = await asyncio.gather(
+            *(pool.ring.statuses(timeout) for pool in (self._first, self._overflow))
+        )
+        return [*first, *overflow]
 
     async def close(self) -> None:
         for pool in (self._first, self._overflow):

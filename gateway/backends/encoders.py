@@ -11,6 +11,8 @@ from typing import Any, NamedTuple, TypeVar
 
 import grpc
 
+from gateway.backends.service_statuses import statuses_of
+from gateway.backends.targets import resolve
 from maskmesh import telemetry, wire
 from maskmesh.aio import RetryWindow, retry
 from maskmesh.errors import ResourceExhausted, Unavailable
@@ -18,6 +20,7 @@ from maskmesh.internal.v1 import encoder_pb2, encoder_pb2_grpc
 from maskmesh.rpc.channel import MESH_SILENCE_SECONDS, open_channel
 from maskmesh.rpc.client_calls import TimedResponse, TracedStub
 from maskmesh.rpc.status import translate_rpc_errors
+from maskmesh.status import ServiceStatus
 from maskmesh.telemetry import WorkSummary
 from maskmesh.types import DEFAULT_TENANT, EmbeddingRef, EncodedImage, Image, ModelInfo, Tls
 
@@ -87,6 +90,10 @@ class Encoders(ABC):
         """The encoders' model; waits until one is reachable."""
 
     @abstractmethod
+    async def statuses(self, timeout: float) -> list[ServiceStatus]:
+        """The state of each replica; one that does not answer in ``timeout`` seconds has an error."""
+
+    @abstractmethod
     async def close(self) -> None:
         """Close the connections."""
 
@@ -100,6 +107,7 @@ class EncoderRing(Encoders):
 
     def __init__(self, target: str, *, max_message_bytes: int, tls: Tls | None = None) -> None:
         """``target`` is a gRPC target: an address, ``ipv4:`` with several, or ``dns:///`` and a name."""
+        self._target = target
         self._open = partial(open_channel, max_message_bytes=max_message_bytes, tls=tls)
         self._channel = self._open(
             target,
@@ -137,21 +145,34 @@ class EncoderRing(Encoders):
         return encoded
 
     async def unpin(self, owner: str, tenant: str, address: str, keys: Sequence[str] = ()) -> None:
-        if address not in self._replicas:
-            self._replica_channels[address] = self._open(address)
-            self._replicas[address] = self._stub(self._replica_channels[address], address)
         request = encoder_pb2.UnpinRequest(owner=owner, tenant=tenant, keys=keys)
         with translate_rpc_errors():
-            await self._replicas[address].call("Unpin", request, timeout=UNPIN_SECONDS)
+            await self._replica(address).call("Unpin", request, timeout=UNPIN_SECONDS)
 
     async def model(self) -> ModelInfo:
         with translate_rpc_errors():
             response = await self._ring.call("GetModel", encoder_pb2.GetModelRequest(), wait_for_ready=True)
         return wire.model_info_from_proto(response.model)
 
+    async def statuses(self, timeout: float) -> list[ServiceStatus]:
+        async def status_of(address: str) -> Any:
+            request = encoder_pb2.GetEncoderStatusRequest()
+            with translate_rpc_errors():
+                response = await self._replica(address).call("GetEncoderStatus", request, timeout=timeout)
+            return response.status
+
+        return await statuses_of("encoder", await resolve(self._target), status_of)
+
     async def close(self) -> None:
         for channel in (self._channel, *self._replica_channels.values()):
             await channel.close()
+
+    def _replica(self, address: str) -> TracedStub:
+        """The client of one replica."""
+        if address not in self._replicas:
+            self._replica_channels[address] = self._open(address)
+            self._replicas[address] = self._stub(self._replica_channels[address], address)
+        return self._replicas[address]
 
     @staticmethod
     def _stub(channel: grpc.aio.Channel, target: str) -> TracedStub:

@@ -4,19 +4,23 @@ import asyncio
 import contextlib
 import logging
 import random
-import socket
 import time
 from collections.abc import Collection, Sequence
 from functools import partial
+from typing import Any
 
 import grpc
 from google.protobuf.message import Message
 
+from gateway.backends.service_statuses import statuses_of
+from gateway.backends.targets import resolve
 from gateway.backends.tracker_backend import Load, TrackerBackend
 from maskmesh.errors import MaskmeshError, ResourceExhausted, Unavailable
+from maskmesh.internal.v1 import tracker_pb2
 from maskmesh.rpc.channel import MESH_SILENCE_SECONDS, open_channel
 from maskmesh.rpc.client_calls import TimedResponse
 from maskmesh.scheduling.admission import SESSION_SECONDS, retry_after
+from maskmesh.status import ServiceStatus
 from maskmesh.types import ModelInfo, Tls
 
 logger = logging.getLogger(__name__)
@@ -24,9 +28,6 @@ logger = logging.getLogger(__name__)
 # DNS names are resolved at most this often.
 RESOLVE_SECONDS = 2.0
 PROBE_SECONDS = 1.0
-
-_DNS = "dns:///"
-_ADDRESS_SCHEMES = ("ipv4:", "ipv6:")
 
 
 class Trackers:
@@ -59,7 +60,7 @@ class Trackers:
         """The addresses of all trackers; the previous ones while the name cannot be resolved."""
         if time.monotonic() - self._resolved_at >= RESOLVE_SECONDS:
             try:
-                self._addresses = await _resolve(self._target)
+                self._addresses = await resolve(self._target)
             except OSError as error:
                 logger.warning("the name %s cannot be resolved: %s", self._target, error)
             self._resolved_at = time.monotonic()
@@ -118,20 +119,16 @@ class Trackers:
         except (MaskmeshError, grpc.RpcError):
             return None
 
+    async def statuses(self, timeout: float) -> list[ServiceStatus]:
+        """The state of each tracker; one that does not answer in ``timeout`` seconds has an error."""
+
+        async def status_of(address: str) -> Any:
+            request = tracker_pb2.GetTrackerStatusRequest()
+            return (await self.backend(address).call("GetTrackerStatus", request, timeout)).status
+
+        return await statuses_of("tracker", await self.addresses(), status_of)
+
     async def close(self) -> None:
         """Close the connections."""
         for channel in self._channels.values():
             await channel.close()
-
-
-async def _resolve(target: str) -> Sequence[str]:
-    """The addresses of a target.  Raises OSError if its name cannot be resolved."""
-    if not target.startswith(_DNS):
-        for scheme in _ADDRESS_SCHEMES:
-            target = target.removeprefix(scheme)
-        return target.split(",")
-    host, _, port = target.removeprefix(_DNS).rpartition(":")
-    loop = asyncio.get_running_loop()
-    infos = await loop.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)
-    addresses = {info[4][0] for info in infos}
-    return sorted(f"[{a}]:{port}" if ":" in str(a) else f"{a}:{port}" for a in addresses)

@@ -50,6 +50,7 @@ class FrameRing(Frames):
         """Called after each :meth:`append`."""
         self._kept: dict[int, KeptFrame] = {}
         self._sequences: dict[int, int] = {}  # by index; also of dropped frames
+        self._repeats: dict[int, int] = {}  # frame index by the sequence of a frame that equals it
 
     def append(self, image: Image, sequence: int) -> int:
         """Add a frame whose size was checked; returns its index."""
@@ -61,6 +62,14 @@ class FrameRing(Frames):
         self.num_frames += 1
         self.next_sequence = sequence + 1
         self.on_append()
+        return index
+
+    def repeat(self, sequence: int) -> int:
+        """Note that a frame equals the last one, and is not kept; returns the index of that one."""
+        index = self.num_frames - 1
+        self._repeats[sequence] = index
+        self._repeats.pop(min(self._repeats) if len(self._repeats) > KEPT_FRAMES else -1, None)
+        self.next_sequence = sequence + 1
         return index
 
     def kept(self) -> dict[int, KeptFrame]:
@@ -109,10 +118,12 @@ class FrameRing(Frames):
         return self._get(frame_index).sequence
 
     def index_of(self, sequence: int) -> int:
-        """The index of a frame with the client's sequence number.
+        """The index of a frame with the client's sequence number, or of the frame that it equals.
 
         Raises FrameOutOfMemory if it was dropped or skipped.
         """
+        if (repeated := self._repeats.get(sequence)) in self._kept:
+            return repeated
         for index, frame in self._kept.items():
             if frame.sequence == sequence:
                 return index

@@ -20,7 +20,7 @@ from gateway.sessions.session_table import GatewaySessionTable
 from maskmesh import telemetry
 from maskmesh.aio import SingleFlight, TaskSet
 from maskmesh.errors import InvalidRequest, MaskmeshError, ResourceExhausted, SessionNotFound, Unavailable
-from maskmesh.malloc import trim_heap
+from maskmesh.scheduling.malloc import trim_heap
 from maskmesh.storage.redis_store import StoreDown
 from maskmesh.storage.session_record import ENDED, Owner, SessionRecord
 from maskmesh.storage.session_store import RENEWAL_SECONDS, SessionStore

@@ -84,6 +84,8 @@ class GatewaySession(Lease):
     """Responses to uploads that had an idempotency key."""
     store_renewed: float = 0.0
     """When its lease in the store was renewed, on the monotonic clock."""
+    num_changes: int = 0
+    """Number of calls that changed its objects, as far as this gateway has made them."""
     upload_bytes: int = 0
     """Size of the upload in progress."""
     had_stream: bool = False
@@ -145,6 +147,11 @@ class GatewaySession(Lease):
     def drop_ref(self, frame_index: int) -> None:
         """Remove the reference to an embedding that was evicted."""
         self.refs.pop(frame_index, None)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it has a stream."""
+        return self._stream is not None
 
     def is_streaming(self, stream: OpenStream) -> bool:
         """Whether ``stream`` is the session's stream."""

@@ -36,6 +36,10 @@ DELETE_SECONDS = 5.0
 GONE = (Unavailable, StaleEpoch, SessionNotFound)
 
 
+# Methods that change the objects of a session.
+_CHANGES = ("AddPrompt", "AddConcept", "RemoveConcept", "ClearPrompts", "RemoveObject", "ResetSession")
+
+
 class SessionRouter:
     """Routes calls to the owner of each session, and chooses a new owner if the owner is gone.
 
@@ -88,7 +92,9 @@ class SessionRouter:
             request.epoch = owner.epoch
             remaining = None if deadline is None else max(deadline - time.monotonic(), 0.0)
             try:
-                return await self.tracker(owner).timed_call(method, request, remaining)
+                response = await self.tracker(owner).timed_call(method, request, remaining)
+                session.num_changes += method in _CHANGES
+                return response
             except GONE as error:
                 await self.recover(session, owner, error, window)
 

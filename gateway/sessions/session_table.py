@@ -14,6 +14,7 @@ from gateway.sessions.session import GatewaySession
 from maskmesh.errors import MaskmeshError, ResourceExhausted
 from maskmesh.leases import LeaseTable
 from maskmesh.scheduling.admission import SESSION_SECONDS, retry_after
+from maskmesh.status import SessionCounts
 from maskmesh.storage.session_record import Owner
 from maskmesh.storage.session_store import SessionStore
 
@@ -36,6 +37,12 @@ class GatewaySessionTable(LeaseTable[GatewaySession]):
         self._decoders = decoders
         self._store = store
         self._closing: MaskmeshError | None = None
+
+    @property
+    def counts(self) -> SessionCounts:
+        """The sessions whose frames are at this gateway."""
+        streaming = sum(session.is_open for session in self)
+        return SessionCounts(open=len(self), propagating=streaming, limit=self.max_sessions)
 
     def check_room_for(self, caller: Caller) -> None:
         """Raises ResourceExhausted if the table is full, or the caller has its maximum number of

@@ -103,7 +103,11 @@ class FrameStream(OpenStream, Generic[T]):
             self._pins.release_all()
 
     def _begin_trace(self, frame_index: int, start_ns: int) -> FrameTrace:
-        frame_trace = self._traces[frame_index] = FrameTrace(
+        frame_trace = self._traces[frame_index] = self._new_trace(frame_index, start_ns)
+        return frame_trace
+
+    def _new_trace(self, frame_index: int, start_ns: int) -> FrameTrace:
+        return FrameTrace(
             frame_index,
             self._session,
             propagation_id=self._trace_group,
@@ -111,7 +115,6 @@ class FrameStream(OpenStream, Generic[T]):
             start_ns=start_ns,
             is_first=self._stream_trace.begin_frame(),
         )
-        return frame_trace
 
     def _sent(self, frame_trace: FrameTrace, encoded: Encoded) -> str:
         """Record that a frame is sent to the tracker; returns its traceparent."""

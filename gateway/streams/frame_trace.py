@@ -70,6 +70,19 @@ class FrameTrace:
         """The trace id: 32 hexadecimal digits."""
         return telemetry.trace_id(self._root)
 
+    def ran(self, records: Sequence[StageRecord]) -> None:
+        """Record stages of the gateway's own."""
+        self._stage_seconds = add_seconds(self._stage_seconds, telemetry.stage_seconds(records))
+        self._emit(*records)
+
+    def gated(self, ready_ns: int) -> None:
+        """Record that the frame has the masks of an earlier one, for whose result it waited since
+        ``ready_ns``.
+        """
+        self._received_ns = time.time_ns()
+        self.waited(ready_ns, self._received_ns, "previous_frame")
+        self._root.set_attribute(telemetry.GATED, True)
+
     def task(self, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
         """Run work in this trace."""
         context = copy_context()

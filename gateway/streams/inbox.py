@@ -73,15 +73,17 @@ class Reject(Protocol):
 class Inbox:
     """The queue of received frames and commands.
 
-    With ``skips``, a new frame replaces a queued frame, so that at most one frame without a prompt is
-    queued.  Without ``skips``, no request is read while a frame is queued.
+    At most ``max_frames`` frames are queued besides those that a prompt refers to; a new frame takes the
+    place of the oldest one.  With 0, no frame is skipped: no request is read while a frame is queued.
     """
 
-    def __init__(self, ring: FrameRing, *, skips: bool, limit: PixelLimit, reject: Reject) -> None:
+    def __init__(self, ring: FrameRing, *, max_frames: int, limit: PixelLimit, reject: Reject) -> None:
         self.is_finished = False
         """Whether the client has sent its finish message."""
+        self.num_received = 0
+        """Number of usable frames that were received."""
         self._ring = ring
-        self._skips = skips
+        self._max_frames = max_frames
         self._limit = limit
         self._reject = reject
         self._waiting: deque[ReceivedFrame | Command] = deque()
@@ -93,6 +95,11 @@ class Inbox:
         """Expect the frame after the last one in the ring."""
         self._next_sequence = self._ring.next_sequence
         self._newest = self._next_sequence - 1 if self._ring.num_frames else None
+
+    @property
+    def newest_sequence(self) -> int:
+        """The number of the newest usable frame, -1 before the first."""
+        return -1 if self._newest is None else self._newest
 
     async def fill(self, requests: AsyncIterator[segmentation_pb2.SegmentStreamRequest]) -> None:
         """Receive requests until the finish message.
@@ -161,12 +168,14 @@ class Inbox:
             self._reject(error, sequence=frame.sequence)
             return
         self._newest = frame.sequence
-        if self._skips:
-            for queued in [w for w in self._waiting if isinstance(w, ReceivedFrame) and not w.is_prompted]:
-                self._waiting.remove(queued)
-                self._ring.skipped.append(queued.sequence)
+        if self._max_frames:
+            queued = [w for w in self._waiting if isinstance(w, ReceivedFrame) and not w.is_prompted]
+            for oldest in queued[: max(0, len(queued) + 1 - self._max_frames)]:
+                self._waiting.remove(oldest)
+                self._ring.skipped.append(oldest.sequence)
         received_frame = ReceivedFrame(frame.sequence, image, awaited_ns, received_ns)
-        await self._add(received_frame, lambda: self._skips or received_frame not in self._waiting)
+        self.num_received += 1
+        await self._add(received_frame, lambda: self._max_frames or received_frame not in self._waiting)
 
     async def _add_prompt(self, prompt: segmentation_pb2.StreamPrompt) -> None:
         sequence = prompt.sequence if prompt.HasField("sequence") else self._newest
@@ -193,7 +202,7 @@ class Inbox:
     async def _add_command(self, command: Command) -> None:
         await self._add(command, lambda: len(self._waiting) < MAX_QUEUED_COMMANDS)
 
-    async def _add(self, item: ReceivedFrame | Command, may_continue: Callable[[], bool]) -> None:
+    async def _add(self, item: ReceivedFrame | Command, may_continue: Callable[[], object]) -> None:
         """Add an item, and return when the next request may be read."""
         self._waiting.append(item)
         await self._notify()

@@ -12,15 +12,17 @@ from gateway.sessions.frame_embeddings import ReadFrame, encode_frame, frame_emb
 from gateway.sessions.resume_point import ResumePoint
 from gateway.sessions.session import GatewaySession
 from gateway.streams.frame_stream import FrameStream, StreamContext
+from gateway.streams.gated_frames import GatedFrame, GatedFrames, GatedResult
 from gateway.streams.inbox import MAX_QUEUED_COMMANDS, Command, Inbox, ReceivedFrame
 from gateway.streams.live_commands import LiveCommands
+from gateway.streams.live_responses import LiveOptions, LiveResponses, Response
+from gateway.streams.motion_gate import MotionGate
 from gateway.streams.track_call import Result
 from maskmesh import telemetry
 from maskmesh.errors import InternalError, InvalidRequest, MaskmeshError, SessionNotFound, Unavailable
-from maskmesh.masks import MaskOptions
 from maskmesh.media.pictures import PixelLimit
 from maskmesh.types import EmbeddingRef, Image
-from maskmesh.v1 import error_reason_pb2, segmentation_pb2
+from maskmesh.v1 import segmentation_pb2
 
 # Maximum number of responses that are not delivered yet; no requests are read while there are more.
 MAX_QUEUED_RESPONSES = 64
@@ -31,16 +33,14 @@ PROPAGATION_ID = "live"
 # A frame, and the task that ends with its embedding.
 _Encoding: TypeAlias = tuple[int, "asyncio.Task[Encoded]"]
 
-_Response = segmentation_pb2.SegmentStreamResponse
 
-
-class LiveStream(FrameStream["_Response | Result"]):
+class LiveStream(FrameStream[Response | Result | GatedResult]):
     """One call of SegmentStream.
 
-    A received frame waits for a window slot.  With ``skips``, a newer frame replaces it meanwhile;
-    otherwise no request is read meanwhile.  After that, items keep the order in which the client sent them:
-    frames are encoded concurrently and sent to the tracker in order, and commands are carried out between
-    them.
+    A received frame waits for a window slot, and may be skipped meanwhile, see :class:`Inbox`.  After that,
+    items keep the order in which the client sent them: frames are encoded concurrently and sent to the
+    tracker in order, and commands are carried out between them.  A frame that the motion gate answers needs
+    no slot for longer than the comparison; its result follows that of the frame that it equals.
     """
 
     def __init__(
@@ -48,18 +48,25 @@ class LiveStream(FrameStream["_Response | Result"]):
         session: GatewaySession,
         context: StreamContext,
         *,
-        options: MaskOptions,
-        skips: bool,
+        options: LiveOptions,
         limit: PixelLimit,
     ) -> None:
         super().__init__(session, context, propagation_id=PROPAGATION_ID)
         assert isinstance(session.frames, FrameRing), "live sessions have rings"
         self._ring: FrameRing = session.frames
         self._options = options
-        self._inbox = Inbox(self._ring, skips=skips, limit=limit, reject=self._reject)
+        self._inbox = Inbox(
+            self._ring, max_frames=options.max_queued_frames, limit=limit, reject=self._reject
+        )
+        self._gate = None
+        if options.gate_threshold is not None:
+            self._gate = MotionGate(session, options.gate_threshold)
+        self._gated = GatedFrames()
+        self._responses = LiveResponses(session.session_id, self._ring, options)
         self._ordered: asyncio.Queue[_Encoding | Command | None] = asyncio.Queue(MAX_QUEUED_COMMANDS)
-        self._commands = LiveCommands(session, self._ring, context, options)
+        self._commands = LiveCommands(session, self._ring, context, options.masks)
         self._sequences: dict[int, int] = {}  # of the frames in progress
+        self._received_ns: dict[int, int] = {}  # of the same frames
         self._num_unanswered = 0
         self._is_all_sent = False
         self._response_taken = asyncio.Event()
@@ -70,7 +77,7 @@ class LiveStream(FrameStream["_Response | Result"]):
         started: segmentation_pb2.StreamStarted,
         resume_point: ResumePoint | None,
         next_sequence: int,
-    ) -> AsyncGenerator[_Response, None]:
+    ) -> AsyncGenerator[Response, None]:
         """The responses to the messages that follow the configuration; ``started`` is the first one.
 
         ``next_sequence`` is the sequence number of the first frame that a resuming client can send again.
@@ -84,11 +91,11 @@ class LiveStream(FrameStream["_Response | Result"]):
                 with self.raising_interruption():
                     first = self._ring.num_frames if resume_point is None else resume_point.next_frame_index
                     await self._call.open(
-                        self._options, after_another=after_another, tracked=range(first) or None
+                        self._options.masks, after_another=after_another, tracked=range(first) or None
                     )
                 started.next_sequence = self._ring.next_sequence
                 started.resume_token = str(ResumePoint(self._session.session_id, first, 0))
-                yield _Response(started=started)
+                yield Response(started=started)
                 for work in (self._read(requests), self._accept(first), self._send(), self._receive()):
                     self._output.spawn(work)
                 async for item in self._output:
@@ -96,9 +103,15 @@ class LiveStream(FrameStream["_Response | Result"]):
                     if isinstance(item, Result):
                         yield self._result_response(item)
                         self._delivered(item)
+                    elif isinstance(item, GatedResult):
+                        yield self._gated_response(item)
+                        self._delivered_gated(item)
                     else:
                         yield item
+                if self._inbox.is_finished:
+                    yield self._responses.summary(self._inbox)
             finally:
+                self._gated.abandon()
                 await self._end()
 
     @property
@@ -114,7 +127,7 @@ class LiveStream(FrameStream["_Response | Result"]):
     ) -> AsyncIterator[segmentation_pb2.SegmentStreamRequest]:
         """Yield the requests; reading pauses while too many responses are not delivered yet."""
         async for request in requests:
-            while len(self._output) > MAX_QUEUED_RESPONSES:
+            while len(self._output) + len(self._gated) > MAX_QUEUED_RESPONSES:
                 self._response_taken.clear()
                 await self._response_taken.wait()
             yield request
@@ -128,17 +141,39 @@ class LiveStream(FrameStream["_Response | Result"]):
         while (item := await self._inbox.next(self._slots)) is not None:
             if isinstance(item, ReceivedFrame):
                 await self._session.caller.wait_for_stream_frame()
-                self._begin(item)
+                await self._begin(item)
             else:
+                if self._gate is not None:
+                    self._gate.open()
                 await self._ordered.put(item)
         await self._ordered.put(None)
 
-    def _begin(self, received: ReceivedFrame) -> None:
-        """Assign an index to a frame and begin to encode it."""
-        index = self._ring.append(received.image, received.sequence)
-        trace = self._begin_trace(index, received.awaited_ns)
+    async def _begin(self, received: ReceivedFrame) -> None:
+        """Assign an index to a frame and begin to encode it, unless nothing has moved."""
+        began_ns = time.time_ns()
+        recorder = telemetry.StageRecorder()
+        is_still = False
+        if self._gate is not None:
+            with recorder.stage(telemetry.MOTION_GATE):
+                is_still = await self._gate.is_still(received.image)
+        if is_still:
+            index = self._ring.repeat(received.sequence)
+            trace = self._new_trace(index, received.awaited_ns)
+        else:
+            index = self._ring.append(received.image, received.sequence)
+            trace = self._begin_trace(index, received.awaited_ns)
         trace.waited(received.awaited_ns, received.received_ns, "client")
-        trace.waited(received.received_ns, time.time_ns(), "window")
+        trace.waited(received.received_ns, began_ns, "window")
+        trace.ran(recorder.records)
+        if is_still:
+            self._slots.release()
+            gated = GatedFrame(received.sequence, index, received.received_ns, time.time_ns(), trace)
+            # Until its result is sent, a client that resumes the stream takes it for skipped.
+            self._ring.skipped.append(received.sequence)
+            if (result := self._gated.add(gated)) is not None:
+                self._output.put(result)
+            return
+        self._received_ns[index] = received.received_ns
         self._enqueue(index, trace.task(self._encode(index, received.image)))
 
     async def _accept_again(self, first_index: int) -> None:
@@ -147,6 +182,7 @@ class LiveStream(FrameStream["_Response | Result"]):
         for index in self._ring.kept_from(first_index):
             await self._slots.acquire()
             trace = self._begin_trace(index, time.time_ns())
+            self._received_ns[index] = time.time_ns()
             work = frame_embedding(self._session, context.encoders, index, context.encode_options)
             self._enqueue(index, trace.task(work))
 
@@ -203,6 +239,8 @@ class LiveStream(FrameStream["_Response | Result"]):
     async def _receive(self) -> None:
         async for result in self._call.results():
             self._output.put(result)
+            for gated in self._gated.answer(result):
+                self._output.put(gated)
             self._num_unanswered -= 1
             await self._finish_call_if_answered()
         self._output.finish()
@@ -214,32 +252,46 @@ class LiveStream(FrameStream["_Response | Result"]):
         encoded = await frame_embedding(self._session, context.encoders, frame_index, context.encode_options)
         return encoded.ref
 
-    def _result_response(self, result: Result) -> _Response:
+    def _result_response(self, result: Result) -> Response:
         frame = self._complete(result)
-        sequence = self._sequences.pop(frame.frame_index)
-        skipped = self._ring.skipped
-        self._ring.skipped = [s for s in skipped if s > sequence]
-        message = segmentation_pb2.StreamResult(
-            frame=frame,
-            sequence=sequence,
-            skipped=[s for s in skipped if s < sequence],
-            resume_token=str(ResumePoint(self._session.session_id, frame.frame_index + 1, 0)),
+        index = frame.frame_index
+        return self._responses.result(
+            frame,
+            self._sequences.pop(index),
+            self._received_ns.pop(index),
+            newest=self._inbox.newest_sequence,
+            gated=False,
         )
-        return _Response(result=message)
+
+    def _gated_response(self, result: GatedResult) -> Response:
+        gated = result.gated
+        gated.trace.gated(gated.ready_ns)
+        return self._responses.result(
+            result.frame(),
+            gated.sequence,
+            gated.received_ns,
+            newest=self._inbox.newest_sequence,
+            gated=True,
+        )
+
+    def _delivered_gated(self, result: GatedResult) -> None:
+        trace = result.gated.trace
+        duration_ns = trace.delivered(conditioning=False, num_objects=len(result.masks.objects))
+        self._stream_trace.add(trace, duration_ns)
+        self._session.renew()
 
     def _drop_broken_frame(self, index: int, error: InvalidRequest) -> None:
         """Reject a frame that cannot be decoded; the stream continues."""
         self._traces.pop(index).abandoned()
         self._slots.release()
         error.metadata["field"] = "frame.image"
+        self._received_ns.pop(index, None)
         self._reject(error, sequence=self._sequences.pop(index))
+        if self._gate is not None:
+            self._gate.open()
+        for gated in self._gated.drop(index):
+            gated.trace.abandoned()
+            self._reject(error, sequence=gated.sequence)
 
     def _reject(self, error: MaskmeshError, *, request_id: str = "", sequence: int | None = None) -> None:
-        rejected = segmentation_pb2.StreamRejected(
-            request_id=request_id,
-            sequence=sequence,
-            reason=error_reason_pb2.ErrorReason.Name(error.reason),
-            message=error.message,
-            metadata=error.metadata,
-        )
-        self._output.put(_Response(rejected=rejected))
+        self._output.put(self._responses.rejection(error, request_id=request_id, sequence=sequence))

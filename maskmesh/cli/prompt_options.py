@@ -101,6 +101,18 @@ class _Box(_Numbers):
         return Box(*super().convert(value, param, ctx))
 
 
+def parse_point(text: str) -> Point:
+    """A point in the form of --point.  Raises BadParameter."""
+    point: Point = _Point().convert(text, None, None)
+    return point
+
+
+def parse_box(text: str) -> Box:
+    """A box in the form of --box.  Raises BadParameter."""
+    box: Box = _Box().convert(text, None, None)
+    return box
+
+
 class _Exemplar(_Numbers):
     def __init__(self) -> None:
         super().__init__("x0,y0,x1,y1[,label]", (4, 5))

@@ -12,7 +12,7 @@ from maskmesh.cli.mesh.jaeger import UI_PORT, traced_to
 from maskmesh.cli.mesh.local_mesh import LocalMesh, MeshError, MeshOptions
 from maskmesh.cli.mesh.mesh_options import mesh_options
 from maskmesh.cli.run import run, say, verbose_option
-from maskmesh.cli.segment import say_model
+from maskmesh.cli.segment.segment import say_model
 from maskmesh.client.async_client import AsyncClient
 from maskmesh.rpc.addresses import is_loopback
 from maskmesh.telemetry.config import load_telemetry

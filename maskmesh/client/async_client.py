@@ -19,18 +19,20 @@ from typing import Self
 
 from maskmesh import wire
 from maskmesh.client.connection import GatewayConnection
-from maskmesh.client.live import LiveStream, OnRejected
+from maskmesh.client.live import OVERLOAD_POLICIES, LiveStream, OnRejected, Overload
 from maskmesh.client.prompts import checked_message
 from maskmesh.client.session import DEFAULT_MASKS, VideoSession, new_key
 from maskmesh.concepts import Concept, ImageConcepts, as_concept
 from maskmesh.errors import SessionNotFound
 from maskmesh.masks import MaskOptions
 from maskmesh.media.pictures import ImageLike, as_image
+from maskmesh.records.budget import NO_BUDGET, Budget
+from maskmesh.status import MeshStatus
 from maskmesh.types import ImageMasks, ObjectMask, Prompt, Tls
-from maskmesh.v1 import segmentation_pb2
+from maskmesh.v1 import budget_pb2, segmentation_pb2
 
 # Results of a live stream that wait for the application; beyond, no more are received.
-MAX_LIVE_RESULTS = 1  # with ``skip``: what is displayed must be new
+MAX_LIVE_RESULTS = 1  # where frames may be skipped: what is displayed must be new
 MAX_RESULTS = 64
 
 
@@ -127,6 +129,15 @@ class AsyncClient:
         found = [wire.concept_instances_from_proto(message) for message in response.concepts]
         return ImageConcepts(found, response.width, response.height, response.trace_id)
 
+    async def mesh(self) -> MeshStatus:
+        """The state of the gateway and of all encoders and trackers that it knows.
+
+        A service that does not answer has an error in its status.
+        """
+        return wire.mesh_status_from_proto(
+            await self._connection.call("GetMesh", segmentation_pb2.GetMeshRequest())
+        )
+
     async def create_session(self, *, ttl: timedelta | None = None) -> VideoSession:
         """Create a session, which the caller deletes; :meth:`session` does both.
 
@@ -159,7 +170,9 @@ class AsyncClient:
     async def stream(
         self,
         *,
-        skip: bool = False,
+        overload: Overload = "wait",
+        budget: Budget = NO_BUDGET,
+        motion_gate: float | None = None,
         mask_options: MaskOptions = DEFAULT_MASKS,
         ttl: timedelta | None = None,
         resume_token: str = "",
@@ -168,14 +181,21 @@ class AsyncClient:
         """A live stream, whose session is deleted at the end; frames in progress are dropped then.
 
         After an exception or :meth:`LiveStream.leave` the session stays for its ``ttl``.
-        With ``skip`` frames that come faster than they are tracked are skipped, as for a camera; without it
-        :meth:`LiveStream.send` waits.  ``ttl`` is how long the session stays after the stream broke;
-        ``resume_token`` of its last result continues it.  ``on_rejected`` is called for each frame that
-        cannot be used.
+        ``overload`` says what happens to frames that come faster than they are tracked: with "wait"
+        :meth:`LiveStream.send` waits, as for a file; with "skip" only the newest frame counts, as for a
+        camera; with "drop_oldest" bursts of up to 8 frames are kept.  Results tell whether their windows kept
+        the ``budget``.  A ``motion_gate`` skips the encoding of frames on which no part has changed by more
+        than so many grey levels (0 means 4).
+        ``ttl`` is how long the session stays after the stream broke; ``resume_token`` of its last result
+        continues it.  ``on_rejected`` is called for each frame that cannot be used.
         """
+        if overload not in OVERLOAD_POLICIES:
+            raise ValueError(f"overload must be one of {', '.join(OVERLOAD_POLICIES)}, got {overload!r}")
         config = segmentation_pb2.StreamConfig(
             mask_options=wire.mask_options_to_proto(mask_options),
-            overload=segmentation_pb2.OVERLOAD_POLICY_SKIP if skip else segmentation_pb2.OVERLOAD_POLICY_WAIT,
+            overload=OVERLOAD_POLICIES[overload],
+            budget=wire.budget_to_proto(budget),
+            motion_gate=None if motion_gate is None else budget_pb2.MotionGate(threshold=motion_gate),
             resume_token=resume_token,
         )
         if ttl is not None:
@@ -183,8 +203,8 @@ class AsyncClient:
         stream = LiveStream(
             partial(self._connection.stream_requests, "SegmentStream"),
             on_rejected,
-            max_results=MAX_LIVE_RESULTS if skip else MAX_RESULTS,
-            skips=skip,
+            max_results=MAX_RESULTS if overload == "wait" else MAX_LIVE_RESULTS,
+            skips=overload != "wait",
         )
         try:
             await stream.open(config)

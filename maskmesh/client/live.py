@@ -6,7 +6,7 @@ import uuid
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from maskmesh import wire
 from maskmesh.client.prompts import integer, prompt_message
@@ -14,6 +14,8 @@ from maskmesh.client.resumable_stream import ResumableStream
 from maskmesh.concepts import DEFAULT_OPTIONS, Concept, ConceptOptions, as_concept
 from maskmesh.errors import MaskmeshError, Unavailable
 from maskmesh.media.pictures import ImageLike, as_image
+from maskmesh.records.budget import WindowRecord
+from maskmesh.records.summary import StreamSummary
 from maskmesh.rpc.status import from_reason
 from maskmesh.rpc.stream_call import StreamCall
 from maskmesh.types import Box, FrameMasks, MaskLike, Point
@@ -21,10 +23,20 @@ from maskmesh.v1 import segmentation_pb2
 
 logger = logging.getLogger(__name__)
 
-# Frames that are kept until they are acknowledged: with ``skip`` no more than are displayed in a moment,
-# without it more than a sender can be ahead.
-MAX_SKIPPABLE = 8
+# Frames that are kept until they are acknowledged: no more than are displayed in a moment where frames may be
+# skipped, more than a sender can be ahead where not.
+MAX_SKIPPABLE = 16
 MAX_UNACKNOWLEDGED = 1024
+
+Overload: TypeAlias = Literal["wait", "skip", "drop_oldest"]
+"""What happens to frames that come faster than they are tracked: sending waits; all but the newest are
+skipped; or up to 8 are queued, and the oldest are dropped."""
+
+OVERLOAD_POLICIES: dict[Overload, segmentation_pb2.OverloadPolicy] = {
+    "wait": segmentation_pb2.OVERLOAD_POLICY_WAIT,
+    "skip": segmentation_pb2.OVERLOAD_POLICY_SKIP,
+    "drop_oldest": segmentation_pb2.OVERLOAD_POLICY_DROP_OLDEST,
+}
 
 OnRejected: TypeAlias = Callable[[int, MaskmeshError], None]
 """Called with the number of a frame that cannot be used, and the reason."""
@@ -42,6 +54,13 @@ class LiveResult:
     """The frames that were skipped since the previous result."""
     resume_token: str
     """Continues the stream after this frame."""
+    window: WindowRecord | None = None
+    """The last window that is complete, see :class:`maskmesh.Budget`; this result completed it if its
+    ``last_sequence`` is the sequence of this result."""
+    gated: bool = False
+    """Whether nothing has moved since the frame whose masks these are, so that this one was not encoded."""
+    newer_frames: int = 0
+    """Number of frames that the gateway had received after this one when it sent the result."""
 
 
 class LiveStream(ResumableStream):
@@ -68,6 +87,9 @@ class LiveStream(ResumableStream):
         self._max_results = max_results
         self._results: deque[LiveResult] = deque()
         self._pending_requests: dict[str, asyncio.Future[Any]] = {}
+        self.summary: StreamSummary | None = None
+        """Statistics of the stream, once its results have ended after :meth:`finish`.  If the stream broke
+        and was continued, they are those of the last call."""
         self._rejected: set[int] = set()  # frames whose rejection was reported; they may be rejected again
         self._sending = asyncio.Lock()
 
@@ -210,14 +232,25 @@ class LiveStream(ResumableStream):
                 self._set_response(response.concept_removed.request_id, response.concept_removed)
             case "rejected":
                 self._reject(response.rejected)
+            case "summary":
+                self.summary = wire.stream_summary_from_proto(response.summary)
 
     async def _add_result(self, result: segmentation_pb2.StreamResult) -> None:
         """Add a result, and wait until the application has taken enough of them."""
         self._config.resume_token = result.resume_token
         self._unacknowledged.acknowledge_frame(result.sequence)
         self._rejected = {s for s in self._rejected if s > result.sequence}
-        frame, skipped = wire.frame_masks_from_proto(result.frame), tuple(result.skipped)
-        self._results.append(LiveResult(frame, result.sequence, skipped, result.resume_token))
+        self._results.append(
+            LiveResult(
+                wire.frame_masks_from_proto(result.frame),
+                result.sequence,
+                tuple(result.skipped),
+                result.resume_token,
+                wire.window_from_proto(result.window) if result.HasField("window") else None,
+                result.gated,
+                result.newer_frames,
+            )
+        )
         self._changed.set()
         while len(self._results) >= self._max_results:
             self._changed.clear()

@@ -20,9 +20,11 @@ from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar
 
 from maskmesh.client.async_client import AsyncClient
 from maskmesh.client.background_loop import BackgroundLoop
-from maskmesh.client.live import LiveResult, LiveStream, OnRejected
+from maskmesh.client.live import LiveResult, LiveStream, OnRejected, Overload
 from maskmesh.client.session import DEFAULT_MASKS, VideoSession
 from maskmesh.masks import MaskOptions
+from maskmesh.records.budget import NO_BUDGET, Budget
+from maskmesh.records.summary import StreamSummary
 from maskmesh.types import ModelInfo, Tls
 
 P = ParamSpec("P")
@@ -120,6 +122,7 @@ class SyncLiveStream(_Blocking[LiveStream]):
     ttl = _Attribute[timedelta]()
     model = _Attribute[ModelInfo | None]()
     window = _Attribute[int]()
+    summary = _Attribute[StreamSummary | None]()
 
     send = _blocking(LiveStream.send)
     add_prompt = _blocking(LiveStream.add_prompt)
@@ -178,6 +181,7 @@ class Client(_Blocking[AsyncClient]):
 
     segment_image = _blocking(AsyncClient.segment_image)
     segment_concepts = _blocking(AsyncClient.segment_concepts)
+    mesh = _blocking(AsyncClient.mesh)
 
     @_documented_by(AsyncClient.create_session)
     def create_session(self, *, ttl: timedelta | None = None) -> SyncVideoSession:
@@ -198,14 +202,18 @@ class Client(_Blocking[AsyncClient]):
     def stream(
         self,
         *,
-        skip: bool = False,
+        overload: Overload = "wait",
+        budget: Budget = NO_BUDGET,
+        motion_gate: float | None = None,
         mask_options: MaskOptions = DEFAULT_MASKS,
         ttl: timedelta | None = None,
         resume_token: str = "",
         on_rejected: OnRejected | None = None,
     ) -> Iterator[SyncLiveStream]:
         stream = self._wrapped.stream(
-            skip=skip,
+            overload=overload,
+            budget=budget,
+            motion_gate=motion_gate,
             mask_options=mask_options,
             ttl=ttl,
             resume_token=resume_token,

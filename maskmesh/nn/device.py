@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import torch
 
+from maskmesh.status import DeviceMemory
 from maskmesh.telemetry import metrics
 
 
@@ -34,4 +35,16 @@ def observe_device_memory(device: str) -> None:
             "allocated": torch.cuda.memory_allocated(device),
             "reserved": torch.cuda.memory_reserved(device),
         }
+    )
+
+
+def device_memory(device: str) -> DeviceMemory | None:
+    """The memory of a CUDA device; None for a CPU."""
+    if not device.startswith("cuda"):
+        return None
+    return DeviceMemory(
+        allocated_bytes=torch.cuda.memory_allocated(device),
+        peak_allocated_bytes=torch.cuda.max_memory_allocated(device),
+        reserved_bytes=torch.cuda.memory_reserved(device),
+        total_bytes=torch.cuda.get_device_properties(device).total_memory,
     )

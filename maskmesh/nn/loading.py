@@ -19,7 +19,7 @@ from maskmesh.nn.checkpoint import (
 )
 from maskmesh.nn.device import usable_device
 from maskmesh.nn.dtype import bfloat16_of, choose_dtype
-from maskmesh.scheduling.cpu_quota import available_cores
+from maskmesh.scheduling.control_groups import available_cores
 from maskmesh.scheduling.cpu_sharing import ThreadLayout, choose_layout
 from maskmesh.types import ModelId, ModelInfo
 

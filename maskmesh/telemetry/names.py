@@ -7,6 +7,7 @@ Attributes: TypeAlias = dict[str, AttributeValue]
 
 # Stages of the model and of the work around it.
 DECODE_IMAGE: Final = "decode_image"
+MOTION_GATE: Final = "motion_gate"
 PREPROCESS: Final = "preprocess"
 IMAGE_ENCODER: Final = "image_encoder"
 FETCH_EMBEDDING: Final = "fetch_embedding"
@@ -54,6 +55,7 @@ SAM3_STAGES: Final = (
 
 STAGES: Final = (
     DECODE_IMAGE,
+    MOTION_GATE,
     PREPROCESS,
     IMAGE_ENCODER,
     FETCH_EMBEDDING,
@@ -109,6 +111,7 @@ BYTES: Final = "maskmesh.bytes"
 SHARED_MEMORY: Final = "maskmesh.shared_memory"  # true for an embedding that was read from shared memory
 COLD: Final = "maskmesh.cold"  # true for the first run of a stage in its process
 WAITS_FOR: Final = "maskmesh.waits_for"  # what a queue span waits for
+GATED: Final = "maskmesh.gated"  # true for a frame that the motion gate answered with earlier masks
 ABANDONED: Final = "maskmesh.abandoned"  # true for a frame that was not delivered
 DIRECTION: Final = "maskmesh.direction"  # of a transfer: "request" or "response"
 

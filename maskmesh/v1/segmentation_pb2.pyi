@@ -1,8 +1,10 @@
 import datetime
 
 from google.protobuf import duration_pb2 as _duration_pb2
+from maskmesh.v1 import budget_pb2 as _budget_pb2
 from maskmesh.v1 import error_reason_pb2 as _error_reason_pb2
 from maskmesh.v1 import session_pb2 as _session_pb2
+from maskmesh.v1 import status_pb2 as _status_pb2
 from maskmesh.v1 import types_pb2 as _types_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
@@ -18,9 +20,11 @@ class OverloadPolicy(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     OVERLOAD_POLICY_UNSPECIFIED: _ClassVar[OverloadPolicy]
     OVERLOAD_POLICY_WAIT: _ClassVar[OverloadPolicy]
     OVERLOAD_POLICY_SKIP: _ClassVar[OverloadPolicy]
+    OVERLOAD_POLICY_DROP_OLDEST: _ClassVar[OverloadPolicy]
 OVERLOAD_POLICY_UNSPECIFIED: OverloadPolicy
 OVERLOAD_POLICY_WAIT: OverloadPolicy
 OVERLOAD_POLICY_SKIP: OverloadPolicy
+OVERLOAD_POLICY_DROP_OLDEST: OverloadPolicy
 
 class ObjectPrompt(_message.Message):
     __slots__ = ("obj_id", "prompt")
@@ -317,18 +321,22 @@ class PropagateVideoResponse(_message.Message):
     def __init__(self, frame: _Optional[_Union[_types_pb2.FrameMasks, _Mapping]] = ..., resume_token: _Optional[str] = ...) -> None: ...
 
 class StreamConfig(_message.Message):
-    __slots__ = ("mask_options", "overload", "ttl", "resume_token", "next_sequence")
+    __slots__ = ("mask_options", "overload", "ttl", "resume_token", "next_sequence", "budget", "motion_gate")
     MASK_OPTIONS_FIELD_NUMBER: _ClassVar[int]
     OVERLOAD_FIELD_NUMBER: _ClassVar[int]
     TTL_FIELD_NUMBER: _ClassVar[int]
     RESUME_TOKEN_FIELD_NUMBER: _ClassVar[int]
     NEXT_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    BUDGET_FIELD_NUMBER: _ClassVar[int]
+    MOTION_GATE_FIELD_NUMBER: _ClassVar[int]
     mask_options: _types_pb2.MaskOptions
     overload: OverloadPolicy
     ttl: _duration_pb2.Duration
     resume_token: str
     next_sequence: int
-    def __init__(self, mask_options: _Optional[_Union[_types_pb2.MaskOptions, _Mapping]] = ..., overload: _Optional[_Union[OverloadPolicy, str]] = ..., ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., resume_token: _Optional[str] = ..., next_sequence: _Optional[int] = ...) -> None: ...
+    budget: _budget_pb2.Budget
+    motion_gate: _budget_pb2.MotionGate
+    def __init__(self, mask_options: _Optional[_Union[_types_pb2.MaskOptions, _Mapping]] = ..., overload: _Optional[_Union[OverloadPolicy, str]] = ..., ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., resume_token: _Optional[str] = ..., next_sequence: _Optional[int] = ..., budget: _Optional[_Union[_budget_pb2.Budget, _Mapping]] = ..., motion_gate: _Optional[_Union[_budget_pb2.MotionGate, _Mapping]] = ...) -> None: ...
 
 class StreamFrame(_message.Message):
     __slots__ = ("sequence", "image")
@@ -447,16 +455,22 @@ class StreamStarted(_message.Message):
     def __init__(self, session_id: _Optional[str] = ..., ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., model: _Optional[_Union[_types_pb2.ModelInfo, _Mapping]] = ..., next_sequence: _Optional[int] = ..., window: _Optional[int] = ..., resume_token: _Optional[str] = ...) -> None: ...
 
 class StreamResult(_message.Message):
-    __slots__ = ("frame", "sequence", "skipped", "resume_token")
+    __slots__ = ("frame", "sequence", "skipped", "resume_token", "window", "gated", "newer_frames")
     FRAME_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     SKIPPED_FIELD_NUMBER: _ClassVar[int]
     RESUME_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    WINDOW_FIELD_NUMBER: _ClassVar[int]
+    GATED_FIELD_NUMBER: _ClassVar[int]
+    NEWER_FRAMES_FIELD_NUMBER: _ClassVar[int]
     frame: _types_pb2.FrameMasks
     sequence: int
     skipped: _containers.RepeatedScalarFieldContainer[int]
     resume_token: str
-    def __init__(self, frame: _Optional[_Union[_types_pb2.FrameMasks, _Mapping]] = ..., sequence: _Optional[int] = ..., skipped: _Optional[_Iterable[int]] = ..., resume_token: _Optional[str] = ...) -> None: ...
+    window: _budget_pb2.WindowRecord
+    gated: bool
+    newer_frames: int
+    def __init__(self, frame: _Optional[_Union[_types_pb2.FrameMasks, _Mapping]] = ..., sequence: _Optional[int] = ..., skipped: _Optional[_Iterable[int]] = ..., resume_token: _Optional[str] = ..., window: _Optional[_Union[_budget_pb2.WindowRecord, _Mapping]] = ..., gated: _Optional[bool] = ..., newer_frames: _Optional[int] = ...) -> None: ...
 
 class StreamPrompted(_message.Message):
     __slots__ = ("request_id", "frame", "revision")
@@ -522,7 +536,7 @@ class StreamRejected(_message.Message):
     def __init__(self, request_id: _Optional[str] = ..., sequence: _Optional[int] = ..., reason: _Optional[_Union[_error_reason_pb2.ErrorReason, str]] = ..., message: _Optional[str] = ..., metadata: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class SegmentStreamResponse(_message.Message):
-    __slots__ = ("started", "result", "prompted", "removed", "rejected", "concept_added", "concept_removed")
+    __slots__ = ("started", "result", "prompted", "removed", "rejected", "concept_added", "concept_removed", "summary")
     STARTED_FIELD_NUMBER: _ClassVar[int]
     RESULT_FIELD_NUMBER: _ClassVar[int]
     PROMPTED_FIELD_NUMBER: _ClassVar[int]
@@ -530,6 +544,7 @@ class SegmentStreamResponse(_message.Message):
     REJECTED_FIELD_NUMBER: _ClassVar[int]
     CONCEPT_ADDED_FIELD_NUMBER: _ClassVar[int]
     CONCEPT_REMOVED_FIELD_NUMBER: _ClassVar[int]
+    SUMMARY_FIELD_NUMBER: _ClassVar[int]
     started: StreamStarted
     result: StreamResult
     prompted: StreamPrompted
@@ -537,7 +552,8 @@ class SegmentStreamResponse(_message.Message):
     rejected: StreamRejected
     concept_added: StreamConceptAdded
     concept_removed: StreamConceptRemoved
-    def __init__(self, started: _Optional[_Union[StreamStarted, _Mapping]] = ..., result: _Optional[_Union[StreamResult, _Mapping]] = ..., prompted: _Optional[_Union[StreamPrompted, _Mapping]] = ..., removed: _Optional[_Union[StreamRemoved, _Mapping]] = ..., rejected: _Optional[_Union[StreamRejected, _Mapping]] = ..., concept_added: _Optional[_Union[StreamConceptAdded, _Mapping]] = ..., concept_removed: _Optional[_Union[StreamConceptRemoved, _Mapping]] = ...) -> None: ...
+    summary: _budget_pb2.StreamSummary
+    def __init__(self, started: _Optional[_Union[StreamStarted, _Mapping]] = ..., result: _Optional[_Union[StreamResult, _Mapping]] = ..., prompted: _Optional[_Union[StreamPrompted, _Mapping]] = ..., removed: _Optional[_Union[StreamRemoved, _Mapping]] = ..., rejected: _Optional[_Union[StreamRejected, _Mapping]] = ..., concept_added: _Optional[_Union[StreamConceptAdded, _Mapping]] = ..., concept_removed: _Optional[_Union[StreamConceptRemoved, _Mapping]] = ..., summary: _Optional[_Union[_budget_pb2.StreamSummary, _Mapping]] = ...) -> None: ...
 
 class RemoveObjectRequest(_message.Message):
     __slots__ = ("session_id", "obj_id", "idempotency_key", "expected_revision")
@@ -586,3 +602,15 @@ class DeleteSessionRequest(_message.Message):
 class DeleteSessionResponse(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
+
+class GetMeshRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class GetMeshResponse(_message.Message):
+    __slots__ = ("services", "trace_url")
+    SERVICES_FIELD_NUMBER: _ClassVar[int]
+    TRACE_URL_FIELD_NUMBER: _ClassVar[int]
+    services: _containers.RepeatedCompositeFieldContainer[_status_pb2.ServiceStatus]
+    trace_url: str
+    def __init__(self, services: _Optional[_Iterable[_Union[_status_pb2.ServiceStatus, _Mapping]]] = ..., trace_url: _Optional[str] = ...) -> None: ...

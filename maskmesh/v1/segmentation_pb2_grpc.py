@@ -136,6 +136,11 @@ class SegmentationServiceStub:
                 request_serializer=maskmesh_dot_v1_dot_segmentation__pb2.DeleteSessionRequest.SerializeToString,
                 response_deserializer=maskmesh_dot_v1_dot_segmentation__pb2.DeleteSessionResponse.FromString,
                 _registered_method=True)
+        self.GetMesh = channel.unary_unary(
+                '/maskmesh.v1.SegmentationService/GetMesh',
+                request_serializer=maskmesh_dot_v1_dot_segmentation__pb2.GetMeshRequest.SerializeToString,
+                response_deserializer=maskmesh_dot_v1_dot_segmentation__pb2.GetMeshResponse.FromString,
+                _registered_method=True)
 
 
 class SegmentationServiceServicer:
@@ -324,6 +329,14 @@ class SegmentationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetMesh(self, request, context):
+        """GetMesh returns the state of this gateway and of all encoders and trackers that it knows.  A service that
+        does not answer within a second is in the response with an error.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_SegmentationServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -411,6 +424,11 @@ def add_SegmentationServiceServicer_to_server(servicer, server):
                     servicer.DeleteSession,
                     request_deserializer=maskmesh_dot_v1_dot_segmentation__pb2.DeleteSessionRequest.FromString,
                     response_serializer=maskmesh_dot_v1_dot_segmentation__pb2.DeleteSessionResponse.SerializeToString,
+            ),
+            'GetMesh': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetMesh,
+                    request_deserializer=maskmesh_dot_v1_dot_segmentation__pb2.GetMeshRequest.FromString,
+                    response_serializer=maskmesh_dot_v1_dot_segmentation__pb2.GetMeshResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -889,6 +907,33 @@ class SegmentationService:
             '/maskmesh.v1.SegmentationService/DeleteSession',
             maskmesh_dot_v1_dot_segmentation__pb2.DeleteSessionRequest.SerializeToString,
             maskmesh_dot_v1_dot_segmentation__pb2.DeleteSessionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetMesh(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/maskmesh.v1.SegmentationService/GetMesh',
+            maskmesh_dot_v1_dot_segmentation__pb2.GetMeshRequest.SerializeToString,
+            maskmesh_dot_v1_dot_segmentation__pb2.GetMeshResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -1,5 +1,14 @@
 """Conversion of values to messages and back, with all checks of incoming messages that need no state."""
 
+from maskmesh.wire.budget import (
+    budget_from_proto,
+    budget_to_proto,
+    stream_summary_from_proto,
+    stream_summary_to_proto,
+    threshold_from_proto,
+    window_from_proto,
+    window_to_proto,
+)
 from maskmesh.wire.concepts import (
     check_concept,
     check_concepts,
@@ -50,10 +59,13 @@ from maskmesh.wire.sessions import (
     session_objects_to_proto,
     session_state_from_proto,
 )
+from maskmesh.wire.status import mesh_status_from_proto, service_status_from_proto, service_status_to_proto
 from maskmesh.wire.work import work_from_proto, work_to_proto
 
 __all__ = [
     "MAX_POINTS",
+    "budget_from_proto",
+    "budget_to_proto",
     "check_concept",
     "check_concepts",
     "check_contradiction",
@@ -82,6 +94,7 @@ __all__ = [
     "mask_options_from_proto",
     "mask_options_to_proto",
     "mask_to_proto",
+    "mesh_status_from_proto",
     "model_info_from_proto",
     "model_info_to_proto",
     "object_mask_from_proto",
@@ -90,6 +103,8 @@ __all__ = [
     "prompt_to_proto",
     "recorded_prompt_from_proto",
     "reverse_from_proto",
+    "service_status_from_proto",
+    "service_status_to_proto",
     "session_concept_from_proto",
     "session_concept_to_proto",
     "session_objects_from_proto",
@@ -99,8 +114,13 @@ __all__ = [
     "shared_block_to_proto",
     "stage_seconds_from_proto",
     "stage_times_to_proto",
+    "stream_summary_from_proto",
+    "stream_summary_to_proto",
     "tensor_spec_to_proto",
     "tensor_specs_from_proto",
+    "threshold_from_proto",
+    "window_from_proto",
+    "window_to_proto",
     "work_from_proto",
     "work_to_proto",
 ]

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from maskmesh.cli.bench_streams import Load, largest
+from maskmesh.cli.bench.streams import Load, largest
 
 CARRIED = Load(1, 30.0, 10.0, 20.0, 30.0, 0.0, 0.5, None)
 

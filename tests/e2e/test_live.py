@@ -157,7 +157,7 @@ async def test_invalid_messages_are_rejected_individually(
 
 async def test_fast_camera_skips_old_frames(client: AsyncClient, frames: list[ByteArray]) -> None:
     """Frames arrive faster than they can be tracked: the gateway skips old ones and reports them."""
-    async with client.stream(skip=True) as stream:
+    async with client.stream(overload="skip") as stream:
         results = asyncio.ensure_future(collect(stream))
         await stream.send(frames[0])
         await stream.add_prompt(1, points=[WHEEL])

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from maskmesh import AsyncClient, FrameMasks
 from maskmesh.cli.main import main
-from maskmesh.cli.truth import fit, read_truth
+from maskmesh.cli.segment.truth import fit, read_truth
 from maskmesh.evaluation.clips import evaluate_clip, evaluate_images
 from maskmesh.media.video_reader import read_frames
 from maskmesh.nn.checkpoint import bundled_weights

@@ -6,6 +6,7 @@ mask has one pixel, in the column of its object's number.
 
 import asyncio
 import contextlib
+import time
 from collections import Counter, defaultdict, deque
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ from maskmesh.internal.v1 import embedding_pb2, encoder_pb2, encoder_pb2_grpc, t
 from maskmesh.masks import ByteArray
 from maskmesh.rpc.channel import SERVER_KEEPALIVE_OPTIONS
 from maskmesh.rpc.server_interceptor import CallGate, ServerInterceptor
+from maskmesh.status import CacheStatus, ServiceStatus, SessionCounts
 from maskmesh.types import EmbeddingRef, ModelInfo
 from maskmesh.v1 import session_pb2, types_pb2
 
@@ -95,6 +97,20 @@ class FakeEncoder(encoder_pb2_grpc.EncoderServiceServicer):
         self.unpinned.append(request.owner)
         return encoder_pb2.UnpinResponse()
 
+    async def GetEncoderStatus(self, request: Any, context: Any) -> encoder_pb2.GetEncoderStatusResponse:
+        cache = CacheStatus(
+            hits=3,
+            misses=2,
+            joined=1,
+            evictions=0,
+            entries=2,
+            used_bytes=20,
+            pinned_bytes=10,
+            budget_bytes=99,
+        )
+        status = ServiceStatus(kind="encoder", model=MODEL, queues={"device": 4}, cache=cache)
+        return encoder_pb2.GetEncoderStatusResponse(status=wire.service_status_to_proto(status))
+
     async def GetModel(self, request: Any, context: Any) -> encoder_pb2.GetModelResponse:
         return encoder_pb2.GetModelResponse(model=wire.model_info_to_proto(MODEL))
 
@@ -124,6 +140,7 @@ class FakeTracker(tracker_pb2_grpc.TrackerServiceServicer):
         """Frames whose embeddings are requested again, once."""
         self.open_streams = 0
         self.is_draining = False
+        self.clock_ahead_seconds = 0.0
 
     def _find(self, method: str, request: Any) -> FakeSession:
         self.calls[method] += 1
@@ -177,6 +194,18 @@ class FakeTracker(tracker_pb2_grpc.TrackerServiceServicer):
 
     async def GetTrackerModel(self, request: Any, context: Any) -> tracker_pb2.GetTrackerModelResponse:
         return tracker_pb2.GetTrackerModelResponse(model=wire.model_info_to_proto(MODEL))
+
+    async def GetTrackerStatus(self, request: Any, context: Any) -> tracker_pb2.GetTrackerStatusResponse:
+        if self.errors["GetTrackerStatus"]:
+            raise self.errors["GetTrackerStatus"].pop()
+        counts = SessionCounts(open=len(self.sessions), propagating=self.open_streams, limit=8)
+        status = ServiceStatus(
+            kind="tracker",
+            sessions=counts,
+            draining=self.is_draining,
+            unix_nanos=time.time_ns() + int(self.clock_ahead_seconds * 1e9),
+        )
+        return tracker_pb2.GetTrackerStatusResponse(status=wire.service_status_to_proto(status))
 
     async def GetLoad(self, request: Any, context: Any) -> tracker_pb2.GetLoadResponse:
         return tracker_pb2.GetLoadResponse(

@@ -32,11 +32,11 @@ FINISH = Request(finish=segmentation_pb2.StreamFinish())
 class Box:
     """An inbox, the queue that fills it, and the requests that it rejected."""
 
-    def __init__(self, *, skips: bool, places: int = 1) -> None:
+    def __init__(self, *, max_frames: int, places: int = 1) -> None:
         self.rejected: list[tuple[MaskmeshError, str, int | None]] = []
         self.ring = FrameRing()
         self.slots = asyncio.Semaphore(places)
-        self.inbox = Inbox(self.ring, skips=skips, limit=PixelLimit(1000), reject=self.reject)
+        self.inbox = Inbox(self.ring, max_frames=max_frames, limit=PixelLimit(1000), reject=self.reject)
         self.inbox.begin()
         self.requests: asyncio.Queue[Request | None] = asyncio.Queue()
         self.filling = asyncio.ensure_future(self.inbox.fill(self._messages()))
@@ -64,7 +64,7 @@ class Box:
 
 
 async def test_without_skipping_reading_pauses_on_a_queued_frame() -> None:
-    box = Box(skips=False)
+    box = Box(max_frames=0)
     await box.put(frame(0), frame(1), frame(2), FINISH)
     assert box.requests.qsize() == 3
     for expected in range(3):
@@ -76,7 +76,7 @@ async def test_without_skipping_reading_pauses_on_a_queued_frame() -> None:
 
 
 async def test_with_skipping_the_newest_frame_is_queued() -> None:
-    box = Box(skips=True)
+    box = Box(max_frames=1)
     await box.put(*(frame(i) for i in range(5)))
     assert await box.sequence() == 4
     assert box.ring.skipped == [0, 1, 2, 3]
@@ -91,7 +91,7 @@ async def test_with_skipping_the_newest_frame_is_queued() -> None:
 
 
 async def test_prompted_frames_are_not_skipped() -> None:
-    box = Box(skips=True)
+    box = Box(max_frames=1)
     await box.put(frame(0), frame(1), prompt(), frame(2), frame(3), prompt(1), FINISH)
     assert await box.sequence() == 1
     said = await box.next()
@@ -105,13 +105,13 @@ async def test_prompted_frames_are_not_skipped() -> None:
 
 
 async def test_commands_need_no_slot() -> None:
-    box = Box(skips=False, places=0)
+    box = Box(max_frames=0, places=0)
     await box.put(Request(removal=segmentation_pb2.StreamRemoval(obj_id=3)))
     assert isinstance(await box.next(), RemovalCommand)
 
 
 async def test_invalid_requests_are_rejected_individually() -> None:
-    box = Box(skips=True, places=5)
+    box = Box(max_frames=1, places=5)
     await box.put(prompt(request_id="early"), frame(1), frame(0), frame(1, width=9), frame(2))
     await box.put(frame(0), FINISH)
     assert await box.sequence() == 2
@@ -122,7 +122,7 @@ async def test_invalid_requests_are_rejected_individually() -> None:
 
 
 async def test_disconnected_client_does_not_finish_the_stream() -> None:
-    box = Box(skips=False, places=5)
+    box = Box(max_frames=0, places=5)
     await box.put(frame(0))
     box.requests.put_nowait(None)
     await box.sequence()

@@ -33,7 +33,7 @@ async def test_results_come_in_order_with_their_sequence(gateway: InProcess) -> 
 
 async def test_a_slow_tracker_skips_frames_and_reports_them(gateway: InProcess) -> None:
     [tracker] = gateway.trackers
-    async with gateway.client.stream(skip=True) as stream:
+    async with gateway.client.stream(overload="skip") as stream:
         results = asyncio.ensure_future(collect(stream))
         await stream.send(image(0))
         await stream.add_prompt(1, points=[(1, 1)])

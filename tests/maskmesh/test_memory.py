@@ -12,7 +12,7 @@ import pytest
 HOLES = """
 import os, sys
 import numpy as np
-from maskmesh.malloc import retain_freed_frames, trim_heap
+from maskmesh.scheduling.malloc import retain_freed_frames, trim_heap
 
 def mebibytes():
     with open("/proc/self/statm") as file:
@@ -41,7 +41,7 @@ def test_trim_heap_returns_retained_blocks() -> None:
 FAULTS = """
 import resource, threading
 import numpy as np
-from maskmesh.malloc import retain_freed_memory, trim_heap
+from maskmesh.scheduling.malloc import retain_freed_memory, trim_heap
 
 retain_freed_memory()
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from maskmesh import FrameMasks, ObjectMask, RleMask
-from maskmesh.cli.truth import compare, fit, read_truth
+from maskmesh.cli.segment.truth import compare, fit, read_truth
 
 
 def rle(columns: int) -> RleMask:

@@ -26,12 +26,13 @@ from safetensors.torch import save_file
 
 from maskmesh import ModelInfo
 from maskmesh.cli.mesh.local_mesh import MeshOptions
-from maskmesh.malloc import retain_freed_memory
+from maskmesh.scheduling.malloc import retain_freed_memory
+from maskmesh.scheduling.process_usage import processor
 from tools.bench.clicks import run_clicks
 from tools.bench.contenders import Click, Contender, Logits, MeshContender, ProcessContender
 from tools.bench.figures import Run, ratios
 from tools.bench.handoff import run_handoff
-from tools.bench.machine import GFLOP_PER_FRAME, matrix_rate, processor
+from tools.bench.machine import GFLOP_PER_FRAME, matrix_rate
 from tools.bench.micro import run_first_request, run_live, run_propagation
 from tools.bench.plot import draw
 from tools.bench.stages_tracker import StagesTracker

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from maskmesh import AsyncClient
-from maskmesh.cli.bench import disc, draw_frames
+from maskmesh.cli.bench.sessions import disc, draw_frames
 from maskmesh.cli.mesh.local_mesh import LocalMesh, MeshOptions
 from maskmesh.client.session import VideoSession
 from tools.bench.contenders import Click

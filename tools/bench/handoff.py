@@ -18,7 +18,7 @@ import torch
 
 from encoder_svc.service import CHUNK_BYTES
 from maskmesh import wire
-from maskmesh.cli.bench import draw_frames
+from maskmesh.cli.bench.sessions import draw_frames
 from maskmesh.cli.mesh.local_mesh import LocalMesh, MeshOptions
 from maskmesh.config import DEFAULT_SHARED_MEMORY_DIR
 from maskmesh.embedding_key import image_digest

@@ -1,9 +1,7 @@
-"""The CPU of this machine, and its rate of matrix products."""
+"""The rate of matrix products of this machine."""
 
-import platform
 import statistics
 import time
-from pathlib import Path
 
 import torch
 
@@ -14,16 +12,6 @@ REPEATS = 5
 # products of memory attention 370 (values are summed before they are projected), its projections 55, mask
 # decoder 4, memory encoder 12.
 GFLOP_PER_FRAME = 645
-
-
-def processor() -> str:
-    """The name of the CPU, or the architecture if the name is unknown."""
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
 
 
 def matrix_rate(dtype: torch.dtype) -> float:

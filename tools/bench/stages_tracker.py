@@ -9,11 +9,11 @@ from encoder_svc.config import EncoderSettings
 from encoder_svc.model import weights as encoder_weights
 from encoder_svc.model.config import PRESETS as ENCODER_PRESETS
 from encoder_svc.model.preprocess import preprocess
-from maskmesh.malloc import retain_freed_memory
 from maskmesh.masks import MaskOptions
 from maskmesh.media.video_reader import read_frames
 from maskmesh.nn.image_features import ImageFeatures
 from maskmesh.nn.loading import load_model
+from maskmesh.scheduling.malloc import retain_freed_memory
 from maskmesh.types import DTypeSetting, Point, Prompt
 from tools.bench.contenders import Click, Logits
 from tracker_svc.compute.mask_output import object_masks

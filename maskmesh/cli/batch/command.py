@@ -10,9 +10,9 @@ from maskmesh.cli.batch.items import Item, find_items, names
 from maskmesh.cli.batch.prompts_file import FramePrompt, ItemPrompts, PromptsFile, PromptsFileError
 from maskmesh.cli.batch.runner import FAILURES_NAME, BatchJob, run_batch
 from maskmesh.cli.mesh.gateway_options import Gateway, gateway_options, with_gateway
-from maskmesh.cli.mesh.local_mesh import MeshOptions
 from maskmesh.cli.mesh.mesh_options import mesh_options
 from maskmesh.cli.prompt_options import ConceptCommand, FrameConcept, PromptsByObject
+from maskmesh.cli.records.options import RecordOptions, record_options
 from maskmesh.cli.run import run, verbose_option, warn
 from maskmesh.concepts import ConceptOptions
 from maskmesh.types import Prompt
@@ -46,6 +46,7 @@ _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
     help="Number of files that are processed at once.",
 )
 @click.option("--again", is_flag=True, help="Also process files that have results.")
+@record_options
 @verbose_option
 def batch(
     *,
@@ -60,6 +61,7 @@ def batch(
     max_frames: int,
     concurrency: int,
     again: bool,
+    records: RecordOptions,
     **options: Any,
 ) -> None:
     """Segment all videos and images in a folder and its subfolders.
@@ -94,8 +96,9 @@ def batch(
         concurrency=concurrency,
         max_frames=max_frames,
         concept_options=concept_options,
+        records=records,
     )
-    run(with_gateway(lambda client: run_batch(job, client), gateway, MeshOptions(**options)))
+    run(with_gateway(lambda client: run_batch(job, client), gateway, records.mesh_options(options)))
 
 
 def _prompted(

@@ -4,7 +4,7 @@ import asyncio
 import json
 import os
 from collections.abc import AsyncIterator, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,10 @@ from maskmesh.cli.media.overlay import (
 )
 from maskmesh.cli.media.result_files import ResultFiles
 from maskmesh.cli.media.source_frames import OverlaySource
+from maskmesh.cli.records.options import RecordOptions
+from maskmesh.cli.records.recorder import RecordedSequence, recording
 from maskmesh.cli.run import describe, progress_bars, say, warn
-from maskmesh.cli.segment_concepts import instance_json, instance_labels, number_instances
+from maskmesh.cli.segment.concepts import instance_json, instance_labels, number_instances
 from maskmesh.client.async_client import AsyncClient
 from maskmesh.concepts import ConceptOptions
 from maskmesh.masks import RleMask
@@ -46,6 +48,7 @@ class BatchJob:
     concurrency: int
     max_frames: int
     concept_options: ConceptOptions
+    records: RecordOptions
 
 
 @dataclass(slots=True)
@@ -65,14 +68,17 @@ async def run_batch(job: BatchJob, client: AsyncClient) -> None:
     outcome = _Outcome()
     slots = asyncio.Semaphore(job.concurrency)
     try:
-        with progress_bars() as progress:
+        async with AsyncExitStack() as stack:
+            progress = stack.enter_context(progress_bars())
+            recorder = await stack.enter_async_context(recording(job.records, "batch", client))
             total = progress.add_task("all", total=len(job.items))
 
             async def process(item: Item, prompts: ItemPrompts) -> None:
                 async with slots:
                     task = progress.add_task(item.name, total=None)
                     try:
-                        await _Run(job, item, prompts, progress, task).run(client)
+                        recorded = recorder.sequence(item.name)
+                        await _Run(job, item, prompts, recorded, (progress, task)).run(client)
                         outcome.done.append(item.name)
                     except Exception as error:
                         outcome.failures.append((item.name, describe(error)))
@@ -127,13 +133,18 @@ class _Run:
     """The work on one item."""
 
     def __init__(
-        self, job: BatchJob, item: Item, prompts: ItemPrompts, progress: Progress, task: TaskID
+        self,
+        job: BatchJob,
+        item: Item,
+        prompts: ItemPrompts,
+        recorded: RecordedSequence,
+        shown: tuple[Progress, TaskID],
     ) -> None:
         self._job = job
         self._item = item
         self._prompts = prompts
-        self._progress = progress
-        self._task = task
+        self._recorded = recorded
+        self._progress, self._task = shown
         self._titles = {n: concept.title for n, concept in enumerate(prompts.concepts, start=1)}
 
     async def run(self, client: AsyncClient) -> None:
@@ -164,7 +175,9 @@ class _Run:
             header = self._header(session.width, session.height)
             results = session.propagate(max_frames=self._job.max_frames)
             async with ResultFiles(masks, header, frames, self._titles) as files, aclosing(results):
+                self._recorded.restart()
                 async for result in results:
+                    self._recorded.add(result)
                     await files.write(result)
                     self._progress.advance(self._task)
 
@@ -172,6 +185,7 @@ class _Run:
         if any(self._prompts.frames):
             raise ValueError("an image has only frame 0")
         source = self._item.source
+        self._recorded.restart()
         objects: list[dict[str, object]] = []
         shown: dict[int, RleMask] = {}
         labels: list[Label] = []
@@ -195,6 +209,7 @@ class _Run:
             objects += [instance_json(self._prompts.concepts, *each) for each in numbered]
             shown |= {n: i.mask for n, _, i in numbered if isinstance(i.mask, RleMask)}
             labels = instance_labels(self._prompts.concepts, numbered)
+        self._recorded.add_call(0, {})
         with MasksFile(masks, self._header(width, height)) as file:
             file.write({"frame_index": 0, "objects": objects})
         if drawn is not None:

@@ -166,14 +166,14 @@ def _decode(container: Any, stream: Any) -> Iterator[Any]:
 
 
 def source_files(name: str) -> list[Path] | None:
-    """The files that a source reads; None for cameras and URLs."""
+    """The files that a source reads; None for cameras, pipes and URLs."""
     path = Path(name.removeprefix("file://").removeprefix("file:"))
     if path.is_file():
         return [path]
     if "%" in path.name and path.parent.is_dir():
         pattern = re.compile(_PLACEHOLDER.sub(r"\\d+", re.escape(path.name)))
         return [found for found in path.parent.iterdir() if pattern.fullmatch(found.name)]
-    return None if _is_camera(name) or "://" in name else []
+    return None if _is_camera(name) or path.is_fifo() or "://" in name else []
 
 
 def _is_camera(name: str) -> bool:

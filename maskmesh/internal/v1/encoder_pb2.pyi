@@ -2,6 +2,7 @@ import datetime
 
 from google.protobuf import duration_pb2 as _duration_pb2
 from maskmesh.internal.v1 import embedding_pb2 as _embedding_pb2
+from maskmesh.v1 import status_pb2 as _status_pb2
 from maskmesh.v1 import types_pb2 as _types_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
@@ -165,3 +166,13 @@ class GetCacheStatisticsResponse(_message.Message):
     shared_hits: int
     shared_failures: int
     def __init__(self, hits: _Optional[int] = ..., misses: _Optional[int] = ..., joined: _Optional[int] = ..., evictions: _Optional[int] = ..., entries: _Optional[int] = ..., num_bytes: _Optional[int] = ..., pinned_bytes: _Optional[int] = ..., budget_bytes: _Optional[int] = ..., shared_hits: _Optional[int] = ..., shared_failures: _Optional[int] = ...) -> None: ...
+
+class GetEncoderStatusRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class GetEncoderStatusResponse(_message.Message):
+    __slots__ = ("status",)
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    status: _status_pb2.ServiceStatus
+    def __init__(self, status: _Optional[_Union[_status_pb2.ServiceStatus, _Mapping]] = ...) -> None: ...

@@ -55,6 +55,11 @@ class EncoderServiceStub:
                 request_serializer=maskmesh_dot_internal_dot_v1_dot_encoder__pb2.GetModelRequest.SerializeToString,
                 response_deserializer=maskmesh_dot_internal_dot_v1_dot_encoder__pb2.GetModelResponse.FromString,
                 _registered_method=True)
+        self.GetEncoderStatus = channel.unary_unary(
+                '/maskmesh.internal.v1.EncoderService/GetEncoderStatus',
+                request_serializer=maskmesh_dot_internal_dot_v1_dot_encoder__pb2.GetEncoderStatusRequest.SerializeToString,
+                response_deserializer=maskmesh_dot_internal_dot_v1_dot_encoder__pb2.GetEncoderStatusResponse.FromString,
+                _registered_method=True)
         self.GetCacheStatistics = channel.unary_unary(
                 '/maskmesh.internal.v1.EncoderService/GetCacheStatistics',
                 request_serializer=maskmesh_dot_internal_dot_v1_dot_encoder__pb2.GetCacheStatisticsRequest.SerializeToString,
@@ -100,6 +105,13 @@ class EncoderServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetEncoderStatus(self, request, context):
+        """GetEncoderStatus returns the state of the service.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetCacheStatistics(self, request, context):
         """GetCacheStatistics returns the counters of the cache.
         """
@@ -129,6 +141,11 @@ def add_EncoderServiceServicer_to_server(servicer, server):
                     servicer.GetModel,
                     request_deserializer=maskmesh_dot_internal_dot_v1_dot_encoder__pb2.GetModelRequest.FromString,
                     response_serializer=maskmesh_dot_internal_dot_v1_dot_encoder__pb2.GetModelResponse.SerializeToString,
+            ),
+            'GetEncoderStatus': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetEncoderStatus,
+                    request_deserializer=maskmesh_dot_internal_dot_v1_dot_encoder__pb2.GetEncoderStatusRequest.FromString,
+                    response_serializer=maskmesh_dot_internal_dot_v1_dot_encoder__pb2.GetEncoderStatusResponse.SerializeToString,
             ),
             'GetCacheStatistics': grpc.unary_unary_rpc_method_handler(
                     servicer.GetCacheStatistics,
@@ -245,6 +262,33 @@ class EncoderService:
             '/maskmesh.internal.v1.EncoderService/GetModel',
             maskmesh_dot_internal_dot_v1_dot_encoder__pb2.GetModelRequest.SerializeToString,
             maskmesh_dot_internal_dot_v1_dot_encoder__pb2.GetModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetEncoderStatus(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/maskmesh.internal.v1.EncoderService/GetEncoderStatus',
+            maskmesh_dot_internal_dot_v1_dot_encoder__pb2.GetEncoderStatusRequest.SerializeToString,
+            maskmesh_dot_internal_dot_v1_dot_encoder__pb2.GetEncoderStatusResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -4,6 +4,7 @@ from google.protobuf import duration_pb2 as _duration_pb2
 from maskmesh.internal.v1 import embedding_pb2 as _embedding_pb2
 from maskmesh.internal.v1 import snapshot_pb2 as _snapshot_pb2
 from maskmesh.v1 import session_pb2 as _session_pb2
+from maskmesh.v1 import status_pb2 as _status_pb2
 from maskmesh.v1 import types_pb2 as _types_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
@@ -444,3 +445,13 @@ class GetLoadResponse(_message.Message):
     waiting: int
     draining: bool
     def __init__(self, sessions: _Optional[int] = ..., propagating: _Optional[int] = ..., max_sessions: _Optional[int] = ..., waiting: _Optional[int] = ..., draining: _Optional[bool] = ...) -> None: ...
+
+class GetTrackerStatusRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class GetTrackerStatusResponse(_message.Message):
+    __slots__ = ("status",)
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    status: _status_pb2.ServiceStatus
+    def __init__(self, status: _Optional[_Union[_status_pb2.ServiceStatus, _Mapping]] = ...) -> None: ...

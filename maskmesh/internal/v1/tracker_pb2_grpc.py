@@ -126,6 +126,11 @@ class TrackerServiceStub:
                 request_serializer=maskmesh_dot_internal_dot_v1_dot_tracker__pb2.GetLoadRequest.SerializeToString,
                 response_deserializer=maskmesh_dot_internal_dot_v1_dot_tracker__pb2.GetLoadResponse.FromString,
                 _registered_method=True)
+        self.GetTrackerStatus = channel.unary_unary(
+                '/maskmesh.internal.v1.TrackerService/GetTrackerStatus',
+                request_serializer=maskmesh_dot_internal_dot_v1_dot_tracker__pb2.GetTrackerStatusRequest.SerializeToString,
+                response_deserializer=maskmesh_dot_internal_dot_v1_dot_tracker__pb2.GetTrackerStatusResponse.FromString,
+                _registered_method=True)
 
 
 class TrackerServiceServicer:
@@ -278,6 +283,13 @@ class TrackerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetTrackerStatus(self, request, context):
+        """GetTrackerStatus returns the state of the service.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_TrackerServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -365,6 +377,11 @@ def add_TrackerServiceServicer_to_server(servicer, server):
                     servicer.GetLoad,
                     request_deserializer=maskmesh_dot_internal_dot_v1_dot_tracker__pb2.GetLoadRequest.FromString,
                     response_serializer=maskmesh_dot_internal_dot_v1_dot_tracker__pb2.GetLoadResponse.SerializeToString,
+            ),
+            'GetTrackerStatus': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetTrackerStatus,
+                    request_deserializer=maskmesh_dot_internal_dot_v1_dot_tracker__pb2.GetTrackerStatusRequest.FromString,
+                    response_serializer=maskmesh_dot_internal_dot_v1_dot_tracker__pb2.GetTrackerStatusResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -833,6 +850,33 @@ class TrackerService:
             '/maskmesh.internal.v1.TrackerService/GetLoad',
             maskmesh_dot_internal_dot_v1_dot_tracker__pb2.GetLoadRequest.SerializeToString,
             maskmesh_dot_internal_dot_v1_dot_tracker__pb2.GetLoadResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetTrackerStatus(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/maskmesh.internal.v1.TrackerService/GetTrackerStatus',
+            maskmesh_dot_internal_dot_v1_dot_tracker__pb2.GetTrackerStatusRequest.SerializeToString,
+            maskmesh_dot_internal_dot_v1_dot_tracker__pb2.GetTrackerStatusResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -2,12 +2,16 @@
 
 import json
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from dataclasses import asdict
 from pathlib import Path
+from typing import NamedTuple
 
 from rich.console import Console
 from rich.progress import Progress
 
+from maskmesh.cli.records.options import RecordOptions
+from maskmesh.cli.records.recorder import recording
 from maskmesh.client.async_client import AsyncClient
 from maskmesh.evaluation.clips import ImageScores, ObjectScores, evaluate_clip, evaluate_images, read_folder
 from maskmesh.evaluation.concepts import ConceptScores, evaluate_clip_concept, evaluate_image_concepts
@@ -23,24 +27,37 @@ from maskmesh.evaluation.table import (
 _TABLE_WIDTH = 100  # least width of the table, even if the output is a file
 
 
-async def evaluate_folder(
-    client: AsyncClient, images: Path, masks: Path, *, video: bool, concept: str, json_path: Path | None
-) -> None:
-    """Evaluate a folder and print the table; with a ``concept``, of what its phrase finds.
+class EvaluationOptions(NamedTuple):
+    """What is evaluated: images, or a clip if ``video``, from clicks and boxes or from a phrase."""
+
+    video: bool
+    concept: str
+    json_path: Path | None
+    records: RecordOptions
+
+
+async def evaluate_folder(client: AsyncClient, images: Path, masks: Path, options: EvaluationOptions) -> None:
+    """Evaluate a folder and print the table; with a concept, of what its phrase finds.
 
     Raises ValueError if the images and masks do not match.
     """
+    video, concept, json_path, _ = options
     frames = read_folder(images, masks)
     name = images.resolve().name
     console = Console(highlight=False)
     scores: Sequence[ImageScores | ObjectScores | ConceptScores]
     async with client.session() as session:
         model_id = session.model.model_id
-    with Progress(console=Console(stderr=True), transient=True) as progress:
+    async with AsyncExitStack() as stack:
+        progress = stack.enter_context(Progress(console=Console(stderr=True), transient=True))
         task = progress.add_task("evaluating", total=len(frames))
+
+        recorder = await stack.enter_async_context(recording(options.records, "evaluate", client))
+        recorded = recorder.sequence()
 
         def show(done: int) -> None:
             progress.update(task, completed=done)
+            recorded.add_call(done - 1, {})
 
         if concept and video:
             scores = found = [await evaluate_clip_concept(client, name, frames, concept, show)]

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +22,11 @@ from maskmesh.cli.media.overlay import overlay, save_picture
 from maskmesh.cli.media.result_files import ResultFiles
 from maskmesh.cli.media.source_frames import OverlaySource, folder_frames
 from maskmesh.cli.prompt_options import FrameConcept, FramePrompt, PromptsByObject
+from maskmesh.cli.records.options import RecordOptions
+from maskmesh.cli.records.recorder import RecordedSequence, recording
 from maskmesh.cli.run import console, progress_bars, reason_of, say, warn
+from maskmesh.cli.segment.truth import TrueMasks, compare, read_truth
 from maskmesh.cli.tracing import step
-from maskmesh.cli.truth import TrueMasks, compare, read_truth
 from maskmesh.client.async_client import AsyncClient
 from maskmesh.client.session import VideoSession
 from maskmesh.concepts import DEFAULT_OPTIONS, ConceptOptions
@@ -46,6 +48,7 @@ class Job:
     truth: Path | None = None
     concepts: Sequence[FrameConcept] = ()
     concept_options: ConceptOptions = DEFAULT_OPTIONS
+    records: RecordOptions = field(default_factory=RecordOptions)
 
     @property
     def named_frames(self) -> list[int]:
@@ -88,15 +91,17 @@ async def segment(job: Job, client: AsyncClient) -> None:
     """Segment the job's video or image."""
     async with client.session() as session:
         say_model(session.model)
-        if job.is_video:
-            await _segment_video(job, session)
-        else:
-            await _segment_image(job, client)
+        async with recording(job.records, "segment", client) as recorder:
+            if job.is_video:
+                await _segment_video(job, session, recorder.sequence())
+            else:
+                await _segment_image(job, client, recorder.sequence())
 
 
-async def _segment_image(job: Job, client: AsyncClient) -> None:
+async def _segment_image(job: Job, client: AsyncClient, recorded: RecordedSequence) -> None:
     prompts = {obj_id: _prompt(p) for (obj_id, _), p in job.prompts.items()}
     result = await client.segment_image(job.source, prompts, multimask_output=job.multimask)
+    recorded.add_call(0, {})
     best = {obj_id: masks[0] for obj_id, masks in result.objects.items()}
     for obj_id, mask in best.items():
         say(f"object {obj_id}: predicted IoU {mask.predicted_iou:.2f}")
@@ -112,7 +117,7 @@ async def _segment_image(job: Job, client: AsyncClient) -> None:
     say(f"trace: {result.trace_id}")
 
 
-async def _segment_video(job: Job, session: VideoSession) -> None:
+async def _segment_video(job: Job, session: VideoSession, recorded: RecordedSequence) -> None:
     truth = _truth(job)
     with console.status(Text(f"sending {job.source.name}")), step("upload"):
         if job.source.is_dir():
@@ -132,7 +137,7 @@ async def _segment_video(job: Job, session: VideoSession) -> None:
     start = time.perf_counter()
     try:
         with step("track"):
-            await _track(job, session, total, frames)
+            await _track(job, session, recorded, total, frames)
     except BaseException as error:
         _say_results(job, frames, time.perf_counter() - start)
         warn(f"ended after {len(frames)} of {total} frames: {reason_of(error)}")
@@ -153,7 +158,9 @@ async def _add_concept(job: Job, session: VideoSession, number: int, concept: Fr
     say(f"{concept.title}, frame {concept.frame}: {count} found in {milliseconds:.0f} ms")
 
 
-async def _track(job: Job, session: VideoSession, total: int, frames: list[FrameMasks]) -> None:
+async def _track(
+    job: Job, session: VideoSession, recorded: RecordedSequence, total: int, frames: list[FrameMasks]
+) -> None:
     """Track to the end.  Whatever ends it, every frame in ``frames`` is in the files."""
     start = time.perf_counter()
     with step("read_source"):
@@ -166,7 +173,9 @@ async def _track(job: Job, session: VideoSession, total: int, frames: list[Frame
     async with files:
         with progress_bars(TextColumn("{task.fields[rate]}")) as progress:
             task = progress.add_task("tracking", total=total, rate="")
+            recorded.restart()
             async for result in session.propagate(max_frames=job.max_frames):
+                recorded.add(result)
                 await files.write(result)
                 frames.append(result)
                 rate = len(frames) / (time.perf_counter() - start)

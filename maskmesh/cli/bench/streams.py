@@ -149,7 +149,7 @@ async def _stream(
                 latencies.append(time.perf_counter() - due)
                 skipped += len(result.skipped)
 
-    async with client.stream(skip=True) as live, asyncio.TaskGroup() as tasks:
+    async with client.stream(overload="skip") as live, asyncio.TaskGroup() as tasks:
         receiving = tasks.create_task(receive())
         start = time.perf_counter()
         for number in itertools.count():

@@ -1,10 +1,13 @@
-"""The cores that a process may use, by its affinity and by the quota of its control group."""
+"""The cores and the memory that a process may use, by its affinity and by the limits of its control group."""
 
 import math
 import os
 from pathlib import Path
 
 _ROOT = Path("/sys/fs/cgroup")
+
+# Version 1 writes no limit as a number near 2**63.
+_UNLIMITED = 2**60
 
 
 def available_cores(root: Path = _ROOT, own: Path = Path("/proc/self/cgroup")) -> int:
@@ -14,23 +17,31 @@ def available_cores(root: Path = _ROOT, own: Path = Path("/proc/self/cgroup")) -
     control groups are mounted, ``own`` lists those of this process.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota = min((q for q in (_quota(folder) for folder in _folders(root, own)) if q), default=math.inf)
+    quota = min((q for q in map(_quota, _folders(root, own, "cpu")) if q), default=math.inf)
     return max(1, min(cores, math.ceil(quota) if quota < cores else cores))
 
 
-def _folders(root: Path, own: Path) -> list[Path]:
+def memory_limit(root: Path = _ROOT, own: Path = Path("/proc/self/cgroup")) -> int | None:
+    """The memory limit in bytes, None without one.
+
+    A container's limit is not the memory of the machine, which most tools show.
+    """
+    return min(filter(None, map(_memory_limit, _folders(root, own, "memory"))), default=None)
+
+
+def _folders(root: Path, own: Path, controller: str) -> list[Path]:
     """The folders of this process's control group and of the groups around it.
 
     A container sees its own group as the root.
     """
-    folders = [root, root / "cpu", root / "cpu,cpuacct"]
+    folders = [root, root / controller, root / "cpu,cpuacct"]
     try:
         lines = own.read_text().splitlines()
     except OSError:
         return folders
     for line in lines:
         _, controllers, path = line.split(":", 2)
-        if controllers and "cpu" not in controllers.split(","):
+        if controllers and controller not in controllers.split(","):
             continue
         base = root / controllers if controllers else root
         relative = Path(path.lstrip("/"))
@@ -49,3 +60,14 @@ def _quota(folder: Path) -> float | None:
         return quota_us / period_us if quota_us > 0 and period_us > 0 else None
     except (OSError, ValueError, ZeroDivisionError):
         return None
+
+
+def _memory_limit(folder: Path) -> int | None:
+    """The limit of one group in bytes, None if it has none.  Source: cgroup-v2.rst, memory.rst (Linux)."""
+    for name in ("memory.max", "memory.limit_in_bytes"):
+        try:
+            limit = int((folder / name).read_text())
+        except (OSError, ValueError):  # no such file, or "max"
+            continue
+        return limit if limit < _UNLIMITED else None
+    return None

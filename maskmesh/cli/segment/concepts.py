@@ -8,7 +8,7 @@ from maskmesh.cli.media.outputs import MasksFile
 from maskmesh.cli.media.overlay import Label, draw_labels, overlay, save_picture
 from maskmesh.cli.prompt_options import FrameConcept
 from maskmesh.cli.run import say
-from maskmesh.cli.segment import say_model
+from maskmesh.cli.segment.segment import say_model
 from maskmesh.cli.tracing import step
 from maskmesh.client.async_client import AsyncClient
 from maskmesh.concepts import ConceptInstance, ImageConcepts

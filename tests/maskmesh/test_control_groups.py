@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from maskmesh.scheduling.cpu_quota import available_cores
+from maskmesh.scheduling.control_groups import available_cores, memory_limit
 
 
 @pytest.fixture(autouse=True)
@@ -51,3 +51,27 @@ def test_the_smallest_quota_around_the_process_counts(tmp_path: Path) -> None:
 
 def test_without_control_groups_the_affinity_counts(tmp_path: Path) -> None:
     assert available_cores(tmp_path / "none", tmp_path / "none") == 8
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "limit"),
+    [
+        ("memory.max", "2147483648\n", 2**31),
+        ("memory.max", "max\n", None),
+        ("memory.limit_in_bytes", "4294967296\n", 2**32),
+        ("memory.limit_in_bytes", "9223372036854771712\n", None),
+        ("memory.max", "junk", None),
+    ],
+)
+def test_limit_of_the_memory(tmp_path: Path, name: str, text: str, limit: int | None) -> None:
+    (tmp_path / name).write_text(text)
+    assert memory_limit(tmp_path, tmp_path / "none") == limit
+
+
+def test_the_smallest_limit_of_the_groups_around_counts(tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    own.write_text("0::/outer/inner\n")
+    (tmp_path / "outer" / "inner").mkdir(parents=True)
+    (tmp_path / "outer" / "memory.max").write_text("1000")
+    (tmp_path / "outer" / "inner" / "memory.max").write_text("2000")
+    assert memory_limit(tmp_path, own) == 1000

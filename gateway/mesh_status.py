@@ -1,0 +1,36 @@
+"""GetMesh: the state of this gateway and of the services behind it."""
+
+import asyncio
+import time
+
+from gateway.backends.encoders import Encoders
+from gateway.backends.trackers import Trackers
+from maskmesh import wire
+from maskmesh.scheduling.process_usage import process_usage
+from maskmesh.status import ServiceStatus, SessionCounts
+from maskmesh.telemetry import this_host
+from maskmesh.v1 import segmentation_pb2
+from maskmesh.version import __version__
+
+# How long a service has to answer.
+ANSWER_SECONDS = 1.0
+
+
+async def mesh_status(
+    encoders: Encoders, trackers: Trackers, sessions: SessionCounts, *, draining: bool, trace_url: str
+) -> segmentation_pb2.GetMeshResponse:
+    """The state of all services, which are asked at once; ``sessions`` are those of this gateway."""
+    others = await asyncio.gather(encoders.statuses(ANSWER_SECONDS), trackers.statuses(ANSWER_SECONDS))
+    own = ServiceStatus(
+        kind="gateway",
+        version=__version__,
+        host=this_host(),
+        usage=process_usage(),
+        sessions=sessions,
+        draining=draining,
+        unix_nanos=time.time_ns(),
+    )
+    statuses = [own, *others[0], *others[1]]
+    return segmentation_pb2.GetMeshResponse(
+        services=[wire.service_status_to_proto(status) for status in statuses], trace_url=trace_url
+    )

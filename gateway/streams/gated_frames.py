@@ -1,0 +1,71 @@
+"""The frames of a live stream that the motion gate answers with the masks of the last encoded frame."""
+
+from collections import defaultdict
+from dataclasses import dataclass
+
+from gateway.streams.frame_trace import FrameTrace
+from gateway.streams.track_call import Result
+from maskmesh.v1 import types_pb2
+
+
+@dataclass(frozen=True, slots=True)
+class GatedFrame:
+    """One frame, the index of the frame that it equals, and its trace."""
+
+    sequence: int
+    frame_index: int
+    received_ns: int
+    ready_ns: int
+    """When it was known that nothing has moved."""
+    trace: FrameTrace
+
+
+@dataclass(frozen=True, slots=True)
+class GatedResult:
+    """The result of a gated frame: the masks of another one."""
+
+    gated: GatedFrame
+    masks: types_pb2.FrameMasks
+
+    def frame(self) -> types_pb2.FrameMasks:
+        """The frame for the client."""
+        frame = types_pb2.FrameMasks()
+        frame.CopyFrom(self.masks)
+        for name in ("stage_times", "new_obj_ids", "gone_obj_ids", "conditioning"):
+            frame.ClearField(name)
+        return self.gated.trace.complete(frame)
+
+
+class GatedFrames:
+    """Gated frames that wait for the result of the frame that they equal."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[int, list[GatedFrame]] = defaultdict(list)
+        self._last: types_pb2.FrameMasks | None = None
+
+    def __len__(self) -> int:
+        """The number of frames that wait."""
+        return sum(len(frames) for frames in self._waiting.values())
+
+    def add(self, gated: GatedFrame) -> GatedResult | None:
+        """Add a frame; returns its result if the frame that it equals has one."""
+        if self._last is not None and self._last.frame_index == gated.frame_index:
+            return GatedResult(gated, self._last)
+        self._waiting[gated.frame_index].append(gated)
+        return None
+
+    def answer(self, result: Result) -> list[GatedResult]:
+        """The results of the frames that waited for this one; later ones get its masks at once."""
+        self._last = types_pb2.FrameMasks()
+        self._last.CopyFrom(result.frame)
+        return [GatedResult(gated, self._last) for gated in self.drop(result.frame.frame_index)]
+
+    def abandon(self) -> None:
+        """End the traces of the frames that wait, because the stream ends."""
+        for frames in self._waiting.values():
+            for gated in frames:
+                gated.trace.abandoned()
+
+    def drop(self, frame_index: int) -> list[GatedFrame]:
+        """Remove the frames that wait for a frame, which has no result."""
+        return self._waiting.pop(frame_index, [])

@@ -1,0 +1,1 @@
+"""``maskmesh bench``: latency and throughput of a mesh."""

@@ -1,0 +1,1 @@
+"""``maskmesh evaluate``: masks beside true ones."""

@@ -1,0 +1,1 @@
+"""Records of runs: budgets, windows and summaries as files."""

@@ -1,0 +1,1 @@
+"""``maskmesh report``: latencies from traces and records."""

@@ -1,0 +1,1 @@
+"""``maskmesh segment``: a video, an image, or a folder of images."""

@@ -1,0 +1,1 @@
+"""``maskmesh stream``: live sources."""

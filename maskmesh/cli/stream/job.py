@@ -1,0 +1,50 @@
+"""The arguments of ``maskmesh stream``, and what can be checked before a mesh is started."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from maskmesh.cli.media.live_source import source_files
+from maskmesh.cli.media.outputs import check_outputs, check_suffix
+from maskmesh.cli.prompt_options import FrameConcept, PromptsByObject
+from maskmesh.cli.records.options import RecordOptions
+from maskmesh.client.live import Overload
+from maskmesh.concepts import ConceptOptions
+
+
+@dataclass(frozen=True, slots=True)
+class StreamJob:
+    """Arguments of one run of the command."""
+
+    source: str
+    prompts: PromptsByObject
+    concepts: Sequence[FrameConcept]
+    concept_options: ConceptOptions
+    max_frames: int
+    overload: Overload | None
+    """What happens to frames that come too fast; None skips those of cameras and URLs only."""
+    motion_gate: float | None
+    """The threshold of the motion gate in grey levels, None for no gate."""
+    paced: bool
+    max_silence: float
+    """Seconds without a frame after which the command ends."""
+    commands: str | None
+    """File or pipe of commands, ``-`` for standard input; None takes what is typed in a terminal."""
+    output: Path | None
+    masks: Path | None
+    records: RecordOptions
+
+
+def check_job(job: StreamJob) -> None:
+    """Check all that can be checked before a mesh is started.  Raises UsageError."""
+    named = [frame for _, frame in job.prompts] + [concept.frame for concept in job.concepts]
+    late = [frame for frame in named if job.max_frames and frame >= job.max_frames]
+    if late:
+        raise click.UsageError(f"--frame {late[0]} is not among the first {job.max_frames}")
+    inputs = source_files(job.source)
+    if inputs == []:
+        raise click.UsageError(f"there is no file {job.source}")
+    check_outputs(inputs or [], {"--output": job.output, "--masks": job.masks})
+    check_suffix("--output", job.output, is_video=True)

@@ -1,0 +1,58 @@
+"""The files that ``maskmesh stream`` writes as results arrive."""
+
+import json
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from typing import IO
+
+from maskmesh.cli.media.live_source import LiveFrame, LiveSource
+from maskmesh.cli.media.outputs import frame_json, rle_masks
+from maskmesh.cli.media.overlay import OverlayThread, VideoWriter, concept_labels
+from maskmesh.cli.stream.job import StreamJob
+from maskmesh.client.live import LiveResult
+
+
+class StreamOutput:
+    """Writes the overlay and the masks as results arrive; both files are valid whenever the context ends."""
+
+    def __init__(self, titles: Mapping[int, str]) -> None:
+        """``titles`` are those of the concepts, by ``concept_id``."""
+        self._titles = titles
+        self._frames: dict[int, LiveFrame] = {}
+        self._overlay: OverlayThread | None = None
+        self._masks: IO[str] | None = None
+        self._first: float | None = None
+
+    async def open(self, job: StreamJob, source: LiveSource, stack: AsyncExitStack) -> None:
+        """Open the files of the job until the end of ``stack``.  Raises OSError."""
+        if job.masks is not None:
+            self._masks = stack.enter_context(job.masks.open("w"))
+        if job.output is not None:
+            writer = VideoWriter(job.output, frames_per_second=source.frames_per_second)
+            self._overlay = await stack.enter_async_context(OverlayThread(writer))
+
+    def sent(self, sequence: int, frame: LiveFrame) -> None:
+        """Keep a sent frame for the overlay."""
+        if self._overlay is not None:
+            self._frames[sequence] = frame
+
+    async def received(self, result: LiveResult) -> None:
+        """Write a result, and draw it on the overlay's thread.  Raises OSError."""
+        if self._masks is not None:
+            line = (
+                {"sequence": result.sequence}
+                | ({"gated": True} if result.gated else {})
+                | frame_json(result.frame)
+            )
+            self._masks.write(json.dumps(line) + "\n")
+            self._masks.flush()
+        if self._overlay is not None:
+            frame = self._frames.pop(result.sequence)
+            if self._first is None:
+                self._first = frame.time
+            time = None if frame.time is None or self._first is None else frame.time - self._first
+            objects = result.frame.objects
+            labels = concept_labels(objects, self._titles)
+            await self._overlay.submit(lambda: frame.pixels, rle_masks(objects), time, labels)
+            for sequence in [s for s in self._frames if s < result.sequence]:
+                del self._frames[sequence]
