@@ -8,25 +8,8 @@ from matplotlib.patches import Patch
 
 from maskmesh import telemetry
 from maskmesh.trace_report.attribution import Attribution
+from maskmesh.trace_report.colours import COLOURS, colour_of
 from maskmesh.trace_report.trace_files import Span
-
-# One colour for each named span; spans that only group others are grey.
-_COLOURS = {
-    telemetry.DECODE_IMAGE: "#4e79a7",
-    telemetry.PREPROCESS: "#76b7b2",
-    telemetry.IMAGE_ENCODER: "#f28e2b",
-    telemetry.FETCH_EMBEDDING: "#9c755f",
-    telemetry.MEMORY_ATTENTION: "#e15759",
-    telemetry.PROMPT_ENCODER: "#edc948",
-    telemetry.MASK_DECODER: "#59a14f",
-    telemetry.MEMORY_ENCODER: "#b07aa1",
-    telemetry.POSTPROCESS: "#ff9da7",
-    telemetry.ARCHIVE: "#86bcb6",
-    **dict.fromkeys(telemetry.HANDLING, "#bab0ac"),
-    telemetry.QUEUE: "#d9d9d9",
-    telemetry.TRANSFER: "#a0a0a0",
-}
-_HOLDER = "#eeeeee"
 
 
 def draw_waterfall(frame: Attribution, path: Path) -> None:
@@ -47,7 +30,7 @@ def draw_waterfall(frame: Attribution, path: Path) -> None:
         named = telemetry.is_named(span.name)
         axes.barh(
             row, width, left=start, height=0.72 if named else 0.5,
-            color=_COLOURS.get(telemetry.base_name(span.name), _HOLDER),
+            color=colour_of(span.name),
             edgecolor="#555555", linewidth=0.4, zorder=2,
         )  # fmt: skip
         label = f"{span.duration_ns / 1e6:.2f} ms"
@@ -71,9 +54,9 @@ def draw_waterfall(frame: Attribution, path: Path) -> None:
         loc="left",
         x=-0.2,
     )
-    used = [n for n in _COLOURS if any(telemetry.base_name(s.name) == n for s in spans)]
+    used = [n for n in COLOURS if any(telemetry.base_name(s.name) == n for s in spans)]
     figure.legend(
-        handles=[Patch(color=_COLOURS[n], label=n) for n in used],
+        handles=[Patch(color=COLOURS[n], label=n) for n in used],
         fontsize=7, ncols=6, loc="outside lower center", frameon=False,
     )  # fmt: skip
     figure.savefig(path)
