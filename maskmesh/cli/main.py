@@ -6,6 +6,7 @@ from maskmesh.cli.api_key import key
 from maskmesh.cli.batch.command import batch
 from maskmesh.cli.bench.command import bench_command
 from maskmesh.cli.evaluate.command import evaluate
+from maskmesh.cli.models.command import models
 from maskmesh.cli.report.command import report
 from maskmesh.cli.run import Commands
 from maskmesh.cli.segment.command import segment_command
@@ -20,5 +21,5 @@ def main() -> None:
     """Promptable image and video segmentation over gRPC, with a trace for every frame."""
 
 
-for command in (batch, bench_command, evaluate, key, report, segment_command, stream_command, up):
+for command in (batch, bench_command, evaluate, key, models, report, segment_command, stream_command, up):
     main.add_command(command)

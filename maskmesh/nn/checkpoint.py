@@ -41,6 +41,12 @@ def expected_keys(preset: str) -> dict[str, tuple[int, ...]]:
     return {key: tuple(shape) for key, shape in json.loads(resource.read_text()).items()}
 
 
+def list_presets() -> dict[str, dict[str, tuple[int, ...]]]:
+    """Keys and shapes of every preset, by name."""
+    names = (entry.name.removesuffix(".json") for entry in (files(_PACKAGE) / "checkpoint_keys").iterdir())
+    return {name: expected_keys(name) for name in sorted(names)}
+
+
 def check_keys(preset: str, shapes: Mapping[str, Sequence[int]]) -> None:
     """Compare a checkpoint's keys and shapes with the model's.
 

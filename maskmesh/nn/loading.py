@@ -9,6 +9,7 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 import torch
 from torch import Tensor, nn
 
+from maskmesh.checkpoints.catalogue import pulled_checkpoint
 from maskmesh.config import ModelSettings
 from maskmesh.nn import amx
 from maskmesh.nn.checkpoint import (
@@ -79,14 +80,14 @@ def load_model(
         except ValueError as error:
             raise CheckpointError(f"{settings.model}: {error}") from None
     state, digest = None, UNTRAINED_DIGEST
-    checkpoint = settings.checkpoint or bundled_weights(settings.model)
+    checkpoint = settings.checkpoint or bundled_weights(settings.model) or pulled_checkpoint(settings.model)
     if checkpoint is not None:
         state = read_checkpoint(settings.model, checkpoint)
         digest = weights_digest(state)
     elif config.trained:
         raise CheckpointError(
-            f"{settings.model} needs a checkpoint: set --checkpoint to its file (.pt or .safetensors), or "
-            "--model micro, which has its weights with it"
+            f"{settings.model} needs a checkpoint: set --checkpoint to its file (.pt or .safetensors), get "
+            f"it by maskmesh models pull {settings.model}, or use --model micro, which has its weights with it"
         )
     layout = choose_layout(
         settings.threads,

@@ -1,0 +1,1 @@
+"""Official checkpoints: where they are, how they are downloaded, where they are kept."""

@@ -1,0 +1,1 @@
+"""``maskmesh models``: official checkpoints, and what a checkpoint file is."""
