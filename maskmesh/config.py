@@ -163,6 +163,11 @@ def folder_of_parent() -> str | None:
     return os.environ.pop(ENDS_WITH_STDIN, None)
 
 
+def variables_with(prefixes: tuple[str, ...]) -> dict[str, str]:
+    """The environment variables of this process whose names begin with one of the prefixes, in any case."""
+    return {name: value for name, value in sorted(os.environ.items()) if name.upper().startswith(prefixes)}
+
+
 def enable_ring_hash() -> None:
     """Set the environment variable that lets gRPC choose a backend by the hash of a header (gRFC A76).
 

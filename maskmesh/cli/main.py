@@ -5,6 +5,7 @@ import click
 from maskmesh.cli.api_key import key
 from maskmesh.cli.batch.command import batch
 from maskmesh.cli.bench.command import bench_command
+from maskmesh.cli.doctor.command import doctor
 from maskmesh.cli.evaluate.command import evaluate
 from maskmesh.cli.models.command import models
 from maskmesh.cli.report.command import report
@@ -21,5 +22,16 @@ def main() -> None:
     """Promptable image and video segmentation over gRPC, with a trace for every frame."""
 
 
-for command in (batch, bench_command, evaluate, key, models, report, segment_command, stream_command, up):
+for command in (
+    batch,
+    bench_command,
+    doctor,
+    evaluate,
+    key,
+    models,
+    report,
+    segment_command,
+    stream_command,
+    up,
+):
     main.add_command(command)

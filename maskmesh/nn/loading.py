@@ -87,7 +87,7 @@ def load_model(
     elif config.trained:
         raise CheckpointError(
             f"{settings.model} needs a checkpoint: set --checkpoint to its file (.pt or .safetensors), get "
-            f"it by maskmesh models pull {settings.model}, or use --model micro, which has its weights with it"
+            f"it by maskmesh models pull {settings.model}, or use --model micro, which has its own weights"
         )
     layout = choose_layout(
         settings.threads,
