@@ -1,7 +1,7 @@
 """Calls of trackers about one image that belongs to no session."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from gateway.api_keys import current_caller
 from gateway.backends.encoders import EncodeOptions, Encoders
@@ -13,6 +13,10 @@ from maskmesh.errors import EmbeddingNotFound
 from maskmesh.internal.v1 import tracker_pb2
 from maskmesh.rpc.client_calls import TimedResponse
 from maskmesh.types import EmbeddingRef, Image
+
+ImageRequest: TypeAlias = (
+    tracker_pb2.SegmentImageRequest | tracker_pb2.SegmentConceptsRequest | tracker_pb2.SegmentGridRequest
+)
 
 
 class ImageResponse(NamedTuple):
@@ -32,7 +36,7 @@ class ImageCalls:
     async def call(
         self,
         method: str,
-        message: tracker_pb2.SegmentImageRequest | tracker_pb2.SegmentConceptsRequest,
+        message: ImageRequest,
         image: Image,
         click: ClickTrace,
         *,

@@ -2,7 +2,7 @@
 
 import contextlib
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from typing import Any
 
@@ -16,6 +16,7 @@ from gateway.image_call import ImageCalls
 from gateway.live_calls import LiveCalls
 from gateway.mesh_status import mesh_status
 from gateway.segment_concepts import segment_concepts
+from gateway.segment_everything import segment_everything
 from gateway.segment_image import segment_image
 from gateway.sessions.prompting import add_concept, add_prompt, expected_revision
 from gateway.streams.frame_stream import StreamContexts
@@ -71,22 +72,15 @@ class SegmentationServicer(segmentation_pb2_grpc.SegmentationServiceServicer):
             await self._components.close()
 
     async def SegmentImage(self, request: segmentation_pb2.SegmentImageRequest, context: Any) -> Any:
-        return await segment_image(
-            request,
-            self._image_calls,
-            limit=self._settings.pixel_limit,
-            timeout=context.time_remaining(),
-            start_ns=received_ns(),
-        )
+        return await self._image_call(segment_image, request, context)
 
     async def SegmentConcepts(self, request: segmentation_pb2.SegmentConceptsRequest, context: Any) -> Any:
-        return await segment_concepts(
-            request,
-            self._image_calls,
-            limit=self._settings.pixel_limit,
-            timeout=context.time_remaining(),
-            start_ns=received_ns(),
-        )
+        return await self._image_call(segment_concepts, request, context)
+
+    async def SegmentEverything(
+        self, request: segmentation_pb2.SegmentEverythingRequest, context: Any
+    ) -> Any:
+        return await self._image_call(segment_everything, request, context)
 
     async def CreateSession(self, request: segmentation_pb2.CreateSessionRequest, context: Any) -> Any:
         return await self._answers.run(
@@ -248,6 +242,16 @@ class SegmentationServicer(segmentation_pb2_grpc.SegmentationServiceServicer):
             self._components.sessions.counts,
             draining=self._is_draining,
             trace_url=self._settings.trace_url,
+        )
+
+    async def _image_call(self, carry_out: Callable[..., Awaitable[Any]], request: Any, context: Any) -> Any:
+        """Carry out a call about one image that belongs to no session."""
+        return await carry_out(
+            request,
+            self._image_calls,
+            limit=self._settings.pixel_limit,
+            timeout=context.time_remaining(),
+            start_ns=received_ns(),
         )
 
     async def _create_session(

@@ -49,6 +49,7 @@ from maskmesh.history import (
     SessionObject,
     SessionState,
 )
+from maskmesh.image_objects import FoundMask, ImageObjects
 from maskmesh.masks import (
     LowResLogits,
     MaskFormat,
@@ -56,6 +57,7 @@ from maskmesh.masks import (
     MaskSpace,
     PackedMask,
     PngMask,
+    PolygonMask,
     RleMask,
 )
 from maskmesh.records.budget import Budget, WindowRecord
@@ -68,7 +70,16 @@ from maskmesh.status import (
     ServiceStatus,
     SessionCounts,
 )
-from maskmesh.types import Box, FrameMasks, ImageMasks, ModelInfo, ObjectMask, Point, Prompt, Tls
+from maskmesh.types import (
+    Box,
+    FrameMasks,
+    ImageMasks,
+    ModelInfo,
+    ObjectMask,
+    Point,
+    Prompt,
+    Tls,
+)
 from maskmesh.version import __version__
 
 __all__ = [
@@ -89,12 +100,14 @@ __all__ = [
     "EmbeddingNotFound",
     "Exemplar",
     "FailedPrecondition",
+    "FoundMask",
     "FrameMasks",
     "FrameOutOfMemory",
     "FrameRange",
     "HistoryEntry",
     "ImageConcepts",
     "ImageMasks",
+    "ImageObjects",
     "ImageTooLarge",
     "InternalError",
     "InvalidImage",
@@ -118,6 +131,7 @@ __all__ = [
     "PackedMask",
     "PngMask",
     "Point",
+    "PolygonMask",
     "ProcessUsage",
     "Prompt",
     "PromptNotFound",

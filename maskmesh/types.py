@@ -8,7 +8,6 @@ from typing import ClassVar, Literal, NamedTuple, TypeAlias
 import numpy as np
 from PIL import Image as PillowImage
 
-from maskmesh.mask_values import as_mask, binary_mask, is_binary
 from maskmesh.masks import (
     BinaryMask,
     BoolArray,
@@ -17,8 +16,10 @@ from maskmesh.masks import (
     LowResLogits,
     PackedMask,
     PngMask,
+    PolygonMask,
     RleMask,
 )
+from maskmesh.masks.values import as_mask, binary_mask, is_binary
 
 DEFAULT_TENANT = "default"
 
@@ -46,7 +47,7 @@ class Box:
 
 
 MaskLike: TypeAlias = BoolArray | ByteArray | FloatArray | PillowImage.Image | BinaryMask | LowResLogits
-"""A mask as callers have it, by the rule of :func:`maskmesh.mask_values.binary_mask`."""
+"""A mask as callers have it, by the rule of :func:`maskmesh.masks.values.binary_mask`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ class Prompt:
 
     ``mask`` is a binary mask of the frame in a session, and the logits of an earlier response for a single
     image.  Plain values are converted: points (x, y) or (x, y, label) with label 1 for positive and 0 for
-    negative, a box (x0, y0, x1, y1), a mask in any form that :func:`maskmesh.mask_values.binary_mask` takes,
+    negative, a box (x0, y0, x1, y1), a mask in any form that :func:`maskmesh.masks.values.binary_mask` takes,
     or floating [height, width] for logits.  Raises ValueError for a point, box or mask of another form.
     """
 
@@ -111,7 +112,7 @@ def _box(value: Box | Sequence[float] | None) -> Box | None:
 
 
 def _mask(value: MaskLike | None) -> BinaryMask | LowResLogits | None:
-    if value is None or isinstance(value, RleMask | PngMask | PackedMask | LowResLogits):
+    if value is None or isinstance(value, RleMask | PngMask | PackedMask | PolygonMask | LowResLogits):
         return value
     value = as_mask(value)
     if not isinstance(value, PillowImage.Image):
@@ -176,25 +177,6 @@ class ImageMasks:
     width: int
     height: int
     trace_id: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class ModelId:
-    """Identity of a model; embeddings of two models are interchangeable if all fields are equal."""
-
-    name: str
-    weights: str
-    """A digest of the weights of the whole model."""
-    image_size: int
-    dtype: str
-    preprocessing: int
-    quantisation: str = "none"
-
-    def __str__(self) -> str:
-        return (
-            f"{self.name}/{self.weights[:16]}/{self.image_size}/{self.dtype}"
-            f"/{self.quantisation}/preprocess-{self.preprocessing}"
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,6 +20,7 @@ from maskmesh.scheduling.malloc import retain_freed_memory
 from tracker_svc import components, concept_calls, prompting
 from tracker_svc.components import Components
 from tracker_svc.config import TrackerSettings
+from tracker_svc.grid_call import segment_grid
 from tracker_svc.metrics import observe_tracker, tracker_status
 from tracker_svc.propagation import Propagation
 from tracker_svc.session_transfer import export_session, import_session
@@ -74,6 +75,9 @@ class TrackerServicer(tracker_pb2_grpc.TrackerServiceServicer):
 
     async def SegmentConcepts(self, request: tracker_pb2.SegmentConceptsRequest, context: Any) -> Any:
         return await concept_calls.segment_concepts(self.components, request)
+
+    async def SegmentGrid(self, request: tracker_pb2.SegmentGridRequest, context: Any) -> Any:
+        return await segment_grid(self.components, request)
 
     async def CreateSession(self, request: tracker_pb2.CreateSessionRequest, context: Any) -> Any:
         self._require_not_draining()
@@ -224,8 +228,8 @@ class TrackerServicer(tracker_pb2_grpc.TrackerServiceServicer):
         return await import_session(self._registry, request_iterator)
 
     async def GetTrackerStatus(self, request: tracker_pb2.GetTrackerStatusRequest, context: Any) -> Any:
-        status = tracker_status(self.components, draining=self._draining is not None)
-        return tracker_pb2.GetTrackerStatusResponse(status=wire.service_status_to_proto(status))
+        status = wire.service_status_to_proto(tracker_status(self.components, draining=bool(self._draining)))
+        return tracker_pb2.GetTrackerStatusResponse(status=status)
 
     async def GetLoad(self, request: tracker_pb2.GetLoadRequest, context: Any) -> Any:
         return tracker_pb2.GetLoadResponse(
@@ -233,7 +237,7 @@ class TrackerServicer(tracker_pb2_grpc.TrackerServiceServicer):
             propagating=self._sessions.num_propagating,
             max_sessions=self.components.settings.max_sessions,
             waiting=self.components.worker.num_queued,
-            draining=self._draining is not None,
+            draining=bool(self._draining),
         )
 
     async def GetTrackerModel(self, request: tracker_pb2.GetTrackerModelRequest, context: Any) -> Any:

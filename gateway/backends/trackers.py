@@ -90,7 +90,8 @@ class Trackers:
         return min(accepting)[-1]
 
     async def call_any(self, method: str, request: Message, timeout: float | None) -> TimedResponse:
-        """The response of a method that needs no session: ``SegmentImage`` or ``SegmentConcepts``.
+        """The response of a method that needs no session: ``SegmentImage``, ``SegmentConcepts`` or
+        ``SegmentGrid``.
 
         Trackers are used round-robin; if one is unreachable, the next one is called.
         """

@@ -7,6 +7,8 @@ from maskmesh.cli.batch.command import batch
 from maskmesh.cli.bench.command import bench_command
 from maskmesh.cli.doctor.command import doctor
 from maskmesh.cli.evaluate.command import evaluate
+from maskmesh.cli.everything import everything
+from maskmesh.cli.export.command import export
 from maskmesh.cli.models.command import models
 from maskmesh.cli.report.command import report
 from maskmesh.cli.run import Commands
@@ -27,6 +29,8 @@ for command in (
     bench_command,
     doctor,
     evaluate,
+    everything,
+    export,
     key,
     models,
     report,

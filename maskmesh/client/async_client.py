@@ -24,12 +24,13 @@ from maskmesh.client.prompts import checked_message
 from maskmesh.client.session import DEFAULT_MASKS, VideoSession, new_key
 from maskmesh.concepts import Concept, ImageConcepts, as_concept
 from maskmesh.errors import SessionNotFound
+from maskmesh.image_objects import ImageObjects
 from maskmesh.masks import MaskOptions
 from maskmesh.media.pictures import ImageLike, as_image
 from maskmesh.records.budget import NO_BUDGET, Budget
 from maskmesh.status import MeshStatus
 from maskmesh.types import ImageMasks, ObjectMask, Prompt, Tls
-from maskmesh.v1 import budget_pb2, segmentation_pb2
+from maskmesh.v1 import budget_pb2, segmentation_pb2, types_pb2
 
 # Results of a live stream that wait for the application; beyond, no more are received.
 MAX_LIVE_RESULTS = 1  # where frames may be skipped: what is displayed must be new
@@ -128,6 +129,43 @@ class AsyncClient:
         response = await self._connection.call("SegmentConcepts", request)
         found = [wire.concept_instances_from_proto(message) for message in response.concepts]
         return ImageConcepts(found, response.width, response.height, response.trace_id)
+
+    async def segment_everything(
+        self,
+        image: ImageLike,
+        *,
+        points_per_side: int = 32,
+        min_predicted_iou: float = 0.8,
+        min_stability: float = 0.95,
+        max_box_iou: float = 0.7,
+        crop_layers: int = 0,
+        min_area: int = 0,
+        max_masks: int = 0,
+        mask_options: MaskOptions = DEFAULT_MASKS,
+    ) -> ImageObjects:
+        """Find all objects of an image without prompts, the largest first.
+
+        A grid of ``points_per_side`` squared points is tried; masks below ``min_predicted_iou`` or
+        ``min_stability`` are left out, and those whose box overlaps a more confident one by more than
+        ``max_box_iou``.  ``crop_layers`` also searches 4, 16 or 64 parts of the image for small objects.
+        Raises InvalidImage, ImageTooLarge, InvalidRequest.
+        """
+        request = segmentation_pb2.SegmentEverythingRequest(
+            image=wire.image_to_proto(as_image(image)),
+            options=types_pb2.EverythingOptions(
+                points_per_side=points_per_side,
+                min_predicted_iou=min_predicted_iou,
+                min_stability=min_stability,
+                max_box_iou=max_box_iou,
+                crop_layers=crop_layers,
+                min_area=min_area,
+                max_masks=max_masks,
+            ),
+            mask_options=wire.mask_options_to_proto(mask_options),
+        )
+        response = await self._connection.call("SegmentEverything", request)
+        masks = [wire.found_mask_from_proto(message) for message in response.masks]
+        return ImageObjects(masks, response.width, response.height, response.trace_id)
 
     async def mesh(self) -> MeshStatus:
         """The state of the gateway and of all encoders and trackers that it knows.

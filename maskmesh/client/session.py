@@ -118,9 +118,9 @@ class VideoSession:
 
         points: (x, y), or (x, y, label) with 1 for positive and 0 for negative, in pixels of the frame.
         box: (x0, y0, x1, y1).  mask: of the frame's size, in any form that
-        :func:`maskmesh.mask_values.binary_mask` takes.  Coordinates up to a pixel outside the frame are moved
-        to its edge.  Points add up over calls; ``clear_previous`` starts over.  A prompt on a tracked frame
-        corrects it: the mask stays, and later propagations follow it.
+        :func:`maskmesh.masks.values.binary_mask` takes.  Coordinates up to a pixel outside the frame are
+        moved to its edge.  Points add up over calls; ``clear_previous`` starts over.  A prompt on a tracked
+        frame corrects it: the mask stays, and later propagations follow it.
         With ``expected_revision``, from :attr:`revision` or :meth:`get_state`, the call fails if another
         client has changed the session since.
         After a deadline or a cancellation the prompt may have been added or not.  To find out, repeat the

@@ -181,6 +181,7 @@ class Client(_Blocking[AsyncClient]):
 
     segment_image = _blocking(AsyncClient.segment_image)
     segment_concepts = _blocking(AsyncClient.segment_concepts)
+    segment_everything = _blocking(AsyncClient.segment_everything)
     mesh = _blocking(AsyncClient.mesh)
 
     @_documented_by(AsyncClient.create_session)

@@ -17,8 +17,8 @@ from maskmesh.evaluation.mask_metrics import (
     innermost_point,
     region_similarity,
 )
-from maskmesh.mask_values import LabelArray, decode_mask_file, image_values, object_labels
 from maskmesh.masks import BoolArray, RleMask
+from maskmesh.masks.values import LabelArray, decode_mask_file, image_values, object_labels
 from maskmesh.media.pictures import NO_LIMIT, ImageLike, is_picture, picture_size
 from maskmesh.types import ObjectMask, Prompt
 
@@ -77,7 +77,7 @@ class TrueFrame:
 def read_folder(images: Path, masks: Path) -> list[TrueFrame]:
     """Read images and masks with the same names, in order of their names.
 
-    Masks are read by the rule of :mod:`maskmesh.mask_values`: the pixels of a palette are ids of objects, as
+    Masks are read by the rule of :mod:`maskmesh.masks.values`: the pixels of a palette are ids of objects, as
     in DAVIS, and so are others unless they are black and white.  Images without a mask are left out.
     Raises ValueError if no image has a mask, if sizes differ, or if two masks have the same name.
     """

@@ -22,7 +22,7 @@ from maskmesh.nn.device import usable_device
 from maskmesh.nn.dtype import bfloat16_of, choose_dtype
 from maskmesh.scheduling.control_groups import available_cores
 from maskmesh.scheduling.cpu_sharing import ThreadLayout, choose_layout
-from maskmesh.types import ModelId, ModelInfo
+from maskmesh.types import ModelInfo
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +57,25 @@ class LoadedModel(Generic[M]):
     device: torch.device
     dtype: torch.dtype
     layout: ThreadLayout
+
+
+@dataclass(frozen=True, slots=True)
+class ModelId:
+    """Identity of a model; embeddings of two models are interchangeable if all fields are equal."""
+
+    name: str
+    weights: str
+    """A digest of the weights of the whole model."""
+    image_size: int
+    dtype: str
+    preprocessing: int
+    quantisation: str = "none"
+
+    def __str__(self) -> str:
+        return (
+            f"{self.name}/{self.weights[:16]}/{self.image_size}/{self.dtype}"
+            f"/{self.quantisation}/preprocess-{self.preprocessing}"
+        )
 
 
 def load_model(

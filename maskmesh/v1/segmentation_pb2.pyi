@@ -86,6 +86,28 @@ class SegmentConceptsResponse(_message.Message):
     trace_id: str
     def __init__(self, width: _Optional[int] = ..., height: _Optional[int] = ..., concepts: _Optional[_Iterable[_Union[_types_pb2.ConceptInstances, _Mapping]]] = ..., trace_id: _Optional[str] = ...) -> None: ...
 
+class SegmentEverythingRequest(_message.Message):
+    __slots__ = ("image", "options", "mask_options")
+    IMAGE_FIELD_NUMBER: _ClassVar[int]
+    OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    MASK_OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    image: _types_pb2.Image
+    options: _types_pb2.EverythingOptions
+    mask_options: _types_pb2.MaskOptions
+    def __init__(self, image: _Optional[_Union[_types_pb2.Image, _Mapping]] = ..., options: _Optional[_Union[_types_pb2.EverythingOptions, _Mapping]] = ..., mask_options: _Optional[_Union[_types_pb2.MaskOptions, _Mapping]] = ...) -> None: ...
+
+class SegmentEverythingResponse(_message.Message):
+    __slots__ = ("width", "height", "masks", "trace_id")
+    WIDTH_FIELD_NUMBER: _ClassVar[int]
+    HEIGHT_FIELD_NUMBER: _ClassVar[int]
+    MASKS_FIELD_NUMBER: _ClassVar[int]
+    TRACE_ID_FIELD_NUMBER: _ClassVar[int]
+    width: int
+    height: int
+    masks: _containers.RepeatedCompositeFieldContainer[_types_pb2.FoundMask]
+    trace_id: str
+    def __init__(self, width: _Optional[int] = ..., height: _Optional[int] = ..., masks: _Optional[_Iterable[_Union[_types_pb2.FoundMask, _Mapping]]] = ..., trace_id: _Optional[str] = ...) -> None: ...
+
 class CreateSessionRequest(_message.Message):
     __slots__ = ("ttl", "idempotency_key")
     TTL_FIELD_NUMBER: _ClassVar[int]

@@ -61,6 +61,11 @@ class SegmentationServiceStub:
                 request_serializer=maskmesh_dot_v1_dot_segmentation__pb2.SegmentConceptsRequest.SerializeToString,
                 response_deserializer=maskmesh_dot_v1_dot_segmentation__pb2.SegmentConceptsResponse.FromString,
                 _registered_method=True)
+        self.SegmentEverything = channel.unary_unary(
+                '/maskmesh.v1.SegmentationService/SegmentEverything',
+                request_serializer=maskmesh_dot_v1_dot_segmentation__pb2.SegmentEverythingRequest.SerializeToString,
+                response_deserializer=maskmesh_dot_v1_dot_segmentation__pb2.SegmentEverythingResponse.FromString,
+                _registered_method=True)
         self.CreateSession = channel.unary_unary(
                 '/maskmesh.v1.SegmentationService/CreateSession',
                 request_serializer=maskmesh_dot_v1_dot_segmentation__pb2.CreateSessionRequest.SerializeToString,
@@ -174,6 +179,15 @@ class SegmentationServiceServicer:
     def SegmentConcepts(self, request, context):
         """SegmentConcepts finds all objects of concepts on one image, without a session.  The model must be a SAM 3.
         Reasons: INVALID_REQUEST, INVALID_IMAGE, IMAGE_TOO_LARGE, INVALID_PROMPT.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SegmentEverything(self, request, context):
+        """SegmentEverything finds all objects of one image without prompts: masks from a grid of points, without
+        those that are uncertain, unstable or repeated.  It gives way to clicks while it computes.
+        Reasons: INVALID_REQUEST, INVALID_IMAGE, IMAGE_TOO_LARGE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -350,6 +364,11 @@ def add_SegmentationServiceServicer_to_server(servicer, server):
                     request_deserializer=maskmesh_dot_v1_dot_segmentation__pb2.SegmentConceptsRequest.FromString,
                     response_serializer=maskmesh_dot_v1_dot_segmentation__pb2.SegmentConceptsResponse.SerializeToString,
             ),
+            'SegmentEverything': grpc.unary_unary_rpc_method_handler(
+                    servicer.SegmentEverything,
+                    request_deserializer=maskmesh_dot_v1_dot_segmentation__pb2.SegmentEverythingRequest.FromString,
+                    response_serializer=maskmesh_dot_v1_dot_segmentation__pb2.SegmentEverythingResponse.SerializeToString,
+            ),
             'CreateSession': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateSession,
                     request_deserializer=maskmesh_dot_v1_dot_segmentation__pb2.CreateSessionRequest.FromString,
@@ -502,6 +521,33 @@ class SegmentationService:
             '/maskmesh.v1.SegmentationService/SegmentConcepts',
             maskmesh_dot_v1_dot_segmentation__pb2.SegmentConceptsRequest.SerializeToString,
             maskmesh_dot_v1_dot_segmentation__pb2.SegmentConceptsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SegmentEverything(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/maskmesh.v1.SegmentationService/SegmentEverything',
+            maskmesh_dot_v1_dot_segmentation__pb2.SegmentEverythingRequest.SerializeToString,
+            maskmesh_dot_v1_dot_segmentation__pb2.SegmentEverythingResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -25,19 +25,21 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17maskmesh/v1/types.proto\x12\x0bmaskmesh.v1\x1a\x1egoogle/protobuf/duration.proto\"E\n\x05Point\x12\t\n\x01x\x18\x01 \x01(\x02\x12\t\n\x01y\x18\x02 \x01(\x02\x12&\n\x05label\x18\x03 \x01(\x0e\x32\x17.maskmesh.v1.PointLabel\"5\n\x03\x42ox\x12\n\n\x02x0\x18\x01 \x01(\x02\x12\n\n\x02y0\x18\x02 \x01(\x02\x12\n\n\x02x1\x18\x03 \x01(\x02\x12\n\n\x02y1\x18\x04 \x01(\x02\"8\n\x07RleMask\x12\x0e\n\x06height\x18\x01 \x01(\r\x12\r\n\x05width\x18\x02 \x01(\r\x12\x0e\n\x06\x63ounts\x18\x03 \x01(\x0c\"=\n\x0cLowResLogits\x12\x0e\n\x06height\x18\x01 \x01(\r\x12\r\n\x05width\x18\x02 \x01(\r\x12\x0e\n\x06values\x18\x03 \x01(\x0c\"6\n\x07PngMask\x12\x0e\n\x06height\x18\x01 \x01(\r\x12\r\n\x05width\x18\x02 \x01(\r\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\"9\n\nPackedMask\x12\x0e\n\x06height\x18\x01 \x01(\r\x12\r\n\x05width\x18\x02 \x01(\r\x12\x0c\n\x04\x62its\x18\x03 \x01(\x0c\"\xbd\x01\n\x04Mask\x12#\n\x03rle\x18\x01 \x01(\x0b\x32\x14.maskmesh.v1.RleMaskH\x00\x12\x33\n\x0elow_res_logits\x18\x02 \x01(\x0b\x32\x19.maskmesh.v1.LowResLogitsH\x00\x12#\n\x03png\x18\x03 \x01(\x0b\x32\x14.maskmesh.v1.PngMaskH\x00\x12.\n\x0bpacked_bits\x18\x04 \x01(\x0b\x32\x17.maskmesh.v1.PackedMaskH\x00\x42\x06\n\x04\x66orm\"v\n\x0bMaskOptions\x12\'\n\x06\x66ormat\x18\x01 \x01(\x0e\x32\x17.maskmesh.v1.MaskFormat\x12%\n\x05space\x18\x02 \x01(\x0e\x32\x16.maskmesh.v1.MaskSpace\x12\x17\n\x0fnon_overlapping\x18\x03 \x01(\x08\"l\n\x06Prompt\x12\"\n\x06points\x18\x01 \x03(\x0b\x32\x12.maskmesh.v1.Point\x12\x1d\n\x03\x62ox\x18\x02 \x01(\x0b\x32\x10.maskmesh.v1.Box\x12\x1f\n\x04mask\x18\x03 \x01(\x0b\x32\x11.maskmesh.v1.Mask\";\n\x08\x45xemplar\x12\x1d\n\x03\x62ox\x18\x01 \x01(\x0b\x32\x10.maskmesh.v1.Box\x12\x10\n\x08negative\x18\x02 \x01(\x08\"C\n\x07\x43oncept\x12\x0e\n\x06phrase\x18\x01 \x01(\t\x12(\n\texemplars\x18\x02 \x03(\x0b\x32\x15.maskmesh.v1.Exemplar\"\xd7\x01\n\x0e\x43onceptOptions\x12\x1c\n\x0fscore_threshold\x18\x01 \x01(\x02H\x00\x88\x01\x01\x12 \n\x13new_score_threshold\x18\x02 \x01(\x02H\x01\x88\x01\x01\x12\x14\n\x0c\x64\x65tect_every\x18\x03 \x01(\r\x12\x1b\n\x0ehotstart_delay\x18\x04 \x01(\rH\x02\x88\x01\x01\x12\x13\n\x0bmax_objects\x18\x05 \x01(\rB\x12\n\x10_score_thresholdB\x16\n\x14_new_score_thresholdB\x11\n\x0f_hotstart_delay\"`\n\x0f\x43onceptInstance\x12\r\n\x05score\x18\x01 \x01(\x02\x12\x1d\n\x03\x62ox\x18\x02 \x01(\x0b\x32\x10.maskmesh.v1.Box\x12\x1f\n\x04mask\x18\x03 \x01(\x0b\x32\x11.maskmesh.v1.Mask\"U\n\x10\x43onceptInstances\x12\x10\n\x08presence\x18\x01 \x01(\x02\x12/\n\tinstances\x18\x02 \x03(\x0b\x32\x1c.maskmesh.v1.ConceptInstance\"6\n\x08RawImage\x12\r\n\x05width\x18\x01 \x01(\r\x12\x0e\n\x06height\x18\x02 \x01(\r\x12\x0b\n\x03rgb\x18\x03 \x01(\x0c\"H\n\x05Image\x12\x11\n\x07\x65ncoded\x18\x01 \x01(\x0cH\x00\x12$\n\x03raw\x18\x02 \x01(\x0b\x32\x15.maskmesh.v1.RawImageH\x00\x42\x06\n\x04\x64\x61ta\"\xce\x01\n\nObjectMask\x12\x0e\n\x06obj_id\x18\x01 \x01(\x03\x12\x1f\n\x04mask\x18\x02 \x01(\x0b\x32\x11.maskmesh.v1.Mask\x12\x15\n\rpredicted_iou\x18\x03 \x01(\x02\x12\x1a\n\x12object_score_logit\x18\x04 \x01(\x02\x12\x1d\n\x03\x62ox\x18\x05 \x01(\x0b\x32\x10.maskmesh.v1.Box\x12\x17\n\nconcept_id\x18\x06 \x01(\x03H\x00\x88\x01\x01\x12\x15\n\rconcept_score\x18\x07 \x01(\x02\x42\r\n\x0b_concept_id\"G\n\tStageTime\x12\r\n\x05stage\x18\x01 \x01(\t\x12+\n\x08\x64uration\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xc8\x02\n\nFrameMasks\x12\x13\n\x0b\x66rame_index\x18\x01 \x01(\x03\x12(\n\x07objects\x18\x02 \x03(\x0b\x32\x17.maskmesh.v1.ObjectMask\x12\x10\n\x08trace_id\x18\x03 \x01(\t\x12\x14\n\x0c\x63onditioning\x18\x04 \x01(\x08\x12\r\n\x05width\x18\x05 \x01(\r\x12\x0e\n\x06height\x18\x06 \x01(\r\x12+\n\x0bstage_times\x18\x07 \x03(\x0b\x32\x16.maskmesh.v1.StageTime\x12\'\n\x04time\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x18\n\x10repeats_previous\x18\t \x01(\x08\x12\x13\n\x0bnew_obj_ids\x18\n \x03(\x03\x12\x14\n\x0cgone_obj_ids\x18\x0b \x03(\x03\x12\x19\n\x11held_back_obj_ids\x18\x0c \x03(\x03\"\xad\x01\n\tModelInfo\x12\x10\n\x08model_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x12\n\nimage_size\x18\x03 \x01(\r\x12\x0f\n\x07trained\x18\x04 \x01(\x08\x12\x12\n\nparameters\x18\x05 \x01(\x04\x12\x0e\n\x06\x64\x65vice\x18\x06 \x01(\t\x12\r\n\x05\x64type\x18\x07 \x01(\t\x12\x0f\n\x07threads\x18\x08 \x01(\r\x12\x17\n\x0fwarm_up_seconds\x18\t \x01(\x02*]\n\nPointLabel\x12\x1b\n\x17POINT_LABEL_UNSPECIFIED\x10\x00\x12\x18\n\x14POINT_LABEL_NEGATIVE\x10\x01\x12\x18\n\x14POINT_LABEL_POSITIVE\x10\x02*\x95\x01\n\nMaskFormat\x12\x1b\n\x17MASK_FORMAT_UNSPECIFIED\x10\x00\x12\x18\n\x14MASK_FORMAT_COCO_RLE\x10\x01\x12\x1e\n\x1aMASK_FORMAT_LOW_RES_LOGITS\x10\x02\x12\x13\n\x0fMASK_FORMAT_PNG\x10\x03\x12\x1b\n\x17MASK_FORMAT_PACKED_BITS\x10\x04*S\n\tMaskSpace\x12\x1a\n\x16MASK_SPACE_UNSPECIFIED\x10\x00\x12\x14\n\x10MASK_SPACE_IMAGE\x10\x01\x12\x14\n\x10MASK_SPACE_MODEL\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17maskmesh/v1/types.proto\x12\x0bmaskmesh.v1\x1a\x1egoogle/protobuf/duration.proto\"E\n\x05Point\x12\t\n\x01x\x18\x01 \x01(\x02\x12\t\n\x01y\x18\x02 \x01(\x02\x12&\n\x05label\x18\x03 \x01(\x0e\x32\x17.maskmesh.v1.PointLabel\"5\n\x03\x42ox\x12\n\n\x02x0\x18\x01 \x01(\x02\x12\n\n\x02y0\x18\x02 \x01(\x02\x12\n\n\x02x1\x18\x03 \x01(\x02\x12\n\n\x02y1\x18\x04 \x01(\x02\"8\n\x07RleMask\x12\x0e\n\x06height\x18\x01 \x01(\r\x12\r\n\x05width\x18\x02 \x01(\r\x12\x0e\n\x06\x63ounts\x18\x03 \x01(\x0c\"=\n\x0cLowResLogits\x12\x0e\n\x06height\x18\x01 \x01(\r\x12\r\n\x05width\x18\x02 \x01(\r\x12\x0e\n\x06values\x18\x03 \x01(\x0c\"6\n\x07PngMask\x12\x0e\n\x06height\x18\x01 \x01(\r\x12\r\n\x05width\x18\x02 \x01(\r\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\"9\n\nPackedMask\x12\x0e\n\x06height\x18\x01 \x01(\r\x12\r\n\x05width\x18\x02 \x01(\r\x12\x0c\n\x04\x62its\x18\x03 \x01(\x0c\"\x16\n\x04Ring\x12\x0e\n\x02xy\x18\x01 \x03(\x02\x42\x02\x10\x01\"+\n\x07Polygon\x12 \n\x05rings\x18\x01 \x03(\x0b\x32\x11.maskmesh.v1.Ring\"T\n\x0bPolygonMask\x12\x0e\n\x06height\x18\x01 \x01(\r\x12\r\n\x05width\x18\x02 \x01(\r\x12&\n\x08polygons\x18\x03 \x03(\x0b\x32\x14.maskmesh.v1.Polygon\"\xeb\x01\n\x04Mask\x12#\n\x03rle\x18\x01 \x01(\x0b\x32\x14.maskmesh.v1.RleMaskH\x00\x12\x33\n\x0elow_res_logits\x18\x02 \x01(\x0b\x32\x19.maskmesh.v1.LowResLogitsH\x00\x12#\n\x03png\x18\x03 \x01(\x0b\x32\x14.maskmesh.v1.PngMaskH\x00\x12.\n\x0bpacked_bits\x18\x04 \x01(\x0b\x32\x17.maskmesh.v1.PackedMaskH\x00\x12,\n\x08polygons\x18\x05 \x01(\x0b\x32\x18.maskmesh.v1.PolygonMaskH\x00\x42\x06\n\x04\x66orm\"\xc6\x01\n\x0bMaskOptions\x12\'\n\x06\x66ormat\x18\x01 \x01(\x0e\x32\x17.maskmesh.v1.MaskFormat\x12%\n\x05space\x18\x02 \x01(\x0e\x32\x16.maskmesh.v1.MaskSpace\x12\x17\n\x0fnon_overlapping\x18\x03 \x01(\x08\x12\x17\n\x0f\x66ill_holes_area\x18\x04 \x01(\r\x12\x1a\n\x12remove_specks_area\x18\x05 \x01(\r\x12\x19\n\x11polygon_tolerance\x18\x06 \x01(\x02\"l\n\x06Prompt\x12\"\n\x06points\x18\x01 \x03(\x0b\x32\x12.maskmesh.v1.Point\x12\x1d\n\x03\x62ox\x18\x02 \x01(\x0b\x32\x10.maskmesh.v1.Box\x12\x1f\n\x04mask\x18\x03 \x01(\x0b\x32\x11.maskmesh.v1.Mask\";\n\x08\x45xemplar\x12\x1d\n\x03\x62ox\x18\x01 \x01(\x0b\x32\x10.maskmesh.v1.Box\x12\x10\n\x08negative\x18\x02 \x01(\x08\"C\n\x07\x43oncept\x12\x0e\n\x06phrase\x18\x01 \x01(\t\x12(\n\texemplars\x18\x02 \x03(\x0b\x32\x15.maskmesh.v1.Exemplar\"\xd7\x01\n\x0e\x43onceptOptions\x12\x1c\n\x0fscore_threshold\x18\x01 \x01(\x02H\x00\x88\x01\x01\x12 \n\x13new_score_threshold\x18\x02 \x01(\x02H\x01\x88\x01\x01\x12\x14\n\x0c\x64\x65tect_every\x18\x03 \x01(\r\x12\x1b\n\x0ehotstart_delay\x18\x04 \x01(\rH\x02\x88\x01\x01\x12\x13\n\x0bmax_objects\x18\x05 \x01(\rB\x12\n\x10_score_thresholdB\x16\n\x14_new_score_thresholdB\x11\n\x0f_hotstart_delay\"`\n\x0f\x43onceptInstance\x12\r\n\x05score\x18\x01 \x01(\x02\x12\x1d\n\x03\x62ox\x18\x02 \x01(\x0b\x32\x10.maskmesh.v1.Box\x12\x1f\n\x04mask\x18\x03 \x01(\x0b\x32\x11.maskmesh.v1.Mask\"U\n\x10\x43onceptInstances\x12\x10\n\x08presence\x18\x01 \x01(\x02\x12/\n\tinstances\x18\x02 \x03(\x0b\x32\x1c.maskmesh.v1.ConceptInstance\"\xf4\x01\n\x11\x45verythingOptions\x12\x17\n\x0fpoints_per_side\x18\x01 \x01(\r\x12\x1e\n\x11min_predicted_iou\x18\x02 \x01(\x02H\x00\x88\x01\x01\x12\x1a\n\rmin_stability\x18\x03 \x01(\x02H\x01\x88\x01\x01\x12\x18\n\x0bmax_box_iou\x18\x04 \x01(\x02H\x02\x88\x01\x01\x12\x13\n\x0b\x63rop_layers\x18\x05 \x01(\r\x12\x10\n\x08min_area\x18\x06 \x01(\r\x12\x11\n\tmax_masks\x18\x07 \x01(\rB\x14\n\x12_min_predicted_iouB\x10\n\x0e_min_stabilityB\x0e\n\x0c_max_box_iou\"\x99\x01\n\tFoundMask\x12\x1f\n\x04mask\x18\x01 \x01(\x0b\x32\x11.maskmesh.v1.Mask\x12\x1d\n\x03\x62ox\x18\x02 \x01(\x0b\x32\x10.maskmesh.v1.Box\x12\x15\n\rpredicted_iou\x18\x03 \x01(\x02\x12\x11\n\tstability\x18\x04 \x01(\x02\x12\t\n\x01x\x18\x05 \x01(\x02\x12\t\n\x01y\x18\x06 \x01(\x02\x12\x0c\n\x04\x61rea\x18\x07 \x01(\x04\"6\n\x08RawImage\x12\r\n\x05width\x18\x01 \x01(\r\x12\x0e\n\x06height\x18\x02 \x01(\r\x12\x0b\n\x03rgb\x18\x03 \x01(\x0c\"H\n\x05Image\x12\x11\n\x07\x65ncoded\x18\x01 \x01(\x0cH\x00\x12$\n\x03raw\x18\x02 \x01(\x0b\x32\x15.maskmesh.v1.RawImageH\x00\x42\x06\n\x04\x64\x61ta\"\xce\x01\n\nObjectMask\x12\x0e\n\x06obj_id\x18\x01 \x01(\x03\x12\x1f\n\x04mask\x18\x02 \x01(\x0b\x32\x11.maskmesh.v1.Mask\x12\x15\n\rpredicted_iou\x18\x03 \x01(\x02\x12\x1a\n\x12object_score_logit\x18\x04 \x01(\x02\x12\x1d\n\x03\x62ox\x18\x05 \x01(\x0b\x32\x10.maskmesh.v1.Box\x12\x17\n\nconcept_id\x18\x06 \x01(\x03H\x00\x88\x01\x01\x12\x15\n\rconcept_score\x18\x07 \x01(\x02\x42\r\n\x0b_concept_id\"G\n\tStageTime\x12\r\n\x05stage\x18\x01 \x01(\t\x12+\n\x08\x64uration\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xc8\x02\n\nFrameMasks\x12\x13\n\x0b\x66rame_index\x18\x01 \x01(\x03\x12(\n\x07objects\x18\x02 \x03(\x0b\x32\x17.maskmesh.v1.ObjectMask\x12\x10\n\x08trace_id\x18\x03 \x01(\t\x12\x14\n\x0c\x63onditioning\x18\x04 \x01(\x08\x12\r\n\x05width\x18\x05 \x01(\r\x12\x0e\n\x06height\x18\x06 \x01(\r\x12+\n\x0bstage_times\x18\x07 \x03(\x0b\x32\x16.maskmesh.v1.StageTime\x12\'\n\x04time\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x18\n\x10repeats_previous\x18\t \x01(\x08\x12\x13\n\x0bnew_obj_ids\x18\n \x03(\x03\x12\x14\n\x0cgone_obj_ids\x18\x0b \x03(\x03\x12\x19\n\x11held_back_obj_ids\x18\x0c \x03(\x03\"\xad\x01\n\tModelInfo\x12\x10\n\x08model_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x12\n\nimage_size\x18\x03 \x01(\r\x12\x0f\n\x07trained\x18\x04 \x01(\x08\x12\x12\n\nparameters\x18\x05 \x01(\x04\x12\x0e\n\x06\x64\x65vice\x18\x06 \x01(\t\x12\r\n\x05\x64type\x18\x07 \x01(\t\x12\x0f\n\x07threads\x18\x08 \x01(\r\x12\x17\n\x0fwarm_up_seconds\x18\t \x01(\x02*]\n\nPointLabel\x12\x1b\n\x17POINT_LABEL_UNSPECIFIED\x10\x00\x12\x18\n\x14POINT_LABEL_NEGATIVE\x10\x01\x12\x18\n\x14POINT_LABEL_POSITIVE\x10\x02*\xaf\x01\n\nMaskFormat\x12\x1b\n\x17MASK_FORMAT_UNSPECIFIED\x10\x00\x12\x18\n\x14MASK_FORMAT_COCO_RLE\x10\x01\x12\x1e\n\x1aMASK_FORMAT_LOW_RES_LOGITS\x10\x02\x12\x13\n\x0fMASK_FORMAT_PNG\x10\x03\x12\x1b\n\x17MASK_FORMAT_PACKED_BITS\x10\x04\x12\x18\n\x14MASK_FORMAT_POLYGONS\x10\x05*S\n\tMaskSpace\x12\x1a\n\x16MASK_SPACE_UNSPECIFIED\x10\x00\x12\x14\n\x10MASK_SPACE_IMAGE\x10\x01\x12\x14\n\x10MASK_SPACE_MODEL\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'maskmesh.v1.types_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_POINTLABEL']._serialized_start=2308
-  _globals['_POINTLABEL']._serialized_end=2401
-  _globals['_MASKFORMAT']._serialized_start=2404
-  _globals['_MASKFORMAT']._serialized_end=2553
-  _globals['_MASKSPACE']._serialized_start=2555
-  _globals['_MASKSPACE']._serialized_end=2638
+  _globals['_RING'].fields_by_name['xy']._loaded_options = None
+  _globals['_RING'].fields_by_name['xy']._serialized_options = b'\020\001'
+  _globals['_POINTLABEL']._serialized_start=2993
+  _globals['_POINTLABEL']._serialized_end=3086
+  _globals['_MASKFORMAT']._serialized_start=3089
+  _globals['_MASKFORMAT']._serialized_end=3264
+  _globals['_MASKSPACE']._serialized_start=3266
+  _globals['_MASKSPACE']._serialized_end=3349
   _globals['_POINT']._serialized_start=72
   _globals['_POINT']._serialized_end=141
   _globals['_BOX']._serialized_start=143
@@ -50,32 +52,42 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PNGMASK']._serialized_end=373
   _globals['_PACKEDMASK']._serialized_start=375
   _globals['_PACKEDMASK']._serialized_end=432
-  _globals['_MASK']._serialized_start=435
-  _globals['_MASK']._serialized_end=624
-  _globals['_MASKOPTIONS']._serialized_start=626
-  _globals['_MASKOPTIONS']._serialized_end=744
-  _globals['_PROMPT']._serialized_start=746
-  _globals['_PROMPT']._serialized_end=854
-  _globals['_EXEMPLAR']._serialized_start=856
-  _globals['_EXEMPLAR']._serialized_end=915
-  _globals['_CONCEPT']._serialized_start=917
-  _globals['_CONCEPT']._serialized_end=984
-  _globals['_CONCEPTOPTIONS']._serialized_start=987
-  _globals['_CONCEPTOPTIONS']._serialized_end=1202
-  _globals['_CONCEPTINSTANCE']._serialized_start=1204
-  _globals['_CONCEPTINSTANCE']._serialized_end=1300
-  _globals['_CONCEPTINSTANCES']._serialized_start=1302
-  _globals['_CONCEPTINSTANCES']._serialized_end=1387
-  _globals['_RAWIMAGE']._serialized_start=1389
-  _globals['_RAWIMAGE']._serialized_end=1443
-  _globals['_IMAGE']._serialized_start=1445
-  _globals['_IMAGE']._serialized_end=1517
-  _globals['_OBJECTMASK']._serialized_start=1520
-  _globals['_OBJECTMASK']._serialized_end=1726
-  _globals['_STAGETIME']._serialized_start=1728
-  _globals['_STAGETIME']._serialized_end=1799
-  _globals['_FRAMEMASKS']._serialized_start=1802
-  _globals['_FRAMEMASKS']._serialized_end=2130
-  _globals['_MODELINFO']._serialized_start=2133
-  _globals['_MODELINFO']._serialized_end=2306
+  _globals['_RING']._serialized_start=434
+  _globals['_RING']._serialized_end=456
+  _globals['_POLYGON']._serialized_start=458
+  _globals['_POLYGON']._serialized_end=501
+  _globals['_POLYGONMASK']._serialized_start=503
+  _globals['_POLYGONMASK']._serialized_end=587
+  _globals['_MASK']._serialized_start=590
+  _globals['_MASK']._serialized_end=825
+  _globals['_MASKOPTIONS']._serialized_start=828
+  _globals['_MASKOPTIONS']._serialized_end=1026
+  _globals['_PROMPT']._serialized_start=1028
+  _globals['_PROMPT']._serialized_end=1136
+  _globals['_EXEMPLAR']._serialized_start=1138
+  _globals['_EXEMPLAR']._serialized_end=1197
+  _globals['_CONCEPT']._serialized_start=1199
+  _globals['_CONCEPT']._serialized_end=1266
+  _globals['_CONCEPTOPTIONS']._serialized_start=1269
+  _globals['_CONCEPTOPTIONS']._serialized_end=1484
+  _globals['_CONCEPTINSTANCE']._serialized_start=1486
+  _globals['_CONCEPTINSTANCE']._serialized_end=1582
+  _globals['_CONCEPTINSTANCES']._serialized_start=1584
+  _globals['_CONCEPTINSTANCES']._serialized_end=1669
+  _globals['_EVERYTHINGOPTIONS']._serialized_start=1672
+  _globals['_EVERYTHINGOPTIONS']._serialized_end=1916
+  _globals['_FOUNDMASK']._serialized_start=1919
+  _globals['_FOUNDMASK']._serialized_end=2072
+  _globals['_RAWIMAGE']._serialized_start=2074
+  _globals['_RAWIMAGE']._serialized_end=2128
+  _globals['_IMAGE']._serialized_start=2130
+  _globals['_IMAGE']._serialized_end=2202
+  _globals['_OBJECTMASK']._serialized_start=2205
+  _globals['_OBJECTMASK']._serialized_end=2411
+  _globals['_STAGETIME']._serialized_start=2413
+  _globals['_STAGETIME']._serialized_end=2484
+  _globals['_FRAMEMASKS']._serialized_start=2487
+  _globals['_FRAMEMASKS']._serialized_end=2815
+  _globals['_MODELINFO']._serialized_start=2818
+  _globals['_MODELINFO']._serialized_end=2991
 # @@protoc_insertion_point(module_scope)

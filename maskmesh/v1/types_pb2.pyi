@@ -23,6 +23,7 @@ class MaskFormat(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     MASK_FORMAT_LOW_RES_LOGITS: _ClassVar[MaskFormat]
     MASK_FORMAT_PNG: _ClassVar[MaskFormat]
     MASK_FORMAT_PACKED_BITS: _ClassVar[MaskFormat]
+    MASK_FORMAT_POLYGONS: _ClassVar[MaskFormat]
 
 class MaskSpace(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -37,6 +38,7 @@ MASK_FORMAT_COCO_RLE: MaskFormat
 MASK_FORMAT_LOW_RES_LOGITS: MaskFormat
 MASK_FORMAT_PNG: MaskFormat
 MASK_FORMAT_PACKED_BITS: MaskFormat
+MASK_FORMAT_POLYGONS: MaskFormat
 MASK_SPACE_UNSPECIFIED: MaskSpace
 MASK_SPACE_IMAGE: MaskSpace
 MASK_SPACE_MODEL: MaskSpace
@@ -103,27 +105,57 @@ class PackedMask(_message.Message):
     bits: bytes
     def __init__(self, height: _Optional[int] = ..., width: _Optional[int] = ..., bits: _Optional[bytes] = ...) -> None: ...
 
+class Ring(_message.Message):
+    __slots__ = ("xy",)
+    XY_FIELD_NUMBER: _ClassVar[int]
+    xy: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, xy: _Optional[_Iterable[float]] = ...) -> None: ...
+
+class Polygon(_message.Message):
+    __slots__ = ("rings",)
+    RINGS_FIELD_NUMBER: _ClassVar[int]
+    rings: _containers.RepeatedCompositeFieldContainer[Ring]
+    def __init__(self, rings: _Optional[_Iterable[_Union[Ring, _Mapping]]] = ...) -> None: ...
+
+class PolygonMask(_message.Message):
+    __slots__ = ("height", "width", "polygons")
+    HEIGHT_FIELD_NUMBER: _ClassVar[int]
+    WIDTH_FIELD_NUMBER: _ClassVar[int]
+    POLYGONS_FIELD_NUMBER: _ClassVar[int]
+    height: int
+    width: int
+    polygons: _containers.RepeatedCompositeFieldContainer[Polygon]
+    def __init__(self, height: _Optional[int] = ..., width: _Optional[int] = ..., polygons: _Optional[_Iterable[_Union[Polygon, _Mapping]]] = ...) -> None: ...
+
 class Mask(_message.Message):
-    __slots__ = ("rle", "low_res_logits", "png", "packed_bits")
+    __slots__ = ("rle", "low_res_logits", "png", "packed_bits", "polygons")
     RLE_FIELD_NUMBER: _ClassVar[int]
     LOW_RES_LOGITS_FIELD_NUMBER: _ClassVar[int]
     PNG_FIELD_NUMBER: _ClassVar[int]
     PACKED_BITS_FIELD_NUMBER: _ClassVar[int]
+    POLYGONS_FIELD_NUMBER: _ClassVar[int]
     rle: RleMask
     low_res_logits: LowResLogits
     png: PngMask
     packed_bits: PackedMask
-    def __init__(self, rle: _Optional[_Union[RleMask, _Mapping]] = ..., low_res_logits: _Optional[_Union[LowResLogits, _Mapping]] = ..., png: _Optional[_Union[PngMask, _Mapping]] = ..., packed_bits: _Optional[_Union[PackedMask, _Mapping]] = ...) -> None: ...
+    polygons: PolygonMask
+    def __init__(self, rle: _Optional[_Union[RleMask, _Mapping]] = ..., low_res_logits: _Optional[_Union[LowResLogits, _Mapping]] = ..., png: _Optional[_Union[PngMask, _Mapping]] = ..., packed_bits: _Optional[_Union[PackedMask, _Mapping]] = ..., polygons: _Optional[_Union[PolygonMask, _Mapping]] = ...) -> None: ...
 
 class MaskOptions(_message.Message):
-    __slots__ = ("format", "space", "non_overlapping")
+    __slots__ = ("format", "space", "non_overlapping", "fill_holes_area", "remove_specks_area", "polygon_tolerance")
     FORMAT_FIELD_NUMBER: _ClassVar[int]
     SPACE_FIELD_NUMBER: _ClassVar[int]
     NON_OVERLAPPING_FIELD_NUMBER: _ClassVar[int]
+    FILL_HOLES_AREA_FIELD_NUMBER: _ClassVar[int]
+    REMOVE_SPECKS_AREA_FIELD_NUMBER: _ClassVar[int]
+    POLYGON_TOLERANCE_FIELD_NUMBER: _ClassVar[int]
     format: MaskFormat
     space: MaskSpace
     non_overlapping: bool
-    def __init__(self, format: _Optional[_Union[MaskFormat, str]] = ..., space: _Optional[_Union[MaskSpace, str]] = ..., non_overlapping: _Optional[bool] = ...) -> None: ...
+    fill_holes_area: int
+    remove_specks_area: int
+    polygon_tolerance: float
+    def __init__(self, format: _Optional[_Union[MaskFormat, str]] = ..., space: _Optional[_Union[MaskSpace, str]] = ..., non_overlapping: _Optional[bool] = ..., fill_holes_area: _Optional[int] = ..., remove_specks_area: _Optional[int] = ..., polygon_tolerance: _Optional[float] = ...) -> None: ...
 
 class Prompt(_message.Message):
     __slots__ = ("points", "box", "mask")
@@ -182,6 +214,42 @@ class ConceptInstances(_message.Message):
     presence: float
     instances: _containers.RepeatedCompositeFieldContainer[ConceptInstance]
     def __init__(self, presence: _Optional[float] = ..., instances: _Optional[_Iterable[_Union[ConceptInstance, _Mapping]]] = ...) -> None: ...
+
+class EverythingOptions(_message.Message):
+    __slots__ = ("points_per_side", "min_predicted_iou", "min_stability", "max_box_iou", "crop_layers", "min_area", "max_masks")
+    POINTS_PER_SIDE_FIELD_NUMBER: _ClassVar[int]
+    MIN_PREDICTED_IOU_FIELD_NUMBER: _ClassVar[int]
+    MIN_STABILITY_FIELD_NUMBER: _ClassVar[int]
+    MAX_BOX_IOU_FIELD_NUMBER: _ClassVar[int]
+    CROP_LAYERS_FIELD_NUMBER: _ClassVar[int]
+    MIN_AREA_FIELD_NUMBER: _ClassVar[int]
+    MAX_MASKS_FIELD_NUMBER: _ClassVar[int]
+    points_per_side: int
+    min_predicted_iou: float
+    min_stability: float
+    max_box_iou: float
+    crop_layers: int
+    min_area: int
+    max_masks: int
+    def __init__(self, points_per_side: _Optional[int] = ..., min_predicted_iou: _Optional[float] = ..., min_stability: _Optional[float] = ..., max_box_iou: _Optional[float] = ..., crop_layers: _Optional[int] = ..., min_area: _Optional[int] = ..., max_masks: _Optional[int] = ...) -> None: ...
+
+class FoundMask(_message.Message):
+    __slots__ = ("mask", "box", "predicted_iou", "stability", "x", "y", "area")
+    MASK_FIELD_NUMBER: _ClassVar[int]
+    BOX_FIELD_NUMBER: _ClassVar[int]
+    PREDICTED_IOU_FIELD_NUMBER: _ClassVar[int]
+    STABILITY_FIELD_NUMBER: _ClassVar[int]
+    X_FIELD_NUMBER: _ClassVar[int]
+    Y_FIELD_NUMBER: _ClassVar[int]
+    AREA_FIELD_NUMBER: _ClassVar[int]
+    mask: Mask
+    box: Box
+    predicted_iou: float
+    stability: float
+    x: float
+    y: float
+    area: int
+    def __init__(self, mask: _Optional[_Union[Mask, _Mapping]] = ..., box: _Optional[_Union[Box, _Mapping]] = ..., predicted_iou: _Optional[float] = ..., stability: _Optional[float] = ..., x: _Optional[float] = ..., y: _Optional[float] = ..., area: _Optional[int] = ...) -> None: ...
 
 class RawImage(_message.Message):
     __slots__ = ("width", "height", "rgb")

@@ -1,5 +1,6 @@
 """Conversion of values to messages and back, with all checks of incoming messages that need no state."""
 
+from maskmesh.wire.boxes import box_to_proto
 from maskmesh.wire.budget import (
     budget_from_proto,
     budget_to_proto,
@@ -32,6 +33,7 @@ from maskmesh.wire.embeddings import (
     tensor_spec_to_proto,
     tensor_specs_from_proto,
 )
+from maskmesh.wire.grids import found_mask_from_proto, grid_options_from_proto
 from maskmesh.wire.images import fill_image, image_from_proto, image_to_proto
 from maskmesh.wire.masks import (
     fill_frame_time,
@@ -64,6 +66,7 @@ from maskmesh.wire.work import work_from_proto, work_to_proto
 
 __all__ = [
     "MAX_POINTS",
+    "box_to_proto",
     "budget_from_proto",
     "budget_to_proto",
     "check_concept",
@@ -83,9 +86,11 @@ __all__ = [
     "embedding_ref_to_proto",
     "fill_frame_time",
     "fill_image",
+    "found_mask_from_proto",
     "frame_masks_from_proto",
     "frame_range_from_proto",
     "frame_range_to_proto",
+    "grid_options_from_proto",
     "history_from_proto",
     "history_to_proto",
     "image_from_proto",

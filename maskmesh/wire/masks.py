@@ -13,11 +13,15 @@ from maskmesh.masks import (
     MaskSpace,
     PackedMask,
     PngMask,
+    PolygonMask,
     RleMask,
 )
 from maskmesh.types import FrameMasks, ObjectMask
 from maskmesh.v1 import types_pb2
 from maskmesh.wire.boxes import box_from_proto, box_to_proto
+
+# Pixels by which polygons may differ from masks.
+MAX_TOLERANCE = 1000.0
 
 _BINARY_FORMS: Mapping[str, tuple[str, Callable[[int, int, bytes], BinaryMask]]] = {
     "rle": ("counts", RleMask),
@@ -29,6 +33,7 @@ _MASK_FORMATS = {
     MaskFormat.LOW_RES_LOGITS: types_pb2.MASK_FORMAT_LOW_RES_LOGITS,
     MaskFormat.PNG: types_pb2.MASK_FORMAT_PNG,
     MaskFormat.PACKED_BITS: types_pb2.MASK_FORMAT_PACKED_BITS,
+    MaskFormat.POLYGONS: types_pb2.MASK_FORMAT_POLYGONS,
 }
 _MASK_SPACES = {
     MaskSpace.IMAGE: types_pb2.MASK_SPACE_IMAGE,
@@ -46,6 +51,12 @@ def mask_to_proto(mask: BinaryMask | LowResLogits) -> types_pb2.Mask:
         case PackedMask(height, width, bits):
             packed = types_pb2.PackedMask(height=height, width=width, bits=bits)
             return types_pb2.Mask(packed_bits=packed)
+        case PolygonMask(height, width, polygons):
+            message = types_pb2.PolygonMask(height=height, width=width)
+            for polygon in polygons:
+                rings = [types_pb2.Ring(xy=ring.reshape(-1).tolist()) for ring in polygon]
+                message.polygons.append(types_pb2.Polygon(rings=rings))
+            return types_pb2.Mask(polygons=message)
         case LowResLogits(values):
             values = np.ascontiguousarray(values, dtype="<f4")
             height, width = values.shape
@@ -75,11 +86,29 @@ def mask_from_proto(message: types_pb2.Mask, *, field: str = "mask") -> BinaryMa
         if not np.isfinite(values).all():
             raise InvalidPrompt("logits must be finite", field=f"{field}.values")
         return LowResLogits(values)
+    if form == "polygons":
+        return _polygons(encoded, field)
     name, make = _BINARY_FORMS[form]
     data = getattr(encoded, name)
     if not data:
         raise InvalidPrompt("a mask must not be empty", field=f"{field}.{name}")
     return make(encoded.height, encoded.width, data)
+
+
+def _polygons(message: types_pb2.PolygonMask, field: str) -> PolygonMask:
+    polygons = []
+    for p, polygon in enumerate(message.polygons):
+        rings = []
+        for r, ring in enumerate(polygon.rings):
+            where = f"{field}.polygons[{p}].rings[{r}].xy"
+            if len(ring.xy) < 6 or len(ring.xy) % 2:
+                raise InvalidPrompt("a ring has three points or more, x and y in turn", field=where)
+            points = np.array(ring.xy, dtype=np.float32).reshape(-1, 2)
+            if not np.isfinite(points).all():
+                raise InvalidPrompt("coordinates must be finite", field=where)
+            rings.append(points)
+        polygons.append(rings)
+    return PolygonMask(message.height, message.width, polygons)
 
 
 def mask_options_from_proto(message: types_pb2.MaskOptions, *, field: str = "mask_options") -> MaskOptions:
@@ -97,9 +126,17 @@ def mask_options_from_proto(message: types_pb2.MaskOptions, *, field: str = "mas
         formats.get(message.format, MaskFormat.COCO_RLE),
         spaces.get(message.space),
         message.non_overlapping,
+        message.fill_holes_area,
+        message.remove_specks_area,
+        message.polygon_tolerance,
     )
     if options.format is MaskFormat.LOW_RES_LOGITS and options.space is MaskSpace.IMAGE:
         raise InvalidRequest("logits are not upsampled: use the model's space", field=f"{field}.space")
+    for name in ("fill_holes_area", "remove_specks_area"):
+        if options.format is MaskFormat.LOW_RES_LOGITS and getattr(options, name):
+            raise InvalidRequest("logits are returned as they are", field=f"{field}.{name}")
+    if not 0 <= options.polygon_tolerance <= MAX_TOLERANCE:
+        raise InvalidRequest(f"it must be 0 to {MAX_TOLERANCE:.0f}", field=f"{field}.polygon_tolerance")
     return options
 
 
@@ -109,6 +146,9 @@ def mask_options_to_proto(options: MaskOptions) -> types_pb2.MaskOptions:
         format=_MASK_FORMATS[options.format],
         space=types_pb2.MASK_SPACE_UNSPECIFIED if options.space is None else _MASK_SPACES[options.space],
         non_overlapping=options.non_overlapping,
+        fill_holes_area=options.fill_holes_area,
+        remove_specks_area=options.remove_specks_area,
+        polygon_tolerance=options.polygon_tolerance,
     )
 
 

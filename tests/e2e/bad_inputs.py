@@ -182,6 +182,24 @@ BAD_SESSION_PROMPTS: Sequence[tuple[str, types_pb2.Prompt, str]] = (
     ),
     ("logits as a mask", logits(64), ".mask"),
     (
+        "a polygon with two points",
+        types_pb2.Prompt(
+            mask=types_pb2.Mask(
+                polygons=types_pb2.PolygonMask(
+                    height=HEIGHT,
+                    width=WIDTH,
+                    polygons=[types_pb2.Polygon(rings=[types_pb2.Ring(xy=[1, 1, 5, 5])])],
+                )
+            )
+        ),
+        ".mask.polygons.polygons[0].rings[0].xy",
+    ),
+    (
+        "polygons of another size",
+        types_pb2.Prompt(mask=types_pb2.Mask(polygons=types_pb2.PolygonMask(height=2**31, width=2**31))),
+        ".mask",
+    ),
+    (
         "a mask and points",
         types_pb2.Prompt(points=[point(1, 1)], mask=rle(HEIGHT, WIDTH).mask),
         ".mask",
@@ -195,5 +213,20 @@ BAD_OPTIONS: Sequence[tuple[str, types_pb2.MaskOptions, str]] = (
         "logits in the image's space",
         types_pb2.MaskOptions(format="MASK_FORMAT_LOW_RES_LOGITS", space="MASK_SPACE_IMAGE"),
         ".space",
+    ),
+    (
+        "holes of logits to fill",
+        types_pb2.MaskOptions(format="MASK_FORMAT_LOW_RES_LOGITS", fill_holes_area=9),
+        ".fill_holes_area",
+    ),
+    (
+        "specks of logits to remove",
+        types_pb2.MaskOptions(format="MASK_FORMAT_LOW_RES_LOGITS", remove_specks_area=9),
+        ".remove_specks_area",
+    ),
+    (
+        "a negative tolerance of polygons",
+        types_pb2.MaskOptions(format="MASK_FORMAT_POLYGONS", polygon_tolerance=-1),
+        ".polygon_tolerance",
     ),
 )

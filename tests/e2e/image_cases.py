@@ -24,6 +24,7 @@ from tests.e2e.error_case import Case
 from tests.e2e.wrong_calls import (
     V1,
     on_image,
+    segment_everything,
     segment_image,
 )
 
@@ -108,5 +109,45 @@ IMAGE_CASES: Sequence[Case] = (
         ),
         InvalidRequest,
         "mask_options.non_overlapping",
+    ),
+    *(
+        Case("SegmentEverything", what, segment_everything(image=bad), error, f"image{where}")
+        for what, bad, error, where in BAD_IMAGES
+    ),
+    *(
+        Case(
+            "SegmentEverything",
+            what,
+            segment_everything(mask_options=bad),
+            InvalidRequest,
+            f"mask_options{where}",
+        )
+        for what, bad, where in BAD_OPTIONS
+    ),
+    *(
+        Case(
+            "SegmentEverything",
+            f"{name} out of range",
+            segment_everything(options=types_pb2.EverythingOptions(**{name: value})),  # type: ignore[arg-type]
+            InvalidRequest,
+            f"options.{name}",
+        )
+        for name, value in (
+            ("points_per_side", 65),
+            ("crop_layers", 4),
+            ("min_predicted_iou", 1.5),
+            ("min_stability", -0.1),
+            ("max_box_iou", NAN),
+        )
+    ),
+    Case(
+        "SegmentEverything",
+        "parts of the image and masks of the model's size",
+        segment_everything(
+            options=types_pb2.EverythingOptions(crop_layers=1),
+            mask_options=types_pb2.MaskOptions(space="MASK_SPACE_MODEL"),
+        ),
+        InvalidRequest,
+        "mask_options.space",
     ),
 )

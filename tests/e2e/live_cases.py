@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from google.protobuf.duration_pb2 import Duration
+
 from maskmesh import (
     Conflict,
     InvalidImage,
@@ -10,7 +12,7 @@ from maskmesh import (
     ObjectNotFound,
     Unavailable,
 )
-from maskmesh.v1 import types_pb2
+from maskmesh.v1 import budget_pb2, types_pb2
 from tests.e2e.bad_inputs import (
     BAD_IMAGES,
     BAD_OPTIONS,
@@ -34,6 +36,28 @@ from tests.e2e.wrong_calls import (
 LIVE_CASES: Sequence[Case] = (
     Case("SegmentStream", "no configuration", live(V1.SegmentStreamRequest()), InvalidRequest, "config"),
     Case("SegmentStream", "an unknown policy", live(overload=9), InvalidRequest, "config.overload"),
+    *(
+        Case(
+            "SegmentStream",
+            f"a budget: {name} out of range",
+            live(budget=budget_pb2.Budget(**{name: value})),  # type: ignore[arg-type]
+            InvalidRequest,
+            f"config.budget.{name}",
+        )
+        for name, value in (
+            ("frames_per_second", -1.0),
+            ("per_window", Duration(seconds=-1)),
+            ("window_length", 5000),
+            ("window_stride", 5000),
+        )
+    ),
+    Case(
+        "SegmentStream",
+        "a threshold of the motion gate out of range",
+        live(motion_gate=budget_pb2.MotionGate(threshold=300)),
+        InvalidRequest,
+        "config.motion_gate.threshold",
+    ),
     Case("SegmentStream", "a negative ttl", live(ttl={"seconds": -1}), InvalidRequest, "config.ttl"),
     *(
         Case("SegmentStream", what, live(mask_options=bad), InvalidRequest, f"config.mask_options{where}")

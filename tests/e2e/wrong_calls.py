@@ -69,6 +69,15 @@ def segment_concepts(**given: Any) -> Call:
     return call
 
 
+def segment_everything(**given: Any) -> Call:
+    def call(context: Context) -> Awaitable[Any]:
+        request = {"image": types_pb2.Image(encoded=encoded(plain()))} | given
+        answer: Awaitable[Any] = context.stub.SegmentEverything(V1.SegmentEverythingRequest(**request))
+        return answer
+
+    return call
+
+
 def on_image(*prompts: types_pb2.Prompt) -> list[V1.ObjectPrompt]:
     return [V1.ObjectPrompt(obj_id=i, prompt=p) for i, p in enumerate(prompts)]
 

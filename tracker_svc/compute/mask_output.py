@@ -7,8 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from maskmesh.masks import BINARY_FORMS, LowResLogits, MaskFormat, MaskOptions
+from maskmesh.masks import BINARY_FORMS, BinaryMask, LowResLogits, MaskOptions, PolygonMask
 from maskmesh.types import Box, ObjectMask
+from tracker_svc.compute.mask_cleanup import clean
 from tracker_svc.compute.step import Frame, Tracked
 from tracker_svc.following.mask_rules import HIDDEN_LOGIT
 from tracker_svc.memory.frame_state import FrameState
@@ -44,7 +45,7 @@ def object_masks(
         maps = _without_overlap(maps)
     scale = (width / maps[0].shape[1], height / maps[0].shape[0])
     return [
-        _object_mask(obj_id, state, logits_map, options.format, scale)
+        _object_mask(obj_id, state, logits_map, options, scale)
         for obj_id, state, logits_map in zip(obj_ids, states, maps, strict=True)
     ]
 
@@ -101,17 +102,29 @@ def _without_overlap(maps: Sequence[Tensor]) -> list[Tensor]:
 
 
 def _object_mask(
-    obj_id: int, state: FrameState, logits: Tensor, mask_format: MaskFormat, scale: tuple[float, float]
+    obj_id: int, state: FrameState, logits: Tensor, options: MaskOptions, scale: tuple[float, float]
 ) -> ObjectMask:
     """logits: [H, W]; scale: width and height of one logit in pixels of the frame."""
     mask = logits > 0
-    form = BINARY_FORMS.get(mask_format)
+    form = BINARY_FORMS.get(options.format)
+    shown: BinaryMask | LowResLogits
+    if form is None:
+        shown = LowResLogits(logits.cpu().numpy())
+    else:
+        pixels = mask.cpu().numpy()
+        if options.fill_holes_area or options.remove_specks_area:
+            pixels = clean(
+                pixels,
+                fill_holes_area=options.fill_holes_area,
+                remove_specks_area=options.remove_specks_area,
+            )
+            mask = torch.from_numpy(pixels)
+        if form is PolygonMask:
+            shown = PolygonMask.encode(pixels, options.polygon_tolerance)
+        else:
+            shown = form.encode(pixels)
     return ObjectMask(
-        obj_id,
-        LowResLogits(logits.cpu().numpy()) if form is None else form.encode(mask.cpu().numpy()),
-        state.predicted_iou,
-        state.object_score_logit,
-        _bounding_box(mask, scale),
+        obj_id, shown, state.predicted_iou, state.object_score_logit, _bounding_box(mask, scale)
     )
 
 

@@ -32,10 +32,10 @@ class DecodedMasks(NamedTuple):
     object_score_logits: Tensor  # [B, 1], above zero if the object is in sight
 
 
-def stability_score(logits: Tensor) -> Tensor:
+def stability_score(logits: Tensor, delta: float = STABILITY_DELTA) -> Tensor:
     """The area above +delta divided by the area above -delta.  logits: [B, M, H, W]; returns [B, M]."""
-    inner = (logits > STABILITY_DELTA).sum(dim=(-1, -2)).float()
-    outer = (logits > -STABILITY_DELTA).sum(dim=(-1, -2)).float()
+    inner = (logits > delta).sum(dim=(-1, -2)).float()
+    outer = (logits > -delta).sum(dim=(-1, -2)).float()
     return torch.where(outer > 0, inner / outer, 1.0)
 
 

@@ -66,6 +66,24 @@ class SegmentConceptsResponse(_message.Message):
     work: _embedding_pb2.WorkSummary
     def __init__(self, concepts: _Optional[_Iterable[_Union[_types_pb2.ConceptInstances, _Mapping]]] = ..., work: _Optional[_Union[_embedding_pb2.WorkSummary, _Mapping]] = ...) -> None: ...
 
+class SegmentGridRequest(_message.Message):
+    __slots__ = ("embedding", "options", "mask_options")
+    EMBEDDING_FIELD_NUMBER: _ClassVar[int]
+    OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    MASK_OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    embedding: _embedding_pb2.EmbeddingRef
+    options: _types_pb2.EverythingOptions
+    mask_options: _types_pb2.MaskOptions
+    def __init__(self, embedding: _Optional[_Union[_embedding_pb2.EmbeddingRef, _Mapping]] = ..., options: _Optional[_Union[_types_pb2.EverythingOptions, _Mapping]] = ..., mask_options: _Optional[_Union[_types_pb2.MaskOptions, _Mapping]] = ...) -> None: ...
+
+class SegmentGridResponse(_message.Message):
+    __slots__ = ("masks", "work")
+    MASKS_FIELD_NUMBER: _ClassVar[int]
+    WORK_FIELD_NUMBER: _ClassVar[int]
+    masks: _containers.RepeatedCompositeFieldContainer[_types_pb2.FoundMask]
+    work: _embedding_pb2.WorkSummary
+    def __init__(self, masks: _Optional[_Iterable[_Union[_types_pb2.FoundMask, _Mapping]]] = ..., work: _Optional[_Union[_embedding_pb2.WorkSummary, _Mapping]] = ...) -> None: ...
+
 class CreateSessionRequest(_message.Message):
     __slots__ = ("session_id", "ttl", "live", "epoch")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]

@@ -51,6 +51,11 @@ class TrackerServiceStub:
                 request_serializer=maskmesh_dot_internal_dot_v1_dot_tracker__pb2.SegmentConceptsRequest.SerializeToString,
                 response_deserializer=maskmesh_dot_internal_dot_v1_dot_tracker__pb2.SegmentConceptsResponse.FromString,
                 _registered_method=True)
+        self.SegmentGrid = channel.unary_unary(
+                '/maskmesh.internal.v1.TrackerService/SegmentGrid',
+                request_serializer=maskmesh_dot_internal_dot_v1_dot_tracker__pb2.SegmentGridRequest.SerializeToString,
+                response_deserializer=maskmesh_dot_internal_dot_v1_dot_tracker__pb2.SegmentGridResponse.FromString,
+                _registered_method=True)
         self.CreateSession = channel.unary_unary(
                 '/maskmesh.internal.v1.TrackerService/CreateSession',
                 request_serializer=maskmesh_dot_internal_dot_v1_dot_tracker__pb2.CreateSessionRequest.SerializeToString,
@@ -154,6 +159,14 @@ class TrackerServiceServicer:
     def SegmentConcepts(self, request, context):
         """SegmentConcepts finds all objects of concepts on one image, without a session.
         Reasons: INVALID_REQUEST, INVALID_PROMPT, MODEL_MISMATCH, EMBEDDING_NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SegmentGrid(self, request, context):
+        """SegmentGrid finds the objects of one image from a grid of points, as SegmentEverything of the public API.
+        Reasons: INVALID_REQUEST, EMBEDDING_NOT_FOUND, MODEL_MISMATCH.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -303,6 +316,11 @@ def add_TrackerServiceServicer_to_server(servicer, server):
                     request_deserializer=maskmesh_dot_internal_dot_v1_dot_tracker__pb2.SegmentConceptsRequest.FromString,
                     response_serializer=maskmesh_dot_internal_dot_v1_dot_tracker__pb2.SegmentConceptsResponse.SerializeToString,
             ),
+            'SegmentGrid': grpc.unary_unary_rpc_method_handler(
+                    servicer.SegmentGrid,
+                    request_deserializer=maskmesh_dot_internal_dot_v1_dot_tracker__pb2.SegmentGridRequest.FromString,
+                    response_serializer=maskmesh_dot_internal_dot_v1_dot_tracker__pb2.SegmentGridResponse.SerializeToString,
+            ),
             'CreateSession': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateSession,
                     request_deserializer=maskmesh_dot_internal_dot_v1_dot_tracker__pb2.CreateSessionRequest.FromString,
@@ -445,6 +463,33 @@ class TrackerService:
             '/maskmesh.internal.v1.TrackerService/SegmentConcepts',
             maskmesh_dot_internal_dot_v1_dot_tracker__pb2.SegmentConceptsRequest.SerializeToString,
             maskmesh_dot_internal_dot_v1_dot_tracker__pb2.SegmentConceptsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SegmentGrid(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/maskmesh.internal.v1.TrackerService/SegmentGrid',
+            maskmesh_dot_internal_dot_v1_dot_tracker__pb2.SegmentGridRequest.SerializeToString,
+            maskmesh_dot_internal_dot_v1_dot_tracker__pb2.SegmentGridResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image as PillowImage
 from pycocotools import mask as coco
 
-from maskmesh.mask_values import binary_mask, decode_mask_file
+from maskmesh.masks.polygons import PolygonMask
+from maskmesh.masks.values import binary_mask, decode_mask_file
 from maskmesh.png import png_size
 
 BoolArray: TypeAlias = NDArray[np.bool_]
@@ -27,6 +28,7 @@ class MaskFormat(IntEnum):
     LOW_RES_LOGITS = 2
     PNG = 3
     PACKED_BITS = 4
+    POLYGONS = 5
 
 
 class MaskSpace(IntEnum):
@@ -43,13 +45,19 @@ class MaskOptions:
     """How masks are returned.
 
     ``space`` None means the size of the image, except for logits, which have the model's size only.  With
-    ``non_overlapping`` every pixel belongs to at most one object, that with the largest logit; the memory
-    bank is not affected.
+    ``non_overlapping`` every pixel belongs to at most one object, that with the largest logit.  The last
+    options clean masks that are shown; none of them affects the memory bank.
     """
 
     format: MaskFormat = MaskFormat.COCO_RLE
     space: MaskSpace | None = None
     non_overlapping: bool = False
+    fill_holes_area: int = 0
+    """Largest number of pixels of a hole that is filled."""
+    remove_specks_area: int = 0
+    """Largest number of pixels of a separate part that is removed; the largest part always stays."""
+    polygon_tolerance: float = 0.0
+    """How far the lines of polygons may lie from the mask, in pixels."""
 
     @property
     def is_upsampled(self) -> bool:
@@ -129,7 +137,7 @@ def _covered_pixels(counts: bytes) -> int:
 @dataclass(frozen=True, slots=True)
 class PngMask:
     """A binary mask as a PNG file: 255 inside the object and 0 outside; other files by the rule of
-    :mod:`maskmesh.mask_values`.
+    :mod:`maskmesh.masks.values`.
     """
 
     height: int
@@ -145,7 +153,7 @@ class PngMask:
         return cls(height, width, file.getvalue())
 
     def decode(self) -> BoolArray:
-        """Returns [height, width], bool, by the rule of :mod:`maskmesh.mask_values`.
+        """Returns [height, width], bool, by the rule of :mod:`maskmesh.masks.values`.
 
         Raises ValueError if the file is not a PNG file of this size with one object.
         """
@@ -179,12 +187,13 @@ class PackedMask:
         return bits.reshape(self.height, self.width).astype(bool)
 
 
-BinaryMask: TypeAlias = RleMask | PngMask | PackedMask
+BinaryMask: TypeAlias = RleMask | PngMask | PackedMask | PolygonMask
 
-BINARY_FORMS: Mapping[MaskFormat, type[RleMask] | type[PngMask] | type[PackedMask]] = {
+BINARY_FORMS: Mapping[MaskFormat, type[RleMask] | type[PngMask] | type[PackedMask] | type[PolygonMask]] = {
     MaskFormat.COCO_RLE: RleMask,
     MaskFormat.PNG: PngMask,
     MaskFormat.PACKED_BITS: PackedMask,
+    MaskFormat.POLYGONS: PolygonMask,
 }
 
 

@@ -1,0 +1,1 @@
+"""``maskmesh export``: masks in the formats of datasets and annotation tools."""
