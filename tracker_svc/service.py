@@ -17,10 +17,9 @@ from maskmesh.internal.v1 import tracker_pb2, tracker_pb2_grpc
 from maskmesh.rpc.server import Service
 from maskmesh.rpc.server_interceptor import received_ns
 from maskmesh.scheduling.malloc import retain_freed_memory
-from tracker_svc import components, concept_calls, prompting
+from tracker_svc import components, concept_calls, grid_call, prompting
 from tracker_svc.components import Components
 from tracker_svc.config import TrackerSettings
-from tracker_svc.grid_call import segment_grid
 from tracker_svc.metrics import observe_tracker, tracker_status
 from tracker_svc.propagation import Propagation
 from tracker_svc.session_transfer import export_session, import_session
@@ -77,7 +76,7 @@ class TrackerServicer(tracker_pb2_grpc.TrackerServiceServicer):
         return await concept_calls.segment_concepts(self.components, request)
 
     async def SegmentGrid(self, request: tracker_pb2.SegmentGridRequest, context: Any) -> Any:
-        return await segment_grid(self.components, request)
+        return await grid_call.segment_grid(self.components, request)
 
     async def CreateSession(self, request: tracker_pb2.CreateSessionRequest, context: Any) -> Any:
         self._require_not_draining()

@@ -15,6 +15,7 @@ from maskmesh.cli.run import Commands
 from maskmesh.cli.segment.command import segment_command
 from maskmesh.cli.stream.command import stream_command
 from maskmesh.cli.up import up
+from maskmesh.cli.web.command import web
 from maskmesh.version import __version__
 
 
@@ -37,5 +38,6 @@ for command in (
     segment_command,
     stream_command,
     up,
+    web,
 ):
     main.add_command(command)

@@ -84,6 +84,14 @@ def read_spans(path: Path) -> list[Span]:
     return spans
 
 
+def spans_of_line(line: str) -> list[Span]:
+    """The spans of one line; none if it is no OTLP JSON."""
+    try:
+        return _spans_of(json.loads(line)) if line.strip("\0 \r") else []
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return []
+
+
 def _lines(numbers: Sequence[int]) -> str:
     if len(numbers) == 1:
         return f"line {numbers[0]} is"

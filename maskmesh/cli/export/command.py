@@ -13,8 +13,8 @@ from maskmesh.cli.run import say, verbose_option
 
 Write = Callable[[MasksDocument, Path, float], None]
 
-_FILES: dict[str, Write] = {"coco": write_coco, "cvat": write_cvat, "label-studio": write_label_studio}
-_FOLDERS: dict[str, Write] = {"yolo": write_yolo, "davis": write_davis}
+FILE_FORMATS: dict[str, Write] = {"coco": write_coco, "cvat": write_cvat, "label-studio": write_label_studio}
+FOLDER_FORMATS: dict[str, Write] = {"yolo": write_yolo, "davis": write_davis}
 
 
 @click.command()
@@ -22,7 +22,7 @@ _FOLDERS: dict[str, Write] = {"yolo": write_yolo, "davis": write_davis}
 @click.option(
     "--format",
     "name",
-    type=click.Choice([*_FILES, *_FOLDERS]),
+    type=click.Choice([*FILE_FORMATS, *FOLDER_FORMATS]),
     required=True,
     help="coco, cvat and label-studio write a file, yolo and davis a folder.",
 )
@@ -43,13 +43,13 @@ def export(masks: Path, name: str, output: Path, tolerance: float) -> None:
     maskmesh segment clip.mp4 --point 480,270 --masks masks.json
     maskmesh export masks.json --format coco -o annotations.json
     """
-    if name in _FILES:
+    if name in FILE_FORMATS:
         check_outputs([masks], {"--output": output})
     elif output.exists() and not output.is_dir():
         raise click.UsageError(f"--output {output}: {name} writes a folder, and this is a file")
     document = read_masks(masks)
     if not document.frames:
         raise click.UsageError(f"{masks} has no frames")
-    (_FILES | _FOLDERS)[name](document, output, tolerance)
+    (FILE_FORMATS | FOLDER_FORMATS)[name](document, output, tolerance)
     count = sum(len(frame.objects) for frame in document.frames)
     say(f"{name}: {count} masks on {len(document.frames)} frames in {output}")

@@ -1,0 +1,163 @@
+"""One clip or picture that is open in the page: its file, its session, and the masks that are known."""
+
+import asyncio
+import contextlib
+import io
+import shutil
+import tempfile
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from PIL import Image as PillowImage
+
+from maskmesh.cli.export.masks_document import DocumentFrame, DocumentObject, MasksDocument
+from maskmesh.cli.media.outputs import frame_json as masks_json
+from maskmesh.client.session import VideoSession
+from maskmesh.concepts import Concept
+from maskmesh.errors import SessionNotFound
+from maskmesh.masks import ByteArray, RleMask
+from maskmesh.media.pictures import is_picture, read_picture
+from maskmesh.media.video_index import index_video
+from maskmesh.media.video_reader import VideoReader
+from maskmesh.types import FrameMasks, Point
+
+JPEG_QUALITY = 88
+
+
+class OpenedSource:
+    """A source and its session.  Used on one event loop only."""
+
+    def __init__(self, name: str, folder: Path, path: Path, session: VideoSession) -> None:
+        """``path`` is the file of the source in ``folder``, which is deleted at the end."""
+        self.name = name
+        self.session = session
+        self.results: dict[int, FrameMasks] = {}
+        """The latest masks of each frame, by its index."""
+        self._titles: dict[int, str] = {}
+        self._folder = folder
+        self._path = path
+        self._picture: ByteArray | None = None
+        self._reader: VideoReader | None = None
+        self._reading = asyncio.Lock()
+
+    async def load(self) -> None:
+        """Send the frames to the gateway.  Raises the errors of the upload."""
+        if await asyncio.to_thread(is_picture, self._path):
+            self._picture = await asyncio.to_thread(read_picture, self._path)
+            await self.session.append_frames([self._path])
+            return
+        index = await asyncio.to_thread(index_video, self._path)
+        self._reader = VideoReader(self._path, index)
+        await self.session.append_video(self._path)
+
+    async def jpeg(self, frame_index: int) -> bytes:
+        """A frame as a JPEG file.  Raises IndexError."""
+        if not 0 <= frame_index < self.session.num_frames:
+            raise IndexError(f"there is no frame {frame_index}")
+        async with self._reading:
+            return await asyncio.to_thread(self._encode, frame_index)
+
+    def _encode(self, frame_index: int) -> bytes:
+        if self._picture is not None:
+            pixels = self._picture
+        else:
+            assert self._reader is not None, "a source is a picture or a video"
+            pixels = self._reader.read(frame_index).pixels
+        file = io.BytesIO()
+        PillowImage.fromarray(pixels).save(file, "JPEG", quality=JPEG_QUALITY)
+        return file.getvalue()
+
+    async def prompt(
+        self,
+        frame_index: int,
+        obj_id: int,
+        points: list[Point],
+        box: tuple[float, float, float, float] | None,
+        *,
+        clear_previous: bool,
+    ) -> FrameMasks:
+        """Prompt an object; its mask joins those of the frame."""
+        found = await self.session.add_prompt(
+            frame_index, obj_id, points=points, box=box, clear_previous=clear_previous
+        )
+        self._merge(found)
+        return found
+
+    async def add_concept(self, concept_id: int, phrase: str, frame_index: int) -> FrameMasks | None:
+        """Find the objects of a phrase on a frame and on those that are tracked later."""
+        found = await self.session.add_concept(concept_id, Concept(phrase), frame_index=frame_index)
+        self._titles[concept_id] = phrase
+        if found is not None:
+            self._merge(found)
+        return found
+
+    async def remove_object(self, obj_id: int) -> None:
+        """Remove an object and its masks."""
+        await self.session.remove_object(obj_id)
+        for index, frame in self.results.items():
+            kept = {i: mask for i, mask in frame.objects.items() if i != obj_id}
+            self.results[index] = _with_objects(frame, kept)
+
+    async def propagate(self, start: int, *, reverse: bool) -> AsyncIterator[FrameMasks]:
+        """Track all objects from a frame on."""
+        results = self.session.propagate(start_frame_index=start, reverse=reverse)
+        async with contextlib.aclosing(results):
+            async for frame in results:
+                self.results[frame.frame_index] = frame
+                yield frame
+
+    def document(self) -> MasksDocument:
+        """The masks for an export."""
+        frames = [
+            DocumentFrame(
+                index,
+                [
+                    DocumentObject(
+                        obj_id,
+                        mask.mask,
+                        self._titles.get(mask.concept_id or 0, "object"),
+                        mask.concept_score or mask.predicted_iou,
+                    )
+                    for obj_id, mask in frame.objects.items()
+                    if isinstance(mask.mask, RleMask)
+                ],
+            )
+            for index, frame in sorted(self.results.items())
+        ]
+        return MasksDocument(self.name, self.session.width, self.session.height, frames)
+
+    def masks(self) -> dict[str, Any]:
+        """The masks in the form of ``--masks``."""
+        frames = [masks_json(frame) for _, frame in sorted(self.results.items())]
+        header: dict[str, Any] = {
+            "source": self.name,
+            "width": self.session.width,
+            "height": self.session.height,
+        }
+        if self._titles:
+            header["concepts"] = [{"concept_id": i, "phrase": p} for i, p in self._titles.items()]
+        return header | {"frames": frames}
+
+    async def close(self) -> None:
+        """Delete the session and the file."""
+        if self._reader is not None:
+            self._reader.close()
+        with contextlib.suppress(SessionNotFound):
+            await self.session.delete()
+        await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
+
+    def _merge(self, found: FrameMasks) -> None:
+        known = self.results.get(found.frame_index)
+        objects = dict(known.objects) if known is not None else {}
+        self.results[found.frame_index] = _with_objects(found, objects | dict(found.objects))
+
+
+def _with_objects(frame: FrameMasks, objects: dict[int, Any]) -> FrameMasks:
+    return replace(frame, objects=objects)
+
+
+def new_folder() -> Path:
+    """A folder for the file of a source."""
+    return Path(tempfile.mkdtemp(prefix="maskmesh-web-"))

@@ -1,0 +1,57 @@
+"""Traces of the last frames, from the local trace files of a mesh that runs on this machine."""
+
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+from maskmesh.trace_report.trace_files import Span, group_traces, spans_of_line
+
+MAX_TRACES = 2000
+
+
+class LocalTraces:
+    """Reads what services append to their trace files; keeps the newest traces."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._offsets: dict[Path, int] = {}
+        self._traces: OrderedDict[str, list[Span]] = OrderedDict()
+
+    def find(self, trace_id: str) -> list[dict[str, Any]]:
+        """The spans of a trace by their start, in milliseconds since its start, as far as they are there.
+
+        Raises OSError if a file cannot be read.
+        """
+        self._read_on()
+        spans = self._traces.get(trace_id)
+        if not spans:
+            return []
+        [trace] = group_traces(spans)
+        origin = min(span.start_ns for span in spans)
+        ordered = sorted(spans, key=lambda span: (span.start_ns, trace.depths[span.span_id]))
+        return [
+            {
+                "service": span.service.removeprefix("maskmesh-"),
+                "name": span.name.rsplit("/", 1)[-1],
+                "depth": trace.depths[span.span_id],
+                "start_ms": (span.start_ns - origin) / 1e6,
+                "ms": span.duration_ns / 1e6,
+            }
+            for span in ordered
+        ]
+
+    def _read_on(self) -> None:
+        for path in sorted(self._folder.glob("*.jsonl")):
+            offset = self._offsets.get(path, 0)
+            if path.stat().st_size < offset:  # the file was replaced, to bound its size
+                offset = 0
+            with path.open("rb") as file:
+                file.seek(offset)
+                data = file.read()
+            whole, _, _ = data.rpartition(b"\n")
+            self._offsets[path] = offset + len(whole) + (1 if whole else 0)
+            for line in whole.split(b"\n"):
+                for span in spans_of_line(line.decode("utf-8", "replace")):
+                    self._traces.setdefault(span.trace_id, []).append(span)
+        while len(self._traces) > MAX_TRACES:
+            self._traces.popitem(last=False)
