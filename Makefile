@@ -14,6 +14,8 @@ demo: .venv/services
 	  --point 110,262 --object 2 --point 530,185 --object 3 --point 330,62 \
 	  --truth tools/sample/masks.json -o demo/overlay.mp4 --masks demo/masks.json
 	$(BIN)/maskmesh report demo/traces -o demo/waterfall.png
+	@echo
+	@echo "To look at it in a browser: $(BIN)/maskmesh web --sample tools/sample/clip.mp4"
 
 test: check
 	$(PYTEST)

@@ -169,7 +169,7 @@ def _session_table(
             max_history=settings.max_history,
             disk_bytes=settings.session_disk_bytes,
             recent_frames=settings.recent_frames,
-            memory_rules=loaded.model.memory_rules,
+            memory_rules=replace(loaded.model.memory_rules, recent_memories=settings.memory_frames),
         ),
         folder=scratch.path,
         device=loaded.device,

@@ -35,6 +35,9 @@ class TrackerSettings(ModelSettings):
     """Budget of the archive of one session in bytes."""
     recent_frames: int = Field(16, ge=16)
     """Number of tracked frames of each object in memory; older frames are archived on disk."""
+    memory_frames: int = Field(6, ge=1, le=6)
+    """Number of preceding frames whose memories a frame attends to, besides the prompted ones.  Fewer are
+    faster, but differ from the published model; must be equal in all trackers."""
     max_history: int = Field(10_000, ge=1)
     """Maximum number of entries in the history of one session."""
     advertise: str = ""

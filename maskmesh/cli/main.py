@@ -14,6 +14,7 @@ from maskmesh.cli.report.command import report
 from maskmesh.cli.run import Commands
 from maskmesh.cli.segment.command import segment_command
 from maskmesh.cli.stream.command import stream_command
+from maskmesh.cli.tune.command import tune
 from maskmesh.cli.up import up
 from maskmesh.cli.web.command import web
 from maskmesh.version import __version__
@@ -37,6 +38,7 @@ for command in (
     report,
     segment_command,
     stream_command,
+    tune,
     up,
     web,
 ):

@@ -170,7 +170,7 @@ class MemoryBank:
         # Selected by quality, the oldest frame gives no pointer, as in the reference implementation.
         num_pointers = RECENT_POINTERS if self.rules.min_quality is None else len(preceding) - 1
         held = self._held(preceding, attended)
-        for rank in range(min(RECENT_MEMORIES, len(preceding)), 0, -1):
+        for rank in range(min(self.rules.recent_memories, len(preceding)), 0, -1):
             index = preceding[rank - 1]
             if index in held and held[index].memory:
                 memories.append(SelectedMemory(index, rank - 1))

@@ -9,11 +9,13 @@ class MemoryRules:
 
     ``max_conditioning`` is the number of conditioning frames that a frame attends to, the nearest; None is
     all.  Tracked frames whose quality is not above ``min_quality`` are passed over for older ones, except
-    the frame before; None selects by distance alone.
+    the frame before; None selects by distance alone.  ``recent_memories`` is the number of preceding frames
+    whose spatial memories are read.
     """
 
     max_conditioning: int | None = None
     min_quality: float | None = None
+    recent_memories: int = 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

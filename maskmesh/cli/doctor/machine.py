@@ -14,16 +14,13 @@ import psutil
 
 from maskmesh.checkpoints.catalogue import checkpoint_folder
 from maskmesh.cli.doctor.finding import Finding
+from maskmesh.cli.mesh.resources import instruction_sets
 from maskmesh.config import DEFAULT_SHARED_MEMORY_DIR, variables_with
 from maskmesh.scheduling.control_groups import available_cores, memory_limit
 from maskmesh.scheduling.process_usage import processor
 from maskmesh.version import __version__
 
-_CPUINFO = Path("/proc/cpuinfo")
 _PACKAGES = ("torch", "grpcio", "protobuf", "numpy", "opentelemetry-sdk", "av", "pillow")
-
-# Instruction sets that the services use, and what for.
-_INSTRUCTIONS = ("amx_bf16", "amx_int8", "avx512_bf16", "avx512_vnni", "avx512f", "avx2")
 
 # A frame at 1024 x 1024 has an embedding of 8 MiB in bfloat16.
 MIN_SHARED_MEMORY_BYTES = 256 * 2**20
@@ -90,14 +87,6 @@ def _processor() -> Iterator[Finding]:
         )
 
 
-def instruction_sets() -> list[str]:
-    """The instruction sets of the processor that the services use, the strongest first."""
-    if not _CPUINFO.exists():
-        return []
-    flags = next((x for x in _CPUINFO.read_text().splitlines() if x.startswith(("flags", "Features"))), "")
-    return [name for name in _INSTRUCTIONS if name in flags.split()]
-
-
 def _memory() -> Iterator[Finding]:
     machine = psutil.virtual_memory()
     limit = memory_limit()
@@ -110,7 +99,7 @@ def _memory() -> Iterator[Finding]:
             "warning",
             "memory",
             f"{granted / 2**30:.1f} GiB are little for a mesh on one machine",
-            "grant 2 GiB for micro and 4 GiB for sam2.1-tiny",
+            "grant 2 GiB for micro and 4 GiB for sam2.1-tiny, or use --preset auto",
         )
     if DEFAULT_SHARED_MEMORY_DIR is not None:
         room = shutil.disk_usage(DEFAULT_SHARED_MEMORY_DIR).free

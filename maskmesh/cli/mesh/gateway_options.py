@@ -176,6 +176,7 @@ def _refuse_model_options() -> None:
         "model",
         "checkpoint",
         "vocabulary",
+        "preset_name",
         "image_size",
         "device",
         "dtype",
@@ -183,7 +184,7 @@ def _refuse_model_options() -> None:
         "max_batch",
     ):
         if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
-            option = name.replace("_", "-")
+            option = name.removesuffix("_name").replace("_", "-")
             raise click.UsageError(
                 f"--{option} has no effect with --endpoint: the model of a running mesh is fixed"
             )

@@ -1,9 +1,19 @@
 """Options of commands that may start a mesh."""
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import av
 import click
+from click.core import ParameterSource
+
+from maskmesh.cli.mesh.presets import PRESET_NAMES, PresetSettings, plan, preset
+from maskmesh.cli.mesh.resources import resources
+from maskmesh.cli.run import say
+
+AUTO = "auto"
 
 _OPTIONS = (
     click.option("--model", default="micro", show_default=True, help="Preset of the model."),
@@ -16,6 +26,12 @@ _OPTIONS = (
         "--vocabulary",
         type=click.Path(exists=True, dir_okay=False, path_type=Path),
         help="Vocabulary of SAM 3 (tokenizer.json, or CLIP's merges); by default beside the checkpoint.",
+    ),
+    click.option(
+        "--preset",
+        "preset_name",
+        type=click.Choice([*PRESET_NAMES, AUTO]),
+        help="Quality and speed; auto chooses by memory, cores and the length of the video, and says why.",
     ),
     click.option("--image-size", type=int, help="Side of the model's input; by default the preset's."),
     click.option("--device", default="cpu", show_default=True, help="Torch device."),
@@ -34,7 +50,50 @@ _OPTIONS = (
 
 
 def mesh_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the options; their names are those of :class:`maskmesh.cli.mesh.local_mesh.MeshOptions`."""
+    """Add the options; a command receives them by the names of
+    :class:`maskmesh.cli.mesh.local_mesh.MeshOptions`.
+    """
+
+    @functools.wraps(command)
+    def with_preset(*, preset_name: str | None, **options: Any) -> None:
+        if preset_name is not None:
+            # With --endpoint, the options of the gateway refuse it.
+            settings = _settings(preset_name, options)
+            explicit = click.get_current_context().get_parameter_source("dtype")
+            if options["image_size"] is None:
+                options["image_size"] = settings.image_size
+            if explicit is not ParameterSource.COMMANDLINE:
+                options["dtype"] = settings.dtype
+            options["flags"] = settings.flags()
+        command(**options)
+
+    decorated: Callable[..., None] = with_preset
     for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
+        decorated = option(decorated)
+    return decorated
+
+
+def _settings(name: str, options: dict[str, Any]) -> PresetSettings:
+    """The settings of a preset, or those that fit this machine.  Raises UsageError."""
+    model, device = options["model"], options["device"]
+    try:
+        if name != AUTO:
+            return preset(model, name)  # type: ignore[arg-type]
+        made = plan(model, resources(device), num_frames=video_length(options.get("source")))
+    except ValueError as error:
+        raise click.UsageError(f"--preset {name}: {error}") from error
+    settings = made.settings
+    size = f"{settings.image_size} x {settings.image_size}"
+    say(f"preset auto: {settings.name}, {size}; {'; '.join(made.reasons)}")
+    return settings
+
+
+def video_length(source: object) -> int:
+    """The number of frames that a video says it has; 0 if it does not say, or is none."""
+    if not isinstance(source, Path) or not source.is_file():
+        return 0
+    try:
+        with av.open(str(source)) as container:
+            return container.streams.video[0].frames
+    except (av.FFmpegError, IndexError, OSError):
+        return 0

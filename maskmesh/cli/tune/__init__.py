@@ -1,0 +1,1 @@
+"""``maskmesh tune``: settings for this machine, and the price of each preset."""
