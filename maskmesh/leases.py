@@ -23,6 +23,11 @@ class Lease:
         self.expires = time.monotonic() + self.ttl_seconds
 
     @property
+    def idle_seconds(self) -> float:
+        """Seconds since its last use."""
+        return time.monotonic() - (self.expires - self.ttl_seconds)
+
+    @property
     def is_expired(self) -> bool:
         """Whether the lease has ended."""
         return self.expires <= time.monotonic()

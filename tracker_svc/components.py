@@ -3,13 +3,14 @@
 import asyncio
 import logging
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 
 from maskmesh.nn.checkpoint import CheckpointError
 from maskmesh.nn.loading import LoadedModel, load_model
 from maskmesh.rpc.addresses import reachable_address
-from maskmesh.scheduling.admission import AdmissionPolicy
+from maskmesh.scheduling.admission import AdmissionPolicy, Priority, QueueEntry
 from maskmesh.scheduling.batching import choose_batch
 from maskmesh.scheduling.cpu_sharing import core_policy
 from maskmesh.scheduling.device_worker import DeviceWorker
@@ -28,6 +29,7 @@ from tracker_svc.embeddings.fetcher import EmbeddingFetcher
 from tracker_svc.model import weights
 from tracker_svc.model.config import PRESETS
 from tracker_svc.model.tracking_model import TrackingModel
+from tracker_svc.sessions.offloading import is_offloadable, offload
 from tracker_svc.sessions.session import SessionLimits
 from tracker_svc.sessions.session_registry import SessionRegistry
 from tracker_svc.sessions.session_table import SessionTable
@@ -113,7 +115,7 @@ async def start(settings: TrackerSettings, port: int) -> Components:
         registry=registry,
         store=store,
         scratch=scratch,
-        sweeper=asyncio.ensure_future(_sweep(sessions)),
+        sweeper=asyncio.ensure_future(_sweep(sessions, worker, settings.offload_seconds)),
     )
 
 
@@ -176,8 +178,12 @@ def _session_table(
     )
 
 
-async def _sweep(sessions: SessionTable) -> None:
+async def _sweep(sessions: SessionTable, worker: DeviceWorker, offload_seconds: float) -> None:
     while True:
         await asyncio.sleep(SWEEP_SECONDS)
         if expired := sessions.sweep():
             logger.info("%d sessions expired", expired)
+        for session in sessions if offload_seconds else ():
+            if is_offloadable(session, offload_seconds):
+                async with session.lock:
+                    await worker.run(partial(offload, session), entry=QueueEntry(Priority.AHEAD))

@@ -35,6 +35,9 @@ class TrackerSettings(ModelSettings):
     """Budget of the archive of one session in bytes."""
     recent_frames: int = Field(16, ge=16)
     """Number of tracked frames of each object in memory; older frames are archived on disk."""
+    offload_seconds: float = Field(0.0, ge=0)
+    """Seconds without a call after which the states of a session move from memory to its archive, from
+    which the next call reads what it needs; 0 never moves them."""
     memory_frames: int = Field(6, ge=1, le=6)
     """Number of preceding frames whose memories a frame attends to, besides the prompted ones.  Fewer are
     faster, but differ from the published model; must be equal in all trackers."""

@@ -119,6 +119,17 @@ class TrackedFrames:
                 self._archive.put(self._obj_id, index, self._recent[index])
             del self._recent[index]
 
+    def offload(self) -> None:
+        """Move all states to the archive; they are read from there when they are needed again.
+
+        Nothing is moved if the session has no archive.
+        """
+        if self._archive is None:
+            return
+        for index, state in self._recent.items():
+            self._archive.put(self._obj_id, index, state)
+        self._recent.clear()
+
     def before(self, frame_index: int, *, step: int, count: int) -> list[int]:
         """The good frames before a frame, the nearest first, at most ``count``; frame 0 does not count.
 
