@@ -30,7 +30,7 @@ _SIDES = {
 }
 
 # Resident memory of a mesh and of the command around it, in MiB: fixed, and for each 1024 x 1024 pixels of
-# the input; measured in bfloat16, in float32 twice as much (docs/presets.md).
+# the input; measured in bfloat16, in float32 twice as much (docs/guides/presets.md).
 _FIXED_MIB = {
     "micro": 920, "test": 950, "sam2.1-tiny": 1500, "sam2.1-small": 1550, "sam2.1-base-plus": 1750,
     "sam2.1-large": 2500, "sam3": 5200,

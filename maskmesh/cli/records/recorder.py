@@ -23,6 +23,8 @@ from maskmesh.types import FrameMasks
 
 # How often the services are asked what they use.
 USAGE_SECONDS = 1.0
+# How long the end of a run may wait for the last of these answers.
+LAST_USAGE_SECONDS = 1.0
 
 
 class Recorder:
@@ -53,20 +55,19 @@ class Recorder:
         self.statistics.add_result(received, delivered, gated=gated)
 
     async def watch_usage(self, client: AsyncClient) -> None:
-        """Record what the services use, again and again; a gateway that cannot tell is left alone."""
+        """Record what the services use, again and again; moments in which the gateway does not answer are left out."""
         while True:
-            try:
+            with contextlib.suppress(MaskmeshError, grpc.RpcError):
                 await self._record_usage(client)
-            except (MaskmeshError, grpc.RpcError):
-                return
             await asyncio.sleep(USAGE_SECONDS)
 
     async def finish(self, client: AsyncClient, extra: Mapping[str, Any]) -> None:
         """Write the summary; ``extra`` is added to it."""
         if self._files is None:
             return
-        with contextlib.suppress(MaskmeshError, grpc.RpcError):
-            await self._record_usage(client)
+        with contextlib.suppress(MaskmeshError, grpc.RpcError, TimeoutError):
+            async with asyncio.timeout(LAST_USAGE_SECONDS):
+                await self._record_usage(client)
         self._files.write_summary(self._summary() | dict(extra))
         say(f"records: {self._options.folder}")
 
