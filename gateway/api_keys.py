@@ -41,6 +41,7 @@ class _Entry(BaseModel):
     max_sessions: int | None = Field(None, ge=0)
     max_bytes: int | None = Field(None, ge=0)
     frames_per_second: float | None = Field(None, gt=0)
+    operator: bool = False
 
 
 class _File(BaseModel):
@@ -60,6 +61,8 @@ class Caller:
     """Limit of the total size of the frames of its sessions, in bytes."""
     rate: AsyncLimiter | None = None
     """Limit of frames per second."""
+    is_operator: bool = True
+    """Whether it may see where services run, and how many sessions others have."""
 
     async def count_interactive_frame(self) -> None:
         """Count a frame of an interactive call.  Raises ResourceExhausted beyond the rate."""
@@ -101,8 +104,9 @@ class ApiKeys:
     """The keys of a key file, which is reloaded when it changes.
 
     The file is TOML, with a ``[[key]]`` for each key: ``name`` and ``sha256`` (of the key, in hexadecimal),
-    and optionally ``tenant`` (by default the name), ``max_sessions``, ``max_bytes`` and
-    ``frames_per_second``.  Each gateway applies the limits separately.
+    and optionally ``tenant`` (by default the name), ``max_sessions``, ``max_bytes``,
+    ``frames_per_second`` and ``operator`` (false by default: GetMesh then shows neither addresses nor
+    sessions). Each gateway applies the limits separately.
     """
 
     def __init__(self, path: Path) -> None:
@@ -150,4 +154,6 @@ def _caller(entry: _Entry, previous: Caller | None) -> Caller:
         rate = AsyncLimiter(burst, burst / entry.frames_per_second)
         if previous is not None and previous.rate is not None and previous.rate.max_rate == burst:
             rate = previous.rate
-    return Caller(entry.name, entry.tenant or entry.name, entry.max_sessions, entry.max_bytes, rate)
+    return Caller(
+        entry.name, entry.tenant or entry.name, entry.max_sessions, entry.max_bytes, rate, entry.operator
+    )

@@ -42,14 +42,19 @@ class ImageCalls:
         *,
         check: Callable[[EmbeddingRef], None],
         timeout: float | None,
+        interactive: bool = True,
     ) -> ImageResponse:
         """Encode an image and call ``method`` with its embedding, again if the embedding is evicted.
 
-        ``check`` checks the request against the size of the image; what it raises is raised.
+        ``check`` checks the request against the size of the image; what it raises is raised.  A call that is
+        not interactive waits for its turn behind those that are, and for the rate of its key.
         """
         caller = current_caller()
-        await caller.count_interactive_frame()
-        options = EncodeOptions(interactive=True, tenant=caller.tenant, timeout=timeout)
+        if interactive:
+            await caller.count_interactive_frame()
+        else:
+            await caller.wait_for_stream_frame()
+        options = EncodeOptions(interactive=interactive, tenant=caller.tenant, timeout=timeout)
         click.did(telemetry.PREPARE)
         for attempt in range(MAX_ATTEMPTS):
             encoded = await encode_image(self._encoders, image, options)

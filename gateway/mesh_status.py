@@ -2,7 +2,9 @@
 
 import asyncio
 import time
+from dataclasses import replace
 
+from gateway.api_keys import current_caller
 from gateway.backends.encoders import Encoders
 from gateway.backends.trackers import Trackers
 from maskmesh import wire
@@ -19,7 +21,11 @@ ANSWER_SECONDS = 1.0
 async def mesh_status(
     encoders: Encoders, trackers: Trackers, sessions: SessionCounts, *, draining: bool, trace_url: str
 ) -> segmentation_pb2.GetMeshResponse:
-    """The state of all services, which are asked at once; ``sessions`` are those of this gateway."""
+    """The state of all services, which are asked at once; ``sessions`` are those of this gateway.
+
+    A caller that is no operator gets neither addresses nor names of hosts, errors of services without their
+    details, and no number of sessions.
+    """
     others = await asyncio.gather(encoders.statuses(ANSWER_SECONDS), trackers.statuses(ANSWER_SECONDS))
     own = ServiceStatus(
         kind="gateway",
@@ -31,6 +37,11 @@ async def mesh_status(
         unix_nanos=time.time_ns(),
     )
     statuses = [own, *others[0], *others[1]]
+    if not current_caller().is_operator:
+        statuses = [
+            replace(s, address="", host="", sessions=None, error="it does not answer" if s.error else "")
+            for s in statuses
+        ]
     return segmentation_pb2.GetMeshResponse(
         services=[wire.service_status_to_proto(status) for status in statuses], trace_url=trace_url
     )

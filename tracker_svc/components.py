@@ -3,14 +3,13 @@
 import asyncio
 import logging
 from dataclasses import dataclass, replace
-from functools import partial
 
 import torch
 
 from maskmesh.nn.checkpoint import CheckpointError
 from maskmesh.nn.loading import LoadedModel, load_model
 from maskmesh.rpc.addresses import reachable_address
-from maskmesh.scheduling.admission import AdmissionPolicy, Priority, QueueEntry
+from maskmesh.scheduling.admission import AdmissionPolicy
 from maskmesh.scheduling.batching import choose_batch
 from maskmesh.scheduling.cpu_sharing import core_policy
 from maskmesh.scheduling.device_worker import DeviceWorker
@@ -29,7 +28,7 @@ from tracker_svc.embeddings.fetcher import EmbeddingFetcher
 from tracker_svc.model import weights
 from tracker_svc.model.config import PRESETS
 from tracker_svc.model.tracking_model import TrackingModel
-from tracker_svc.sessions.offloading import is_offloadable, offload
+from tracker_svc.sessions.offloading import offload_idle
 from tracker_svc.sessions.session import SessionLimits
 from tracker_svc.sessions.session_registry import SessionRegistry
 from tracker_svc.sessions.session_table import SessionTable
@@ -55,11 +54,13 @@ class Components:
     store: RedisStore | None
     """The session store; None if it is not configured."""
     scratch: ScratchFolder
-    sweeper: "asyncio.Task[None]"
+    tasks: "list[asyncio.Task[None]]"
+    """They end sessions that are not used, and move idle ones to disk."""
 
     async def close(self) -> None:
         """Stop the thread and close the connections."""
-        self.sweeper.cancel()
+        for task in self.tasks:
+            task.cancel()
         await self.registry.close()
         if self.store is not None:
             await self.store.close()
@@ -115,7 +116,7 @@ async def start(settings: TrackerSettings, port: int) -> Components:
         registry=registry,
         store=store,
         scratch=scratch,
-        sweeper=asyncio.ensure_future(_sweep(sessions, worker, settings.offload_seconds)),
+        tasks=_background(sessions, settings.offload_seconds),
     )
 
 
@@ -129,8 +130,8 @@ def concept_finder(settings: TrackerSettings, loaded: LoadedModel[TrackingModel]
         return None
     length = detector.config.context_length
     path = settings.vocabulary
-    if path is None and settings.checkpoint is not None:
-        beside = settings.checkpoint.with_name("tokenizer.json")
+    if path is None and loaded.checkpoint is not None:
+        beside = loaded.checkpoint.with_name("tokenizer.json")
         path = beside if beside.is_file() else None
     if path is None:
         if loaded.info.trained:
@@ -178,12 +179,15 @@ def _session_table(
     )
 
 
-async def _sweep(sessions: SessionTable, worker: DeviceWorker, offload_seconds: float) -> None:
+def _background(sessions: SessionTable, offload_seconds: float) -> "list[asyncio.Task[None]]":
+    work = [_sweep(sessions)]
+    if offload_seconds:
+        work.append(offload_idle(sessions, offload_seconds))
+    return [asyncio.ensure_future(each) for each in work]
+
+
+async def _sweep(sessions: SessionTable) -> None:
     while True:
         await asyncio.sleep(SWEEP_SECONDS)
         if expired := sessions.sweep():
             logger.info("%d sessions expired", expired)
-        for session in sessions if offload_seconds else ():
-            if is_offloadable(session, offload_seconds):
-                async with session.lock:
-                    await worker.run(partial(offload, session), entry=QueueEntry(Priority.AHEAD))

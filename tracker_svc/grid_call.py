@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from functools import partial
 
+import torch
+
 from maskmesh import telemetry, wire
 from maskmesh.internal.v1 import tracker_pb2
 from maskmesh.masks import BinaryMask, MaskFormat, MaskOptions
@@ -11,10 +13,20 @@ from maskmesh.scheduling.admission import Priority, QueueEntry
 from maskmesh.telemetry import StageRecorder
 from maskmesh.v1 import types_pb2
 from tracker_svc.components import Components
-from tracker_svc.compute.grid_masks import GridMasks, GridOptions, batches, combine, masks_at
+from tracker_svc.compute.grid_masks import (
+    GridMasks,
+    GridOptions,
+    batches,
+    joined,
+    masks_at,
+    without_repetitions,
+)
 from tracker_svc.compute.mask_output import object_masks
 from tracker_svc.compute.step import Frame
 from tracker_svc.memory.frame_state import FrameState
+
+# Masks that one job converts to the requested form.
+MASKS_PER_JOB = 8
 
 
 async def segment_grid(
@@ -22,7 +34,8 @@ async def segment_grid(
 ) -> tracker_pb2.SegmentGridResponse:
     """Carry out SegmentGrid; the proto lists its errors.
 
-    Each batch of points is a job of its own with the priority of read-ahead, so clicks come first.
+    Batches of points and of masks are jobs of their own with the priority of read-ahead, so clicks come
+    first.
     """
     tracker = components.tracker
     recorder = tracker.recorder()
@@ -33,11 +46,18 @@ async def segment_grid(
     frame = await components.embeddings.get(ref)
     run = partial(components.worker.run, recorder=recorder, entry=QueueEntry(Priority.AHEAD, ref.tenant))
     try:
-        parts = [
-            await run(partial(masks_at, tracker.model, frame, points, options, recorder))
-            for points in batches(options.points_per_side)
-        ]
-        masks = await run(lambda: _finish(parts, options, mask_options, frame, recorder))
+        kept: GridMasks | None = None
+        for points in batches(options.points_per_side):
+            found = await run(partial(masks_at, tracker.model, frame, points, options, recorder))
+            kept = found if kept is None else joined((kept, found))
+        assert kept is not None, "a grid has points"
+        kept = without_repetitions(kept, options)
+        masks: list[types_pb2.FoundMask] = []
+        for indices in torch.arange(len(kept.logits)).split(MASKS_PER_JOB):
+            if options.max_masks and len(masks) >= options.max_masks:
+                break
+            masks += await run(partial(_convert, kept.rows(indices), options, mask_options, frame, recorder))
+        del masks[options.max_masks or len(masks) :]
         with recorder.handling(telemetry.RESPOND):
             return tracker_pb2.SegmentGridResponse(
                 masks=masks, work=wire.work_to_proto(telemetry.WorkSummary().add_records(recorder.records))
@@ -46,16 +66,16 @@ async def segment_grid(
         telemetry.emit_soon(recorder.records, None)
 
 
-def _finish(
-    parts: list[GridMasks],
+def _convert(
+    kept: GridMasks,
     options: GridOptions,
     mask_options: MaskOptions,
     frame: Frame,
     recorder: StageRecorder,
 ) -> list[types_pb2.FoundMask]:
-    """The masks of all batches in the requested form; runs on the device's thread."""
+    """Masks that are large enough, in the requested form; runs on the device's thread."""
     with recorder.stage(telemetry.POSTPROCESS):
-        return list(_found(combine(parts, options), mask_options, frame))
+        return [mask for mask in _found(kept, mask_options, frame) if mask.area >= options.min_area]
 
 
 def _found(kept: GridMasks, mask_options: MaskOptions, frame: Frame) -> Iterator[types_pb2.FoundMask]:

@@ -161,7 +161,13 @@ class EncoderRing(Encoders):
                 response = await self._replica(address).call("GetEncoderStatus", request, timeout=timeout)
             return response.status
 
-        return await statuses_of("encoder", await resolve(self._target), status_of)
+        try:
+            async with asyncio.timeout(timeout):
+                addresses = await resolve(self._target)
+        except (OSError, TimeoutError) as error:
+            reason = f"the name cannot be resolved: {error or 'no answer'}"
+            return [ServiceStatus(kind="encoder", address=self._target, error=reason)]
+        return await statuses_of("encoder", addresses, status_of)
 
     async def close(self) -> None:
         for channel in (self._channel, *self._replica_channels.values()):

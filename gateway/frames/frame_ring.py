@@ -1,5 +1,6 @@
 """The last frames of a live stream, in memory."""
 
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -32,6 +33,7 @@ class RingState(NamedTuple):
     height: int
     next_sequence: int
     skipped: Sequence[int]
+    """Numbers of frames without an index, also of those that were reported."""
     kept: Sequence[tuple[int, int]]
     """Index and sequence number of each frame that is held."""
 
@@ -46,6 +48,8 @@ class FrameRing(Frames):
         """The client's sequence number of the next frame."""
         self.skipped: list[int] = []
         """Sequence numbers of skipped frames that are not reported yet."""
+        # Numbers of frames without an index, skipped or equal to others, reported or not.
+        self._without_index: deque[int] = deque(maxlen=KNOWN_SEQUENCES)
         self.on_append: Callable[[], None] = lambda: None
         """Called after each :meth:`append`."""
         self._kept: dict[int, KeptFrame] = {}
@@ -68,9 +72,21 @@ class FrameRing(Frames):
         """Note that a frame equals the last one, and is not kept; returns the index of that one."""
         index = self.num_frames - 1
         self._repeats[sequence] = index
+        self._without_index.append(sequence)
         self._repeats.pop(min(self._repeats) if len(self._repeats) > KEPT_FRAMES else -1, None)
         self.next_sequence = sequence + 1
         return index
+
+    def skip(self, sequence: int) -> None:
+        """Note that a frame was skipped, to be reported with the next result."""
+        self.skipped.append(sequence)
+        self._without_index.append(sequence)
+
+    def report_again(self, sequence: int) -> None:
+        """Report the frames without an index from ``sequence`` on as skipped: a client that resumes there may
+        not have received their results.
+        """
+        self.skipped = sorted({s for s in (*self.skipped, *self._without_index) if s >= sequence})
 
     def kept(self) -> dict[int, KeptFrame]:
         """The frames that are held, by index."""
@@ -79,14 +95,14 @@ class FrameRing(Frames):
     def state(self) -> RingState:
         """The ring without its images."""
         sequences = [(index, frame.sequence) for index, frame in self._kept.items()]
-        return RingState(
-            self.num_frames, self.width, self.height, self.next_sequence, list(self.skipped), sequences
-        )
+        skipped = sorted({*self.skipped, *self._without_index})
+        return RingState(self.num_frames, self.width, self.height, self.next_sequence, skipped, sequences)
 
     def restore(self, state: RingState, kept: Mapping[int, KeptFrame]) -> None:
         """Replace the state and the frames by those of another ring."""
         self.num_frames, self.width, self.height = state.num_frames, state.width, state.height
         self.next_sequence, self.skipped = state.next_sequence, list(state.skipped)
+        self._without_index.extend(state.skipped)
         self._kept = dict(sorted(kept.items()))
         self._sequences |= {index: frame.sequence for index, frame in kept.items()}
 

@@ -14,7 +14,7 @@ MOST_FRAMES = 2**40
 class ResumePoint:
     """The remaining frames of a propagation: from ``next_frame_index`` to ``end``, exclusive, by ``step``.
 
-    ``end`` is 0 for a live stream, which has no end.
+    A live stream has no end: ``end`` is 0.
     """
 
     session_id: str
@@ -22,7 +22,8 @@ class ResumePoint:
     end: int
     step: int = 1
     start: int = 0
-    """The first frame of the propagation."""
+    """The first frame of the propagation; in a live stream, the client's number of the first frame whose
+    result it has not received."""
     propagation_id: str = ""
 
     def __str__(self) -> str:

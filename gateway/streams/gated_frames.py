@@ -37,9 +37,10 @@ class GatedResult:
 
 
 class GatedFrames:
-    """Gated frames that wait for the result of the frame that they equal."""
+    """Gated frames that wait for the result of the frame that they equal, or for their delivery."""
 
     def __init__(self) -> None:
+        self._open: dict[int, FrameTrace] = {}  # of the frames that are not delivered, by sequence
         self._waiting: dict[int, list[GatedFrame]] = defaultdict(list)
         self._last: types_pb2.FrameMasks | None = None
 
@@ -49,6 +50,7 @@ class GatedFrames:
 
     def add(self, gated: GatedFrame) -> GatedResult | None:
         """Add a frame; returns its result if the frame that it equals has one."""
+        self._open[gated.sequence] = gated.trace
         if self._last is not None and self._last.frame_index == gated.frame_index:
             return GatedResult(gated, self._last)
         self._waiting[gated.frame_index].append(gated)
@@ -61,11 +63,14 @@ class GatedFrames:
         return [GatedResult(gated, self._last) for gated in self.drop(result.frame.frame_index)]
 
     def abandon(self) -> None:
-        """End the traces of the frames that wait, because the stream ends."""
-        for frames in self._waiting.values():
-            for gated in frames:
-                gated.trace.abandoned()
+        """End the traces of the frames that are not delivered, because the stream ends."""
+        for trace in self._open.values():
+            trace.abandoned()
 
     def drop(self, frame_index: int) -> list[GatedFrame]:
-        """Remove the frames that wait for a frame, which has no result."""
+        """Remove the frames that wait for a frame."""
         return self._waiting.pop(frame_index, [])
+
+    def deliver(self, gated: GatedFrame) -> FrameTrace:
+        """Remove a frame whose result was delivered, or which was rejected; returns its trace."""
+        return self._open.pop(gated.sequence)

@@ -81,7 +81,7 @@ class Inbox:
         self.is_finished = False
         """Whether the client has sent its finish message."""
         self.num_received = 0
-        """Number of usable frames that were received."""
+        """Number of frames that were received, also of those that were rejected."""
         self._ring = ring
         self._max_frames = max_frames
         self._limit = limit
@@ -153,6 +153,7 @@ class Inbox:
         received_ns = time.time_ns()
         if frame.sequence < self._next_sequence:
             return  # an earlier stream has accepted this frame
+        self.num_received += 1
         if frame.sequence > self._next_sequence:
             error = InvalidRequest(
                 f"the sequence of the next frame must be {self._next_sequence}", field="frame.sequence"
@@ -172,9 +173,8 @@ class Inbox:
             queued = [w for w in self._waiting if isinstance(w, ReceivedFrame) and not w.is_prompted]
             for oldest in queued[: max(0, len(queued) + 1 - self._max_frames)]:
                 self._waiting.remove(oldest)
-                self._ring.skipped.append(oldest.sequence)
+                self._ring.skip(oldest.sequence)
         received_frame = ReceivedFrame(frame.sequence, image, awaited_ns, received_ns)
-        self.num_received += 1
         await self._add(received_frame, lambda: self._max_frames or received_frame not in self._waiting)
 
     async def _add_prompt(self, prompt: segmentation_pb2.StreamPrompt) -> None:

@@ -87,6 +87,7 @@ class LiveStream(FrameStream[Response | Result | GatedResult]):
             try:
                 if resume_point is not None:
                     self._ring.continue_at(resume_point.next_frame_index, next_sequence)
+                    self._ring.report_again(resume_point.start)
                 self._inbox.begin()
                 with self.raising_interruption():
                     first = self._ring.num_frames if resume_point is None else resume_point.next_frame_index
@@ -94,7 +95,8 @@ class LiveStream(FrameStream[Response | Result | GatedResult]):
                         self._options.masks, after_another=after_another, tracked=range(first) or None
                     )
                 started.next_sequence = self._ring.next_sequence
-                started.resume_token = str(ResumePoint(self._session.session_id, first, 0))
+                received = 0 if resume_point is None else resume_point.start
+                started.resume_token = str(ResumePoint(self._session.session_id, first, 0, start=received))
                 yield Response(started=started)
                 for work in (self._read(requests), self._accept(first), self._send(), self._receive()):
                     self._output.spawn(work)
@@ -275,7 +277,7 @@ class LiveStream(FrameStream[Response | Result | GatedResult]):
         )
 
     def _delivered_gated(self, result: GatedResult) -> None:
-        trace = result.gated.trace
+        trace = self._gated.deliver(result.gated)
         duration_ns = trace.delivered(conditioning=False, num_objects=len(result.masks.objects))
         self._stream_trace.add(trace, duration_ns)
         self._session.renew()
@@ -290,7 +292,8 @@ class LiveStream(FrameStream[Response | Result | GatedResult]):
         if self._gate is not None:
             self._gate.open()
         for gated in self._gated.drop(index):
-            gated.trace.abandoned()
+            self._gated.deliver(gated).abandoned()
+            self._ring.skipped.remove(gated.sequence)
             self._reject(error, sequence=gated.sequence)
 
     def _reject(self, error: MaskmeshError, *, request_id: str = "", sequence: int | None = None) -> None:

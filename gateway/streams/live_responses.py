@@ -53,7 +53,7 @@ class LiveResponses:
             frame=frame,
             sequence=sequence,
             skipped=skipped,
-            resume_token=str(ResumePoint(self._session_id, frame.frame_index + 1, 0)),
+            resume_token=str(ResumePoint(self._session_id, frame.frame_index + 1, 0, start=sequence + 1)),
             window=None if self._window is None else wire.window_to_proto(self._window),
             gated=gated,
             newer_frames=max(0, newest - sequence),

@@ -10,8 +10,6 @@ from pathlib import Path
 
 import requests
 
-from maskmesh.errors import MaskmeshError
-
 try:
     import fcntl
 except ImportError:  # Windows, where downloads are not locked
@@ -33,7 +31,7 @@ Progress = Callable[[int], None]
 """Called with the number of bytes that are there."""
 
 
-class DownloadError(MaskmeshError):
+class DownloadError(OSError):
     """A file could not be downloaded, or is not the expected one."""
 
 
@@ -96,7 +94,7 @@ def _check_room(folder: Path, num_bytes: int) -> None:
 
 def _fetch(url: str, part: Path, num_bytes: int, token: str, progress: Progress) -> None:
     """Download until the file has its size; an attempt that got further does not count."""
-    attempts = 0
+    attempts, furthest = 0, part.stat().st_size
     while (size := part.stat().st_size) < num_bytes:
         progress(size)
         try:
@@ -104,7 +102,9 @@ def _fetch(url: str, part: Path, num_bytes: int, token: str, progress: Progress)
             reason = "the server ended the file early"
         except (requests.RequestException, _Temporary) as error:
             reason = _describe(error)
-        attempts = 0 if part.stat().st_size > size else attempts + 1
+        # A server that ignores ranges begins anew each time, and may break at any place.
+        attempts = 0 if part.stat().st_size > furthest else attempts + 1
+        furthest = max(furthest, part.stat().st_size)
         if part.stat().st_size < num_bytes:
             if attempts >= MAX_ATTEMPTS:
                 raise DownloadError(
@@ -122,7 +122,7 @@ class _Temporary(Exception):
 def _continue(url: str, part: Path, num_bytes: int, token: str, progress: Progress) -> None:
     """One attempt, from the end of what is there.  Raises DownloadError, RequestException, _Temporary."""
     start = part.stat().st_size
-    headers = {"Range": f"bytes={start}-"} if start else {}
+    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
     if token:
         headers["Authorization"] = f"Bearer {token}"
     with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT_SECONDS) as response:

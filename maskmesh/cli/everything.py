@@ -101,7 +101,7 @@ def everything(
 def _write(found: ImageObjects, image: Path, output: Path | None, masks_path: Path | None) -> None:
     say(f"{len(found.masks)} objects")
     if masks_path is not None:
-        header = {"source": image.name, "width": found.width, "height": found.height}
+        header = {"source": image.name, "width": found.width, "height": found.height, "is_image": True}
         with MasksFile(masks_path, header) as file:
             file.write({"frame_index": 0, "objects": _objects(found)})
         say(f"masks: {masks_path}")

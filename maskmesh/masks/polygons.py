@@ -16,6 +16,9 @@ Ring: TypeAlias = NDArray[np.float32]
 Polygon: TypeAlias = Sequence[Ring]
 """An outer ring, and the rings of its holes."""
 
+# Edges that are filled at once, which bounds the memory.
+_EDGES_AT_ONCE = 1024
+
 # Right, down, left, up: the directions of a step along pixel edges, in (x, y).
 _STEPS = ((1, 0), (0, 1), (-1, 0), (0, -1))
 
@@ -44,9 +47,12 @@ class PolygonMask:
     def decode(self) -> NDArray[np.bool_]:
         """Returns [height, width], bool: the pixels whose centres the polygons contain."""
         flips = np.zeros((self.height, self.width + 1), dtype=np.int32)
-        for polygon in self.polygons:
-            for ring in polygon:
-                _flip(flips, ring)
+        rings = [ring for polygon in self.polygons for ring in polygon]
+        if rings:
+            starts = np.concatenate(rings).astype(np.float64)
+            ends = np.concatenate([np.roll(ring, -1, axis=0) for ring in rings]).astype(np.float64)
+            for first in range(0, len(starts), _EDGES_AT_ONCE):
+                _flip(flips, starts[first : first + _EDGES_AT_ONCE], ends[first : first + _EDGES_AT_ONCE])
         inside: NDArray[np.bool_] = (flips.cumsum(axis=1)[:, :-1] % 2).astype(bool)
         return inside
 
@@ -153,15 +159,19 @@ def _is_inside(ring: Ring, outer: Ring) -> bool:
     return bool(np.count_nonzero(at > x) % 2)
 
 
-def _flip(flips: NDArray[np.int32], ring: Ring) -> None:
-    """Note for each row the columns from which on a ring changes inside and outside."""
+def _flip(flips: NDArray[np.int32], starts: NDArray[np.float64], ends: NDArray[np.float64]) -> None:
+    """Note for each row the columns from which on edges change inside and outside.
+
+    starts, ends: [N, 2], x and y.
+    """
     height, width = flips.shape[0], flips.shape[1] - 1
-    ends = np.roll(ring, -1, axis=0)
-    for (x0, y0), (x1, y1) in zip(ring.tolist(), ends.tolist(), strict=True):
-        if y0 == y1:
-            continue
-        low, high = (y0, y1) if y0 < y1 else (y1, y0)
-        rows = np.arange(max(0, int(np.ceil(low - 0.5))), min(height, int(np.ceil(high - 0.5))))
-        at = x0 + (rows + 0.5 - y0) * (x1 - x0) / (y1 - y0)
-        columns = np.clip(np.ceil(at - 0.5), 0, width).astype(np.int64)
-        np.add.at(flips, (rows, columns), 1)
+    x0, y0 = starts.T
+    slopes = np.divide(ends[:, 0] - x0, ends[:, 1] - y0, where=ends[:, 1] != y0, out=np.zeros_like(x0))
+    # The rows whose centres each edge passes.
+    first = np.clip(np.ceil(np.minimum(y0, ends[:, 1]) - 0.5), 0, height).astype(np.int64)
+    last = np.clip(np.ceil(np.maximum(y0, ends[:, 1]) - 0.5), 0, height).astype(np.int64)
+    counts = last - first
+    edges = np.repeat(np.arange(len(counts)), counts)
+    rows = np.arange(len(edges)) - np.repeat(counts.cumsum() - counts, counts) + first[edges]
+    at = x0[edges] + (rows + 0.5 - y0[edges]) * slopes[edges]
+    np.add.at(flips, (rows, np.clip(np.ceil(at - 0.5), 0, width).astype(np.int64)), 1)

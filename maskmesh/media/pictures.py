@@ -125,7 +125,13 @@ def grey_thumbnail(image: Image, side: int, *, field: str) -> ByteArray:
         return np.asarray(picture.reduce(_reduction(picture, side)).convert("L").resize((side, side), _BOX))
     with _translated_errors(field, NO_LIMIT), _open(image.data, NO_LIMIT, field) as opened:
         opened.draft("L", (side, side))
-        return np.asarray(opened.convert("L").resize((side, side), _BOX, reducing_gap=1.0))
+        return np.asarray(_grey(opened, field).resize((side, side), _BOX, reducing_gap=1.0))
+
+
+def _grey(image: PillowImage.Image, field: str) -> PillowImage.Image:
+    if image.mode.startswith(("I", "F")):  # Pillow clips these where _rgb scales them
+        return PillowImage.fromarray(_rgb(image, 1, field)[:, :, 0])
+    return image.convert("L")
 
 
 def _reduction(picture: PillowImage.Image, side: int) -> tuple[int, int]:

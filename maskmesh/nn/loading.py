@@ -57,6 +57,8 @@ class LoadedModel(Generic[M]):
     device: torch.device
     dtype: torch.dtype
     layout: ThreadLayout
+    checkpoint: Path | None = None
+    """The file of its weights; None for untrained ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +136,7 @@ def load_model(
         dtype=choice.name,
         threads=layout.threads,
     )
-    return LoadedModel(model, info, device, dtype, layout)
+    return LoadedModel(model, info, device, dtype, layout, checkpoint)
 
 
 def assign_weights(

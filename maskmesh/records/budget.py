@@ -6,6 +6,7 @@ from typing import Any, Literal, TypeAlias
 
 BudgetStatus: TypeAlias = Literal["OK", "LAG"]
 
+MIN_FRAMES_PER_SECOND = 1 / 86_400
 MAX_FRAMES_PER_SECOND = 1000.0
 MAX_WINDOW = 4096
 
@@ -29,8 +30,13 @@ class Budget:
     """Results from the start of one window to the start of the next; 0 means ``window_length``."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.frames_per_second <= MAX_FRAMES_PER_SECOND:
-            raise ValueError(f"frames_per_second must be 0 to {MAX_FRAMES_PER_SECOND:.0f}")
+        if self.frames_per_second and not (
+            MIN_FRAMES_PER_SECOND <= self.frames_per_second <= MAX_FRAMES_PER_SECOND
+        ):
+            raise ValueError(
+                f"frames_per_second must be 0, or {MIN_FRAMES_PER_SECOND:.6f} (one frame a day) to "
+                f"{MAX_FRAMES_PER_SECOND:.0f}"
+            )
         if self.per_window is not None and not 0 < self.per_window <= 86_400:
             raise ValueError("per_window must be positive, and at most a day")
         if not 1 <= self.window_length <= MAX_WINDOW:
@@ -71,6 +77,8 @@ class WindowRecord:
     budget: float | None
     latency: float
     """From the receipt of the last frame to its result."""
+    time: float = 0.0
+    """When the last result was delivered, since the receipt of the first frame of the run."""
     stage_seconds: Mapping[str, float] = field(default_factory=dict)
     """Stages, summed over the new results.  Stages of different frames run at the same time."""
     gated_frames: int = 0
@@ -92,6 +100,7 @@ class WindowRecord:
         """The record as one line of ``windows.jsonl``."""
         content: dict[str, Any] = {
             "win": self.window,
+            "time_s": round(self.time, 6),
             "first_frame": self.first_sequence,
             "last_frame": self.last_sequence,
             "new_frames": self.new_frames,

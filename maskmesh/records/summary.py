@@ -126,13 +126,13 @@ class StreamSummary:
 
 
 class _Series:
-    """One time, window by window."""
+    """One time, window by window; it was 0 in the first ``num_zeros`` windows."""
 
-    def __init__(self) -> None:
-        self._count = 0
+    def __init__(self, num_zeros: int) -> None:
+        self._count = num_zeros
         self._sum = 0.0
-        self._max = float("-inf")
-        self._last: deque[float] = deque(maxlen=MAX_KEPT)
+        self._max = 0.0 if num_zeros else float("-inf")
+        self._last: deque[float] = deque([0.0] * min(num_zeros, MAX_KEPT), maxlen=MAX_KEPT)
 
     def add(self, value: float) -> None:
         self._count += 1
@@ -175,8 +175,11 @@ class RunStatistics:
         if record.slack is not None:
             times[SLACK] = record.slack
         times[MODEL] = sum(record.stage_seconds.get(stage, 0.0) for stage in MODEL_STAGES)
-        for name, seconds in (times | dict(record.stage_seconds)).items():
-            self._series.setdefault(name, _Series()).add(seconds)
+        times |= record.stage_seconds
+        for name in times.keys() | self._series.keys():
+            if name not in self._series:
+                self._series[name] = _Series(self._num_windows - 2)  # without the first and this one
+            self._series[name].add(times.get(name, 0.0))
 
     def summary(self) -> RunSummary:
         """The summary of what was added so far."""

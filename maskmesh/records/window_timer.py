@@ -14,6 +14,7 @@ class WindowTimer:
         self._num_results = 0
         self._num_windows = 0
         self._previous_result = float("-inf")
+        self._first_receipt: float | None = None
         self._window_sequences: list[int] = []
         # Of the new frames of the window that is not complete yet.
         self._sequences: list[int] = []
@@ -35,6 +36,7 @@ class WindowTimer:
         ``received`` and ``delivered`` are seconds on one clock.
         """
         number, self._num_results = self._num_results, self._num_results + 1
+        self._first_receipt = received if self._first_receipt is None else self._first_receipt
         start = max(received, self._previous_result)
         self._previous_result = delivered
         begin = self._num_windows * self.budget.stride
@@ -56,6 +58,7 @@ class WindowTimer:
             total=self._total,
             budget=self.budget.seconds(new_frames),
             latency=delivered - received,
+            time=delivered - self._first_receipt,
             stage_seconds=self._stage_seconds,
             gated_frames=self._gated,
         )

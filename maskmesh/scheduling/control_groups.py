@@ -1,5 +1,6 @@
 """The cores and the memory that a process may use, by its affinity and by the limits of its control group."""
 
+import contextlib
 import math
 import os
 from pathlib import Path
@@ -27,6 +28,20 @@ def memory_limit(root: Path = _ROOT, own: Path = Path("/proc/self/cgroup")) -> i
     A container's limit is not the memory of the machine, which most tools show.
     """
     return min(filter(None, map(_memory_limit, _folders(root, own, "memory"))), default=None)
+
+
+def memory_available(root: Path = _ROOT, own: Path = Path("/proc/self/cgroup")) -> int | None:
+    """The bytes that remain below the nearest memory limit, None without one; files that are cached count as
+    used.
+    """
+    remaining = []
+    for folder in _folders(root, own, "memory"):
+        if (limit := _memory_limit(folder)) is None:
+            continue
+        for name in ("memory.current", "memory.usage_in_bytes"):
+            with contextlib.suppress(OSError, ValueError):
+                remaining.append(max(0, limit - int((folder / name).read_text())))
+    return min(remaining, default=None)
 
 
 def _folders(root: Path, own: Path, controller: str) -> list[Path]:

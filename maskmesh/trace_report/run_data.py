@@ -105,9 +105,11 @@ def frames_of_report(report: Report) -> list[FrameTimes]:
 
 def _frames_of_windows(windows: Sequence[dict[str, Any]]) -> list[FrameTimes]:
     frames = []
-    time_s = 0.0
     for number, window in enumerate(windows):
-        total = float(window["t_total_s"])
+        try:
+            total, time_s = float(window["t_total_s"]), float(window["time_s"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"window {number} has no times: {error!r}") from error
         stages = {
             stage: float(window[f"t_{stage}_s"]) for stage in telemetry.STAGES if f"t_{stage}_s" in window
         }
@@ -115,7 +117,6 @@ def _frames_of_windows(windows: Sequence[dict[str, Any]]) -> list[FrameTimes]:
         scale = min(1.0, total / (sum(stages.values()) or 1.0))
         shares = {stage: seconds * scale for stage, seconds in stages.items()}
         frames.append(FrameTimes(int(window.get("win", number)), time_s, total, shares, stages))
-        time_s += total
     return frames
 
 

@@ -26,23 +26,23 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from maskmesh.v1 import types_pb2 as maskmesh_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18maskmesh/v1/budget.proto\x12\x0bmaskmesh.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x17maskmesh/v1/types.proto\"\x80\x01\n\x06\x42udget\x12\x19\n\x11\x66rames_per_second\x18\x01 \x01(\x01\x12-\n\nper_window\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x15\n\rwindow_length\x18\x03 \x01(\r\x12\x15\n\rwindow_stride\x18\x04 \x01(\r\"\x1f\n\nMotionGate\x12\x11\n\tthreshold\x18\x01 \x01(\x02\"\xfa\x02\n\x0cWindowRecord\x12\x0e\n\x06window\x18\x01 \x01(\x03\x12\x16\n\x0e\x66irst_sequence\x18\x02 \x01(\x03\x12\x15\n\rlast_sequence\x18\x03 \x01(\x03\x12\x12\n\nnew_frames\x18\x04 \x01(\r\x12(\n\x05total\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12)\n\x06\x62udget\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12(\n\x05slack\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12)\n\x06status\x18\x08 \x01(\x0e\x32\x19.maskmesh.v1.BudgetStatus\x12*\n\x07latency\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\x12+\n\x0bstage_times\x18\n \x03(\x0b\x32\x16.maskmesh.v1.StageTime\x12\x14\n\x0cgated_frames\x18\x0b \x01(\r\"\xbf\x01\n\x0eTimeStatistics\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\'\n\x04mean\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12&\n\x03p50\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12&\n\x03p95\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12&\n\x03max\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xd3\x02\n\rStreamSummary\x12\x17\n\x0freceived_frames\x18\x01 \x01(\x03\x12\x18\n\x10\x64\x65livered_frames\x18\x02 \x01(\x03\x12\x16\n\x0eskipped_frames\x18\x03 \x01(\x03\x12\x17\n\x0frejected_frames\x18\x04 \x01(\x03\x12\x14\n\x0cgated_frames\x18\x05 \x01(\x03\x12\x16\n\x0egate_threshold\x18\x06 \x01(\x02\x12\x0f\n\x07windows\x18\x07 \x01(\x03\x12\x12\n\nok_windows\x18\x08 \x01(\x03\x12\x19\n\x11\x66rames_per_second\x18\t \x01(\x01\x12\x1a\n\x12windows_per_second\x18\n \x01(\x01\x12(\n\x05\x66irst\x18\x0b \x01(\x0b\x32\x19.maskmesh.v1.WindowRecord\x12*\n\x05times\x18\x0c \x03(\x0b\x32\x1b.maskmesh.v1.TimeStatistics*Z\n\x0c\x42udgetStatus\x12\x1d\n\x19\x42UDGET_STATUS_UNSPECIFIED\x10\x00\x12\x14\n\x10\x42UDGET_STATUS_OK\x10\x01\x12\x15\n\x11\x42UDGET_STATUS_LAG\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18maskmesh/v1/budget.proto\x12\x0bmaskmesh.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x17maskmesh/v1/types.proto\"\x80\x01\n\x06\x42udget\x12\x19\n\x11\x66rames_per_second\x18\x01 \x01(\x01\x12-\n\nper_window\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x15\n\rwindow_length\x18\x03 \x01(\r\x12\x15\n\rwindow_stride\x18\x04 \x01(\r\"\x1f\n\nMotionGate\x12\x11\n\tthreshold\x18\x01 \x01(\x02\"\xa3\x03\n\x0cWindowRecord\x12\x0e\n\x06window\x18\x01 \x01(\x03\x12\x16\n\x0e\x66irst_sequence\x18\x02 \x01(\x03\x12\x15\n\rlast_sequence\x18\x03 \x01(\x03\x12\x12\n\nnew_frames\x18\x04 \x01(\r\x12(\n\x05total\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12)\n\x06\x62udget\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12(\n\x05slack\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12)\n\x06status\x18\x08 \x01(\x0e\x32\x19.maskmesh.v1.BudgetStatus\x12*\n\x07latency\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\x12+\n\x0bstage_times\x18\n \x03(\x0b\x32\x16.maskmesh.v1.StageTime\x12\x14\n\x0cgated_frames\x18\x0b \x01(\r\x12\'\n\x04time\x18\x0c \x01(\x0b\x32\x19.google.protobuf.Duration\"\xbf\x01\n\x0eTimeStatistics\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\'\n\x04mean\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12&\n\x03p50\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12&\n\x03p95\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12&\n\x03max\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xd3\x02\n\rStreamSummary\x12\x17\n\x0freceived_frames\x18\x01 \x01(\x03\x12\x18\n\x10\x64\x65livered_frames\x18\x02 \x01(\x03\x12\x16\n\x0eskipped_frames\x18\x03 \x01(\x03\x12\x17\n\x0frejected_frames\x18\x04 \x01(\x03\x12\x14\n\x0cgated_frames\x18\x05 \x01(\x03\x12\x16\n\x0egate_threshold\x18\x06 \x01(\x02\x12\x0f\n\x07windows\x18\x07 \x01(\x03\x12\x12\n\nok_windows\x18\x08 \x01(\x03\x12\x19\n\x11\x66rames_per_second\x18\t \x01(\x01\x12\x1a\n\x12windows_per_second\x18\n \x01(\x01\x12(\n\x05\x66irst\x18\x0b \x01(\x0b\x32\x19.maskmesh.v1.WindowRecord\x12*\n\x05times\x18\x0c \x03(\x0b\x32\x1b.maskmesh.v1.TimeStatistics*Z\n\x0c\x42udgetStatus\x12\x1d\n\x19\x42UDGET_STATUS_UNSPECIFIED\x10\x00\x12\x14\n\x10\x42UDGET_STATUS_OK\x10\x01\x12\x15\n\x11\x42UDGET_STATUS_LAG\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'maskmesh.v1.budget_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_BUDGETSTATUS']._serialized_start=1179
-  _globals['_BUDGETSTATUS']._serialized_end=1269
+  _globals['_BUDGETSTATUS']._serialized_start=1220
+  _globals['_BUDGETSTATUS']._serialized_end=1310
   _globals['_BUDGET']._serialized_start=99
   _globals['_BUDGET']._serialized_end=227
   _globals['_MOTIONGATE']._serialized_start=229
   _globals['_MOTIONGATE']._serialized_end=260
   _globals['_WINDOWRECORD']._serialized_start=263
-  _globals['_WINDOWRECORD']._serialized_end=641
-  _globals['_TIMESTATISTICS']._serialized_start=644
-  _globals['_TIMESTATISTICS']._serialized_end=835
-  _globals['_STREAMSUMMARY']._serialized_start=838
-  _globals['_STREAMSUMMARY']._serialized_end=1177
+  _globals['_WINDOWRECORD']._serialized_end=682
+  _globals['_TIMESTATISTICS']._serialized_start=685
+  _globals['_TIMESTATISTICS']._serialized_end=876
+  _globals['_STREAMSUMMARY']._serialized_start=879
+  _globals['_STREAMSUMMARY']._serialized_end=1218
 # @@protoc_insertion_point(module_scope)

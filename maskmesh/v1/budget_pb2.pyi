@@ -39,7 +39,7 @@ class MotionGate(_message.Message):
     def __init__(self, threshold: _Optional[float] = ...) -> None: ...
 
 class WindowRecord(_message.Message):
-    __slots__ = ("window", "first_sequence", "last_sequence", "new_frames", "total", "budget", "slack", "status", "latency", "stage_times", "gated_frames")
+    __slots__ = ("window", "first_sequence", "last_sequence", "new_frames", "total", "budget", "slack", "status", "latency", "stage_times", "gated_frames", "time")
     WINDOW_FIELD_NUMBER: _ClassVar[int]
     FIRST_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     LAST_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
@@ -51,6 +51,7 @@ class WindowRecord(_message.Message):
     LATENCY_FIELD_NUMBER: _ClassVar[int]
     STAGE_TIMES_FIELD_NUMBER: _ClassVar[int]
     GATED_FRAMES_FIELD_NUMBER: _ClassVar[int]
+    TIME_FIELD_NUMBER: _ClassVar[int]
     window: int
     first_sequence: int
     last_sequence: int
@@ -62,7 +63,8 @@ class WindowRecord(_message.Message):
     latency: _duration_pb2.Duration
     stage_times: _containers.RepeatedCompositeFieldContainer[_types_pb2.StageTime]
     gated_frames: int
-    def __init__(self, window: _Optional[int] = ..., first_sequence: _Optional[int] = ..., last_sequence: _Optional[int] = ..., new_frames: _Optional[int] = ..., total: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., budget: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., slack: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., status: _Optional[_Union[BudgetStatus, str]] = ..., latency: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., stage_times: _Optional[_Iterable[_Union[_types_pb2.StageTime, _Mapping]]] = ..., gated_frames: _Optional[int] = ...) -> None: ...
+    time: _duration_pb2.Duration
+    def __init__(self, window: _Optional[int] = ..., first_sequence: _Optional[int] = ..., last_sequence: _Optional[int] = ..., new_frames: _Optional[int] = ..., total: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., budget: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., slack: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., status: _Optional[_Union[BudgetStatus, str]] = ..., latency: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., stage_times: _Optional[_Iterable[_Union[_types_pb2.StageTime, _Mapping]]] = ..., gated_frames: _Optional[int] = ..., time: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class TimeStatistics(_message.Message):
     __slots__ = ("name", "mean", "p50", "p95", "max")

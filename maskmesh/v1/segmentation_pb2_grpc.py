@@ -345,7 +345,8 @@ class SegmentationServiceServicer:
 
     def GetMesh(self, request, context):
         """GetMesh returns the state of this gateway and of all encoders and trackers that it knows.  A service that
-        does not answer within a second is in the response with an error.
+        does not answer within a second is in the response with an error.  For an API key that is no operator's,
+        addresses, hosts and sessions are left out.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

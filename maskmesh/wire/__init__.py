@@ -33,7 +33,7 @@ from maskmesh.wire.embeddings import (
     tensor_spec_to_proto,
     tensor_specs_from_proto,
 )
-from maskmesh.wire.grids import found_mask_from_proto, grid_options_from_proto
+from maskmesh.wire.grids import GridValues, found_mask_from_proto, grid_options_from_proto
 from maskmesh.wire.images import fill_image, image_from_proto, image_to_proto
 from maskmesh.wire.masks import (
     fill_frame_time,
@@ -66,6 +66,7 @@ from maskmesh.wire.work import work_from_proto, work_to_proto
 
 __all__ = [
     "MAX_POINTS",
+    "GridValues",
     "box_to_proto",
     "budget_from_proto",
     "budget_to_proto",

@@ -63,6 +63,7 @@ def window_to_proto(record: WindowRecord) -> budget_pb2.WindowRecord:
         latency=duration_from_seconds(record.latency),
         stage_times=stage_times_to_proto(record.stage_seconds),
         gated_frames=record.gated_frames,
+        time=duration_from_seconds(record.time),
     )
 
 
@@ -78,6 +79,7 @@ def window_from_proto(message: budget_pb2.WindowRecord) -> WindowRecord:
         latency=seconds_from_duration(message.latency),
         stage_seconds=stage_seconds_from_proto(message.stage_times),
         gated_frames=message.gated_frames,
+        time=seconds_from_duration(message.time),
     )
 
 

@@ -21,6 +21,7 @@ class GridValues(NamedTuple):
     min_stability: float
     max_box_iou: float
     max_masks: int
+    min_area: int
 
 
 def grid_options_from_proto(message: types_pb2.EverythingOptions, *, field: str = "options") -> GridValues:
@@ -41,6 +42,7 @@ def grid_options_from_proto(message: types_pb2.EverythingOptions, *, field: str 
         shares["min_stability"],
         shares["max_box_iou"],
         message.max_masks,
+        message.min_area,
     )
 
 

@@ -23,6 +23,9 @@ from maskmesh.wire.boxes import box_from_proto, box_to_proto
 # Pixels by which polygons may differ from masks.
 MAX_TOLERANCE = 1000.0
 
+# Points of all polygons of a mask in a request: filling more would keep others waiting.
+MAX_POLYGON_POINTS = 20_000
+
 _BINARY_FORMS: Mapping[str, tuple[str, Callable[[int, int, bytes], BinaryMask]]] = {
     "rle": ("counts", RleMask),
     "png": ("data", PngMask),
@@ -96,6 +99,11 @@ def mask_from_proto(message: types_pb2.Mask, *, field: str = "mask") -> BinaryMa
 
 
 def _polygons(message: types_pb2.PolygonMask, field: str) -> PolygonMask:
+    count = sum(len(ring.xy) // 2 for polygon in message.polygons for ring in polygon.rings)
+    if count > MAX_POLYGON_POINTS:
+        raise InvalidPrompt(
+            f"{count} points, and a mask has at most {MAX_POLYGON_POINTS}", field=f"{field}.polygons"
+        )
     polygons = []
     for p, polygon in enumerate(message.polygons):
         rings = []

@@ -26,6 +26,8 @@ class Server(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.cut = len(CONTENT)
+        self.cuts: list[int] = []
+        """The same for the next requests, one after another."""
         self.takes_ranges = True
         self.statuses: list[int] = []
         """Answers of the next requests, instead of the file."""
@@ -53,7 +55,8 @@ class Handler(BaseHTTPRequestHandler):
             self.send_response(200)
         self.send_header("Content-Length", str(len(CONTENT) - start))
         self.end_headers()
-        self.wfile.write(CONTENT[start : start + self.server.cut])
+        cut = self.server.cuts.pop(0) if self.server.cuts else self.server.cut
+        self.wfile.write(CONTENT[start : start + cut])
         self.close_connection = True
 
     def log_message(self, format: str, *args: object) -> None:
@@ -129,6 +132,17 @@ def test_a_server_without_ranges_sends_the_file_again(server: Server, tmp_path: 
     (tmp_path / "model.pt.part").write_bytes(CONTENT[:1000])
     fetch(server, tmp_path / "model.pt")
     assert (tmp_path / "model.pt").read_bytes() == CONTENT
+
+
+def test_a_server_without_ranges_that_breaks_anywhere_is_given_up(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.takes_ranges = False
+    monkeypatch.setattr(download, "MAX_ATTEMPTS", 4)
+    # It never comes further than the first time.
+    server.cuts = [len(CONTENT) // 2, len(CONTENT) // 4] * 20
+    with pytest.raises(download.DownloadError, match="are kept"):
+        fetch(server, tmp_path / "file")
 
 
 def test_damage_in_what_is_there_is_found(server: Server, tmp_path: Path) -> None:

@@ -115,17 +115,23 @@ def cvat_pixels(shape: ElementTree.Element) -> BoolArray:
     return mask
 
 
-def test_cvat_tracks_go_outside_where_objects_end(tmp_path: Path) -> None:
+def test_cvat_gets_every_mask_of_a_video(tmp_path: Path) -> None:
     root = ElementTree.parse(export(tmp_path, VIDEO, "cvat", "cvat.xml")).getroot()
-    ring, other = root.findall("track")
-    assert (ring.attrib["label"], other.attrib["label"]) == ("yellow ring", "object")
-    assert [shape.attrib["outside"] for shape in ring] == ["0", "0", "0"]
-    assert [(shape.attrib["frame"], shape.attrib["outside"]) for shape in other] == [
-        ("0", "0"),
-        ("1", "1"),
-        ("2", "1"),
+    # CVAT imports the first shape of a track of masks, and fails for a track without one.
+    shapes = [(track, track[0]) for track in root.findall("track")]
+    assert all(len(track) == 1 and shape.attrib["outside"] == "0" for track, shape in shapes)
+    found = [
+        (shape.attrib["frame"], track.attrib["label"], track.attrib["group_id"]) for track, shape in shapes
     ]
-    assert np.array_equal(cvat_pixels(ring[0]), RING)
+    assert found == [
+        ("0", "yellow ring", "1"),
+        ("0", "object", "2"),
+        ("1", "yellow ring", "1"),
+        ("2", "yellow ring", "1"),
+    ]
+    for _, shape in shapes[::2]:
+        assert np.array_equal(cvat_pixels(shape), RING)
+    assert np.array_equal(cvat_pixels(shapes[1][1]), DISC)
 
 
 def test_cvat_images_have_masks(tmp_path: Path) -> None:
@@ -146,6 +152,30 @@ def test_label_studio_tasks(tmp_path: Path) -> None:
     assert ring["type"] == "videorectangle"
     assert ring["value"]["framesCount"] == 3
     assert [entry["enabled"] for entry in other["value"]["sequence"]] == [False]
+
+
+def test_a_box_ends_where_its_object_is_not_in_the_frame(tmp_path: Path) -> None:
+    gap = document({2: DISC}, {}, {2: DISC}, {})
+    [task] = json.loads(export(tmp_path, gap, "label-studio", "ls.json").read_text())
+    [box] = task["predictions"][0]["result"]
+    entries = [(entry["frame"], entry["enabled"]) for entry in box["value"]["sequence"]]
+    assert entries == [(1, False), (3, False)]
+
+
+def test_pictures_keep_their_names(tmp_path: Path) -> None:
+    picture = document({2: DISC}, source="photo.png") | {"is_image": True}
+    dataset = json.loads(export(tmp_path, picture, "coco", "coco.json").read_text())
+    assert dataset["images"][0]["file_name"] == "photo.png"
+    folder = document({2: DISC}, {2: DISC}, source="frames") | {
+        "files": ["a1.png", "a2.png"],
+        "is_image": False,
+    }
+    dataset = json.loads(export(tmp_path, folder, "coco", "coco.json").read_text())
+    assert [image["file_name"] for image in dataset["images"]] == ["a1.png", "a2.png"]
+    # A video with a single result is a video.
+    clip = document({2: DISC}) | {"is_image": False}
+    [task] = json.loads(export(tmp_path, clip, "label-studio", "ls.json").read_text())
+    assert task["data"] == {"video": "clip.mp4"}
 
 
 def test_lines_of_a_stream_are_read(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """What presets set, and what fits a machine."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +58,33 @@ def test_a_long_video_gets_a_faster_preset_and_the_reason() -> None:
     long = plan("sam2.1-tiny", machine(16, amx=False), num_frames=2000)
     assert (short.settings.name, long.settings.name) == ("high", "draft")
     assert any("min for 2000 frames" in reason for reason in long.reasons)
+
+
+def test_an_accelerator_has_no_estimate_of_time() -> None:
+    machine_with_gpu = replace(machine(64, cores=4, amx=False, device_gib=80), is_accelerator=True)
+    assert plan("sam2.1-large", machine_with_gpu, num_frames=18_000).settings.name == "high"
+
+
+def test_float32_takes_twice_the_memory() -> None:
+    wide, narrow = (
+        needed_bytes("sam2.1-tiny", plan("sam2.1-tiny", machine(16)).settings, wide=wide)
+        for wide in (True, False)
+    )
+    assert wide > narrow
+    made = plan("sam2.1-tiny", machine(3, amx=False))
+    assert made.settings.name == "balanced"
+    assert plan("sam2.1-tiny", machine(3, amx=False), dtype="bfloat16").settings.name == "high"
+
+
+def test_the_size_that_the_user_chose_is_planned_for() -> None:
+    made = plan("sam2.1-tiny", machine(16), image_size=512)
+    assert (made.settings.name, made.settings.image_size) == ("high", 512)
+
+
+def test_what_does_not_fit_at_all_is_said() -> None:
+    made = plan("sam3", machine(4))
+    assert (made.settings.name, made.fits) == ("draft", False)
+    assert any("more than there is" in reason for reason in made.reasons)
 
 
 def test_the_memory_of_a_device_counts() -> None:

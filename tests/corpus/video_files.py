@@ -3,6 +3,7 @@
 import random
 import struct
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -57,7 +58,16 @@ MPEG4 = Encoding("mpeg4", options={"g": "12", "bf": "0"})
 
 
 def write(path: Path, frames: Iterable[int] = range(40), how: Encoding = H264) -> Path:
-    """Write the frames with these numbers."""
+    """Write the frames with these numbers.
+
+    On a thread of its own, because SVT-AV1 gives the calling thread real-time priority, before all services.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(_write, path, frames, how).result()
+    return path
+
+
+def _write(path: Path, frames: Iterable[int], how: Encoding) -> None:
     with av.open(str(path), "w", format=how.format, container_options=how.container) as out:
         stream: Any = out.add_stream(how.codec, rate=how.rate, options=how.options)
         (stream.width, stream.height), stream.pix_fmt = how.size, how.pixels
@@ -69,7 +79,6 @@ def write(path: Path, frames: Iterable[int] = range(40), how: Encoding = H264) -
                 frame.pts, frame.time_base = how.times[position], Fraction(1, 1000)
             out.mux(stream.encode(frame))
         out.mux(stream.encode())
-    return path
 
 
 def remux(

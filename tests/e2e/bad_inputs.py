@@ -195,6 +195,19 @@ BAD_SESSION_PROMPTS: Sequence[tuple[str, types_pb2.Prompt, str]] = (
         ".mask.polygons.polygons[0].rings[0].xy",
     ),
     (
+        "a polygon with too many points",
+        types_pb2.Prompt(
+            mask=types_pb2.Mask(
+                polygons=types_pb2.PolygonMask(
+                    height=HEIGHT,
+                    width=WIDTH,
+                    polygons=[types_pb2.Polygon(rings=[types_pb2.Ring(xy=[1, 2] * 20_001)])],
+                )
+            )
+        ),
+        ".mask.polygons.polygons",
+    ),
+    (
         "polygons of another size",
         types_pb2.Prompt(mask=types_pb2.Mask(polygons=types_pb2.PolygonMask(height=2**31, width=2**31))),
         ".mask",

@@ -11,7 +11,8 @@ async def test_a_mesh_is_examined_and_measured(mesh: Mesh, tmp_path: Path) -> No
     said, _ = await maskmesh("doctor", "--endpoint", mesh.endpoint, "--json", cwd=tmp_path)
     found = json.loads(said)
     subjects = {finding["subject"].partition(" ")[0] for finding in found}
-    assert subjects >= {"versions", "processor", "memory", "disk", "gateway", "encoder", "tracker", "speed"}
+    assert subjects >= {"versions", "gateway", "encoder", "tracker", "speed"}
+    assert not subjects & {"processor", "memory", "disk"}  # of the machine of the client
     assert not [finding for finding in found if finding["level"] == "problem"]
     [speed] = [finding for finding in found if finding["subject"] == "speed"]
     assert "image_encoder" in speed["text"]

@@ -178,7 +178,9 @@ async def test_exceeded_limit_keeps_the_session_usable(low_client: AsyncClient, 
 
 def test_proto_comments_list_every_reason() -> None:
     proto = (PROJECT / "protos" / "maskmesh" / "v1" / "segmentation.proto").read_text()
-    rpcs = re.findall(r"((?:  //[^\n]*\n)+)  rpc (\w+)\(", proto)
+    commented = re.findall(r"((?:  //[^\n]*\n)+)  rpc (\w+)\(", proto)
+    assert [name for comment, name in commented if "Reasons:" not in comment] == ["GetMesh"]
+    rpcs = [(comment, name) for comment, name in commented if "Reasons:" in comment]
     assert {name for _, name in rpcs} == {case.rpc for case in CASES}
     for comment, name in rpcs:
         said = set(

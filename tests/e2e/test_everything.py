@@ -8,7 +8,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from maskmesh import AsyncClient, LowResLogits, MaskFormat, MaskOptions, MaskSpace, PolygonMask, RleMask
+from maskmesh import (
+    AsyncClient,
+    InvalidRequest,
+    LowResLogits,
+    MaskFormat,
+    MaskOptions,
+    MaskSpace,
+    PolygonMask,
+    RleMask,
+)
 from maskmesh.image_objects import FoundMask
 from maskmesh.masks import BoolArray, ByteArray
 from maskmesh.media.video_reader import read_frames
@@ -68,6 +77,20 @@ async def test_limits_of_the_answer(client: AsyncClient, picture: ByteArray) -> 
     assert [mask.area for mask in largest.masks] == [some.masks[0].area]
     best = await client.segment_everything(picture, points_per_side=16, min_stability=0.8, max_masks=1)
     assert best.masks[0].predicted_iou == max(mask.predicted_iou for mask in some.masks)
+    # Small masks do not take the places of large ones.
+    large = some.masks[: len(some.masks) // 2]
+    found = await client.segment_everything(
+        picture, points_per_side=16, min_stability=0.8, min_area=large[-1].area, max_masks=len(large)
+    )
+    assert [mask.area for mask in found.masks] == [mask.area for mask in large]
+
+
+async def test_masks_of_parts_may_overlap(client: AsyncClient, picture: ByteArray) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        await client.segment_everything(
+            picture, crop_layers=1, mask_options=MaskOptions(non_overlapping=True)
+        )
+    assert caught.value.field == "mask_options.non_overlapping"
 
 
 async def test_parts_of_the_image_find_small_objects(client: AsyncClient, picture: ByteArray) -> None:

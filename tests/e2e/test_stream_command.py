@@ -36,9 +36,9 @@ def lines(path: Path) -> list[dict[str, object]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-async def test_a_stream_is_recorded_window_by_window(mesh: Mesh, clip: Path, tmp_path: Path) -> None:
+async def test_a_stream_is_recorded_window_by_window(mesh: Mesh, fresh_clip: Path, tmp_path: Path) -> None:
     _, said = await maskmesh(
-        "stream", clip, "--endpoint", mesh.endpoint, "--point", WHEEL, "--max-frames", "20",
+        "stream", fresh_clip, "--endpoint", mesh.endpoint, "--point", WHEEL, "--max-frames", "20",
         "--budget", "60000", "--window", "6", "--stride", "2", "--records", "run",
         cwd=tmp_path,
     )  # fmt: skip

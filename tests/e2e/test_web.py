@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from aiohttp import ClientSession, WSMsgType
+from aiohttp import ClientSession, WSMsgType, WSServerHandshakeError
 from PIL import Image
-from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright
+from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright, expect
 
 from maskmesh import AsyncClient, RleMask
 from tests.mesh import Mesh
@@ -222,6 +222,36 @@ async def test_a_box_prompts_and_an_object_is_removed(page: Page) -> None:
     assert await colour_at(page, *FLOWER) != marked
 
 
+async def test_clicks_of_a_frame_are_cleared(page: Page) -> None:
+    await open_sample(page)
+    before = await colour_at(page, *WHEEL)
+    await click(page, *WHEEL)
+    await says(page, "Object 1:")
+    assert await colour_at(page, *WHEEL) != before
+    await page.click("#clear-frame")
+    await says(page, "The clicks of object 1 on this frame are removed")
+    assert await colour_at(page, *WHEEL) == before
+    await click(page, *WHEEL)
+    await says(page, "Object 1:")
+
+
+async def test_the_page_works_under_its_own_policy(browser: Browser, server: Server) -> None:
+    """The other tests switch the policy off, because it forbids the code by which they wait."""
+    context = await browser.new_context(viewport={"width": 1400, "height": 1000})
+    opened = await context.new_page()
+    errors: list[str] = []
+    opened.on("console", lambda said: errors.append(said.text) if said.type == "error" else None)
+    await opened.goto(server.url)
+    await opened.locator("#open-sample").click()
+    await expect(opened.locator("#status")).to_contain_text("Click an object", timeout=30_000)
+    await opened.locator("#canvas").click(position={"x": 200, "y": 200})
+    await expect(opened.locator("#status")).to_contain_text("Object 1:", timeout=30_000)
+    await opened.locator("#camera").click()
+    await expect(opened.locator("#rate")).to_contain_text("behind", timeout=30_000)
+    await context.close()
+    assert errors == []
+
+
 async def test_a_propagation_is_stopped(page: Page) -> None:
     await open_sample(page)
     await click(page, *WHEEL)
@@ -281,6 +311,11 @@ async def test_requests_of_other_pages_are_refused(server: Server, client: Async
             assert answer.status == 403
         async with http.get(server.url + "api/mesh", headers={"Host": "evil.example"}) as answer:
             assert answer.status == 403
+        foreign = {"Origin": "http://evil.example"}
+        async with http.post(server.url + "api/sample", headers=foreign) as answer:
+            assert answer.status == 403
+        with pytest.raises(WSServerHandshakeError):
+            await http.ws_connect(server.url + "api/live", headers=foreign)
         async with http.get(server.url) as answer:
             assert "default-src 'self'" in answer.headers["Content-Security-Policy"]
         async with http.post(server.url + "api/sources/none/prompt", json={"frame_index": 0}) as answer:

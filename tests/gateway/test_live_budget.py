@@ -1,10 +1,14 @@
 """Live streams under a budget: windows, policies for lag, the motion gate."""
 
 import asyncio
+from collections.abc import Sequence
 
+import grpc
 import pytest
 
-from maskmesh import Budget, InvalidRequest, LiveResult, LiveStream
+from maskmesh import Budget, InvalidRequest, LiveResult, LiveStream, wire
+from maskmesh.types import RawImage
+from maskmesh.v1 import budget_pb2, segmentation_pb2, segmentation_pb2_grpc
 from tests.gateway.in_process import InProcess, image
 
 
@@ -153,6 +157,57 @@ async def test_gated_frames_wait_for_the_frame_that_they_equal(gateway: InProces
         results = await collecting
     assert [r.sequence for r in results] == list(range(6))
     assert [r.gated for r in results] == [False, False, True, True, True, True]
+
+
+async def test_a_resumed_stream_reports_gated_frames_whose_results_were_lost(gateway: InProcess) -> None:
+    config = segmentation_pb2.StreamConfig(motion_gate=budget_pb2.MotionGate())
+    async with grpc.aio.insecure_channel(gateway.address) as channel:
+        stub = segmentation_pb2_grpc.SegmentationServiceStub(channel)
+        results = await results_of(stub, config, range(5), finishes=False)
+        assert [(r.sequence, r.gated) for r in results] == [(0, False), *((n, True) for n in range(1, 5))]
+        # The client has received the results of frames 0 to 2.
+        config.resume_token = results[2].resume_token
+        config.next_sequence = 5
+        [resumed] = await results_of(stub, config, [5], finishes=True)
+    assert (resumed.sequence, list(resumed.skipped)) == (5, [3, 4])
+
+
+async def results_of(
+    stub: "segmentation_pb2_grpc.SegmentationServiceAsyncStub",
+    config: segmentation_pb2.StreamConfig,
+    sequences: Sequence[int],
+    *,
+    finishes: bool,
+) -> list[segmentation_pb2.StreamResult]:
+    """The results of equal pictures; the call breaks off after them, or the client finishes the stream."""
+    request = segmentation_pb2.SegmentStreamRequest
+    call = stub.SegmentStream()
+    await call.write(request(config=config))
+    for sequence in sequences:
+        frame = segmentation_pb2.StreamFrame(sequence=sequence, image=wire.image_to_proto(RawImage(image(0))))
+        await call.write(request(frame=frame))
+    if finishes:
+        await call.write(request(finish=segmentation_pb2.StreamFinish()))
+    results: list[segmentation_pb2.StreamResult] = []
+    while len(results) < len(sequences):
+        response = await call.read()
+        assert response is not grpc.aio.EOF
+        if response.WhichOneof("content") == "result":
+            results.append(response.result)
+    call.cancel()
+    return results
+
+
+async def test_rejected_frames_count_as_received(gateway: InProcess) -> None:
+    async with gateway.client.stream() as stream:
+        results = asyncio.ensure_future(collect(stream))
+        await stream.send(image(0))
+        await stream.send(b"no image")
+        await stream.finish()
+        await results
+    assert stream.summary is not None
+    counts = stream.summary.received_frames, stream.summary.rejected_frames, stream.summary.run.frames
+    assert counts == (2, 1, 1)
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,57 @@
 """GetMesh: the state of all services, also of those that do not answer."""
 
+import hashlib
 from pathlib import Path
 
 import pytest
 
+from gateway.api_keys import ApiKeys, current_caller
+from gateway.backends.encoders import EncoderRing
+from gateway.mesh_status import mesh_status
 from maskmesh import Unavailable
+from maskmesh.status import ServiceStatus, SessionCounts
 from tests.gateway.in_process import running_gateway
+
+
+async def test_other_keys_than_an_operators_see_no_addresses(tmp_path: Path) -> None:
+    digests = {name: hashlib.sha256(name.encode()).hexdigest() for name in ("ops", "guest")}
+    keys = tmp_path / "keys.toml"
+    keys.write_text(
+        f'[[key]]\nname = "ops"\nsha256 = "{digests["ops"]}"\noperator = true\n'
+        f'[[key]]\nname = "guest"\nsha256 = "{digests["guest"]}"\n'
+    )
+    caller = ApiKeys(keys)
+    caller.authenticate({"authorization": "Bearer ops"})
+    assert current_caller().is_operator
+    caller.authenticate({"authorization": "Bearer guest"})
+    assert not current_caller().is_operator
+    response = await mesh_status(
+        NoBackends(),  # type: ignore[arg-type]
+        NoBackends(),  # type: ignore[arg-type]
+        SessionCounts(open=3, propagating=1, limit=9),
+        draining=False,
+        trace_url="",
+    )
+    [own] = response.services
+    assert (own.host, own.address, own.HasField("sessions")) == ("", "", False)
+    assert own.usage.resident_bytes > 0
+
+
+class NoBackends:
+    """Encoders and trackers, of which there are none."""
+
+    async def statuses(self, timeout: float) -> list[ServiceStatus]:
+        return []
+
+
+async def test_an_encoder_whose_name_cannot_be_resolved_has_an_error() -> None:
+    ring = EncoderRing("dns:///no-such-host.invalid:1", max_message_bytes=2**20)
+    try:
+        [status] = await ring.statuses(5.0)
+    finally:
+        await ring.close()
+    assert "cannot be resolved" in status.error
+    assert status.kind == "encoder"
 
 
 async def test_all_services_are_described(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import io
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
 from gateway.streams.motion_gate import CELL, CELLS, DEFAULT_THRESHOLD, motion
@@ -44,6 +45,20 @@ def test_a_small_thing_that_moves_is_motion(form: type) -> None:
     moved = SCENE.copy()
     moved[100:124, 200:224] = 255 - moved[100:124, 200:224]
     assert motion(thumbnail(form(SCENE)), thumbnail(form(moved))) > 2 * DEFAULT_THRESHOLD
+
+
+def png(pixels: NDArray[np.uint16]) -> Image:
+    buffer = io.BytesIO()
+    PillowImage.fromarray(pixels).save(buffer, "PNG")
+    return EncodedImage(buffer.getvalue())
+
+
+def test_motion_is_seen_in_pixels_of_16_bits() -> None:
+    before = np.full((60, 80), 20_000, np.uint16)
+    after = before.copy()
+    after[20:30, 30:40] = 60_000
+    assert motion(thumbnail(png(before)), thumbnail(png(before))) == 0
+    assert motion(thumbnail(png(before)), thumbnail(png(after))) > 2 * DEFAULT_THRESHOLD
 
 
 @pytest.mark.parametrize("shape", [(3, 5), (200, 31), (1080, 1920)])

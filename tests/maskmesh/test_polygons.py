@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from maskmesh.masks import polygons
 from maskmesh.masks.polygons import PolygonMask, outlines, signed_area
 
 
@@ -44,6 +45,16 @@ def test_simplification_stays_within_its_tolerance(tolerance: float) -> None:
     changed = np.argwhere(simple.decode() != mask)
     distances = np.abs(np.hypot(changed[:, 0] - 100, changed[:, 1] - 90) - 70)
     assert distances.max() < tolerance + 1.5
+
+
+def test_edges_are_filled_in_parts_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    random = np.random.default_rng(0)
+    rings = [random.uniform(-5, 45, (25, 2)).astype(np.float32) for _ in range(3)]
+    mask = PolygonMask(40, 40, [rings])
+    whole = mask.decode()
+    assert 0 < whole.sum() < whole.size
+    monkeypatch.setattr(polygons, "_EDGES_AT_ONCE", 7)
+    assert np.array_equal(mask.decode(), whole)
 
 
 def test_an_empty_mask_has_no_polygons() -> None:

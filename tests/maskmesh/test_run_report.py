@@ -24,7 +24,8 @@ def recorded(tmp_path: Path) -> Path:
     folder.mkdir()
     window = {"t_image_encoder_s": 0.03, "t_memory_attention_s": 0.02, "budget_s": 0.05, "status": "OK"}
     write_lines(
-        folder / "windows.jsonl", [window | {"win": n, "t_total_s": 0.04 + 0.01 * n} for n in range(5)]
+        folder / "windows.jsonl",
+        [window | {"win": n, "time_s": 1.0 * n, "t_total_s": 0.04 + 0.01 * n} for n in range(5)],
     )
     used = [{"tracker 1:2": {"resident_bytes": 2**20 * (100 + n), "cpu_s": 0.5 * n}} for n in range(3)]
     write_lines(folder / "usage.jsonl", [{"time_s": float(n), "services": u} for n, u in enumerate(used)])
@@ -39,6 +40,7 @@ def test_records_alone_are_reported(recorded: Path) -> None:
     # Stages of the first window take longer than the window, because they overlap.
     assert sum(run.frames[0].shares.values()) == pytest.approx(0.04)
     assert run.frames[0].shares["image_encoder"] == pytest.approx(0.024)
+    assert [frame.time_s for frame in run.frames] == [0, 1, 2, 3, 4]
     assert run.budget_s == 0.05
     [usage] = run.usage
     assert usage.service == "tracker 1:2"
@@ -52,6 +54,20 @@ def test_a_cut_line_at_the_end_is_left_out(recorded: Path) -> None:
     windows.write_text("nonsense\n" + windows.read_text())
     with pytest.raises(ValueError, match="line 1 is no JSON"):
         read_run(recorded)
+
+
+def test_a_window_without_times_is_named(recorded: Path) -> None:
+    write_lines(recorded / "windows.jsonl", [{"win": 0, "time_s": 1.0}])
+    with pytest.raises(ValueError, match="window 0 has no times"):
+        read_run(recorded)
+
+
+def test_records_are_not_written_over_themselves(recorded: Path) -> None:
+    before = {path.name: path.read_bytes() for path in recorded.iterdir()}
+    result = CliRunner().invoke(main, ["report", str(recorded), "--records", str(recorded), "--fps", "15"])
+    assert result.exit_code == 2
+    assert "would overwrite the records" in result.output
+    assert {path.name: path.read_bytes() for path in recorded.iterdir()} == before
 
 
 def test_a_folder_without_anything_is_an_error(tmp_path: Path) -> None:

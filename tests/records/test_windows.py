@@ -65,6 +65,7 @@ def test_a_line_of_the_records() -> None:
     [record] = windows(Budget(frames_per_second=20), [(1.0, 1.125)])
     assert json.loads(json.dumps(record.to_json())) == {
         "win": 0,
+        "time_s": 0.125,
         "first_frame": 0,
         "last_frame": 0,
         "new_frames": 1,

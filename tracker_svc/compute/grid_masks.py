@@ -19,6 +19,9 @@ from tracker_svc.model.tracking_model import TrackingModel
 
 POINTS_PER_BATCH = 64
 
+# Masks that are kept while a grid is searched, the most confident ones; their logits take up to 256 KiB each.
+MAX_CANDIDATES = 1024
+
 # The logit at which the stability of a mask is measured.
 STABILITY_OFFSET = 1.0
 
@@ -31,7 +34,9 @@ class GridOptions(NamedTuple):
     min_stability: float = 0.95
     max_box_iou: float = 0.7
     max_masks: int = 0
-    """0 is no limit."""
+    """0 is no limit but MAX_CANDIDATES."""
+    min_area: int = 0
+    """In pixels of the image."""
 
 
 class GridMasks(NamedTuple):
@@ -88,15 +93,20 @@ def masks_at(
             points.to(model.device)[:, None].expand(-1, ious.shape[1], -1)[passes],
             bounding_boxes(logits > 0),
         )
-        return _without_repetitions(found, options)
+        return without_repetitions(found, options)
 
 
 @torch.inference_mode()
-def combine(parts: Sequence[GridMasks], options: GridOptions) -> GridMasks:
-    """The masks of all batches as one list, without repetitions."""
-    joined = GridMasks(*(torch.cat(values) for values in zip(*parts, strict=True)))
-    kept = _without_repetitions(joined, options)
-    return kept.rows(torch.arange(len(kept.logits))[: options.max_masks or None])
+def joined(parts: Sequence[GridMasks]) -> GridMasks:
+    """The masks of several batches, at most ``MAX_CANDIDATES`` of them, the most confident first."""
+    order = torch.cat([part.predicted_ious for part in parts]).argsort(descending=True, stable=True)
+    return GridMasks(*(torch.cat(values) for values in zip(*parts, strict=True))).rows(order[:MAX_CANDIDATES])
+
+
+@torch.inference_mode()
+def without_repetitions(found: GridMasks, options: GridOptions) -> GridMasks:
+    """The masks whose boxes do not overlap that of a more confident one too far."""
+    return found.rows(non_maximum_suppression(found.boxes, found.predicted_ious, options.max_box_iou))
 
 
 def bounding_boxes(masks: Tensor) -> Tensor:
@@ -132,7 +142,3 @@ def non_maximum_suppression(boxes: Tensor, scores: Tensor, max_iou: float) -> Te
             kept.append(index)
             is_left &= ~overlaps[index]
     return order[torch.tensor(kept, dtype=torch.long, device=order.device)]
-
-
-def _without_repetitions(found: GridMasks, options: GridOptions) -> GridMasks:
-    return found.rows(non_maximum_suppression(found.boxes, found.predicted_ious, options.max_box_iou))

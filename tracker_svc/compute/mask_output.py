@@ -1,6 +1,6 @@
 """Converts mask logits to masks in the requested form."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -32,22 +32,23 @@ def object_masks(
     """
     if not states:
         return []
-    logits = torch.stack([state.low_res_masks for state in states])  # [N, 1, S / 4, S / 4]
-    if options.is_upsampled:
-        # Objects are upsampled one at a time, because many objects on a large frame take much memory.
-        maps: Sequence[Tensor] = [
-            F.interpolate(mask_logits[None], size=(height, width), mode="bilinear", align_corners=False)[0, 0]
-            for mask_logits in logits
-        ]
-    else:
-        maps = list(logits[:, 0])
+    # Masks of the frame's size are made one after another, because many of a large frame take much memory;
+    # only those that must not overlap are needed together.
+    maps: Iterable[Tensor] = (_map(state, options, (height, width)) for state in states)
     if options.non_overlapping and len(states) > 1:
-        maps = _without_overlap(maps)
-    scale = (width / maps[0].shape[1], height / maps[0].shape[0])
+        maps = _without_overlap(list(maps))
     return [
-        _object_mask(obj_id, state, logits_map, options, scale)
-        for obj_id, state, logits_map in zip(obj_ids, states, maps, strict=True)
+        _object_mask(obj_id, state, logits, options, (width / logits.shape[1], height / logits.shape[0]))
+        for obj_id, state, logits in zip(obj_ids, states, maps, strict=True)
     ]
+
+
+def _map(state: FrameState, options: MaskOptions, size: tuple[int, int]) -> Tensor:
+    """The logits of an object, [S / 4, S / 4], or [height, width] if the form needs them so."""
+    logits = state.low_res_masks  # [1, S / 4, S / 4]
+    if not options.is_upsampled:
+        return logits[0]
+    return F.interpolate(logits[None], size=size, mode="bilinear", align_corners=False)[0, 0]
 
 
 def tracked_masks(

@@ -60,8 +60,11 @@ class SessionArchive:
         self._connection: sqlite3.Connection | None = None
         self._is_closed = False
 
-    def put(self, obj_id: int, frame_index: int, state: FrameState) -> None:
-        """Store the state of an object on a frame, and replace an earlier state."""
+    def put(self, obj_id: int, frame_index: int, state: FrameState) -> bool:
+        """Store the state of an object on a frame, and replace an earlier state.
+
+        Returns False if the disk refuses it, which is logged.
+        """
         tensors = {
             "object_pointer": state.object_pointer,
             "memory_features": state.memory_features,
@@ -79,10 +82,12 @@ class SessionArchive:
                 if connection is not None:
                     self._make_room(connection, state.num_bytes)
                     connection.execute("INSERT OR REPLACE INTO states VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+                    return True
         except sqlite3.OperationalError as error:
             logger.warning("frame %d of object %d is not archived: %s", frame_index, obj_id, error)
             with contextlib.suppress(sqlite3.OperationalError):
                 self.delete(obj_id, frame_index)  # no state is better than an outdated one
+        return False
 
     def get(self, obj_id: int, frame_index: int) -> FrameState | None:
         """The state of an object on a frame; None if the archive does not have it."""

@@ -122,13 +122,20 @@ class TrackedFrames:
     def offload(self) -> None:
         """Move all states to the archive; they are read from there when they are needed again.
 
-        Nothing is moved if the session has no archive.
+        States that the archive does not take stay in memory, all of them if the session has no archive.
         """
         if self._archive is None:
             return
-        for index, state in self._recent.items():
-            self._archive.put(self._obj_id, index, state)
-        self._recent.clear()
+        for index, state in list(self._recent.items()):
+            if self._archive.put(self._obj_id, index, state):
+                del self._recent[index]
+
+    def newest_archived(self) -> dict[int, FrameState]:
+        """The newest archived states, as many as memory has room for: those that were offloaded."""
+        if self._archive is None or not (room := max(self._max_recent - len(self._recent), 0)):
+            return {}
+        states = {i: self._archive.get(self._obj_id, i) for i in self.archived_frames()[-room:]}
+        return {i: state for i, state in states.items() if state is not None}
 
     def before(self, frame_index: int, *, step: int, count: int) -> list[int]:
         """The good frames before a frame, the nearest first, at most ``count``; frame 0 does not count.

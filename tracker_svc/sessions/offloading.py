@@ -1,6 +1,34 @@
 """Moves what idle sessions hold in memory to their archives."""
 
+import asyncio
+import logging
+import sqlite3
+from collections.abc import Iterable
+
 from tracker_svc.sessions.session import Session
+
+logger = logging.getLogger(__name__)
+
+CHECK_SECONDS = 1.0
+
+
+async def offload_idle(sessions: Iterable[Session], idle_seconds: float) -> None:
+    """Offload sessions that were not used for ``idle_seconds``, again and again.
+
+    ``sessions`` may change in between.  A session that cannot be offloaded is logged and stays in memory.
+    """
+    while True:
+        await asyncio.sleep(CHECK_SECONDS)
+        for session in sessions:
+            if not is_offloadable(session, idle_seconds):
+                continue
+            async with session.lock:  # nobody holds it
+                try:
+                    await asyncio.to_thread(offload, session)
+                except (sqlite3.Error, OSError) as error:
+                    logger.warning("session %s is not offloaded: %s", session.session_id, error)
+                # The copy of the session in the store is up to date; this releases the states in memory.
+                session.replicator.enqueue()
 
 
 def is_offloadable(session: Session, idle_seconds: float) -> bool:
@@ -12,6 +40,6 @@ def is_offloadable(session: Session, idle_seconds: float) -> bool:
 
 
 def offload(session: Session) -> None:
-    """Move the states of tracked frames to the archive; runs on the device's thread, under the lock."""
+    """Move the states of tracked frames to the archive, under the session's lock.  Blocks."""
     for obj in session.objects.values():
         obj.bank.tracked.offload()

@@ -224,12 +224,18 @@ class SessionReplicator(Replicator):
             await self._notify()
 
     def _write_all_again(self, pending: PendingWrite) -> None:
-        """Enqueue all states and responses in memory."""
+        """Enqueue all responses, and the states that are in memory or were before they were offloaded."""
         self._archived.clear()
+        offloaded = {
+            StateKey(obj.obj_id, index, TRACKED): state
+            for obj in self._session.objects.values()
+            for index, state in obj.bank.tracked.newest_archived().items()
+        }
+        self._archived = {key: state.num_bytes for key, state in offloaded.items()}
         latest = pending if self._pending is None else self._pending
         self._pending = PendingWrite(
             latest.snapshot,
-            dict(self._enqueued_states),
+            {**offloaded, **self._enqueued_states},
             dict(self._enqueued_responses),
             is_full=True,
             num_changes=latest.num_changes,

@@ -40,14 +40,14 @@ class _Sick(click.ClickException):
 def doctor(*, gateway: Gateway, quick: bool, as_json: bool, **options: Any) -> None:
     """Examine this machine and a mesh, measure a short run, and say what to do.
 
-    Without --endpoint a mesh is started for the examination; with it a running one is examined, and only its
-    client's side of this machine:
+    Without --endpoint a mesh is started for the examination; with it a running one is examined, and of this
+    machine only what concerns a client:
 
         maskmesh doctor --endpoint gateway:50050
 
     The exit status is 0 if everything works, also slowly, and 1 if something does not.
     """
-    findings = list(machine_findings())
+    findings = list(machine_findings(runs_services=gateway.endpoint is None))
 
     async def work(client: AsyncClient) -> None:
         mesh = await client.mesh()
@@ -59,12 +59,14 @@ def doctor(*, gateway: Gateway, quick: bool, as_json: bool, **options: Any) -> N
     try:
         run(with_gateway(work, gateway, MeshOptions(**options)))
     except Unavailable as error:
+        where = gateway.endpoint or "the gateway that was started"
+        advice = "check the address, that it runs, and whether it wants TLS (--tls-ca)"
         findings.append(
             Finding(
                 "problem",
                 "gateway",
-                f"{gateway.endpoint} does not answer: {error}",
-                "check the address, that it runs, and whether it wants TLS (--tls-ca)",
+                f"{where} does not answer: {error}",
+                advice if gateway.endpoint else "look at its log with --verbose",
             )
         )
     except (MaskmeshError, MeshError, grpc.RpcError) as error:

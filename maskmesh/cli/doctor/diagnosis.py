@@ -80,12 +80,21 @@ def _bottleneck(measured: Measurement, mesh: MeshStatus) -> Iterator[Finding]:
         for service in mesh.services
         if service.model is not None and service.name in measured.busy_cores
     }
+    cores = _cores(mesh)
+    busy = sum(measured.busy_cores.values())
+    if cores and busy >= BOUND * cores and max(shares.values(), default=0.0) < BOUND:
+        yield Finding(
+            "note",
+            "the cores are the bottleneck",
+            f"services keep {busy:.1f} of {cores} cores busy",
+            "grant more cores, or move encoders to another machine",
+        )
     for service in mesh.services:
         share = shares.get(service.name)
         if share is not None and share >= BOUND:
             subject = f"{service.kind} is the bottleneck"
             yield Finding("note", subject, _busy(service, share), _ADVICE[service.kind])
-        elif share is not None and max(shares.values()) < IDLE:
+        elif share is not None and max(shares.values()) < IDLE and busy < IDLE * max(cores, 1):
             subject = "encoder starved" if service.kind == "encoder" else "device idle"
             yield Finding(
                 "warning",
@@ -100,6 +109,12 @@ _ADVICE = {
     "encoder": "add encoder replicas, use a smaller --image-size or model, or a GPU",
     "tracker": "use a smaller model or --image-size; more trackers help several sessions, not one",
 }
+
+
+def _cores(mesh: MeshStatus) -> int:
+    """The cores of the machines of the mesh, each counted once."""
+    machines = {s.host: s.usage.granted_cores for s in mesh.services if s.usage is not None}
+    return sum(machines.values())
 
 
 def _busy_share(service: ServiceStatus, measured: Measurement) -> float:
@@ -120,8 +135,8 @@ def _caches(measured: Measurement) -> Iterator[Finding]:
         yield Finding(
             "warning",
             "cache thrashing",
-            f"{measured.evictions} embeddings were evicted during the run, and a late click took "
-            f"{_ms(measured.late_click)}",
+            f"{measured.evictions} embeddings were evicted during the run (those of other users count), and "
+            f"a late click took {_ms(measured.late_click)}",
             "raise --cache-bytes of the encoders, or set MASKMESH_CACHE_URL so that they share a cache",
         )
 

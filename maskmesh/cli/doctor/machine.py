@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 import shutil
 import sys
 import tempfile
@@ -16,7 +17,7 @@ from maskmesh.checkpoints.catalogue import checkpoint_folder
 from maskmesh.cli.doctor.finding import Finding
 from maskmesh.cli.mesh.resources import instruction_sets
 from maskmesh.config import DEFAULT_SHARED_MEMORY_DIR, variables_with
-from maskmesh.scheduling.control_groups import available_cores, memory_limit
+from maskmesh.scheduling.control_groups import available_cores, memory_available, memory_limit
 from maskmesh.scheduling.process_usage import processor
 from maskmesh.version import __version__
 
@@ -31,16 +32,25 @@ _PREFIXES = (
     "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "GRPC_", "NO_PROXY", "NO_GRPC_PROXY", "OMP_", "MKL_", "KMP_",
     "TORCH", "PYTORCH", "CUDA_", "OTEL_", "MASKMESH_", "LD_PRELOAD", "MALLOC_", "PYTHONPATH",
 )  # fmt: skip
-_PROXIES = ("GRPC_PROXY", "HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY")
+# In the order of gRPC, which reads these in lower case only.
+_PROXIES = ("grpc_proxy", "https_proxy", "http_proxy")
+_EXCEPTIONS = ("no_grpc_proxy", "no_proxy")
 _SECRET = ("KEY", "TOKEN", "HEADERS", "PASSWORD")
+_USER_INFO = re.compile(r"(\w+://)[^/@\s]*@")
 
 
-def machine_findings(variables: Mapping[str, str] | None = None) -> Iterator[Finding]:
-    """What this machine is, and what of it is in the way."""
+def machine_findings(
+    variables: Mapping[str, str] | None = None, *, runs_services: bool = True
+) -> Iterator[Finding]:
+    """What this machine is, and what of it is in the way.
+
+    ``runs_services`` is whether a mesh runs here, or only its client.
+    """
     yield from _versions()
-    yield from _processor()
-    yield from _memory()
-    yield from _disk()
+    if runs_services:
+        yield from _processor()
+        yield from _memory()
+        yield from _disk()
     yield from variable_findings(variables_with(_PREFIXES) if variables is None else variables)
 
 
@@ -77,12 +87,12 @@ def _processor() -> Iterator[Finding]:
             "encoder and tracker share one core",
             "grant two cores or more, for example docker run --cpus 2, or resources.limits.cpu in Kubernetes",
         )
-    load = psutil.getloadavg()[0]
-    if load > granted + 1:
+    load = psutil.getloadavg()[0]  # of the machine, whatever is granted of it
+    if load > seen + 1:
         yield Finding(
             "warning",
             "load",
-            f"the machine is busy: a load of {load:.1f} on {granted} cores",
+            f"the machine is busy: a load of {load:.1f} on {seen} cores",
             "end what runs beside maskmesh before figures are trusted",
         )
 
@@ -92,7 +102,7 @@ def _memory() -> Iterator[Finding]:
     limit = memory_limit()
     granted = min(machine.total, limit or machine.total)
     of = "the container's limit" if limit is not None and limit < machine.total else "the machine"
-    free = machine.available / 2**30
+    free = min(machine.available, memory_available() or machine.available) / 2**30
     yield Finding("ok", "memory", f"{granted / 2**30:.1f} GiB ({of}), {free:.1f} GiB free")
     if granted < MIN_MEMORY_BYTES:
         yield Finding(
@@ -139,23 +149,24 @@ def variable_findings(variables: Mapping[str, str]) -> Iterator[Finding]:
     if shown:
         yield Finding("note", "variables", ", ".join(f"{name}={value}" for name, value in shown.items()))
     upper = {name.upper(): value for name, value in variables.items() if value}
-    for name in _PROXIES:
-        if name in upper:
-            yield Finding(
-                "warning",
-                "proxy",
-                f"{name.lower()} is set, so gRPC calls to other machines go through {_host(upper[name])}",
-                "set no_grpc_proxy to the hosts of the mesh",
-            )
-            break
+    proxy = next((name for name in _PROXIES if variables.get(name)), None)
+    if proxy is not None:
+        exceptions = next((variables[name] for name in _EXCEPTIONS if variables.get(name)), "")
+        yield Finding(
+            "warning" if not exceptions else "note",
+            "proxy",
+            f"{proxy} is set, so gRPC calls to other machines go through {_host(variables[proxy])}"
+            + (f", but for {exceptions}" if exceptions else ""),
+            "set no_grpc_proxy to the hosts of the mesh" if not exceptions else "",
+        )
     cores = available_cores()
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-        if upper.get(name, "").isdecimal() and int(upper[name]) != cores:
-            more = int(upper[name]) > cores
+        # More than there are cores have no effect: services take as many as are granted at most.
+        if upper.get(name, "").isdecimal() and int(upper[name]) < cores:
             yield Finding(
                 "warning",
                 "threads",
-                f"{name}={upper[name]} on {cores} cores: {'threads fight' if more else 'cores stay idle'}",
+                f"{name}={upper[name]} on {cores} cores: cores stay idle",
                 f"unset {name}, or set --threads",
             )
     if upper.get("CUDA_VISIBLE_DEVICES") == "" or variables.get("CUDA_VISIBLE_DEVICES") == "":
@@ -172,7 +183,9 @@ def _shown(name: str, value: str) -> str:
     """A value without secrets."""
     if any(secret in name.upper() for secret in _SECRET):
         return "..."
-    return _host(value) if name.upper() in _PROXIES and value else value
+    if name.upper().endswith("_PROXY") and "NO_" not in name.upper() and value:
+        return _host(value)
+    return _USER_INFO.sub(r"\1...@", value)
 
 
 def _host(url: str) -> str:

@@ -14,13 +14,13 @@ from maskmesh.masks import PolygonMask
 
 
 def write_cvat(document: MasksDocument, path: Path, tolerance: float) -> None:
-    """CVAT's XML 1.1: tracks of masks for a video, masks for an image.
+    """CVAT's XML 1.1: masks of the frames of a video, or of images.
 
-    Source: docs.cvat.ai, XML annotation format.
+    Source: docs.cvat.ai, XML annotation format, and the importer's treatment of tracks of masks.
     """
     root = ElementTree.Element("annotations")
     ElementTree.SubElement(root, "version").text = "1.1"
-    if document.is_video:
+    if document.is_video and not document.files:
         _add_tracks(root, document)
     else:
         for number, frame in enumerate(document.frames):
@@ -28,7 +28,7 @@ def write_cvat(document: MasksDocument, path: Path, tolerance: float) -> None:
                 root,
                 "image",
                 id=str(number),
-                name=document.source,
+                name=document.picture_name(frame),
                 width=str(document.width),
                 height=str(document.height),
             )
@@ -42,29 +42,23 @@ def write_cvat(document: MasksDocument, path: Path, tolerance: float) -> None:
 
 
 def _add_tracks(root: ElementTree.Element, document: MasksDocument) -> None:
-    last = max(frame.index for frame in document.frames)
-    seen: dict[int, list[tuple[int, DocumentObject]]] = {}
+    """One track for each mask: CVAT has no tracks of masks, and keeps the first shape of one.
+
+    The masks of an object are a group.
+    """
+    groups: dict[int, int] = {}
+    number = 0
     for frame in document.frames:
         for obj in frame.objects:
-            seen.setdefault(obj.obj_id, []).append((frame.index, obj))
-    for number, shapes in enumerate(seen.values()):
-        track = ElementTree.SubElement(
-            root, "track", id=str(number), label=shapes[0][1].category, source="semi-auto"
-        )
-        known: dict[str, str] = {}
-        for index, obj in shapes:
-            found = cvat_mask(obj)
-            # A shape that is outside keeps the place that it had.
-            known = found or known
-            if known:
-                _add_shape(track, index, known, outside=not found)
-        if known and shapes[-1][0] < last:
-            _add_shape(track, shapes[-1][0] + 1, known, outside=True)
-
-
-def _add_shape(track: ElementTree.Element, frame: int, mask: dict[str, str], *, outside: bool) -> None:
-    own = {"frame": str(frame), "keyframe": "1", "outside": str(int(outside)), "occluded": "0"}
-    ElementTree.SubElement(track, "mask", own | mask)
+            mask = cvat_mask(obj)
+            if not mask:
+                continue
+            group = groups.setdefault(obj.obj_id, len(groups) + 1)
+            own = {"id": str(number), "label": obj.category, "source": "semi-auto", "group_id": str(group)}
+            track = ElementTree.SubElement(root, "track", own)
+            place = {"frame": str(frame.index), "keyframe": "1", "outside": "0", "occluded": "0"}
+            ElementTree.SubElement(track, "mask", place | mask)
+            number += 1
 
 
 def cvat_mask(obj: DocumentObject) -> dict[str, str]:
@@ -98,12 +92,12 @@ def write_label_studio(document: MasksDocument, path: Path, tolerance: float) ->
     Source: labelstud.io, guide/predictions and tags/videorectangle.
     """
     tasks: list[dict[str, Any]]
-    if document.is_video:
+    if document.is_video and not document.files:
         tasks = [{"data": {"video": document.source}, "predictions": [{"result": _boxes(document)}]}]
     else:
         tasks = [
             {
-                "data": {"image": document.source},
+                "data": {"image": document.picture_name(frame)},
                 "predictions": [
                     {"result": [r for obj in frame.objects for r in _shapes(document, obj, tolerance)]}
                 ],
@@ -136,14 +130,16 @@ def _boxes(document: MasksDocument) -> list[dict[str, Any]]:
     sequences: dict[int, list[dict[str, Any]]] = {}
     objects: dict[int, DocumentObject] = {}
     for frame in document.frames:
+        seen = {obj.obj_id: obj.pixels() for obj in frame.objects}
+        for obj_id, entries in sequences.items():
+            if obj_id not in seen or not seen[obj_id].any():
+                entries[-1]["enabled"] = False  # the box is not continued to this frame
         for obj in frame.objects:
             objects.setdefault(obj.obj_id, obj)
-            pixels = obj.pixels()
-            entries = sequences.setdefault(obj.obj_id, [])
+            pixels = seen[obj.obj_id]
             if not pixels.any():
-                if entries:
-                    entries[-1]["enabled"] = False
                 continue
+            entries = sequences.setdefault(obj.obj_id, [])
             rows, columns = np.nonzero(pixels.any(axis=1))[0], np.nonzero(pixels.any(axis=0))[0]
             entries.append(
                 {
@@ -166,7 +162,6 @@ def _boxes(document: MasksDocument) -> list[dict[str, Any]]:
             "value": {"labels": [objects[obj_id].category], "framesCount": count, "sequence": entries},
         }
         for obj_id, entries in sequences.items()
-        if entries
     ]
 
 

@@ -40,6 +40,7 @@ FOLDER_FORMATS: dict[str, Write] = {"yolo": write_yolo, "davis": write_davis}
 def export(masks: Path, name: str, output: Path, tolerance: float) -> None:
     """Write MASKS, a file that --masks has written, in the format of a dataset or an annotation tool:
 
+    \b
     maskmesh segment clip.mp4 --point 480,270 --masks masks.json
     maskmesh export masks.json --format coco -o annotations.json
     """

@@ -44,7 +44,7 @@ def write_coco(document: MasksDocument, path: Path, tolerance: float) -> None:
         "images": [
             {
                 "id": number,
-                "file_name": document.image_name(frame, ".jpg"),
+                "file_name": document.picture_name(frame),
                 "width": document.width,
                 "height": document.height,
                 "frame_index": frame.index,
@@ -73,7 +73,9 @@ def write_yolo(document: MasksDocument, folder: Path, tolerance: float) -> None:
                 ring = joined(list(polygon)) / (document.width, document.height)
                 numbers = " ".join(f"{value:.6f}" for value in ring.reshape(-1))
                 lines.append(f"{categories.index(obj.category)} {numbers}\n")
-        (labels / document.image_name(frame, ".txt")).write_text("".join(lines), encoding="utf-8")
+        (labels / f"{Path(document.picture_name(frame)).stem}.txt").write_text(
+            "".join(lines), encoding="utf-8"
+        )
     names = "".join(f"  {number}: {json.dumps(name)}\n" for number, name in enumerate(categories))
     data = f"path: .\ntrain: images\nval: images\nnames:\n{names}"
     (folder / "data.yaml").write_text(data, encoding="utf-8")

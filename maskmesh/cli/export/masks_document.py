@@ -42,6 +42,10 @@ class MasksDocument:
     width: int
     height: int
     frames: Sequence[DocumentFrame]
+    files: Sequence[str] = ()
+    """The names of the pictures that are the frames; empty for a video, and for an image."""
+    is_image: bool = False
+    """Whether the source is one image."""
 
     @property
     def stem(self) -> str:
@@ -50,8 +54,8 @@ class MasksDocument:
 
     @property
     def is_video(self) -> bool:
-        """Whether there is more than one frame."""
-        return len(self.frames) > 1 or any(frame.index for frame in self.frames)
+        """Whether the source has frames."""
+        return not self.is_image
 
     @property
     def categories(self) -> list[str]:
@@ -59,9 +63,13 @@ class MasksDocument:
         found = (obj.category for frame in self.frames for obj in frame.objects)
         return list(dict.fromkeys(found)) or [OBJECT]
 
-    def image_name(self, frame: DocumentFrame, suffix: str) -> str:
-        """The name of a frame's picture: that of the source, numbered for a video."""
-        return f"{self.stem}_{frame.index:06d}{suffix}" if self.is_video else f"{self.stem}{suffix}"
+    def picture_name(self, frame: DocumentFrame) -> str:
+        """The name of a frame's picture: that of its file, or for a video its own, numbered."""
+        if self.is_image:
+            return self.source
+        if frame.index < len(self.files):
+            return self.files[frame.index]
+        return f"{self.stem}_{frame.index:06d}.jpg"
 
 
 def read_masks(path: Path) -> MasksDocument:
@@ -77,7 +85,7 @@ def read_masks(path: Path) -> MasksDocument:
             lines = [json.loads(line) for line in text.splitlines() if line.strip()]
             content = {"source": path.stem, "frames": lines}
         if "frames" not in content:  # a stream of one frame
-            content = {"source": path.stem, "frames": [content]}
+            content = {"source": path.stem, "frames": [content], "is_image": False}
         titles = {int(each["concept_id"]): str(each["phrase"]) for each in content.get("concepts", ())}
         frames = [_frame(frame, number, titles) for number, frame in enumerate(content["frames"])]
         sizes = [(obj.mask.width, obj.mask.height) for frame in frames for obj in frame.objects]
@@ -87,6 +95,9 @@ def read_masks(path: Path) -> MasksDocument:
             int(content.get("width", width)),
             int(content.get("height", height)),
             frames,
+            [str(name) for name in content.get("files", ())],
+            # Files of earlier versions do not say.
+            bool(content.get("is_image", len(frames) == 1 and not frames[0].index)),
         )
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"{path.name} is no file of --masks: {error!r}") from error

@@ -11,7 +11,7 @@ from click.core import ParameterSource
 
 from maskmesh.cli.mesh.presets import PRESET_NAMES, PresetSettings, plan, preset
 from maskmesh.cli.mesh.resources import resources
-from maskmesh.cli.run import say
+from maskmesh.cli.run import say, warn
 
 AUTO = "auto"
 
@@ -58,11 +58,12 @@ def mesh_options(command: Callable[..., None]) -> Callable[..., None]:
     def with_preset(*, preset_name: str | None, **options: Any) -> None:
         if preset_name is not None:
             # With --endpoint, the options of the gateway refuse it.
-            settings = _settings(preset_name, options)
             explicit = click.get_current_context().get_parameter_source("dtype")
+            has_dtype = explicit is ParameterSource.COMMANDLINE
+            settings = _settings(preset_name, options, has_dtype=has_dtype)
             if options["image_size"] is None:
                 options["image_size"] = settings.image_size
-            if explicit is not ParameterSource.COMMANDLINE:
+            if not has_dtype:
                 options["dtype"] = settings.dtype
             options["flags"] = settings.flags()
         command(**options)
@@ -73,18 +74,27 @@ def mesh_options(command: Callable[..., None]) -> Callable[..., None]:
     return decorated
 
 
-def _settings(name: str, options: dict[str, Any]) -> PresetSettings:
+def _settings(name: str, options: dict[str, Any], *, has_dtype: bool) -> PresetSettings:
     """The settings of a preset, or those that fit this machine.  Raises UsageError."""
     model, device = options["model"], options["device"]
     try:
         if name != AUTO:
             return preset(model, name)  # type: ignore[arg-type]
-        made = plan(model, resources(device), num_frames=video_length(options.get("source")))
+        length, wanted = video_length(options.get("source")), options.get("max_frames") or 0
+        made = plan(
+            model,
+            resources(device),
+            num_frames=min(length, wanted) if length and wanted else length or wanted,
+            image_size=options["image_size"],
+            dtype=options["dtype"] if has_dtype else None,
+        )
     except ValueError as error:
         raise click.UsageError(f"--preset {name}: {error}") from error
     settings = made.settings
     size = f"{settings.image_size} x {settings.image_size}"
     say(f"preset auto: {settings.name}, {size}; {'; '.join(made.reasons)}")
+    if not made.fits:
+        warn(f"{model} may run out of memory here: choose a smaller model, or grant more")
     return settings
 
 

@@ -7,7 +7,7 @@ ultra      the published settings in float32
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias, TypeVar, get_args
 
 from maskmesh.cli.mesh.resources import Resources
@@ -86,6 +86,8 @@ class Plan:
 
     settings: PresetSettings
     reasons: tuple[str, ...]
+    fits: bool = True
+    """Whether the memory suffices, as far as it can be estimated."""
 
 
 def preset(model: str, name: PresetName) -> PresetSettings:
@@ -101,35 +103,58 @@ def preset(model: str, name: PresetName) -> PresetSettings:
     return PresetSettings(name, high, "float32", memory_frames=6, window=4)
 
 
-def needed_bytes(model: str, settings: PresetSettings) -> int:
-    """An estimate of the memory of a mesh with these settings and empty caches, the command included."""
-    scale = 2 if settings.dtype == "float32" else 1
+def needed_bytes(model: str, settings: PresetSettings, *, wide: bool = False) -> int:
+    """An estimate of the memory of a mesh with these settings and empty caches, the command included.
+
+    ``wide`` is whether the type ``auto`` is float32 on this machine.
+    """
+    scale = _scale(settings, wide=wide)
     pixels = (settings.image_size / 1024) ** 2
     mib = _of_family(_FIXED_MIB, model) + scale * pixels * _of_family(_PIXELS_MIB, model)
     return int(mib * MIB)
 
 
+def _scale(settings: PresetSettings, *, wide: bool) -> int:
+    """The size of a number, relative to bfloat16."""
+    return 2 if settings.dtype == "float32" or (settings.dtype == "auto" and wide) else 1
+
+
 def frame_seconds(model: str, settings: PresetSettings, resources: Resources) -> float:
-    """A rough estimate of the time of a tracked frame."""
+    """A rough estimate of the time of a tracked frame on processor cores."""
     high = preset(model, "high").image_size
     share = (settings.image_size / high) ** 2
-    slow = 1.0 if resources.has_matrix_units or resources.device_bytes else WITHOUT_MATRIX_UNITS
+    slow = 1.0 if resources.has_matrix_units else WITHOUT_MATRIX_UNITS
     return _of_family(_FRAME_SECONDS, model) * share * slow / min(resources.cores, 8)
 
 
-def plan(model: str, resources: Resources, *, num_frames: int = 0) -> Plan:
+def plan(
+    model: str,
+    resources: Resources,
+    *,
+    num_frames: int = 0,
+    image_size: int | None = None,
+    dtype: DTypeSetting | None = None,
+) -> Plan:
     """The best preset up to ``high`` that fits the memory and the time, with caches of the rest.
 
-    ``num_frames`` is the length of the video, 0 if it is not known.  Raises ValueError for an unknown model.
+    ``num_frames`` are the frames to track, 0 if their number is not known; for accelerators, time is not
+    estimated.  ``image_size`` and ``dtype`` are those that the user has chosen.  Raises ValueError for an
+    unknown model.
     """
+    wide = not resources.is_accelerator and not resources.has_matrix_units
     usable = int(resources.memory_bytes * USABLE)
     reasons = [f"memory {resources.memory_bytes / 2**30:.1f} GiB ({resources.memory_source})"]
     reasons.append(f"{resources.cores} cores" + (" with matrix units" if resources.has_matrix_units else ""))
     chosen = preset(model, "draft")
     for name in ("high", "balanced", "draft"):
         candidate = preset(model, name)
-        needed = needed_bytes(model, candidate)
+        candidate = replace(
+            candidate, image_size=image_size or candidate.image_size, dtype=dtype or candidate.dtype
+        )
+        needed = needed_bytes(model, candidate, wide=wide)
         seconds = num_frames * frame_seconds(model, candidate, resources)
+        if resources.is_accelerator:
+            seconds = 0.0
         if needed > usable and name != "draft":
             reasons.append(f"{name} needs {needed / 2**30:.1f} GiB")
         elif resources.device_bytes and needed > resources.device_bytes * USABLE and name != "draft":
@@ -139,8 +164,13 @@ def plan(model: str, resources: Resources, *, num_frames: int = 0) -> Plan:
         else:
             chosen = candidate
             break
-    rest = max(usable - needed_bytes(model, chosen), 96 * MIB)
-    embedding = int(_of_family(_EMBEDDING_BYTES, model) * (chosen.image_size / 1024) ** 2)
+    needed = needed_bytes(model, chosen, wide=wide)
+    fits = needed <= usable
+    if not fits:
+        reasons.append(f"{chosen.name} needs {needed / 2**30:.1f} GiB, more than there is")
+    rest = max(usable - needed, 96 * MIB)
+    embedding = _of_family(_EMBEDDING_BYTES, model) * _scale(chosen, wide=wide)
+    embedding = int(embedding * (chosen.image_size / 1024) ** 2)
     cache = max(8 * embedding, min(rest // 2, 2 * 2**30))
     fetched = max(4 * embedding, min(rest // 8, 256 * MIB))
     decoders = max(48 * MIB, min(rest // 6, 384 * MIB))
@@ -158,7 +188,7 @@ def plan(model: str, resources: Resources, *, num_frames: int = 0) -> Plan:
         embedding_bytes=fetched,
         decoder_bytes=decoders,
     )
-    return Plan(settings, tuple(reasons))
+    return Plan(settings, tuple(reasons), fits)
 
 
 def _of_family(values: Mapping[str, T], model: str) -> T:

@@ -26,7 +26,9 @@ class Resources:
     """Where the limit comes from: the container or the machine."""
     has_matrix_units: bool
     device_bytes: int = 0
-    """Memory of the accelerator; 0 for a CPU."""
+    """Memory of the accelerator; 0 for a CPU, and where it is not known."""
+    is_accelerator: bool = False
+    """Whether the model runs on another device than the processor."""
 
 
 def resources(device: str) -> Resources:
@@ -39,6 +41,7 @@ def resources(device: str) -> Resources:
         memory_source="the container's limit" if is_limited else "the machine",
         has_matrix_units="amx_bf16" in instruction_sets(),
         device_bytes=_cuda_bytes(device) if device.startswith("cuda") else 0,
+        is_accelerator=not device.startswith("cpu"),
     )
 
 

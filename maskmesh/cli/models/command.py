@@ -27,6 +27,7 @@ def models() -> None:
 
     --model NAME finds a checkpoint that was pulled:
 
+        \b
         maskmesh models pull sam2.1-tiny
         maskmesh segment clip.mp4 --model sam2.1-tiny --point 480,270 -o out.mp4
     """

@@ -25,13 +25,16 @@ class RecordOptions:
     def mesh_environment(self) -> dict[str, str]:
         """Variables of the services of a mesh: their trace files are kept with the records.
 
-        A folder that the user has chosen by variable stays.
+        A folder that the user has chosen by variable stays.  Traces of an earlier run in the same folder are
+        deleted, as its other records are.
         """
         settings = load_telemetry(warns=False)
         if self.folder is None or settings.effective_exporter != "file":
             return {}
         if settings.trace_dir != DEFAULT_TRACE_DIR:
             return {}
+        for path in (self.folder / TRACES).glob("*.jsonl"):
+            path.unlink()
         return {"MASKMESH_TRACE_DIR": str((self.folder / TRACES).resolve())}
 
     def mesh_options(self, options: dict[str, Any]) -> MeshOptions:
@@ -44,7 +47,8 @@ _OPTIONS = (
         "--records",
         "records_folder",
         type=click.Path(file_okay=False, path_type=Path),
-        help="Folder for records of the run: windows.jsonl, summary.json, usage.jsonl and traces.",
+        help="Folder for records of the run: windows.jsonl, summary.json, usage.jsonl, and the traces of a "
+        "mesh that the command starts.",
     ),
     click.option(
         "--fps", type=float, default=0.0, help="Target frame rate; one interval is the budget of a frame."

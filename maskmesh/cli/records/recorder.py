@@ -55,15 +55,20 @@ class Recorder:
         self.statistics.add_result(received, delivered, gated=gated)
 
     async def watch_usage(self, client: AsyncClient) -> None:
-        """Record what the services use, again and again; moments in which the gateway does not answer are left out."""
+        """Record what the services use, again and again; moments in which the gateway does not answer are
+        left out.
+        """
         while True:
             with contextlib.suppress(MaskmeshError, grpc.RpcError):
                 await self._record_usage(client)
             await asyncio.sleep(USAGE_SECONDS)
 
     async def finish(self, client: AsyncClient, extra: Mapping[str, Any]) -> None:
-        """Write the summary; ``extra`` is added to it."""
+        """Write the summary, to which ``extra`` is added; without a folder, say how a budget was kept."""
         if self._files is None:
+            run = self.statistics.summary()
+            if run.ok_windows is not None and self._command != "stream":  # which has told it
+                say(f"{run.ok_windows} of {run.windows} windows kept the budget")
             return
         with contextlib.suppress(MaskmeshError, grpc.RpcError, TimeoutError):
             async with asyncio.timeout(LAST_USAGE_SECONDS):

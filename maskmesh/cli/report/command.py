@@ -44,6 +44,7 @@ def report(
 
     TRACES is a folder of trace files, one trace file, or the folder of a recorded run:
 
+        \b
         maskmesh segment clip.mp4 --point 480,270 --records run
         maskmesh report run --html run.html
 
@@ -59,6 +60,11 @@ def report(
     for option, path in (("--output", output), ("--charts", charts)):
         if path is not None and path.suffix.lower() not in _DRAWN:
             raise click.UsageError(f"{option} {path}: a drawing has one of the suffixes {', '.join(_DRAWN)}")
+    folder = records.folder
+    if folder is not None and folder.is_dir() and run.is_dir() and folder.samefile(run):
+        raise click.UsageError(
+            f"--records {folder} would overwrite the records of {run}: name another folder"
+        )
     data = read_run(run)
     written: list[tuple[str, Path]] = []
     if data.report is not None and (data.report.frames or data.report.calls or frame is not None):

@@ -79,7 +79,7 @@ def segment_command(
         source, prompts, max_frames, multimask, output, masks, truth, concepts, concept_options, records
     )
     check_job(job)
-    concept_job = ConceptJob(source, concepts, concept_options.score_threshold, output, masks)
+    concept_job = ConceptJob(source, concepts, concept_options.score_threshold, output, masks, records)
 
     async def work(client: AsyncClient) -> None:
         if concepts and not job.is_video:

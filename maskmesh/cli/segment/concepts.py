@@ -7,6 +7,8 @@ from typing import NamedTuple
 from maskmesh.cli.media.outputs import MasksFile
 from maskmesh.cli.media.overlay import Label, draw_labels, overlay, save_picture
 from maskmesh.cli.prompt_options import FrameConcept
+from maskmesh.cli.records.options import RecordOptions
+from maskmesh.cli.records.recorder import recording
 from maskmesh.cli.run import say
 from maskmesh.cli.segment.segment import say_model
 from maskmesh.cli.tracing import step
@@ -24,21 +26,25 @@ class ConceptJob(NamedTuple):
     score_threshold: float
     output: Path | None
     masks: Path | None
+    records: RecordOptions
 
 
 async def segment_concepts(job: ConceptJob, client: AsyncClient) -> None:
     """Find the concepts, print the instances, and write the files."""
     async with client.session() as session:
         say_model(session.model)
-    found = await client.segment_concepts(
-        job.source, [each.concept for each in job.concepts], score_threshold=job.score_threshold
-    )
+    async with recording(job.records, "segment", client) as recorder:
+        recorded = recorder.sequence()
+        found = await client.segment_concepts(
+            job.source, [each.concept for each in job.concepts], score_threshold=job.score_threshold
+        )
+        recorded.add_call(0, {})
     for concept, instances in zip(job.concepts, found.concepts, strict=True):
         scores = ", ".join(f"{instance.score:.2f}" for instance in instances.instances)
         count = f"{len(instances.instances)} found"
         say(f"{concept.title}: {count}{f' ({scores})' if scores else ''}, presence {instances.presence:.2f}")
     if job.masks is not None:
-        header = {"source": job.source.name, "width": found.width, "height": found.height}
+        header = {"source": job.source.name, "width": found.width, "height": found.height, "is_image": True}
         with MasksFile(job.masks, header) as file:
             objects = [instance_json(job.concepts, *each) for each in number_instances(found)]
             file.write({"frame_index": 0, "objects": objects})

@@ -195,6 +195,9 @@ def _truth(job: Job) -> TrueMasks | None:
 
 def _masks_header(job: Job, width: int, height: int) -> dict[str, Any]:
     header: dict[str, Any] = {"source": job.source.name, "width": width, "height": height}
+    header["is_image"] = not job.is_video
+    if job.source.is_dir():
+        header["files"] = [path.name for path in folder_frames(job.source)]
     if job.concepts:
         header["concepts"] = [{"concept_id": number, "phrase": title} for number, title in job.titles.items()]
     return header

@@ -37,10 +37,16 @@ OVERLOADS: dict[str, Overload] = {"wait": "wait", "skip": "skip", "drop-oldest":
 )
 @click.option(
     "--motion-gate",
-    type=click.FloatRange(0, 255),
-    is_flag=False,
-    flag_value=0.0,
-    help="Do not encode frames on which nothing has moved by more than so many grey levels.  [default: 4]",
+    "is_gated",
+    is_flag=True,
+    help="Do not encode frames on which nothing has moved.",
+)
+@click.option(
+    "--motion-threshold",
+    type=click.FloatRange(0, 255, min_open=True),
+    default=4.0,
+    show_default=True,
+    help="Grey levels above which --motion-gate sees motion.",
 )
 @click.option("--paced", is_flag=True, help="Send the frames of a file at --fps, or at its own rate.")
 @click.option(
@@ -68,7 +74,8 @@ def stream_command(
     gateway: Gateway,
     max_frames: int,
     overload: str | None,
-    motion_gate: float | None,
+    is_gated: bool,
+    motion_threshold: float,
     paced: bool,
     silence: float,
     commands: str | None,
@@ -98,7 +105,7 @@ def stream_command(
         concept_options=concept_options,
         max_frames=max_frames,
         overload=OVERLOADS[overload] if overload is not None else None,
-        motion_gate=motion_gate,
+        motion_gate=motion_threshold if is_gated else None,
         paced=paced,
         max_silence=silence,
         commands=commands,

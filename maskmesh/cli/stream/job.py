@@ -43,6 +43,8 @@ def check_job(job: StreamJob) -> None:
     late = [frame for frame in named if job.max_frames and frame >= job.max_frames]
     if late:
         raise click.UsageError(f"--frame {late[0]} is not among the first {job.max_frames}")
+    if job.commands not in (None, "-") and not Path(str(job.commands)).exists():
+        raise click.UsageError(f"--commands: there is no file {job.commands}")
     inputs = source_files(job.source)
     if inputs == []:
         raise click.UsageError(f"there is no file {job.source}")

@@ -9,7 +9,7 @@ import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
-from maskmesh.cli.run import console, say
+from maskmesh.cli.run import console, say, warn
 
 REFRESH_SECONDS = 0.1
 
@@ -96,8 +96,9 @@ async def _read_file(name: str, run: Run) -> None:
                 with open(0 if name == "-" else name, closefd=name != "-", encoding="utf-8") as file:
                     for line in file:
                         loop.call_soon_threadsafe(lines.put_nowait, line)
-            except OSError as error:
-                loop.call_soon_threadsafe(say, f"--commands {name}: {error.strerror}", "yellow")
+            except (OSError, UnicodeDecodeError) as error:
+                reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+                loop.call_soon_threadsafe(warn, f"--commands {name}: {reason}; the rest of it is not read")
             loop.call_soon_threadsafe(lines.put_nowait, None)
 
     threading.Thread(target=read, name="stream-commands", daemon=True).start()

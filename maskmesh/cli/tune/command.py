@@ -2,23 +2,27 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import click
+import grpc
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from maskmesh.cli.media.outputs import check_outputs
-from maskmesh.cli.mesh.local_mesh import MeshOptions
+from maskmesh.cli.mesh.local_mesh import MeshError, MeshOptions
 from maskmesh.cli.mesh.mesh_options import video_length
 from maskmesh.cli.mesh.presets import PRESET_NAMES, PresetName, needed_bytes, plan, preset
 from maskmesh.cli.mesh.resources import resources
 from maskmesh.cli.prompt_options import PromptCommand, PromptsByObject
-from maskmesh.cli.run import console, run, say, verbose_option
+from maskmesh.cli.run import console, describe, run, say, verbose_option, warn
 from maskmesh.cli.tune.measure import Material, Measured, agreement, measure
+from maskmesh.errors import MaskmeshError
 from maskmesh.scheduling.process_usage import processor
 from maskmesh.types import Prompt
+
+Found: TypeAlias = dict[PresetName, Measured | None]
+"""The figures of each preset; None for one that failed."""
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -32,7 +36,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     "--max-frames", type=click.IntRange(6), default=24, show_default=True, help="Frames that are measured."
 )
 @click.option("--all", "measures_all", is_flag=True, help="Measure all presets, not only the proposed one.")
-@click.option("--json", "json_path", type=click.Path(dir_okay=False, path_type=Path), help="JSON file.")
+@click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
 @verbose_option
 def tune(
     *,
@@ -43,7 +47,7 @@ def tune(
     device: str,
     max_frames: int,
     measures_all: bool,
-    json_path: Path | None,
+    as_json: bool,
 ) -> None:
     """Propose settings for this machine from its memory, cores and device, and measure them for seconds.
 
@@ -56,9 +60,10 @@ def tune(
     """
     if source is not None and not prompts:
         raise click.UsageError("CLIP needs a --point or --box")
+    if source is None and prompts:
+        raise click.UsageError("--point and --box need the CLIP that they are on")
     if any(frame for _, frame in prompts):
         raise click.UsageError("prompts are on the first frame")
-    check_outputs([source] if source else [], {"--json": json_path})
     try:
         made = plan(model, resources(device), num_frames=video_length(source))
     except ValueError as error:
@@ -70,7 +75,7 @@ def tune(
     material = Material(source, by_object, max_frames) if source else Material.drawn(max_frames)
 
     async def work() -> None:
-        found: dict[PresetName, Measured] = {}
+        found: dict[PresetName, Measured | None] = {}
         for name in names:
             settings = preset(model, name)
             with console.status(f"measuring {name}"):
@@ -83,20 +88,31 @@ def tune(
                     flags=settings.flags(),
                     environment={"MASKMESH_TRACE_DIR": ""},
                 )
-                found[name] = await measure(options, material)
-        _print(model, found)
-        if json_path is not None:
-            json_path.write_text(json.dumps(_json(model, found, made.settings.name), indent=2) + "\n")
+                try:
+                    found[name] = await measure(options, material)
+                except (MeshError, MaskmeshError, grpc.RpcError) as error:
+                    # One that does not fit the memory is a finding, too.
+                    found[name] = None
+                    warn(f"{name}: {describe(error)}")
+        if as_json:
+            click.echo(json.dumps(_json(model, found, made.settings.name), indent=2))
+        else:
+            _print(model, found)
+        if None in found.values():
+            raise click.ClickException("not every preset could be measured")
 
     run(work())
 
 
-def _print(model: str, found: dict[PresetName, Measured]) -> None:
+def _print(model: str, found: Found) -> None:
     table = Table(box=box.SIMPLE_HEAD, title=f"{model} on {processor()}", title_justify="left")
     for heading in ("preset", "size", "frames/s", "click", "encoder", "tracker", "IoU with high"):
         table.add_column(heading, justify="left" if heading == "preset" else "right", no_wrap=True)
     for name, measured in found.items():
         settings = preset(model, name)
+        if measured is None:
+            table.add_row(name, f"{settings.image_size}", "failed")
+            continue
         table.add_row(
             name,
             f"{settings.image_size}",
@@ -104,25 +120,32 @@ def _print(model: str, found: dict[PresetName, Measured]) -> None:
             f"{measured.first_click * 1000:.0f} ms",
             f"{measured.encoder_bytes / 2**20:.0f} MiB",
             f"{measured.tracker_bytes / 2**20:.0f} MiB",
-            f"{agreement(measured, found['high']):.3f}",
+            "" if (iou := _iou_with_high(measured, found)) is None else f"{iou:.3f}",
         )
     Console(highlight=False, width=100).print(table)
 
 
-def _json(model: str, found: dict[PresetName, Measured], proposed: PresetName) -> dict[str, Any]:
+def _iou_with_high(measured: Measured, found: Found) -> float | None:
+    high = found["high"]
+    return None if high is None else agreement(measured, high)
+
+
+def _json(model: str, found: Found, proposed: PresetName) -> dict[str, Any]:
     return {
         "model": model,
         "processor": processor(),
         "proposed": proposed,
         "presets": {
-            name: {
+            name: None
+            if measured is None
+            else {
                 "image_size": preset(model, name).image_size,
                 "frames_per_second": round(measured.frames_per_second, 3),
                 "first_click_s": round(measured.first_click, 4),
                 "encoder_bytes": measured.encoder_bytes,
                 "tracker_bytes": measured.tracker_bytes,
                 "estimated_bytes": needed_bytes(model, preset(model, name)),
-                "iou_with_high": round(agreement(measured, found["high"]), 4),
+                "iou_with_high": _iou_with_high(measured, found),
             }
             for name, measured in found.items()
         },

@@ -69,6 +69,7 @@ class WebApp:
                 web.get("/api/sources/{id}/frames/{frame}", self._frame),
                 web.get("/api/sources/{id}/results", self._results),
                 web.post("/api/sources/{id}/prompt", self._prompt),
+                web.post("/api/sources/{id}/clear", self._clear),
                 web.post("/api/sources/{id}/concept", self._concept),
                 web.post("/api/sources/{id}/remove", self._remove),
                 web.post("/api/sources/{id}/propagate", self._propagate),
@@ -137,8 +138,12 @@ class WebApp:
             raise RequestError("there is no sample")
         folder = new_folder()
         path = folder / self._sample.name
-        await asyncio.to_thread(shutil.copyfile, self._sample, path)
-        return await self._opened(self._sample.name, folder, path)
+        try:
+            await asyncio.to_thread(shutil.copyfile, self._sample, path)
+            return await self._opened(self._sample.name, folder, path)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
 
     async def _opened(self, name: str, folder: Path, path: Path) -> web.StreamResponse:
         session = await self._client.create_session()
@@ -190,6 +195,11 @@ class WebApp:
             clear_previous=bool(body.get("clear_previous")),
         )
         return web.json_response(frame_json(found))
+
+    async def _clear(self, request: web.Request) -> web.StreamResponse:
+        body = await _body(request)
+        frame = await self._source(request).clear(integer_of(body, "frame_index"), integer_of(body, "obj_id"))
+        return web.json_response({"frame": None if frame is None else frame_json(frame)})
 
     async def _concept(self, request: web.Request) -> web.StreamResponse:
         body = await _body(request)
@@ -249,9 +259,8 @@ class WebApp:
         return web.json_response({})
 
     async def _close_all(self, app: web.Application) -> None:
-        for source in self._sources.values():
-            await source.close()
-        self._sources.clear()
+        while self._sources:
+            await self._sources.pop(next(iter(self._sources))).close()
 
 
 # How far the lines of exported polygons may lie from the masks, in pixels.

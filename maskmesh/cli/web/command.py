@@ -36,6 +36,11 @@ def web(*, gateway: Gateway, host: str, port: int, sample: Path | None, **option
 
         maskmesh web --sample tools/sample/clip.mp4
     """
+    if host in ("0.0.0.0", "::"):
+        raise click.UsageError(
+            f"--host {host}: give the address or name by which browsers reach this machine, because the page "
+            "answers that one only"
+        )
     try:
         # Imported here, because only this command needs aiohttp, which is an extra.
         from aiohttp import web as aiohttp_web

@@ -1,7 +1,6 @@
 """The camera of a browser: its pictures go to a live stream, the masks come back."""
 
 import asyncio
-import contextlib
 import json
 from typing import Any
 
@@ -31,14 +30,19 @@ async def live(request: web.Request, client: AsyncClient) -> web.WebSocketRespon
             assert stream.model is not None, "an open stream has a model"
             await socket.send_json({"type": "started", "model": model_json(stream.model)})
             results = asyncio.ensure_future(_send_results(socket, stream))
+            receiving = asyncio.ensure_future(_receive(socket, stream))
             try:
-                await _receive(socket, stream)
-                await stream.finish()
-                await results
-            finally:
-                results.cancel()
-                with contextlib.suppress(asyncio.CancelledError, Exception):
+                # The stream may fail while no message comes.
+                done, _ = await asyncio.wait({results, receiving}, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    task.result()
+                if receiving in done:
+                    await stream.finish()
                     await results
+            finally:
+                for task in (results, receiving):
+                    task.cancel()
+                await asyncio.gather(results, receiving, return_exceptions=True)
     except MaskmeshError as error:
         if not socket.closed:
             await socket.send_json({"type": "error", "message": str(error)})

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import io
+import logging
 import shutil
 import tempfile
 from collections.abc import AsyncIterator
@@ -10,18 +11,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import grpc
 from PIL import Image as PillowImage
 
 from maskmesh.cli.export.masks_document import DocumentFrame, DocumentObject, MasksDocument
 from maskmesh.cli.media.outputs import frame_json as masks_json
 from maskmesh.client.session import VideoSession
 from maskmesh.concepts import Concept
-from maskmesh.errors import SessionNotFound
+from maskmesh.errors import MaskmeshError
 from maskmesh.masks import ByteArray, RleMask
 from maskmesh.media.pictures import is_picture, read_picture
 from maskmesh.media.video_index import index_video
 from maskmesh.media.video_reader import VideoReader
 from maskmesh.types import FrameMasks, Point
+
+logger = logging.getLogger(__name__)
 
 JPEG_QUALITY = 88
 
@@ -41,6 +45,7 @@ class OpenedSource:
         self._picture: ByteArray | None = None
         self._reader: VideoReader | None = None
         self._reading = asyncio.Lock()
+        self._is_closed = False
 
     async def load(self) -> None:
         """Send the frames to the gateway.  Raises the errors of the upload."""
@@ -57,6 +62,8 @@ class OpenedSource:
         if not 0 <= frame_index < self.session.num_frames:
             raise IndexError(f"there is no frame {frame_index}")
         async with self._reading:
+            if self._is_closed:
+                raise IndexError("the source is not open any more")
             return await asyncio.to_thread(self._encode, frame_index)
 
     def _encode(self, frame_index: int) -> bytes:
@@ -93,6 +100,16 @@ class OpenedSource:
             self._merge(found)
         return found
 
+    async def clear(self, frame_index: int, obj_id: int) -> FrameMasks | None:
+        """Remove the prompts of an object on a frame, and its mask there; returns the masks that remain."""
+        await self.session.clear_prompts(frame_index, obj_id)
+        known = self.results.get(frame_index)
+        if known is None:
+            return None
+        kept = {i: mask for i, mask in known.objects.items() if i != obj_id}
+        self.results[frame_index] = _with_objects(known, kept)
+        return self.results[frame_index]
+
     async def remove_object(self, obj_id: int) -> None:
         """Remove an object and its masks."""
         await self.session.remove_object(obj_id)
@@ -126,7 +143,8 @@ class OpenedSource:
             )
             for index, frame in sorted(self.results.items())
         ]
-        return MasksDocument(self.name, self.session.width, self.session.height, frames)
+        size = self.session.width, self.session.height
+        return MasksDocument(self.name, *size, frames, is_image=self._picture is not None)
 
     def masks(self) -> dict[str, Any]:
         """The masks in the form of ``--masks``."""
@@ -135,18 +153,24 @@ class OpenedSource:
             "source": self.name,
             "width": self.session.width,
             "height": self.session.height,
+            "is_image": self._picture is not None,
         }
         if self._titles:
             header["concepts"] = [{"concept_id": i, "phrase": p} for i, p in self._titles.items()]
         return header | {"frames": frames}
 
     async def close(self) -> None:
-        """Delete the session and the file."""
-        if self._reader is not None:
-            self._reader.close()
-        with contextlib.suppress(SessionNotFound):
+        """Delete the session and the file.  A session that cannot be deleted ends by its lease."""
+        try:
+            async with self._reading:  # a decoder is used by one thread at a time
+                self._is_closed = True
+                if self._reader is not None:
+                    self._reader.close()
             await self.session.delete()
-        await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
+        except (MaskmeshError, grpc.RpcError) as error:
+            logger.info("session %s is not deleted: %s", self.session.session_id, error)
+        finally:
+            await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
 
     def _merge(self, found: FrameMasks) -> None:
         known = self.results.get(found.frame_index)

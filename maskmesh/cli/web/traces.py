@@ -1,5 +1,6 @@
 """Traces of the last frames, from the local trace files of a mesh that runs on this machine."""
 
+import threading
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,12 @@ MAX_TRACES = 2000
 
 
 class LocalTraces:
-    """Reads what services append to their trace files; keeps the newest traces."""
+    """Reads what services append to their trace files from now on; keeps the newest traces.  Thread-safe."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._offsets: dict[Path, int] = {}
+        self._offsets = {path: path.stat().st_size for path in folder.glob("*.jsonl")}
+        self._lock = threading.Lock()
         self._traces: OrderedDict[str, list[Span]] = OrderedDict()
 
     def find(self, trace_id: str) -> list[dict[str, Any]]:
@@ -22,8 +24,9 @@ class LocalTraces:
 
         Raises OSError if a file cannot be read.
         """
-        self._read_on()
-        spans = self._traces.get(trace_id)
+        with self._lock:
+            self._read_on()
+            spans = list(self._traces.get(trace_id, ()))
         if not spans:
             return []
         [trace] = group_traces(spans)

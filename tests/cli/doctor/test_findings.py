@@ -129,7 +129,7 @@ def test_a_slow_answer_does_not_prove_skew() -> None:
     ("variables", "subject"),
     [
         ({"https_proxy": "http://user:secret@proxy:3128"}, "proxy"),
-        ({"OMP_NUM_THREADS": "64"}, "threads"),
+        ({"OMP_NUM_THREADS": "1"}, "threads"),
         ({"CUDA_VISIBLE_DEVICES": ""}, "device"),
         ({"OTEL_SDK_DISABLED": "true"}, "traces"),
         ({"GRPC_TRACE": "all"}, "gRPC"),
@@ -140,11 +140,39 @@ def test_variables_that_bite(variables: Mapping[str, str], subject: str) -> None
     assert subject in of_level(list(variable_findings(variables)), "warning", "note")
 
 
+def test_proxies_that_grpc_does_not_use_are_no_warning() -> None:
+    for variables in (
+        {"HTTPS_PROXY": "http://proxy:3128"},
+        {"ALL_PROXY": "http://proxy:3128"},
+        {"https_proxy": "http://proxy:3128", "no_grpc_proxy": "gateway"},
+    ):
+        assert of_level(list(variable_findings(variables)), "warning") == []
+
+
+def test_more_threads_than_cores_have_no_effect() -> None:
+    assert of_level(list(variable_findings({"OMP_NUM_THREADS": "64"})), "warning") == []
+
+
+def test_many_small_services_fill_the_cores() -> None:
+    busy = {"gateway": 0.5, "encoder e:1": 0.7, "tracker t:1": 0.6}
+    mesh = MeshStatus([GATEWAY, replace(ENCODER, model=replace(MODEL, threads=1)), TRACKER])
+    found = of_level(list(diagnose(replace(HEALTHY, busy_cores=busy), mesh)), "note", "warning")
+    assert found == ["the cores are the bottleneck"]
+
+
+def test_only_the_client_runs_here() -> None:
+    subjects = {finding.subject for finding in machine_findings({}, runs_services=False)}
+    assert subjects == {"versions"}
+
+
 def test_secrets_are_not_shown() -> None:
     variables = {
         "https_proxy": "http://user:secret@proxy:3128",
         "MASKMESH_API_KEY": "secret",
         "OTEL_EXPORTER_OTLP_HEADERS": "authorization=secret",
+        "MASKMESH_SESSION_URL": "rediss://:secret@host:6379/0",
+        "MASKMESH_CACHE_URL": "redis://user:secret@host/1",
+        "HTTP_PROXY": "http://user:secret@proxy:3128",
     }
     found = list(variable_findings(variables))
     assert "secret" not in " ".join(finding.text + finding.advice for finding in found)

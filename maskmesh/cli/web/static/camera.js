@@ -9,8 +9,10 @@ export class Camera {
     this.next = 0;
   }
 
+  // The size of the pictures; nothing if it was closed meanwhile.
   async open() {
     this.stream = await navigator.mediaDevices.getUserMedia({ video: { width: { ideal: MAX_SIDE } }, audio: false });
+    if (this.isClosed) return this.close();
     this.video = document.createElement("video");
     Object.assign(this.video, { srcObject: this.stream, muted: true, playsInline: true });
     await this.video.play();
@@ -22,7 +24,11 @@ export class Camera {
     this.socket = new WebSocket(`${scheme}://${location.host}/api/live`);
     this.socket.onmessage = (event) => this.receive(JSON.parse(event.data));
     this.socket.onclose = () => this.onMessage({ type: "closed" });
-    await new Promise((resolve, reject) => { this.socket.onopen = resolve; this.socket.onerror = reject; });
+    await new Promise((resolve, reject) => {
+      this.socket.onopen = resolve;
+      this.socket.onerror = () => reject(new Error("the live connection cannot be opened"));
+    });
+    if (this.isClosed) return this.close();
     this.timer = setInterval(() => this.send(), 1000 / FRAMES_PER_SECOND);
     return { width: this.canvas.width, height: this.canvas.height };
   }
@@ -58,6 +64,7 @@ export class Camera {
   }
 
   close() {
+    this.isClosed = true;
     clearInterval(this.timer);
     if (this.stream) for (const track of this.stream.getTracks()) track.stop();
     if (this.socket) this.socket.close();

@@ -151,7 +151,7 @@ async function prompt(content) {
   const started = performance.now(), frame = state.frame, key = `${frame}/${state.current}`;
   const found = await call(`/api/sources/${state.source.id}/prompt`,
     { frame_index: frame, obj_id: state.current, ...content });
-  const clicks = state.clicks.get(key) || { points: [] };
+  const clicks = (content.clear_previous ? null : state.clicks.get(key)) || { points: [] };
   if (content.points) clicks.points.push(...content.points);
   state.clicks.set(key, clicks);
   merge(found);
@@ -170,15 +170,16 @@ async function prompt(content) {
 async function clearFrame() {
   const key = `${state.frame}/${state.current}`;
   if (!state.source || !state.clicks.has(key)) return say("There are no clicks of this object on this frame.");
+  const id = state.current;
+  const { frame } = await call(`/api/sources/${state.source.id}/clear`, { frame_index: state.frame, obj_id: id });
   state.clicks.delete(key);
-  const clicked = viewer.cross;
-  const found = await call(`/api/sources/${state.source.id}/prompt`, {
-    frame_index: state.frame, obj_id: state.current, points: [[clicked.x, clicked.y, true]], clear_previous: true,
-  });
-  state.clicks.set(key, { points: [[clicked.x, clicked.y, true]] });
-  merge(found);
+  if (frame) state.results.set(state.frame, frame);
+  if (![...state.clicks.keys()].some((other) => other.endsWith(`/${id}`))) {
+    state.objects = state.objects.filter((other) => other !== id);
+  }
+  listObjects();
   refresh();
-  say("The object begins anew at the cross.");
+  say(`The clicks of object ${id} on this frame are removed.`);
 }
 
 async function removeObject(id) {
@@ -336,12 +337,17 @@ async function openCamera() {
     if (result.sequence % 15 === 0) { latency.drawShares(); latency.show(result.trace_id, result.stage_ms); }
   }, (message) => {
     if (message.type === "started") showModel(message.model);
-    if (message.type === "rejected" || message.type === "error") say(message.message, true);
+    if (message.type === "rejected") say(message.message, true);
+    if ((message.type === "error" || message.type === "closed") && state.camera === camera) {
+      closeCamera();
+      say(message.message || "The live connection has ended.", true);
+    }
   });
   state.camera = camera;
   try {
-    const { width, height } = await camera.open();
-    viewer.resize(width, height);
+    const size = await camera.open();
+    if (!size) return;
+    viewer.resize(size.width, size.height);
     get("camera").setAttribute("aria-pressed", "true");
     listObjects();
     say("The camera is on. Click an object.");
@@ -405,7 +411,9 @@ function listen() {
   }));
   canvas.addEventListener("focus", () => viewer.draw());
   canvas.addEventListener("blur", () => viewer.draw());
+  let corner = null;
   canvas.addEventListener("keydown", run(async (event) => {
+    if (!viewer.cross) return;
     const steps = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
     if (event.key in steps) {
       const [dx, dy] = steps[event.key], far = event.shiftKey ? FAR : 2, { cross } = viewer;
@@ -414,6 +422,16 @@ function listen() {
       viewer.draw();
       say(`Cross at ${cross.x}, ${cross.y}.`);
       event.preventDefault();
+    } else if (event.key === "Enter" && state.tool === "box") {
+      const { x, y } = viewer.cross;
+      if (!corner) {
+        corner = { x, y };
+        say(`One corner of the box is at ${x}, ${y}. Move the cross to the opposite corner and press Enter.`);
+        return;
+      }
+      const box = [Math.min(corner.x, x), Math.min(corner.y, y), Math.max(corner.x, x), Math.max(corner.y, y)];
+      corner = null;
+      if (box[2] - box[0] >= 2 && box[3] - box[1] >= 2) await prompt({ box, clear_previous: true });
     } else if (event.key === "Enter") {
       await prompt({ points: [[viewer.cross.x, viewer.cross.y, !event.shiftKey && state.tool !== "negative"]] });
     }
@@ -421,7 +439,7 @@ function listen() {
   document.addEventListener("keydown", (event) => {
     if (event.target.matches("input, select, textarea") || event.ctrlKey || event.metaKey || event.altKey) return;
     const keys = { p: () => tool("point"), x: () => tool("negative"), b: () => tool("box"), n: newObject,
-      ",": run(() => show(state.frame - 1)), ".": run(() => show(state.frame + 1)), Escape: stop };
+      c: run(clearFrame), ",": run(() => show(state.frame - 1)), ".": run(() => show(state.frame + 1)), Escape: stop };
     if (event.key in keys) keys[event.key]();
   });
   for (const name of ["point", "negative", "box"]) get(`tool-${name}`).onclick = () => tool(name);
@@ -449,6 +467,8 @@ function listen() {
 
 listen();
 enable();
+// Browsers give the camera to pages of this machine and of HTTPS only.
+get("camera").hidden = !navigator.mediaDevices;
 get("playback").hidden = true;
 latency.readMesh().then((mesh) => {
   get("open-sample").hidden = !mesh.has_sample;
