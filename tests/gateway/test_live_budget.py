@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from typing import Any
 
 import grpc
 import pytest
@@ -173,7 +174,7 @@ async def test_a_resumed_stream_reports_gated_frames_whose_results_were_lost(gat
 
 
 async def results_of(
-    stub: "segmentation_pb2_grpc.SegmentationServiceAsyncStub",
+    stub: Any,
     config: segmentation_pb2.StreamConfig,
     sequences: Sequence[int],
     *,

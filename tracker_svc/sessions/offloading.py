@@ -5,6 +5,7 @@ import logging
 import sqlite3
 from collections.abc import Iterable
 
+from maskmesh.scheduling.malloc import trim_heap
 from tracker_svc.sessions.session import Session
 
 logger = logging.getLogger(__name__)
@@ -29,6 +30,7 @@ async def offload_idle(sessions: Iterable[Session], idle_seconds: float) -> None
                     logger.warning("session %s is not offloaded: %s", session.session_id, error)
                 # The copy of the session in the store is up to date; this releases the states in memory.
                 session.replicator.enqueue()
+            await asyncio.to_thread(trim_heap)
 
 
 def is_offloadable(session: Session, idle_seconds: float) -> bool:
