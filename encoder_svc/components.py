@@ -1,24 +1,19 @@
 """The components of an encoder: model, device, caches, shared memory."""
 
 import asyncio
-import logging
 from dataclasses import dataclass
 
 import torch
 
 from encoder_svc.cache import EmbeddingCache
 from encoder_svc.config import EncoderSettings
-from encoder_svc.encoder import Encoder
-from encoder_svc.model import weights
-from encoder_svc.model.config import PRESETS
+from encoder_svc.encoder import Encoder, EncoderDevice
+from encoder_svc.model import point_backbone, weights
+from encoder_svc.model.config import POINT_PRESETS, PRESETS
 from encoder_svc.redis_embedding_cache import RedisEmbeddingCache
-from maskmesh.nn.loading import load_model
+from maskmesh.nn.loading import POINT_HINT, load_model, point_settings
 from maskmesh.rpc.addresses import reachable_address
 from maskmesh.storage.redis_store import RedisStore
-from maskmesh.storage.scratch import ScratchFolder
-from maskmesh.storage.shared_memory import SHARED_MEMORY_FILE, SHARED_MEMORY_PREFIX, SharedArena
-
-logger = logging.getLogger(__name__)
 
 # Timeout of a lookup in the shared cache; a slower lookup would not save time.
 SHARED_CACHE_SECONDS = 0.25
@@ -32,38 +27,56 @@ class Components:
     settings: EncoderSettings
     address: str
     """The address at which trackers reach this encoder."""
+    device: EncoderDevice
     encoder: Encoder
+    """The encoder of the segmentation model."""
+    point_encoder: Encoder | None
+    """The encoder of the model for points; None if it is not configured."""
     cache: EmbeddingCache
     shared_cache: RedisEmbeddingCache | None
     """The cache that all encoder replicas share; None if it is not configured."""
-    shared_memory: ScratchFolder | None
-    """The folder of the shared memory; None if shared memory is not used."""
+
+    @property
+    def encoders(self) -> list[Encoder]:
+        """The encoders of all models."""
+        return [self.encoder] + ([] if self.point_encoder is None else [self.point_encoder])
 
     async def close(self) -> None:
         """Stop the threads and delete the shared memory."""
         if self.shared_cache is not None:
             await self.shared_cache.close()
-        await asyncio.to_thread(self.encoder.close)
-        if self.shared_memory is not None:
-            await asyncio.to_thread(self.shared_memory.close)
+        await asyncio.to_thread(self.device.worker.close)
+        for encoder in self.encoders:
+            await asyncio.to_thread(encoder.close)
 
 
 async def start(settings: EncoderSettings, port: int) -> Components:
-    """Load the model, warm it up and create the caches; ``port`` is the port of the service.
+    """Load the models, warm them up and create the caches; ``port`` is the port of the service.
 
     Raises CheckpointError, OSError.
     """
     loaded = await asyncio.to_thread(load_model, settings, PRESETS, weights.build)
     torch.set_num_threads(loaded.layout.threads)
-    encoder = Encoder(loaded, settings)
-    await encoder.warm_up()
+    device = EncoderDevice.of(loaded.layout, settings)
+    encoder = Encoder(loaded, settings, device)
+    point_encoder = None
+    if settings.point_model:
+        points = await asyncio.to_thread(
+            load_model, point_settings(settings), POINT_PRESETS, point_backbone.build, POINT_HINT
+        )
+        point_encoder = Encoder(points, settings, device)
+    for each in filter(None, (encoder, point_encoder)):
+        await each.warm_up()
+        if settings.shared_memory_dir is not None:
+            await asyncio.to_thread(each.share_memory, settings.shared_memory_dir, settings.cache_bytes)
     return Components(
         settings=settings,
         address=settings.advertise or reachable_address(settings.host, port),
+        device=device,
         encoder=encoder,
+        point_encoder=point_encoder,
         cache=EmbeddingCache(settings.cache_bytes, wait_seconds=settings.cache_wait_seconds),
         shared_cache=_shared_cache(settings),
-        shared_memory=await asyncio.to_thread(_share_memory, encoder, settings),
     )
 
 
@@ -79,20 +92,3 @@ def _shared_cache(settings: EncoderSettings) -> RedisEmbeddingCache | None:
     return RedisEmbeddingCache(
         redis, budget_bytes=settings.shared_cache_bytes, ttl_seconds=settings.shared_cache_seconds
     )
-
-
-def _share_memory(encoder: Encoder, settings: EncoderSettings) -> ScratchFolder | None:
-    """Create the shared memory in which trackers on this machine read embeddings, if it is configured."""
-    if settings.shared_memory_dir is None:
-        return None
-    try:
-        folder = ScratchFolder(SHARED_MEMORY_PREFIX, settings.shared_memory_dir)
-        encoder.arena = SharedArena(
-            folder.path / SHARED_MEMORY_FILE,
-            block_bytes=encoder.num_bytes,
-            budget_bytes=settings.cache_bytes,
-        )
-    except OSError as error:
-        logger.warning("shared memory is not used: %s", error)
-        return None
-    return folder

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
-from typing import NamedTuple
+from pathlib import Path
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor
 from encoder_svc.cache import Embedding
 from encoder_svc.config import EncoderSettings
 from encoder_svc.model.image_encoder import ImageEncoder, TrunkEncoder
+from encoder_svc.model.point_backbone import GreyEncoder, PointEncoder
 from encoder_svc.model.preprocess import preprocess
 from maskmesh import telemetry
 from maskmesh.embedding_key import image_digest
@@ -28,10 +30,11 @@ from maskmesh.nn.loading import LoadedModel
 from maskmesh.nn.preemption import Preemption
 from maskmesh.scheduling.admission import AdmissionPolicy, PrioritySemaphore, QueueEntry
 from maskmesh.scheduling.batching import choose_batch
-from maskmesh.scheduling.cpu_sharing import core_policy
+from maskmesh.scheduling.cpu_sharing import CorePolicy, ThreadLayout, core_policy
 from maskmesh.scheduling.device_worker import BatchedOperation, DeviceWorker
 from maskmesh.scheduling.malloc import trim_heap
-from maskmesh.storage.shared_memory import SharedArena
+from maskmesh.storage.scratch import ScratchFolder
+from maskmesh.storage.shared_memory import SHARED_MEMORY_FILE, SHARED_MEMORY_PREFIX, SharedArena
 from maskmesh.types import Block, Image, RawImage, TensorSpec
 
 logger = logging.getLogger(__name__)
@@ -51,20 +54,36 @@ class _Buffer(NamedTuple):
     publish: Callable[[], Block | None]
 
 
+AnyLoadedModel: TypeAlias = LoadedModel[ImageEncoder | TrunkEncoder] | LoadedModel[PointEncoder | GreyEncoder]
+
+
+class EncoderDevice(NamedTuple):
+    """The thread that computes, and how it shares the cores."""
+
+    cores: CorePolicy
+    worker: DeviceWorker
+
+    @classmethod
+    def of(cls, layout: ThreadLayout, settings: EncoderSettings) -> "EncoderDevice":
+        """The device of a service whose models compute with the threads of ``layout``."""
+        cores = core_policy(settings.shared_cores, "encoder", layout, torch.set_num_threads)
+        # Encoders admit images before they are decoded, so the worker has no admission policy.
+        return cls(cores, DeviceWorker("encoder-device", cores=cores, on_idle=trim_heap))
+
+
 class Encoder:
-    """Owns the model and its device.
+    """Owns a model, and encodes images on a device.
 
     Separate threads decode images, so that the device does not wait for decoding.  The device encodes
     batches, interactive images first.
     """
 
-    def __init__(self, loaded: LoadedModel[ImageEncoder | TrunkEncoder], settings: EncoderSettings) -> None:
+    def __init__(self, loaded: AnyLoadedModel, settings: EncoderSettings, device: EncoderDevice) -> None:
+        """Several encoders may share a ``device``."""
         self.info = loaded.info
         self._model, self._device, self._dtype = loaded.model, loaded.device, loaded.dtype
         self._limit = settings.pixel_limit
-        self._cores = core_policy(settings.shared_cores, "encoder", loaded.layout, torch.set_num_threads)
-        # ``_slots`` admits images before they are decoded, so the worker has no admission policy.
-        self._worker = DeviceWorker("encoder-device", cores=self._cores, on_idle=trim_heap)
+        self._cores, self._worker = device.cores, device.worker
         self._preemption = Preemption(self._model, self._worker.run_urgent_work)
         self._decoders = ThreadPoolExecutor(settings.decode_threads, thread_name_prefix="decode")
         self.max_batch = choose_batch(
@@ -82,6 +101,8 @@ class Encoder:
         self._seen: set[str] = set()
         self._synchronize = synchronizer(loaded.device)
         self.tensors: tuple[TensorSpec, ...] = ()
+        self.shared_memory: ScratchFolder | None = None
+        """The folder of the shared memory; None if shared memory is not used."""
         self.arena: SharedArena | None = None
         """Shared memory for embeddings; None if shared memory is not used."""
 
@@ -175,10 +196,24 @@ class Encoder:
         buffer.data[:] = np.frombuffer(data, np.uint8)
         return Embedding(specs, buffer.data.data, image_width, image_height, block=buffer.publish())
 
+    def share_memory(self, folder: Path, budget_bytes: int) -> None:
+        """Keep embeddings in shared memory, in a folder of its own below ``folder``; failures are logged."""
+        try:
+            self.shared_memory = ScratchFolder(SHARED_MEMORY_PREFIX, folder)
+            self.arena = SharedArena(
+                self.shared_memory.path / SHARED_MEMORY_FILE,
+                block_bytes=self.num_bytes,
+                budget_bytes=budget_bytes,
+            )
+        except OSError as error:
+            self.shared_memory = None
+            logger.warning("shared memory is not used: %s", error)
+
     def close(self) -> None:
-        """Stop the threads."""
-        self._worker.close()
+        """Stop the threads that decode, and delete the shared memory."""
         self._decoders.shutdown(cancel_futures=True)
+        if self.shared_memory is not None:
+            self.shared_memory.close()
 
     def _decode(self, image: Image, key: str, recorder: telemetry.StageRecorder) -> ByteArray:
         with recorder.stage(telemetry.DECODE_IMAGE):

@@ -15,16 +15,17 @@ from encoder_svc import components
 from encoder_svc.cache import Embedding, Outcome, Pin
 from encoder_svc.components import Components
 from encoder_svc.config import EncoderSettings
+from encoder_svc.encoder import Encoder
 from encoder_svc.metrics import encoder_status, observe_encoder
+from encoder_svc.references import cache_key, embedding_ref, shared_block
 from maskmesh import telemetry, wire
 from maskmesh.embedding_key import EmbeddingKey
 from maskmesh.errors import EmbeddingNotFound, InvalidRequest, ModelMismatch
-from maskmesh.internal.v1 import encoder_pb2, encoder_pb2_grpc
+from maskmesh.internal.v1 import embedding_pb2, encoder_pb2, encoder_pb2_grpc
 from maskmesh.rpc.server import Service
 from maskmesh.rpc.server_interceptor import received_ns
 from maskmesh.scheduling.admission import Priority, QueueEntry
 from maskmesh.scheduling.malloc import retain_freed_memory
-from maskmesh.types import DEFAULT_TENANT, EmbeddingRef, SharedBlock
 from maskmesh.wire import fetch_codec
 
 logger = logging.getLogger(__name__)
@@ -52,7 +53,7 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
     async def start(self, port: int) -> None:
         """Load the model and warm it up.  Raises CheckpointError, OSError."""
         self.components = parts = await components.start(self._settings, port)
-        self._encoder, self._cache, self._shared_cache = parts.encoder, parts.cache, parts.shared_cache
+        self._cache, self._shared_cache = parts.cache, parts.shared_cache
         observe_encoder(parts.encoder, parts.cache, parts.shared_cache)
 
     async def close(self) -> None:
@@ -71,21 +72,37 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
 
     async def _look_up(self, request: encoder_pb2.EncodeRequest, handler: telemetry.StageRecorder) -> Any:
         with handler.handling(telemetry.CACHE_LOOKUP, received_ns()):
-            key, pin = self._key_and_pin(request)
-            cached = await self._find_cached(key, pin)
+            encoder = self._encoder_of(request.family)
+            key, pin = self._key_and_pin(request, encoder)
+            cached = await self._find_cached(key, pin, encoder)
             if cached is not None:
-                return self._response(key, *cached, handler.records)
+                return self._response(key, encoder, *cached, handler.records)
             trace.get_current_span().set_attribute(telemetry.CACHE_OUTCOME, Outcome.MISS.value)
             if not self._cache.is_filling(key):
                 # Refuse now rather than after the caller has sent the image.
-                self._encoder.check_room(_queue_entry(request))
+                encoder.check_room(_queue_entry(request))
             return encoder_pb2.EncodeResponse(cache_outcome=encoder_pb2.CACHE_OUTCOME_MISS)
 
-    def _key_and_pin(self, request: encoder_pb2.EncodeRequest) -> tuple[EmbeddingKey, Pin | None]:
+    def _encoder_of(self, family: embedding_pb2.ModelFamily) -> Encoder:
+        """The encoder of a family of models.  Raises InvalidRequest if this service has none."""
+        encoder = (
+            self.components.point_encoder
+            if family == embedding_pb2.MODEL_FAMILY_POINTS
+            else self.components.encoder
+        )
+        if encoder is None or family not in embedding_pb2.ModelFamily.values():
+            raise InvalidRequest(
+                "this encoder has no model of the family: --point-model sets one", field="family"
+            )
+        return encoder
+
+    def _key_and_pin(
+        self, request: encoder_pb2.EncodeRequest, encoder: Encoder
+    ) -> tuple[EmbeddingKey, Pin | None]:
         """The cache key and the pin of a request.  Raises InvalidRequest."""
         if len(request.key) != _KEY_LENGTH or not request.key.startswith("sha256:"):
             raise InvalidRequest("the key must be sha256: followed by 64 hexadecimal digits", field="key")
-        key = self._cache_key(request.tenant, request.key)
+        key = cache_key(request.tenant, request.key, encoder)
         if not request.HasField("pin"):
             return key, None
         ttl = request.pin.ttl.ToNanoseconds() / 1e9
@@ -96,6 +113,7 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
     def _response(
         self,
         key: EmbeddingKey,
+        encoder: Encoder,
         embedding: Embedding,
         outcome: Outcome,
         records: Sequence[telemetry.StageRecord],
@@ -104,7 +122,7 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
         span, filled_by = trace.get_current_span(), embedding.filled_by
         span.set_attribute(telemetry.CACHE_OUTCOME, outcome.value)
         response = encoder_pb2.EncodeResponse(
-            ref=wire.embedding_ref_to_proto(self._ref(key, embedding)),
+            ref=wire.embedding_ref_to_proto(embedding_ref(key, encoder, embedding, self.components.address)),
             cache_outcome=_OUTCOMES[outcome],
             stage_times=wire.stage_times_to_proto(telemetry.stage_seconds(records)),
             work=wire.work_to_proto(telemetry.WorkSummary().add_records(records)),
@@ -115,7 +133,9 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
                 span.add_link(filled_by)
         return response
 
-    async def _find_cached(self, key: EmbeddingKey, pin: Pin | None) -> tuple[Embedding, Outcome] | None:
+    async def _find_cached(
+        self, key: EmbeddingKey, pin: Pin | None, encoder: Encoder
+    ) -> tuple[Embedding, Outcome] | None:
         """An embedding in this encoder's cache or in the shared cache."""
         if (cached := self._cache.hit(key, pin)) is not None:
             return cached, Outcome.HIT
@@ -124,13 +144,13 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
 
         async def fetch() -> Embedding:
             tensors = await shared.get(key)
-            if tensors is None or len(tensors.data) != self._encoder.num_bytes:
+            if tensors is None or len(tensors.data) != encoder.num_bytes:
                 raise EmbeddingNotFound("the embedding is not in any cache", key=key.digest)
-            return await asyncio.to_thread(self._encoder.adopt, *tensors)
+            return await asyncio.to_thread(encoder.adopt, *tensors)
 
         try:
             embedding, outcome = await self._cache.get_or_create(
-                key, self._encoder.num_bytes, fetch, pin, counts=False
+                key, encoder.num_bytes, fetch, pin, counts=False
             )
         except EmbeddingNotFound:
             return None
@@ -138,19 +158,18 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
 
     async def _encode(self, request: encoder_pb2.EncodeRequest, handler: telemetry.StageRecorder) -> Any:
         with handler.handling(telemetry.PREPARE, received_ns()):
-            key, pin = self._key_and_pin(request)
+            encoder = self._encoder_of(request.family)
+            key, pin = self._key_and_pin(request, encoder)
             image = wire.image_from_proto(request.image, field="image", limit=self._settings.pixel_limit)
             queue_entry = _queue_entry(request)
             filled_by = trace.get_current_span().get_span_context()
-            recorder = self._encoder.recorder()
+            recorder = encoder.recorder()
         start_ns = time.time_ns()
 
         async def create() -> Embedding:
             recorder.wait(start_ns, time.time_ns(), "cache")
             try:
-                embedding = await self._encoder.encode(
-                    image, key=request.key, entry=queue_entry, recorder=recorder
-                )
+                embedding = await encoder.encode(image, key=request.key, entry=queue_entry, recorder=recorder)
             finally:
                 telemetry.emit_soon(recorder.records, None)
             return replace(embedding, filled_by=filled_by)
@@ -158,7 +177,7 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
         while True:
             try:
                 embedding, outcome = await self._cache.get_or_create(
-                    key, self._encoder.num_bytes, create, pin, queue_entry
+                    key, encoder.num_bytes, create, pin, queue_entry
                 )
                 break
             except EmbeddingNotFound:  # this call joined a lookup in the shared cache, which failed
@@ -172,7 +191,7 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
             stages = recorder.records if outcome is Outcome.MISS else []
             if outcome is Outcome.MISS and self._shared_cache is not None:
                 self._shared_cache.put(key, embedding, sum(telemetry.stage_seconds(stages).values()))
-            return self._response(key, embedding, outcome, [*stages, *handler.records])
+            return self._response(key, encoder, embedding, outcome, [*stages, *handler.records])
 
     async def Fetch(
         self, request: encoder_pb2.FetchRequest, context: Any
@@ -180,22 +199,17 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
         handler = telemetry.StageRecorder()
         try:
             with handler.handling(telemetry.SEND_EMBEDDING, received_ns()):
-                if request.model_id != self._encoder.info.model_id:
-                    raise ModelMismatch(
-                        "the embedding was made by another model",
-                        expected=self._encoder.info.model_id,
-                        actual=request.model_id,
-                    )
-                embedding = self._cache.get(self._cache_key(request.tenant, request.key))
+                encoder = self._encoder_with(request.model_id)
+                embedding = self._cache.get(cache_key(request.tenant, request.key, encoder))
                 header = encoder_pb2.FetchHeader(
                     tensors=[wire.tensor_spec_to_proto(spec) for spec in embedding.tensors],
                     num_bytes=len(embedding.data),
                 )
-                arena = self._encoder.arena
-                if self.components.shared_memory is not None and arena is not None:
-                    header.shared_memory = self.components.shared_memory.path.name
+                arena = encoder.arena
+                if encoder.shared_memory is not None and arena is not None:
+                    header.shared_memory = encoder.shared_memory.path.name
                     can_read = hmac.compare_digest(request.shared_memory_nonce, arena.nonce)
-                    if can_read and (shared := self._shared_block(embedding)) is not None:
+                    if can_read and (shared := shared_block(embedding, encoder)) is not None:
                         header.shared_block.CopyFrom(wire.shared_block_to_proto(shared))
                 is_shared = header.HasField("shared_block")
                 span = trace.get_current_span()
@@ -212,14 +226,15 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
     async def Unpin(self, request: encoder_pb2.UnpinRequest, context: Any) -> Any:
         if not request.owner:
             raise InvalidRequest("the owner must not be empty", field="owner")
-        keys = [self._cache_key(request.tenant, key) for key in request.keys]
+        keys = [cache_key(request.tenant, k, e) for e in self.components.encoders for k in request.keys]
         return encoder_pb2.UnpinResponse(released=await self._cache.unpin(request.owner, keys))
 
     async def GetModel(self, request: encoder_pb2.GetModelRequest, context: Any) -> Any:
-        return encoder_pb2.GetModelResponse(model=wire.model_info_to_proto(self._encoder.info))
+        info = self._encoder_of(request.family).info
+        return encoder_pb2.GetModelResponse(model=wire.model_info_to_proto(info))
 
     async def GetEncoderStatus(self, request: encoder_pb2.GetEncoderStatusRequest, context: Any) -> Any:
-        status = encoder_status(self._encoder, self._cache, self._shared_cache)
+        status = encoder_status(self.components.encoder, self._cache, self._shared_cache)
         return encoder_pb2.GetEncoderStatusResponse(status=wire.service_status_to_proto(status))
 
     async def GetCacheStatistics(self, request: encoder_pb2.GetCacheStatisticsRequest, context: Any) -> Any:
@@ -237,26 +252,16 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
             budget_bytes=self._cache.budget_bytes,
         )
 
-    def _cache_key(self, tenant: str, key: str) -> EmbeddingKey:
-        return EmbeddingKey(tenant or DEFAULT_TENANT, self._encoder.info.model_id, key)
-
-    def _ref(self, key: EmbeddingKey, embedding: Embedding) -> EmbeddingRef:
-        return EmbeddingRef(
-            key=key.digest,
-            model_id=key.model_id,
-            address=self.components.address,
-            num_bytes=len(embedding.data),
-            image_width=embedding.image_width,
-            image_height=embedding.image_height,
-            tenant=key.tenant,
-            shared=self._shared_block(embedding),
+    def _encoder_with(self, model_id: str) -> Encoder:
+        """The encoder of a model.  Raises ModelMismatch if this service does not have the model."""
+        for encoder in self.components.encoders:
+            if encoder.info.model_id == model_id:
+                return encoder
+        raise ModelMismatch(
+            "the embedding was made by another model",
+            expected=", ".join(encoder.info.model_id for encoder in self.components.encoders),
+            actual=model_id,
         )
-
-    def _shared_block(self, embedding: Embedding) -> SharedBlock | None:
-        """The embedding's block in shared memory; None if the embedding is not in shared memory."""
-        if self.components.shared_memory is None or embedding.block is None:
-            return None
-        return SharedBlock(self.components.shared_memory.path.name, embedding.block)
 
 
 def _queue_entry(request: encoder_pb2.EncodeRequest) -> QueueEntry:

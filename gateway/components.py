@@ -9,7 +9,7 @@ from functools import partial
 import grpc
 
 from gateway.backends.encoder_pools import EncoderPools
-from gateway.backends.encoders import EncoderRing, Encoders
+from gateway.backends.encoders import POINTS, EncoderRing, Encoders
 from gateway.backends.trackers import Trackers
 from gateway.config import GatewaySettings
 from gateway.frames.decoder_pool import DecoderPool
@@ -36,6 +36,7 @@ class Components:
 
     model: ModelInfo = field(init=False)
     encoders: Encoders
+    point_encoders: Encoders
     trackers: Trackers
     router: SessionRouter
     sessions: GatewaySessionTable
@@ -50,6 +51,7 @@ class Components:
         await asyncio.to_thread(self.scratch.close)
         await self.trackers.close()
         await self.encoders.close()
+        await self.point_encoders.close()
         if self.redis is not None:
             await self.redis.close()
 
@@ -61,6 +63,12 @@ async def start(settings: GatewaySettings) -> Components:
     folder of frames cannot be used.
     """
     encoders = _encoders(settings)
+    point_encoders = EncoderRing(
+        settings.point_encoder or settings.encoder,
+        max_message_bytes=settings.max_message_bytes,
+        tls=settings.tls,
+        family=POINTS,
+    )
     trackers = Trackers(settings.tracker, max_message_bytes=settings.max_message_bytes, tls=settings.tls)
     redis, store = None, None
     if settings.session_url:
@@ -86,6 +94,7 @@ async def start(settings: GatewaySettings) -> Components:
     )
     components = Components(
         encoders=encoders,
+        point_encoders=point_encoders,
         trackers=trackers,
         router=router,
         sessions=sessions,

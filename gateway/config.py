@@ -23,6 +23,8 @@ class GatewaySettings(ServerSettings):
     overflow_encoder: str = ""
     """gRPC target of slower encoders with the same model and type, for images that they would finish before
     those of ``encoder``; empty for none."""
+    point_encoder: str = ""
+    """gRPC target of the encoders for points, to scale them apart; empty means those of ``encoder``."""
     tracker: str = "127.0.0.1:50052"
     """Addresses of the trackers: one address, a comma-separated list, or a DNS name that resolves to all of
     them (``dns:///trackers:50052``)."""

@@ -15,6 +15,7 @@ from gateway.config import GatewaySettings
 from gateway.image_call import ImageCalls
 from gateway.live_calls import LiveCalls
 from gateway.mesh_status import mesh_status
+from gateway.points.point_tracking import PointCalls
 from gateway.segment_concepts import segment_concepts
 from gateway.segment_everything import segment_everything
 from gateway.segment_image import segment_image
@@ -30,7 +31,7 @@ from maskmesh.rpc.idempotency import IdempotencyCache
 from maskmesh.rpc.server import Service
 from maskmesh.rpc.server_interceptor import received_ns
 from maskmesh.scheduling.malloc import retain_freed_frames
-from maskmesh.v1 import segmentation_pb2, segmentation_pb2_grpc
+from maskmesh.v1 import points_pb2, segmentation_pb2, segmentation_pb2_grpc
 
 # Maximum number of idempotency keys of calls that create or delete a session.
 MAX_KEYS = 1024
@@ -55,6 +56,9 @@ class SegmentationServicer(segmentation_pb2_grpc.SegmentationServiceServicer):
         self._image_calls = ImageCalls(self._components.encoders, self._components.trackers)
         self._contexts = StreamContexts(
             self._components.encoders, self._router, pin_seconds=self._settings.pin_seconds
+        )
+        self._points = PointCalls(
+            self._lifecycle, self._router, self._components.point_encoders, self._settings.window
         )
         self._uploads = Uploads(
             self._lifecycle, self._components.sessions.check_bytes, limit=self._settings.pixel_limit
@@ -147,15 +151,10 @@ class SegmentationServicer(segmentation_pb2_grpc.SegmentationServiceServicer):
         )
 
     async def RemoveConcept(self, request: segmentation_pb2.RemoveConceptRequest, context: Any) -> Any:
-        session = await self._lifecycle.find(request.session_id)
         message = tracker_pb2.RemoveConceptRequest(
-            session_id=request.session_id,
-            concept_id=request.concept_id,
-            keep_objects=request.keep_objects,
-            idempotency_key=request.idempotency_key or uuid.uuid4().hex,
-            expected_revision=expected_revision(request),
+            concept_id=request.concept_id, keep_objects=request.keep_objects
         )
-        response = await self._router.call(session, "RemoveConcept", message, context.time_remaining())
+        response = await self._change("RemoveConcept", request, message, context)
         return segmentation_pb2.RemoveConceptResponse(
             concept_ids=response.concept_ids, obj_ids=response.obj_ids, revision=response.revision
         )
@@ -163,14 +162,8 @@ class SegmentationServicer(segmentation_pb2_grpc.SegmentationServiceServicer):
     async def ClearPrompts(self, request: segmentation_pb2.ClearPromptsRequest, context: Any) -> Any:
         session = await self._lifecycle.find(request.session_id)
         session.frames.check_index(request.frame_index)
-        message = tracker_pb2.ClearPromptsRequest(
-            session_id=request.session_id,
-            frame_index=request.frame_index,
-            obj_id=request.obj_id,
-            idempotency_key=request.idempotency_key or uuid.uuid4().hex,
-            expected_revision=expected_revision(request),
-        )
-        response = await self._router.call(session, "ClearPrompts", message, context.time_remaining())
+        message = tracker_pb2.ClearPromptsRequest(frame_index=request.frame_index, obj_id=request.obj_id)
+        response = await self._change("ClearPrompts", request, message, context)
         return segmentation_pb2.ClearPromptsResponse(obj_ids=response.obj_ids, revision=response.revision)
 
     async def PropagateVideo(
@@ -185,6 +178,14 @@ class SegmentationServicer(segmentation_pb2_grpc.SegmentationServiceServicer):
         propagation = Propagation(session, stream_context, resume_point=resume_point)
         responses = propagation.run(selection, options, start_ns=received_ns())
         async with self._lifecycle.keeping_alive(session), contextlib.aclosing(responses):
+            async for response in responses:
+                yield response
+
+    async def TrackPoints(
+        self, request: points_pb2.TrackPointsRequest, context: Any
+    ) -> AsyncIterator[points_pb2.TrackPointsResponse]:
+        responses = self._points.track(request, context.time_remaining(), start_ns=received_ns())
+        async with contextlib.aclosing(responses):
             async for response in responses:
                 yield response
 
@@ -207,24 +208,12 @@ class SegmentationServicer(segmentation_pb2_grpc.SegmentationServiceServicer):
         return segmentation_pb2.SendStreamResponse()
 
     async def RemoveObject(self, request: segmentation_pb2.RemoveObjectRequest, context: Any) -> Any:
-        session = await self._lifecycle.find(request.session_id)
-        message = tracker_pb2.RemoveObjectRequest(
-            session_id=request.session_id,
-            obj_id=request.obj_id,
-            idempotency_key=request.idempotency_key or uuid.uuid4().hex,
-            expected_revision=expected_revision(request),
-        )
-        response = await self._router.call(session, "RemoveObject", message, context.time_remaining())
+        message = tracker_pb2.RemoveObjectRequest(obj_id=request.obj_id)
+        response = await self._change("RemoveObject", request, message, context)
         return segmentation_pb2.RemoveObjectResponse(obj_ids=response.obj_ids, revision=response.revision)
 
     async def ResetSession(self, request: segmentation_pb2.ResetSessionRequest, context: Any) -> Any:
-        session = await self._lifecycle.find(request.session_id)
-        message = tracker_pb2.ResetSessionRequest(
-            session_id=request.session_id,
-            idempotency_key=request.idempotency_key or uuid.uuid4().hex,
-            expected_revision=expected_revision(request),
-        )
-        response = await self._router.call(session, "ResetSession", message, context.time_remaining())
+        response = await self._change("ResetSession", request, tracker_pb2.ResetSessionRequest(), context)
         return segmentation_pb2.ResetSessionResponse(revision=response.revision)
 
     async def DeleteSession(self, request: segmentation_pb2.DeleteSessionRequest, context: Any) -> Any:
@@ -253,6 +242,15 @@ class SegmentationServicer(segmentation_pb2_grpc.SegmentationServiceServicer):
             timeout=context.time_remaining(),
             start_ns=received_ns(),
         )
+
+    async def _change(self, method: str, request: Any, message: Any, context: Any) -> Any:
+        """Call a method of the session's tracker that changes the session."""
+        session = await self._lifecycle.find(request.session_id)
+        message.session_id = request.session_id
+        message.idempotency_key = request.idempotency_key or uuid.uuid4().hex
+        if (expected := expected_revision(request)) is not None:
+            message.expected_revision = expected
+        return await self._router.call(session, method, message, context.time_remaining())
 
     async def _create_session(
         self, request: segmentation_pb2.CreateSessionRequest

@@ -60,6 +60,7 @@ from maskmesh.masks import (
     PolygonMask,
     RleMask,
 )
+from maskmesh.points import FramePoints, PointGrid, PointQuery, TrackedPoint
 from maskmesh.records.budget import Budget, WindowRecord
 from maskmesh.records.summary import RunSummary, StreamSummary, TimeStatistics
 from maskmesh.status import (
@@ -103,6 +104,7 @@ __all__ = [
     "FoundMask",
     "FrameMasks",
     "FrameOutOfMemory",
+    "FramePoints",
     "FrameRange",
     "HistoryEntry",
     "ImageConcepts",
@@ -131,6 +133,8 @@ __all__ = [
     "PackedMask",
     "PngMask",
     "Point",
+    "PointGrid",
+    "PointQuery",
     "PolygonMask",
     "ProcessUsage",
     "Prompt",
@@ -154,6 +158,7 @@ __all__ = [
     "SyncVideoSession",
     "TimeStatistics",
     "Tls",
+    "TrackedPoint",
     "Unauthenticated",
     "Unavailable",
     "VideoSession",

@@ -125,6 +125,11 @@ class ModelSettings(ServerSettings):
     shared_cores: Path | None = None
     """Folder of the lock files by which services that share cores detect one another; if it is not set, the
     service uses all cores."""
+    point_model: str = "lucas-kanade"
+    """Preset of the model for points: ``tapir``, or ``lucas-kanade``, which has no weights; empty for none.
+    Encoders and trackers must use the same one."""
+    point_checkpoint: Path | None = None
+    """Checkpoint of the model for points (.pt or .safetensors)."""
     max_batch: int = Field(0, ge=0, le=64)
     """Largest batch; 0 chooses it by the device and the image size."""
     max_queue: int = Field(256, ge=1)

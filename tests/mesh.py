@@ -93,7 +93,8 @@ def _is_complete(trace: Trace) -> bool:
         return False
     if trace.root.name.rsplit("/", 1)[-1] not in (telemetry.FRAME, *CALLS):
         return True
-    return any(s.name == telemetry.POSTPROCESS for s in trace.spans.values())
+    last = (telemetry.POSTPROCESS, telemetry.OPTICAL_FLOW, telemetry.POINT_REFINE)
+    return any(s.name in last for s in trace.spans.values())
 
 
 @asynccontextmanager

@@ -45,6 +45,7 @@ EDGES = (
         "tracker_svc/frame_result.py",
         "tracker_svc/session_transfer.py",
     ),
+    *("tracker_svc/points/point_service.py", "tracker_svc/points/point_stream.py"),
     *("tracker_svc/embeddings/fetcher.py", "tracker_svc/sessions/"),
     *(
         "gateway/service.py",
@@ -57,7 +58,8 @@ EDGES = (
         "gateway/live_calls.py",
         "gateway/mesh_status.py",
     ),
-    *("gateway/backends/", "gateway/sessions/", "gateway/streams/", "gateway/frames/frame_replication.py"),
+    *("gateway/backends/", "gateway/points/", "gateway/sessions/", "gateway/streams/"),
+    "gateway/frames/frame_replication.py",
 )
 
 

@@ -8,12 +8,13 @@ import pytest
 from encoder_svc.model.config import PRESETS
 from maskmesh.nn.checkpoint import CheckpointError, check_keys, expected_keys
 from tests.golden import DATA, needs_data
-from tools.write_checkpoint_keys import OUT, checkpoint_keys, write
+from tools.write_checkpoint_keys import OUT, checkpoint_keys, point_keys, write
+from tracker_svc.points.config import POINT_PRESETS
 
 
 def test_key_lists_match_the_models(tmp_path: Path) -> None:
     write(tmp_path)
-    for preset in PRESETS:
+    for preset in (*PRESETS, *POINT_PRESETS):
         assert (tmp_path / f"{preset}.json").read_text() == (OUT / f"{preset}.json").read_text()
 
 
@@ -22,6 +23,12 @@ def test_key_lists_match_the_models(tmp_path: Path) -> None:
 def test_models_match_the_official_checkpoint_keys(size: str) -> None:
     official = json.loads((DATA / "checkpoint_keys" / f"sam2.1_hiera_{size}.json").read_text())["keys"]
     assert checkpoint_keys(f"sam2.1-{size.replace('_', '-')}") == official
+
+
+@needs_data
+def test_tapir_matches_the_official_checkpoint_keys() -> None:
+    official = json.loads((DATA / "tapir" / "checkpoint_keys.json").read_text())["causal"]
+    assert point_keys("tapir") == official
 
 
 def test_key_errors_name_the_keys() -> None:

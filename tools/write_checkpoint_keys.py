@@ -13,9 +13,12 @@ import torch
 
 from encoder_svc.model import config as encoder_config
 from encoder_svc.model import weights as encoder_weights
+from encoder_svc.model.point_backbone import PointEncoder
 from tracker_svc.model import config as tracker_config
 from tracker_svc.model import weights as tracker_weights
 from tracker_svc.model.tracking_model import TrackingModel
+from tracker_svc.points.config import POINT_PRESETS
+from tracker_svc.points.tapir import PointTrackingModel
 
 OUT = Path(__file__).parent.parent / "maskmesh" / "nn" / "checkpoint_keys"
 
@@ -33,11 +36,22 @@ def checkpoint_keys(preset: str) -> dict[str, list[int]]:
     return {key: shapes[key] for key in sorted(shapes)}
 
 
+def point_keys(preset: str) -> dict[str, list[int]]:
+    """All keys and shapes of a model for points."""
+    config = encoder_config.POINT_PRESETS[preset]
+    assert isinstance(config, encoder_config.PointBackboneConfig), "the model has weights"
+    with torch.device("meta"):
+        parts = PointEncoder(config), PointTrackingModel(POINT_PRESETS[preset])
+    shapes = {key: list(value.shape) for part in parts for key, value in part.state_dict().items()}
+    return {key: shapes[key] for key in sorted(shapes)}
+
+
 def write(out: Path) -> None:
     """Write one file for each preset."""
     out.mkdir(parents=True, exist_ok=True)
-    for preset in encoder_config.PRESETS:
-        lines = [f"{json.dumps(k)}: {json.dumps(v)}" for k, v in checkpoint_keys(preset).items()]
+    keys = {preset: checkpoint_keys(preset) for preset in encoder_config.PRESETS}
+    for preset, shapes in (keys | {preset: point_keys(preset) for preset in POINT_PRESETS}).items():
+        lines = [f"{json.dumps(k)}: {json.dumps(v)}" for k, v in shapes.items()]
         (out / f"{preset}.json").write_text("{\n" + ",\n".join(lines) + "\n}\n")
 
 

@@ -28,6 +28,7 @@ from tracker_svc.embeddings.fetcher import EmbeddingFetcher
 from tracker_svc.model import weights
 from tracker_svc.model.config import PRESETS
 from tracker_svc.model.tracking_model import TrackingModel
+from tracker_svc.points.components import PointComponents, start_points
 from tracker_svc.sessions.offloading import offload_idle
 from tracker_svc.sessions.session import SessionLimits
 from tracker_svc.sessions.session_registry import SessionRegistry
@@ -49,6 +50,8 @@ class Components:
     """The concept detector; None if the model has none."""
     worker: DeviceWorker
     embeddings: EmbeddingStore
+    points: PointComponents | None
+    """What follows points; None if no model for points is configured."""
     sessions: SessionTable
     registry: SessionRegistry
     store: RedisStore | None
@@ -65,6 +68,8 @@ class Components:
         if self.store is not None:
             await self.store.close()
         await self.embeddings.close()
+        if self.points is not None:
+            await self.points.close()
         for part in (self.worker, self.sessions, self.scratch):
             await asyncio.to_thread(part.close)
 
@@ -111,7 +116,12 @@ async def start(settings: TrackerSettings, port: int) -> Components:
         tracker=tracker,
         concepts=concepts,
         worker=worker,
-        embeddings=_embedding_store(settings, loaded),
+        embeddings=EmbeddingStore(
+            _fetcher(settings, loaded.device),
+            model_id=info.model_id,
+            budget_bytes=settings.embedding_bytes,
+        ),
+        points=await start_points(settings, _fetcher(settings, loaded.device), worker, cores),
         sessions=sessions,
         registry=registry,
         store=store,
@@ -150,14 +160,13 @@ def concept_finder(settings: TrackerSettings, loaded: LoadedModel[TrackingModel]
     return ConceptFinder(detector, tokenizer)
 
 
-def _embedding_store(settings: TrackerSettings, loaded: LoadedModel[TrackingModel]) -> EmbeddingStore:
-    fetcher = EmbeddingFetcher(
-        device=loaded.device,
+def _fetcher(settings: TrackerSettings, device: torch.device) -> EmbeddingFetcher:
+    return EmbeddingFetcher(
+        device=device,
         max_message_bytes=settings.max_message_bytes,
         shared_memory_dir=settings.shared_memory_dir,
         tls=settings.tls,
     )
-    return EmbeddingStore(fetcher, model_id=loaded.info.model_id, budget_bytes=settings.embedding_bytes)
 
 
 def _session_table(

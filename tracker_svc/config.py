@@ -25,6 +25,8 @@ class TrackerSettings(ModelSettings):
     """Maximum number of sessions."""
     max_objects: int = Field(64, ge=1)
     """Maximum number of objects in a session."""
+    max_points: int = Field(1024, ge=1)
+    """Maximum number of points of all TrackPoints calls; each one takes up to 1 MiB with TAPIR."""
     max_prompted_frames: int = Field(256, ge=1)
     """Maximum number of prompted frames of one object; each one slows down the tracking of all frames."""
     session_ttl_seconds: float = Field(600.0, gt=0)

@@ -27,7 +27,13 @@ class FrameTrace:
     """The spans of one frame in the tracker."""
 
     def __init__(
-        self, frame_index: int, *, session_id: str, traceparent: str, clock_offset_ns: int = 0
+        self,
+        frame_index: int,
+        *,
+        session_id: str,
+        traceparent: str,
+        clock_offset_ns: int = 0,
+        method: str = TRACK_METHOD,
     ) -> None:
         """``clock_offset_ns`` is this host's clock minus that of the host where the trace began."""
         self.received_ns = time.time_ns()
@@ -44,7 +50,7 @@ class FrameTrace:
             start_time=self.received_ns - clock_offset_ns,
             attributes={
                 telemetry.RPC_SYSTEM: "grpc",
-                telemetry.RPC_METHOD: TRACK_METHOD,
+                telemetry.RPC_METHOD: method,
                 telemetry.FRAME_INDEX: frame_index,
                 telemetry.SESSION_ID: session_id,
             },

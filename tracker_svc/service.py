@@ -13,7 +13,7 @@ from opentelemetry import trace
 from maskmesh import telemetry, wire
 from maskmesh.errors import InvalidRequest, SessionBusy, StaleEpoch, Unavailable
 from maskmesh.history import SessionObject
-from maskmesh.internal.v1 import tracker_pb2, tracker_pb2_grpc
+from maskmesh.internal.v1 import points_pb2_grpc, tracker_pb2, tracker_pb2_grpc
 from maskmesh.rpc.server import Service
 from maskmesh.rpc.server_interceptor import received_ns
 from maskmesh.scheduling.malloc import retain_freed_memory
@@ -21,10 +21,11 @@ from tracker_svc import components, concept_calls, grid_call, prompting
 from tracker_svc.components import Components
 from tracker_svc.config import TrackerSettings
 from tracker_svc.metrics import observe_tracker, tracker_status
+from tracker_svc.points.point_service import PointServicer
 from tracker_svc.propagation import Propagation
 from tracker_svc.session_transfer import export_session, import_session
 from tracker_svc.sessions.concept_changes import remove_concept
-from tracker_svc.sessions.prompts import expected_revision
+from tracker_svc.sessions.prompts import expected_revision, without_routing
 from tracker_svc.sessions.session import Session
 
 T = TypeVar("T", bound=Message)
@@ -46,6 +47,7 @@ class TrackerServicer(tracker_pb2_grpc.TrackerServiceServicer):
         self._settings = settings
         self._propagations: set[Propagation] = set()
         self._draining: Unavailable | None = None
+        self.points = PointServicer(lambda: self.components, self._require_not_draining)
 
     async def start(self, port: int) -> None:
         """Load the model and warm it up.  Raises CheckpointError, OSError."""
@@ -66,6 +68,7 @@ class TrackerServicer(tracker_pb2_grpc.TrackerServiceServicer):
         self._draining = Unavailable("the tracker is draining", service="tracker", draining="true")
         for propagation in list(self._propagations):
             propagation.end(self._draining)
+        self.points.end_streams(self._draining)
         while self._propagations or (len(self._sessions) and self.components.store is None):
             await asyncio.sleep(POLL_SECONDS)
 
@@ -93,7 +96,7 @@ class TrackerServicer(tracker_pb2_grpc.TrackerServiceServicer):
         session = await self._find(request)
         return await session.answers.run(
             request.idempotency_key,
-            _without_routing(request),
+            without_routing(request),
             partial(prompting.add_prompt, self.components, session, request, start_ns=received_ns()),
             cancel_abandoned=True,
         )
@@ -102,7 +105,7 @@ class TrackerServicer(tracker_pb2_grpc.TrackerServiceServicer):
         session = await self._find(request)
         return await session.answers.run(
             request.idempotency_key,
-            _without_routing(request),
+            without_routing(request),
             partial(concept_calls.add_concept, self.components, session, request, start_ns=received_ns()),
             cancel_abandoned=True,
         )
@@ -258,7 +261,7 @@ class TrackerServicer(tracker_pb2_grpc.TrackerServiceServicer):
             await session.replicator.flush()
             return response
 
-        return await session.answers.run(request.idempotency_key, _without_routing(request), work)
+        return await session.answers.run(request.idempotency_key, without_routing(request), work)
 
     async def _find(self, request: Any) -> Session:
         """Find the session of a request.  Raises Unavailable if the tracker drains."""
@@ -272,16 +275,6 @@ class TrackerServicer(tracker_pb2_grpc.TrackerServiceServicer):
             raise self._draining
 
 
-def _without_routing(request: T) -> T:
-    """A request without the fields that may differ when it is retried: embedding and epoch."""
-    stripped = type(request)()
-    stripped.CopyFrom(request)
-    for field in ("embedding", "epoch"):
-        if field in stripped.DESCRIPTOR.fields_by_name:
-            stripped.ClearField(field)
-    return stripped
-
-
 def make_service(settings: TrackerSettings) -> Service:
     """Create the tracker service."""
     retain_freed_memory()
@@ -289,6 +282,7 @@ def make_service(settings: TrackerSettings) -> Service:
 
     def register(server: grpc.aio.Server) -> None:
         tracker_pb2_grpc.add_TrackerServiceServicer_to_server(servicer, server)
+        points_pb2_grpc.add_PointServiceServicer_to_server(servicer.points, server)
 
     return Service(
         name="tracker",

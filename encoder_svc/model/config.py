@@ -11,6 +11,8 @@ class Normalization(NamedTuple):
     std: tuple[float, float, float]
 
 
+# Channels from 0 to 1.
+UNCHANGED = Normalization((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 # With which SAM 2 and SAM 3 were trained.
 IMAGENET = Normalization((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 SYMMETRIC = Normalization((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
@@ -112,6 +114,35 @@ class TrunkEncoderConfig:
             raise ValueError(f"image_size must be a multiple of {window}, got {self.image_size}")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PointBackboneConfig:
+    """Hyperparameters of the backbone of TAPIR.
+
+    ``channels`` are those of the stages at strides 2, 4, 8 and 8; ``image_size`` is the side of the input in
+    pixels.
+    """
+
+    channels: tuple[int, int, int, int] = (64, 128, 256, 256)
+    blocks_per_stage: int = 2
+    extra_blocks: int = 5
+    image_size: int = 256
+    trained: bool = True
+    normalization: Normalization = SYMMETRIC
+
+    def __post_init__(self) -> None:
+        if self.image_size % 16:
+            raise ValueError(f"image_size must be a multiple of 16, got {self.image_size}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GreyConfig:
+    """A picture in grey of ``image_size`` squared pixels, which needs no weights."""
+
+    image_size: int = 512
+    trained: bool = False
+    normalization: Normalization = UNCHANGED
+
+
 EncoderConfig: TypeAlias = ImageEncoderConfig | TrunkEncoderConfig
 
 
@@ -180,4 +211,14 @@ PRESETS: dict[str, EncoderConfig] = {
         image_size=168,
         trained=False,
     ),
+}
+
+POINT_PRESETS: dict[str, PointBackboneConfig | GreyConfig] = {
+    "tapir": PointBackboneConfig(),
+    # Random weights from a fixed seed: the code of TAPIR at a size that is small enough for tests.
+    "tapir-test": PointBackboneConfig(
+        channels=(16, 16, 32, 32), blocks_per_stage=1, extra_blocks=1, image_size=64, trained=False
+    ),
+    # No model: the picture in grey, which the tracker service searches for the points.
+    "lucas-kanade": GreyConfig(),
 }

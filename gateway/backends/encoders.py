@@ -16,7 +16,7 @@ from gateway.backends.targets import resolve
 from maskmesh import telemetry, wire
 from maskmesh.aio import RetryWindow, retry
 from maskmesh.errors import ResourceExhausted, Unavailable
-from maskmesh.internal.v1 import encoder_pb2, encoder_pb2_grpc
+from maskmesh.internal.v1 import embedding_pb2, encoder_pb2, encoder_pb2_grpc
 from maskmesh.rpc.channel import MESH_SILENCE_SECONDS, open_channel
 from maskmesh.rpc.client_calls import TimedResponse, TracedStub
 from maskmesh.rpc.status import translate_rpc_errors
@@ -38,6 +38,9 @@ UNPIN_SECONDS = 5.0
 SMALL_BYTES = 2**17
 
 T = TypeVar("T")
+
+# The family of models whose embeddings points are followed with.
+POINTS = embedding_pb2.MODEL_FAMILY_POINTS
 
 _SERVICE = encoder_pb2.DESCRIPTOR.services_by_name["EncoderService"]
 
@@ -105,9 +108,20 @@ class EncoderRing(Encoders):
     replica is unreachable.
     """
 
-    def __init__(self, target: str, *, max_message_bytes: int, tls: Tls | None = None) -> None:
-        """``target`` is a gRPC target: an address, ``ipv4:`` with several, or ``dns:///`` and a name."""
+    def __init__(
+        self,
+        target: str,
+        *,
+        max_message_bytes: int,
+        tls: Tls | None = None,
+        family: embedding_pb2.ModelFamily = embedding_pb2.MODEL_FAMILY_SEGMENTATION,
+    ) -> None:
+        """``target`` is a gRPC target: an address, ``ipv4:`` with several, or ``dns:///`` and a name.
+
+        ``family`` selects the model of the replicas.
+        """
         self._target = target
+        self._family = family
         self._open = partial(open_channel, max_message_bytes=max_message_bytes, tls=tls)
         self._channel = self._open(
             target,
@@ -151,7 +165,8 @@ class EncoderRing(Encoders):
 
     async def model(self) -> ModelInfo:
         with translate_rpc_errors():
-            response = await self._ring.call("GetModel", encoder_pb2.GetModelRequest(), wait_for_ready=True)
+            request = encoder_pb2.GetModelRequest(family=self._family)
+            response = await self._ring.call("GetModel", request, wait_for_ready=True)
         return wire.model_info_from_proto(response.model)
 
     async def statuses(self, timeout: float) -> list[ServiceStatus]:
@@ -199,6 +214,7 @@ class EncoderRing(Encoders):
             else encoder_pb2.ENCODE_PRIORITY_AHEAD
         )
         request.tenant = options.tenant
+        request.family = self._family
         if options.owner:
             request.pin.owner = options.owner
             request.pin.ttl.FromNanoseconds(int(options.pin_seconds * 1e9))

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import grpc
 
 from maskmesh import wire
-from maskmesh.internal.v1 import tracker_pb2, tracker_pb2_grpc
+from maskmesh.internal.v1 import points_pb2, points_pb2_grpc, tracker_pb2, tracker_pb2_grpc
 from maskmesh.rpc.client_calls import TimedResponse, TracedStub
 from maskmesh.rpc.status import translate_rpc_errors
 from maskmesh.rpc.stream_call import StreamCall
@@ -16,6 +16,7 @@ from maskmesh.types import ModelInfo
 HAND_OVER_SECONDS = 30.0
 
 _SERVICE = tracker_pb2.DESCRIPTOR.services_by_name["TrackerService"]
+_POINT_SERVICE = points_pb2.DESCRIPTOR.services_by_name["PointService"]
 
 
 class Load(NamedTuple):
@@ -33,20 +34,28 @@ class TrackerBackend:
     def __init__(self, channel: grpc.aio.Channel, address: str) -> None:
         self.address = address
         self._stub = TracedStub(_SERVICE, tracker_pb2_grpc.TrackerServiceStub, channel, address)
+        self._points = TracedStub(_POINT_SERVICE, points_pb2_grpc.PointServiceStub, channel, address)
 
     async def call(self, method: str, request: Any, timeout: float | None = None) -> Any:
         """The response of a unary method, for example ``AddPrompt``; ``timeout`` in seconds."""
         with translate_rpc_errors():
-            return await self._stub.call(method, request, timeout=timeout)
+            return await self._stub_of(method).call(method, request, timeout=timeout)
 
     async def timed_call(self, method: str, request: Any, timeout: float | None = None) -> TimedResponse:
         """The response of a unary method, and its transfers."""
         with translate_rpc_errors():
-            return await self._stub.timed_call(method, request, timeout=timeout)
+            return await self._stub_of(method).timed_call(method, request, timeout=timeout)
+
+    def _stub_of(self, method: str) -> TracedStub:
+        return self._points if method in _POINT_SERVICE.methods_by_name else self._stub
 
     def track(self, timeout: float | None) -> StreamCall:
         """Open a Track stream; the methods of the stream raise gRPC errors."""
         return StreamCall(self._stub.stream("Track", timeout=timeout))
+
+    def track_points(self, timeout: float | None) -> StreamCall:
+        """Open a TrackPoints stream; the methods of the stream raise gRPC errors."""
+        return StreamCall(self._points.stream("TrackPoints", timeout=timeout))
 
     async def export_session(
         self, session_id: str, epoch: int

@@ -49,6 +49,15 @@ async def encode_frame(
 
     Raises InvalidImage with the frame's index if the image cannot be decoded.
     """
+    encoded = await encode_read_frame(encoders, frame_index, frame, options)
+    session.set_ref(frame_index, encoded.ref)
+    return encoded
+
+
+async def encode_read_frame(
+    encoders: Encoders, frame_index: int, frame: ReadFrame, options: EncodeOptions
+) -> Encoded:
+    """Encode a frame.  Raises InvalidImage with the frame's index if the image cannot be decoded."""
     waits = StageRecorder()
     if frame.records:
         waits.wait(frame.records[-1].end_ns, time.time_ns(), "event_loop")
@@ -61,7 +70,6 @@ async def encode_frame(
         raise InvalidImage(
             f"frame {frame_index}: {error.message}", field="frame_index", frame_index=frame_index
         ) from error
-    session.set_ref(frame_index, encoded.ref)
     read_seconds = telemetry.stage_seconds(frame.records)
     work = WorkSummary().add_records([*frame.records, *waits.records])
     return encoded._replace(

@@ -184,7 +184,8 @@ class SessionRouter:
             await window.wait(error)
         else:
             await self._create_empty(session, owner)
-            raise _lost(session)
+            if session.num_changes:  # otherwise it had no objects that could be lost
+                raise _lost(session)
 
     async def _hand_over(self, session: GatewaySession, owner: Owner) -> None:
         """Copy a session from a tracker that drains to another one."""

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Coroutine, Sequence
 from contextvars import copy_context
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from opentelemetry import context as otel_context
 from opentelemetry import trace
@@ -13,13 +13,31 @@ from opentelemetry.trace import Span, SpanContext, SpanKind
 
 from gateway.backends.encoders import Encoded
 from gateway.sessions.session import GatewaySession
-from gateway.streams.track_call import TRACK_METHOD, Result
+from gateway.streams.track_call import TRACK_METHOD
 from maskmesh import telemetry, wire
+from maskmesh.internal.v1 import embedding_pb2
 from maskmesh.rpc.client_calls import server_attributes
 from maskmesh.telemetry import StageRecord, StageRecorder, WorkSummary, add_seconds, metrics
-from maskmesh.v1 import types_pb2
+from maskmesh.v1 import points_pb2, types_pb2
 
 T = TypeVar("T")
+F = TypeVar("F", types_pb2.FrameMasks, points_pb2.FramePoints)
+
+
+class TrackerResult(Protocol):
+    """What a trace needs of a result of a tracker."""
+
+    @property
+    def handling(self) -> embedding_pb2.Handling:
+        """When the tracker handled the frame."""
+
+    @property
+    def work(self) -> embedding_pb2.WorkSummary:
+        """What it did."""
+
+    @property
+    def received_ns(self) -> int:
+        """When the gateway received the result."""
 
 
 class FrameTrace:
@@ -112,7 +130,7 @@ class FrameTrace:
         if encoded.work is not None:
             self.work.add(encoded.work)
 
-    def sent_to_tracker(self, ready_ns: int, address: str) -> str:
+    def sent_to_tracker(self, ready_ns: int, address: str, method: str = TRACK_METHOD) -> str:
         """Record that the frame, ready since ``ready_ns``, is sent to the tracker at an address.  Returns
         its traceparent.
         """
@@ -125,14 +143,14 @@ class FrameTrace:
             start_time=self._track_ns,
             attributes={
                 telemetry.RPC_SYSTEM: "grpc",
-                telemetry.RPC_METHOD: TRACK_METHOD,
+                telemetry.RPC_METHOD: method,
                 **server_attributes(address),
             },
         )
         self.waited(ready_ns, self._track_ns, "order")
         return telemetry.traceparent(self._track.get_span_context())
 
-    def received(self, result: Result, *, was_held: bool) -> None:
+    def received(self, result: "TrackerResult", *, was_held: bool) -> None:
         """Record that the frame's result was received, and whether it waited for later results since."""
         assert self._track is not None, "a result follows its frame"
         self._received_ns = result.received_ns
@@ -150,7 +168,7 @@ class FrameTrace:
             self._received_ns = time.time_ns()
             self.waited(result.received_ns, self._received_ns, telemetry.HOTSTART)
 
-    def complete(self, frame: types_pb2.FrameMasks) -> types_pb2.FrameMasks:
+    def complete(self, frame: F) -> F:
         """Add the trace id and the stages before the tracker to the tracker's result."""
         frame.trace_id = self.trace_id
         tracked = wire.stage_seconds_from_proto(frame.stage_times)

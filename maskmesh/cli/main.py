@@ -10,6 +10,7 @@ from maskmesh.cli.evaluate.command import evaluate
 from maskmesh.cli.everything import everything
 from maskmesh.cli.export.command import export
 from maskmesh.cli.models.command import models
+from maskmesh.cli.points.command import points_command
 from maskmesh.cli.report.command import report
 from maskmesh.cli.run import Commands
 from maskmesh.cli.segment.command import segment_command
@@ -35,6 +36,7 @@ for command in (
     export,
     key,
     models,
+    points_command,
     report,
     segment_command,
     stream_command,

@@ -11,6 +11,7 @@ from typing import Any
 from maskmesh import wire
 from maskmesh.aio import RetryWindow
 from maskmesh.client.connection import GatewayConnection
+from maskmesh.client.point_tracks import followed_points, point_request
 from maskmesh.client.prompts import integer, prompt_message
 from maskmesh.client.session_history import SessionHistory
 from maskmesh.client.upload import frame_messages, upload, video_messages
@@ -27,6 +28,7 @@ from maskmesh.history import (
 )
 from maskmesh.masks import LowResLogits, MaskOptions, MaskSpace
 from maskmesh.media.pictures import ImageLike
+from maskmesh.points import FramePoints, PointGrid, PointQuery
 from maskmesh.rpc.status import translate_rpc_errors
 from maskmesh.types import Box, FrameMasks, MaskLike, ModelInfo, Point
 from maskmesh.v1 import segmentation_pb2
@@ -288,6 +290,28 @@ class VideoSession:
                 await window.wait(error)
             finally:
                 call.cancel()
+
+    async def track_points(
+        self,
+        points: Sequence[PointQuery] = (),
+        *,
+        grids: Sequence[PointGrid] = (),
+        max_frames: int = 0,
+        resume_token: str = "",
+        timeout: float | None = None,
+    ) -> AsyncGenerator[FramePoints, None]:
+        """Follow points through the video, from the frames on which they are chosen.
+
+        A grid with an ``obj_id`` chooses points inside the mask of that object.  The first frame is the first
+        one with a point; ``max_frames`` 0 means all to the end.  If the connection breaks, the call continues
+        as :meth:`propagate` does.  The ``resume_token`` of the last received frame, with the same points,
+        continues it later or in another process.  Raises InvalidRequest, ObjectNotFound, FrameOutOfMemory,
+        Unavailable.
+        """
+        request = point_request(self.session_id, points, grids)
+        request.max_frames, request.resume_token = max_frames, resume_token
+        async for frame in followed_points(self._connection, request, timeout):
+            yield frame
 
     async def remove_object(
         self, obj_id: int, *, expected_revision: int | None = None, idempotency_key: str = ""

@@ -107,6 +107,7 @@ class SyncVideoSession(_Blocking[VideoSession]):
     remove_concept = _blocking(VideoSession.remove_concept)
     clear_prompts = _blocking(VideoSession.clear_prompts)
     propagate = _iterating(VideoSession.propagate)
+    track_points = _iterating(VideoSession.track_points)
     remove_object = _blocking(VideoSession.remove_object)
     reset = _blocking(VideoSession.reset)
     replay = _blocking(VideoSession.replay)

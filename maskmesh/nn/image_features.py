@@ -43,9 +43,28 @@ class TrunkFeatures(NamedTuple):
     trunk_map: Tensor  # [B, C, E, E], 1024 x 72 x 72 for an image of 1008 x 1008
 
 
-ImageEmbedding: TypeAlias = ImageFeatures | TrunkFeatures
+class PointFeatures(NamedTuple):
+    """The embeddings of TAPIR, from which trackers compute where points are.
+
+    Features have length 1.  S is the side of the input in pixels; TAPIR has C = 256 and D = 128.
+    """
+
+    point_features: Tensor  # [B, C, S / 8, S / 8]
+    high_res_point_features: Tensor  # [B, D, S / 4, S / 4]
+
+
+class GreyFeatures(NamedTuple):
+    """Pictures in grey, from which Lucas-Kanade computes where points have moved."""
+
+    grey: Tensor  # [B, 1, S, S], integers from 0 to 255
+
+
+ImageEmbedding: TypeAlias = ImageFeatures | TrunkFeatures | PointFeatures | GreyFeatures
 
 
 def embedding_from_tensors(tensors: Mapping[str, Tensor]) -> ImageEmbedding:
     """The embedding with these tensors.  Raises TypeError if they belong to no kind of embedding."""
-    return TrunkFeatures(**tensors) if "trunk_map" in tensors else ImageFeatures(**tensors)
+    for kind in (TrunkFeatures, PointFeatures, GreyFeatures):
+        if kind._fields[0] in tensors:
+            return kind(**tensors)
+    return ImageFeatures(**tensors)

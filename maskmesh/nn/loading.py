@@ -30,6 +30,14 @@ logger = logging.getLogger(__name__)
 # another embedding.
 PREPROCESS_VERSION = 1
 
+POINT_HINT = (
+    "set --point-checkpoint to its file (.pt or .safetensors), or use --point-model lucas-kanade, which has "
+    "no weights"
+)
+
+LUCAS_KANADE = "lucas-kanade"
+"""The preset of points without a model."""
+
 # Untrained presets have the weights of this seed.
 UNTRAINED_SEED = 0
 UNTRAINED_DIGEST = f"untrained-{UNTRAINED_SEED}"
@@ -46,6 +54,7 @@ class Model(Protocol):
 
 
 M = TypeVar("M", bound=Model)
+S = TypeVar("S", bound=ModelSettings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +93,11 @@ def load_model(
     settings: ModelSettings,
     presets: Mapping[str, Any],
     build: Callable[[Any, Mapping[str, Tensor] | None, torch.dtype], M],
+    hint: str = "",
 ) -> LoadedModel[M]:
     """Build the model of the settings from the configurations in ``presets``.
+
+    ``hint`` is what to do about a checkpoint that is missing, by default for models of masks.
 
     ``build`` takes a configuration, the whole checkpoint or None for untrained weights, and the type to
     which large weights may be cast while they are read.  Raises CheckpointError for an unknown preset, an
@@ -106,10 +118,11 @@ def load_model(
         state = read_checkpoint(settings.model, checkpoint)
         digest = weights_digest(state)
     elif config.trained:
-        raise CheckpointError(
-            f"{settings.model} needs a checkpoint: set --checkpoint to its file (.pt or .safetensors), get "
-            f"it by maskmesh models pull {settings.model}, or use --model micro, which has its own weights"
+        hint = hint or (
+            f"set --checkpoint to its file (.pt or .safetensors), get it by maskmesh models pull "
+            f"{settings.model}, or use --model micro, which has its own weights"
         )
+        raise CheckpointError(f"{settings.model} needs a checkpoint: {hint}")
     layout = choose_layout(
         settings.threads,
         cores=min(torch.get_num_threads(), available_cores()),
@@ -137,6 +150,20 @@ def load_model(
         threads=layout.threads,
     )
     return LoadedModel(model, info, device, dtype, layout, checkpoint)
+
+
+def point_settings(settings: S) -> S:
+    """The settings of the model for points, for :func:`load_model`.
+
+    Lucas-Kanade has no weights; its pictures stay in float32.
+    """
+    changes = {
+        "model": settings.point_model,
+        "checkpoint": settings.point_checkpoint,
+        "image_size": None,
+        "dtype": "float32" if settings.point_model == LUCAS_KANADE else settings.dtype,
+    }
+    return settings.model_copy(update=changes)
 
 
 def assign_weights(

@@ -25,6 +25,10 @@ MASK_DECODER: Final = "mask_decoder"
 MEMORY_ENCODER: Final = "memory_encoder"
 POSTPROCESS: Final = "postprocess"
 ARCHIVE: Final = "archive"
+POINT_QUERY: Final = "point_query"
+POINT_INITIALIZE: Final = "point_initialize"
+POINT_REFINE: Final = "point_refine"
+OPTICAL_FLOW: Final = "optical_flow"
 
 # Work of a handler on a call, outside of the stages.
 PREPARE: Final = "prepare"  # find the session, check the request
@@ -53,6 +57,9 @@ SAM3_STAGES: Final = (
     ASSOCIATE,
 )
 
+# Stages that only TAPIR has.
+TAPIR_STAGES: Final = (POINT_QUERY, POINT_INITIALIZE, POINT_REFINE)
+
 STAGES: Final = (
     DECODE_IMAGE,
     MOTION_GATE,
@@ -66,6 +73,8 @@ STAGES: Final = (
     MEMORY_ENCODER,
     POSTPROCESS,
     ARCHIVE,
+    *TAPIR_STAGES,
+    OPTICAL_FLOW,
 )
 HANDLING: Final = (PREPARE, COMMIT, RESPOND, CACHE_LOOKUP, SEND_EMBEDDING)
 

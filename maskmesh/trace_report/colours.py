@@ -15,6 +15,7 @@ COLOURS = {
     telemetry.POSTPROCESS: "#ff9da7",
     telemetry.ARCHIVE: "#86bcb6",
     **dict.fromkeys(telemetry.SAM3_STAGES, "#8cd17d"),
+    **dict.fromkeys((*telemetry.TAPIR_STAGES, telemetry.OPTICAL_FLOW), "#499894"),
     **dict.fromkeys(telemetry.HANDLING, "#bab0ac"),
     telemetry.QUEUE: "#d9d9d9",
     telemetry.TRANSFER: "#a0a0a0",

@@ -3,6 +3,7 @@ import datetime
 from google.protobuf import duration_pb2 as _duration_pb2
 from maskmesh.v1 import budget_pb2 as _budget_pb2
 from maskmesh.v1 import error_reason_pb2 as _error_reason_pb2
+from maskmesh.v1 import points_pb2 as _points_pb2
 from maskmesh.v1 import session_pb2 as _session_pb2
 from maskmesh.v1 import status_pb2 as _status_pb2
 from maskmesh.v1 import types_pb2 as _types_pb2

@@ -3,6 +3,7 @@
 import grpc
 import warnings
 
+from maskmesh.v1 import points_pb2 as maskmesh_dot_v1_dot_points__pb2
 from maskmesh.v1 import segmentation_pb2 as maskmesh_dot_v1_dot_segmentation__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
@@ -105,6 +106,11 @@ class SegmentationServiceStub:
                 '/maskmesh.v1.SegmentationService/PropagateVideo',
                 request_serializer=maskmesh_dot_v1_dot_segmentation__pb2.PropagateVideoRequest.SerializeToString,
                 response_deserializer=maskmesh_dot_v1_dot_segmentation__pb2.PropagateVideoResponse.FromString,
+                _registered_method=True)
+        self.TrackPoints = channel.unary_stream(
+                '/maskmesh.v1.SegmentationService/TrackPoints',
+                request_serializer=maskmesh_dot_v1_dot_points__pb2.TrackPointsRequest.SerializeToString,
+                response_deserializer=maskmesh_dot_v1_dot_points__pb2.TrackPointsResponse.FromString,
                 _registered_method=True)
         self.SegmentStream = channel.stream_stream(
                 '/maskmesh.v1.SegmentationService/SegmentStream',
@@ -275,6 +281,16 @@ class SegmentationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def TrackPoints(self, request, context):
+        """TrackPoints follows points through the frames of a session and streams their positions in order.  It needs no
+        prompt, and may run beside a propagation.
+        Reasons: INVALID_REQUEST, SESSION_NOT_FOUND, OBJECT_NOT_FOUND, INVALID_IMAGE, INVALID_VIDEO,
+        FRAME_OUT_OF_MEMORY.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def SegmentStream(self, request_iterator, context):
         """SegmentStream tracks objects in live video.  The client sends frames, prompts, concepts and removals in any
         order; the server returns masks in the order of the frames.  An invalid message is rejected with
@@ -409,6 +425,11 @@ def add_SegmentationServiceServicer_to_server(servicer, server):
                     servicer.PropagateVideo,
                     request_deserializer=maskmesh_dot_v1_dot_segmentation__pb2.PropagateVideoRequest.FromString,
                     response_serializer=maskmesh_dot_v1_dot_segmentation__pb2.PropagateVideoResponse.SerializeToString,
+            ),
+            'TrackPoints': grpc.unary_stream_rpc_method_handler(
+                    servicer.TrackPoints,
+                    request_deserializer=maskmesh_dot_v1_dot_points__pb2.TrackPointsRequest.FromString,
+                    response_serializer=maskmesh_dot_v1_dot_points__pb2.TrackPointsResponse.SerializeToString,
             ),
             'SegmentStream': grpc.stream_stream_rpc_method_handler(
                     servicer.SegmentStream,
@@ -765,6 +786,33 @@ class SegmentationService:
             '/maskmesh.v1.SegmentationService/PropagateVideo',
             maskmesh_dot_v1_dot_segmentation__pb2.PropagateVideoRequest.SerializeToString,
             maskmesh_dot_v1_dot_segmentation__pb2.PropagateVideoResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def TrackPoints(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/maskmesh.v1.SegmentationService/TrackPoints',
+            maskmesh_dot_v1_dot_points__pb2.TrackPointsRequest.SerializeToString,
+            maskmesh_dot_v1_dot_points__pb2.TrackPointsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -17,7 +17,7 @@ from maskmesh.masks import (
     RleMask,
 )
 from maskmesh.types import FrameMasks, ObjectMask
-from maskmesh.v1 import types_pb2
+from maskmesh.v1 import points_pb2, types_pb2
 from maskmesh.wire.boxes import box_from_proto, box_to_proto
 
 # Pixels by which polygons may differ from masks.
@@ -204,7 +204,9 @@ def frame_masks_from_proto(message: types_pb2.FrameMasks) -> FrameMasks:
     )
 
 
-def fill_frame_time(message: types_pb2.FrameMasks, time: float | None, *, repeats_previous: bool) -> None:
+def fill_frame_time(
+    message: types_pb2.FrameMasks | points_pb2.FramePoints, time: float | None, *, repeats_previous: bool
+) -> None:
     """Set what the owner of the frames knows: the time in seconds, and whether the picture is missing."""
     if time is not None:
         message.time.FromNanoseconds(round(time * 1e9))

@@ -14,9 +14,10 @@ from tests.e2e.error_case import Case
 from tests.e2e.image_cases import IMAGE_CASES
 from tests.e2e.limits import LIMITS
 from tests.e2e.live_cases import LIVE_CASES
+from tests.e2e.point_cases import POINT_CASES
 from tests.e2e.session_cases import SESSION_CASES
 
-CASES: Sequence[Case] = (*SESSION_CASES, *IMAGE_CASES, *CONCEPT_CASES, *LIVE_CASES)
+CASES: Sequence[Case] = (*SESSION_CASES, *IMAGE_CASES, *CONCEPT_CASES, *LIVE_CASES, *POINT_CASES)
 
 
 def reason(error: type[MaskmeshError]) -> str:

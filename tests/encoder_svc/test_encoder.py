@@ -10,7 +10,7 @@ import pytest
 
 from encoder_svc.cache import Embedding
 from encoder_svc.config import EncoderSettings
-from encoder_svc.encoder import Encoder
+from encoder_svc.encoder import Encoder, EncoderDevice
 from encoder_svc.model import weights
 from encoder_svc.model.config import PRESETS
 from maskmesh import telemetry
@@ -30,9 +30,12 @@ def settings(max_batch: int) -> EncoderSettings:
 
 @pytest.fixture
 async def encoder() -> AsyncIterator[Encoder]:
-    made = Encoder(load_model(settings(4), PRESETS, weights.build), settings(4))
+    loaded = load_model(settings(4), PRESETS, weights.build)
+    device = EncoderDevice.of(loaded.layout, settings(4))
+    made = Encoder(loaded, settings(4), device)
     await made.warm_up()
     yield made
+    await asyncio.to_thread(device.worker.close)
     await asyncio.to_thread(made.close)
 
 

@@ -66,6 +66,20 @@ async def test_a_killed_tracker_loses_its_sessions_and_the_client_is_told(
     assert after.sessions[session.session_id].prompts == {1: 0}
 
 
+async def test_a_session_without_objects_loses_nothing(
+    two_trackers: InProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session_router, "RETURN_SECONDS", 0.2)
+    session = await two_trackers.client.create_session()
+    await session.append_frames([image(0)])
+    before = two_trackers.tracker_of(session.session_id)
+    await two_trackers.servers[two_trackers.trackers.index(before)].stop(0)
+    before.sessions.clear()
+    await session.add_prompt(0, 2, points=[(1, 1)])
+    after = two_trackers.tracker_of(session.session_id)
+    assert after.sessions[session.session_id].prompts == {2: 0}
+
+
 async def test_a_session_that_a_tracker_has_forgotten_starts_empty(gateway: InProcess) -> None:
     session = await prompted(gateway)
     [tracker] = gateway.trackers

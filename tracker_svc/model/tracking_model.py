@@ -133,6 +133,7 @@ class TrackingModel(nn.Module):
         """
         if isinstance(embedding, TrunkFeatures):
             return self.neck.features(embedding.trunk_map, self.conv_s0, self.conv_s1)
+        assert isinstance(embedding, ImageFeatures), "embeddings of points belong to another model"
         return embedding
 
     def encode_prompts(

@@ -1,6 +1,8 @@
 """Rules for the prompts of objects: combination with earlier prompts, size of masks, and revision."""
 
-from typing import Any
+from typing import Any, TypeVar
+
+from google.protobuf.message import Message
 
 from maskmesh.errors import InvalidPrompt
 from maskmesh.masks import LowResLogits
@@ -8,6 +10,8 @@ from maskmesh.types import Prompt
 from maskmesh.wire import MAX_POINTS, check_contradiction
 
 FIELD = "prompt"
+
+M = TypeVar("M", bound=Message)
 
 
 def combine(earlier: Prompt | None, new: Prompt, *, clear_previous: bool) -> Prompt:
@@ -70,3 +74,13 @@ def check_logits_size(prompt: Prompt, *, size: int, field: str) -> None:
 def expected_revision(request: Any) -> int | None:
     """The revision that a caller expects, None for any."""
     return request.expected_revision if request.HasField("expected_revision") else None
+
+
+def without_routing(request: M) -> M:
+    """A request without the fields that may differ when it is retried: embedding and epoch."""
+    stripped = type(request)()
+    stripped.CopyFrom(request)
+    for field in ("embedding", "epoch"):
+        if field in stripped.DESCRIPTOR.fields_by_name:
+            stripped.ClearField(field)
+    return stripped

@@ -11,6 +11,7 @@ from maskmesh.masks import ByteArray
 from maskmesh.media.pictures import is_picture, read_picture
 from maskmesh.media.video_index import VideoIndex, index_video
 from maskmesh.media.video_reader import VideoReader
+from maskmesh.points import FramePoints
 from maskmesh.types import FrameMasks
 
 
@@ -47,7 +48,7 @@ class OverlaySource:
             return read_picture(self._files[frame_index])
         return self._reader.read(frame_index).pixels
 
-    def time(self, result: FrameMasks) -> float | None:
+    def time(self, result: FrameMasks | FramePoints) -> float | None:
         """The time of a frame since the first one of the overlay."""
         if result.time is None:
             return None

@@ -14,10 +14,19 @@ class DType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     D_TYPE_FLOAT32: _ClassVar[DType]
     D_TYPE_BFLOAT16: _ClassVar[DType]
     D_TYPE_FLOAT16: _ClassVar[DType]
+
+class ModelFamily(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    MODEL_FAMILY_UNSPECIFIED: _ClassVar[ModelFamily]
+    MODEL_FAMILY_SEGMENTATION: _ClassVar[ModelFamily]
+    MODEL_FAMILY_POINTS: _ClassVar[ModelFamily]
 D_TYPE_UNSPECIFIED: DType
 D_TYPE_FLOAT32: DType
 D_TYPE_BFLOAT16: DType
 D_TYPE_FLOAT16: DType
+MODEL_FAMILY_UNSPECIFIED: ModelFamily
+MODEL_FAMILY_SEGMENTATION: ModelFamily
+MODEL_FAMILY_POINTS: ModelFamily
 
 class TensorSpec(_message.Message):
     __slots__ = ("name", "dtype", "shape")

@@ -28,47 +28,47 @@ from maskmesh.v1 import status_pb2 as maskmesh_dot_v1_dot_status__pb2
 from maskmesh.v1 import types_pb2 as maskmesh_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"maskmesh/internal/v1/encoder.proto\x12\x14maskmesh.internal.v1\x1a\x1egoogle/protobuf/duration.proto\x1a$maskmesh/internal/v1/embedding.proto\x1a\x18maskmesh/v1/status.proto\x1a\x17maskmesh/v1/types.proto\"<\n\x03Pin\x12\r\n\x05owner\x18\x01 \x01(\t\x12&\n\x03ttl\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xaf\x01\n\rEncodeRequest\x12\x0b\n\x03key\x18\x01 \x01(\t\x12!\n\x05image\x18\x02 \x01(\x0b\x32\x12.maskmesh.v1.Image\x12\x36\n\x08priority\x18\x03 \x01(\x0e\x32$.maskmesh.internal.v1.EncodePriority\x12&\n\x03pin\x18\x04 \x01(\x0b\x32\x19.maskmesh.internal.v1.Pin\x12\x0e\n\x06tenant\x18\x05 \x01(\t\"\xed\x01\n\x0e\x45ncodeResponse\x12/\n\x03ref\x18\x01 \x01(\x0b\x32\".maskmesh.internal.v1.EmbeddingRef\x12\x39\n\rcache_outcome\x18\x02 \x01(\x0e\x32\".maskmesh.internal.v1.CacheOutcome\x12+\n\x0bstage_times\x18\x03 \x03(\x0b\x32\x16.maskmesh.v1.StageTime\x12/\n\x04work\x18\x04 \x01(\x0b\x32!.maskmesh.internal.v1.WorkSummary\x12\x11\n\tfilled_by\x18\x05 \x01(\t\"Z\n\x0c\x46\x65tchRequest\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x10\n\x08model_id\x18\x02 \x01(\t\x12\x0e\n\x06tenant\x18\x03 \x01(\t\x12\x1b\n\x13shared_memory_nonce\x18\x04 \x01(\x0c\"\xa3\x01\n\x0b\x46\x65tchHeader\x12\x31\n\x07tensors\x18\x01 \x03(\x0b\x32 .maskmesh.internal.v1.TensorSpec\x12\x11\n\tnum_bytes\x18\x02 \x01(\x04\x12\x15\n\rshared_memory\x18\x03 \x01(\t\x12\x37\n\x0cshared_block\x18\x04 \x01(\x0b\x32!.maskmesh.internal.v1.SharedBlock\"`\n\rFetchResponse\x12\x33\n\x06header\x18\x01 \x01(\x0b\x32!.maskmesh.internal.v1.FetchHeaderH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\t\n\x07\x63ontent\"o\n\x0f\x43\x61\x63hedEmbedding\x12\x31\n\x07tensors\x18\x01 \x03(\x0b\x32 .maskmesh.internal.v1.TensorSpec\x12\x13\n\x0bimage_width\x18\x02 \x01(\r\x12\x14\n\x0cimage_height\x18\x03 \x01(\r\";\n\x0cUnpinRequest\x12\r\n\x05owner\x18\x01 \x01(\t\x12\x0c\n\x04keys\x18\x02 \x03(\t\x12\x0e\n\x06tenant\x18\x03 \x01(\t\"!\n\rUnpinResponse\x12\x10\n\x08released\x18\x01 \x01(\r\"\x11\n\x0fGetModelRequest\"9\n\x10GetModelResponse\x12%\n\x05model\x18\x01 \x01(\x0b\x32\x16.maskmesh.v1.ModelInfo\"\x1b\n\x19GetCacheStatisticsRequest\"\xdb\x01\n\x1aGetCacheStatisticsResponse\x12\x0c\n\x04hits\x18\x01 \x01(\x04\x12\x0e\n\x06misses\x18\x02 \x01(\x04\x12\x0e\n\x06joined\x18\x03 \x01(\x04\x12\x11\n\tevictions\x18\x04 \x01(\x04\x12\x0f\n\x07\x65ntries\x18\x05 \x01(\x04\x12\x11\n\tnum_bytes\x18\x06 \x01(\x04\x12\x14\n\x0cpinned_bytes\x18\x07 \x01(\x04\x12\x14\n\x0c\x62udget_bytes\x18\x08 \x01(\x04\x12\x13\n\x0bshared_hits\x18\t \x01(\x04\x12\x17\n\x0fshared_failures\x18\n \x01(\x04\"\x19\n\x17GetEncoderStatusRequest\"F\n\x18GetEncoderStatusResponse\x12*\n\x06status\x18\x01 \x01(\x0b\x32\x1a.maskmesh.v1.ServiceStatus*m\n\x0e\x45ncodePriority\x12\x1f\n\x1b\x45NCODE_PRIORITY_UNSPECIFIED\x10\x00\x12\x19\n\x15\x45NCODE_PRIORITY_AHEAD\x10\x01\x12\x1f\n\x1b\x45NCODE_PRIORITY_INTERACTIVE\x10\x02*\x94\x01\n\x0c\x43\x61\x63heOutcome\x12\x1d\n\x19\x43\x41\x43HE_OUTCOME_UNSPECIFIED\x10\x00\x12\x15\n\x11\x43\x41\x43HE_OUTCOME_HIT\x10\x01\x12\x16\n\x12\x43\x41\x43HE_OUTCOME_MISS\x10\x02\x12\x18\n\x14\x43\x41\x43HE_OUTCOME_JOINED\x10\x03\x12\x1c\n\x18\x43\x41\x43HE_OUTCOME_SHARED_HIT\x10\x04\x32\xd2\x04\n\x0e\x45ncoderService\x12S\n\x06\x45ncode\x12#.maskmesh.internal.v1.EncodeRequest\x1a$.maskmesh.internal.v1.EncodeResponse\x12R\n\x05\x46\x65tch\x12\".maskmesh.internal.v1.FetchRequest\x1a#.maskmesh.internal.v1.FetchResponse0\x01\x12P\n\x05Unpin\x12\".maskmesh.internal.v1.UnpinRequest\x1a#.maskmesh.internal.v1.UnpinResponse\x12Y\n\x08GetModel\x12%.maskmesh.internal.v1.GetModelRequest\x1a&.maskmesh.internal.v1.GetModelResponse\x12q\n\x10GetEncoderStatus\x12-.maskmesh.internal.v1.GetEncoderStatusRequest\x1a..maskmesh.internal.v1.GetEncoderStatusResponse\x12w\n\x12GetCacheStatistics\x12/.maskmesh.internal.v1.GetCacheStatisticsRequest\x1a\x30.maskmesh.internal.v1.GetCacheStatisticsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"maskmesh/internal/v1/encoder.proto\x12\x14maskmesh.internal.v1\x1a\x1egoogle/protobuf/duration.proto\x1a$maskmesh/internal/v1/embedding.proto\x1a\x18maskmesh/v1/status.proto\x1a\x17maskmesh/v1/types.proto\"<\n\x03Pin\x12\r\n\x05owner\x18\x01 \x01(\t\x12&\n\x03ttl\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xe2\x01\n\rEncodeRequest\x12\x0b\n\x03key\x18\x01 \x01(\t\x12!\n\x05image\x18\x02 \x01(\x0b\x32\x12.maskmesh.v1.Image\x12\x36\n\x08priority\x18\x03 \x01(\x0e\x32$.maskmesh.internal.v1.EncodePriority\x12&\n\x03pin\x18\x04 \x01(\x0b\x32\x19.maskmesh.internal.v1.Pin\x12\x0e\n\x06tenant\x18\x05 \x01(\t\x12\x31\n\x06\x66\x61mily\x18\x06 \x01(\x0e\x32!.maskmesh.internal.v1.ModelFamily\"\xed\x01\n\x0e\x45ncodeResponse\x12/\n\x03ref\x18\x01 \x01(\x0b\x32\".maskmesh.internal.v1.EmbeddingRef\x12\x39\n\rcache_outcome\x18\x02 \x01(\x0e\x32\".maskmesh.internal.v1.CacheOutcome\x12+\n\x0bstage_times\x18\x03 \x03(\x0b\x32\x16.maskmesh.v1.StageTime\x12/\n\x04work\x18\x04 \x01(\x0b\x32!.maskmesh.internal.v1.WorkSummary\x12\x11\n\tfilled_by\x18\x05 \x01(\t\"Z\n\x0c\x46\x65tchRequest\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x10\n\x08model_id\x18\x02 \x01(\t\x12\x0e\n\x06tenant\x18\x03 \x01(\t\x12\x1b\n\x13shared_memory_nonce\x18\x04 \x01(\x0c\"\xa3\x01\n\x0b\x46\x65tchHeader\x12\x31\n\x07tensors\x18\x01 \x03(\x0b\x32 .maskmesh.internal.v1.TensorSpec\x12\x11\n\tnum_bytes\x18\x02 \x01(\x04\x12\x15\n\rshared_memory\x18\x03 \x01(\t\x12\x37\n\x0cshared_block\x18\x04 \x01(\x0b\x32!.maskmesh.internal.v1.SharedBlock\"`\n\rFetchResponse\x12\x33\n\x06header\x18\x01 \x01(\x0b\x32!.maskmesh.internal.v1.FetchHeaderH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\t\n\x07\x63ontent\"o\n\x0f\x43\x61\x63hedEmbedding\x12\x31\n\x07tensors\x18\x01 \x03(\x0b\x32 .maskmesh.internal.v1.TensorSpec\x12\x13\n\x0bimage_width\x18\x02 \x01(\r\x12\x14\n\x0cimage_height\x18\x03 \x01(\r\";\n\x0cUnpinRequest\x12\r\n\x05owner\x18\x01 \x01(\t\x12\x0c\n\x04keys\x18\x02 \x03(\t\x12\x0e\n\x06tenant\x18\x03 \x01(\t\"!\n\rUnpinResponse\x12\x10\n\x08released\x18\x01 \x01(\r\"D\n\x0fGetModelRequest\x12\x31\n\x06\x66\x61mily\x18\x01 \x01(\x0e\x32!.maskmesh.internal.v1.ModelFamily\"9\n\x10GetModelResponse\x12%\n\x05model\x18\x01 \x01(\x0b\x32\x16.maskmesh.v1.ModelInfo\"\x1b\n\x19GetCacheStatisticsRequest\"\xdb\x01\n\x1aGetCacheStatisticsResponse\x12\x0c\n\x04hits\x18\x01 \x01(\x04\x12\x0e\n\x06misses\x18\x02 \x01(\x04\x12\x0e\n\x06joined\x18\x03 \x01(\x04\x12\x11\n\tevictions\x18\x04 \x01(\x04\x12\x0f\n\x07\x65ntries\x18\x05 \x01(\x04\x12\x11\n\tnum_bytes\x18\x06 \x01(\x04\x12\x14\n\x0cpinned_bytes\x18\x07 \x01(\x04\x12\x14\n\x0c\x62udget_bytes\x18\x08 \x01(\x04\x12\x13\n\x0bshared_hits\x18\t \x01(\x04\x12\x17\n\x0fshared_failures\x18\n \x01(\x04\"\x19\n\x17GetEncoderStatusRequest\"F\n\x18GetEncoderStatusResponse\x12*\n\x06status\x18\x01 \x01(\x0b\x32\x1a.maskmesh.v1.ServiceStatus*m\n\x0e\x45ncodePriority\x12\x1f\n\x1b\x45NCODE_PRIORITY_UNSPECIFIED\x10\x00\x12\x19\n\x15\x45NCODE_PRIORITY_AHEAD\x10\x01\x12\x1f\n\x1b\x45NCODE_PRIORITY_INTERACTIVE\x10\x02*\x94\x01\n\x0c\x43\x61\x63heOutcome\x12\x1d\n\x19\x43\x41\x43HE_OUTCOME_UNSPECIFIED\x10\x00\x12\x15\n\x11\x43\x41\x43HE_OUTCOME_HIT\x10\x01\x12\x16\n\x12\x43\x41\x43HE_OUTCOME_MISS\x10\x02\x12\x18\n\x14\x43\x41\x43HE_OUTCOME_JOINED\x10\x03\x12\x1c\n\x18\x43\x41\x43HE_OUTCOME_SHARED_HIT\x10\x04\x32\xd2\x04\n\x0e\x45ncoderService\x12S\n\x06\x45ncode\x12#.maskmesh.internal.v1.EncodeRequest\x1a$.maskmesh.internal.v1.EncodeResponse\x12R\n\x05\x46\x65tch\x12\".maskmesh.internal.v1.FetchRequest\x1a#.maskmesh.internal.v1.FetchResponse0\x01\x12P\n\x05Unpin\x12\".maskmesh.internal.v1.UnpinRequest\x1a#.maskmesh.internal.v1.UnpinResponse\x12Y\n\x08GetModel\x12%.maskmesh.internal.v1.GetModelRequest\x1a&.maskmesh.internal.v1.GetModelResponse\x12q\n\x10GetEncoderStatus\x12-.maskmesh.internal.v1.GetEncoderStatusRequest\x1a..maskmesh.internal.v1.GetEncoderStatusResponse\x12w\n\x12GetCacheStatistics\x12/.maskmesh.internal.v1.GetCacheStatisticsRequest\x1a\x30.maskmesh.internal.v1.GetCacheStatisticsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'maskmesh.internal.v1.encoder_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ENCODEPRIORITY']._serialized_start=1654
-  _globals['_ENCODEPRIORITY']._serialized_end=1763
-  _globals['_CACHEOUTCOME']._serialized_start=1766
-  _globals['_CACHEOUTCOME']._serialized_end=1914
+  _globals['_ENCODEPRIORITY']._serialized_start=1756
+  _globals['_ENCODEPRIORITY']._serialized_end=1865
+  _globals['_CACHEOUTCOME']._serialized_start=1868
+  _globals['_CACHEOUTCOME']._serialized_end=2016
   _globals['_PIN']._serialized_start=181
   _globals['_PIN']._serialized_end=241
   _globals['_ENCODEREQUEST']._serialized_start=244
-  _globals['_ENCODEREQUEST']._serialized_end=419
-  _globals['_ENCODERESPONSE']._serialized_start=422
-  _globals['_ENCODERESPONSE']._serialized_end=659
-  _globals['_FETCHREQUEST']._serialized_start=661
-  _globals['_FETCHREQUEST']._serialized_end=751
-  _globals['_FETCHHEADER']._serialized_start=754
-  _globals['_FETCHHEADER']._serialized_end=917
-  _globals['_FETCHRESPONSE']._serialized_start=919
-  _globals['_FETCHRESPONSE']._serialized_end=1015
-  _globals['_CACHEDEMBEDDING']._serialized_start=1017
-  _globals['_CACHEDEMBEDDING']._serialized_end=1128
-  _globals['_UNPINREQUEST']._serialized_start=1130
-  _globals['_UNPINREQUEST']._serialized_end=1189
-  _globals['_UNPINRESPONSE']._serialized_start=1191
-  _globals['_UNPINRESPONSE']._serialized_end=1224
-  _globals['_GETMODELREQUEST']._serialized_start=1226
-  _globals['_GETMODELREQUEST']._serialized_end=1243
-  _globals['_GETMODELRESPONSE']._serialized_start=1245
-  _globals['_GETMODELRESPONSE']._serialized_end=1302
-  _globals['_GETCACHESTATISTICSREQUEST']._serialized_start=1304
-  _globals['_GETCACHESTATISTICSREQUEST']._serialized_end=1331
-  _globals['_GETCACHESTATISTICSRESPONSE']._serialized_start=1334
-  _globals['_GETCACHESTATISTICSRESPONSE']._serialized_end=1553
-  _globals['_GETENCODERSTATUSREQUEST']._serialized_start=1555
-  _globals['_GETENCODERSTATUSREQUEST']._serialized_end=1580
-  _globals['_GETENCODERSTATUSRESPONSE']._serialized_start=1582
-  _globals['_GETENCODERSTATUSRESPONSE']._serialized_end=1652
-  _globals['_ENCODERSERVICE']._serialized_start=1917
-  _globals['_ENCODERSERVICE']._serialized_end=2511
+  _globals['_ENCODEREQUEST']._serialized_end=470
+  _globals['_ENCODERESPONSE']._serialized_start=473
+  _globals['_ENCODERESPONSE']._serialized_end=710
+  _globals['_FETCHREQUEST']._serialized_start=712
+  _globals['_FETCHREQUEST']._serialized_end=802
+  _globals['_FETCHHEADER']._serialized_start=805
+  _globals['_FETCHHEADER']._serialized_end=968
+  _globals['_FETCHRESPONSE']._serialized_start=970
+  _globals['_FETCHRESPONSE']._serialized_end=1066
+  _globals['_CACHEDEMBEDDING']._serialized_start=1068
+  _globals['_CACHEDEMBEDDING']._serialized_end=1179
+  _globals['_UNPINREQUEST']._serialized_start=1181
+  _globals['_UNPINREQUEST']._serialized_end=1240
+  _globals['_UNPINRESPONSE']._serialized_start=1242
+  _globals['_UNPINRESPONSE']._serialized_end=1275
+  _globals['_GETMODELREQUEST']._serialized_start=1277
+  _globals['_GETMODELREQUEST']._serialized_end=1345
+  _globals['_GETMODELRESPONSE']._serialized_start=1347
+  _globals['_GETMODELRESPONSE']._serialized_end=1404
+  _globals['_GETCACHESTATISTICSREQUEST']._serialized_start=1406
+  _globals['_GETCACHESTATISTICSREQUEST']._serialized_end=1433
+  _globals['_GETCACHESTATISTICSRESPONSE']._serialized_start=1436
+  _globals['_GETCACHESTATISTICSRESPONSE']._serialized_end=1655
+  _globals['_GETENCODERSTATUSREQUEST']._serialized_start=1657
+  _globals['_GETENCODERSTATUSREQUEST']._serialized_end=1682
+  _globals['_GETENCODERSTATUSRESPONSE']._serialized_start=1684
+  _globals['_GETENCODERSTATUSRESPONSE']._serialized_end=1754
+  _globals['_ENCODERSERVICE']._serialized_start=2019
+  _globals['_ENCODERSERVICE']._serialized_end=2613
 # @@protoc_insertion_point(module_scope)

@@ -44,18 +44,20 @@ class Pin(_message.Message):
     def __init__(self, owner: _Optional[str] = ..., ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class EncodeRequest(_message.Message):
-    __slots__ = ("key", "image", "priority", "pin", "tenant")
+    __slots__ = ("key", "image", "priority", "pin", "tenant", "family")
     KEY_FIELD_NUMBER: _ClassVar[int]
     IMAGE_FIELD_NUMBER: _ClassVar[int]
     PRIORITY_FIELD_NUMBER: _ClassVar[int]
     PIN_FIELD_NUMBER: _ClassVar[int]
     TENANT_FIELD_NUMBER: _ClassVar[int]
+    FAMILY_FIELD_NUMBER: _ClassVar[int]
     key: str
     image: _types_pb2.Image
     priority: EncodePriority
     pin: Pin
     tenant: str
-    def __init__(self, key: _Optional[str] = ..., image: _Optional[_Union[_types_pb2.Image, _Mapping]] = ..., priority: _Optional[_Union[EncodePriority, str]] = ..., pin: _Optional[_Union[Pin, _Mapping]] = ..., tenant: _Optional[str] = ...) -> None: ...
+    family: _embedding_pb2.ModelFamily
+    def __init__(self, key: _Optional[str] = ..., image: _Optional[_Union[_types_pb2.Image, _Mapping]] = ..., priority: _Optional[_Union[EncodePriority, str]] = ..., pin: _Optional[_Union[Pin, _Mapping]] = ..., tenant: _Optional[str] = ..., family: _Optional[_Union[_embedding_pb2.ModelFamily, str]] = ...) -> None: ...
 
 class EncodeResponse(_message.Message):
     __slots__ = ("ref", "cache_outcome", "stage_times", "work", "filled_by")
@@ -130,8 +132,10 @@ class UnpinResponse(_message.Message):
     def __init__(self, released: _Optional[int] = ...) -> None: ...
 
 class GetModelRequest(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+    __slots__ = ("family",)
+    FAMILY_FIELD_NUMBER: _ClassVar[int]
+    family: _embedding_pb2.ModelFamily
+    def __init__(self, family: _Optional[_Union[_embedding_pb2.ModelFamily, str]] = ...) -> None: ...
 
 class GetModelResponse(_message.Message):
     __slots__ = ("model",)

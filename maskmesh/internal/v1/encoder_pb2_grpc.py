@@ -99,7 +99,8 @@ class EncoderServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetModel(self, request, context):
-        """GetModel returns a description of the service's model.
+        """GetModel returns a description of one of the service's models.
+        Reasons: INVALID_REQUEST.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -41,7 +41,10 @@ export class Camera {
       this.canvas.getContext("2d").drawImage(this.video, 0, 0, this.canvas.width, this.canvas.height);
       const picture = await createImageBitmap(this.canvas);
       const blob = await new Promise((resolve) => this.canvas.toBlob(resolve, "image/jpeg", 0.85));
-      this.socket.send(await blob.arrayBuffer());
+      const content = await blob.arrayBuffer();
+      // The connection may have been closed while the picture was encoded.
+      if (this.socket.readyState !== WebSocket.OPEN) return;
+      this.socket.send(content);
       this.sent.set(this.next++, picture);
     } finally {
       this.isSending = false;
@@ -60,6 +63,7 @@ export class Camera {
   }
 
   command(content) {
+    if (this.socket.readyState !== WebSocket.OPEN) return;
     this.socket.send(JSON.stringify({ sequence: this.last || 0, ...content }));
   }
 

@@ -1,0 +1,1 @@
+"""Points that are followed through stored videos."""

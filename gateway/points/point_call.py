@@ -1,0 +1,228 @@
+"""The gateway's side of a TrackPoints stream: sends frames and receives points in order.
+
+When its tracker is lost, another one gets the frames again on which results depend.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import grpc
+
+from gateway.backends.trackers import Trackers
+from maskmesh import telemetry, wire
+from maskmesh.aio import RetryWindow, TaskSet
+from maskmesh.errors import MaskmeshError, Unavailable
+from maskmesh.internal.v1 import embedding_pb2, points_pb2
+from maskmesh.rpc.status import translate_rpc_errors
+from maskmesh.rpc.stream_call import StreamCall
+from maskmesh.types import EmbeddingRef
+from maskmesh.v1 import points_pb2 as public_pb2
+
+METHOD = "maskmesh.internal.v1.PointService/TrackPoints"
+
+# How long a lost tracker is replaced, and the pause between the attempts.
+RETRY_SECONDS = 30.0
+PAUSE_SECONDS = 0.1
+
+Encode = Callable[[int], Awaitable[EmbeddingRef]]
+"""Returns the embedding of a frame, which is encoded if it is not cached."""
+
+
+@dataclass(frozen=True, slots=True)
+class PointResult:
+    """The points on one frame."""
+
+    frame: public_pb2.FramePoints
+    handling: embedding_pb2.Handling
+    work: embedding_pb2.WorkSummary
+    received_ns: int
+
+
+class _SentFrame(NamedTuple):
+    ref: EmbeddingRef
+    traceparent: str
+
+
+class PointCall:
+    """Sends frames to a tracker, and to another one when that is lost.
+
+    ``queries`` are the points by the frame on which they are chosen.  ``last`` is the last frame whose result
+    an earlier call has delivered, None if there is none.
+    """
+
+    def __init__(
+        self,
+        trackers: Trackers,
+        session_id: str,
+        queries: Mapping[int, Sequence[public_pb2.PointQuery]],
+        *,
+        last: int | None,
+        encode: Encode,
+        timeout: float | None,
+    ) -> None:
+        self._trackers = trackers
+        self._session_id = session_id
+        self._queries = queries
+        self._last = last
+        self._encode = encode
+        self._deadline = None if timeout is None else time.monotonic() + timeout
+        self._call: StreamCall | None = None
+        self._unanswered: dict[int, _SentFrame] = {}
+        self._embedding_tasks = TaskSet(self._fail)
+        self._failure: BaseException | None = None
+        self._is_cancelled = False
+        self._is_finished = False
+        # Held while a message is written, or the stream is opened again.
+        self._writing = asyncio.Lock()
+        self._host = ""
+        self.address = ""
+        """The tracker that follows the points."""
+
+    async def open(self) -> None:
+        """Open the stream.  Raises Unavailable if no tracker can be reached."""
+        async with self._writing:
+            await self._open_somewhere(_window())
+
+    async def send(self, frame_index: int, ref: EmbeddingRef, traceparent: str) -> None:
+        """Send the next frame.  Errors of the stream are raised by :meth:`results`."""
+        async with self._writing:
+            self._unanswered[frame_index] = _SentFrame(ref, traceparent)
+            try:
+                await self._write(frame_index, ref, points_pb2.FRAME_PURPOSE_RESULT, traceparent)
+            except (MaskmeshError, grpc.RpcError):
+                pass  # results() opens the stream again, which sends the frame, or raises the error
+
+    async def finish(self) -> None:
+        """Close the sending side; no more frames are sent."""
+        self._is_finished = True
+        async with self._writing:
+            await self._stream.done_writing()
+
+    async def results(self) -> AsyncIterator[PointResult]:
+        """Yield results in order.  Raises the error that ended the stream."""
+        window = _window()
+        while True:
+            try:
+                async for result in self._read(self._stream):
+                    window.reset()
+                    yield result
+                return
+            except (MaskmeshError, grpc.RpcError) as error:
+                if self._failure is not None:
+                    raise self._failure from None
+                if self._is_finished and not self._unanswered:
+                    return
+                if self._is_cancelled or not isinstance(error, Unavailable):
+                    raise
+                await window.wait(error)
+                async with self._writing:
+                    await self._open_somewhere(window, lost=self.address)
+
+    def cancel(self) -> None:
+        """Cancel the stream."""
+        self._is_cancelled = True
+        if self._call is not None:
+            self._call.cancel()
+        self._embedding_tasks.cancel()
+
+    async def close(self) -> None:
+        """Cancel the stream and wait for its tasks."""
+        self.cancel()
+        await self._embedding_tasks.close()
+
+    @property
+    def _stream(self) -> StreamCall:
+        assert self._call is not None, "open() must be called first"
+        return self._call
+
+    async def _open_somewhere(self, window: RetryWindow, lost: str = "") -> None:
+        """Open the stream at the least loaded tracker, another one than ``lost`` if there is one."""
+        while True:
+            try:
+                try:
+                    self.address = await self._trackers.choose({lost})
+                except Unavailable:
+                    self.address = await self._trackers.choose()
+                await self._open(await self._started())
+                return
+            except Unavailable as error:
+                if self._is_cancelled:
+                    raise
+                lost = self.address
+                await window.wait(error)
+
+    async def _started(self) -> points_pb2.PointTrackStarted:
+        remaining = None if self._deadline is None else max(self._deadline - time.monotonic(), 0.0)
+        self._call = call = self._trackers.backend(self.address).track_points(remaining)
+        config = points_pb2.PointTrackConfig(session_id=self._session_id)
+        with translate_rpc_errors():
+            await call.write(points_pb2.TrackPointsRequest(config=config))
+            response: Any = await call.read()
+            if response is grpc.aio.EOF:
+                raise await call.ending()
+        started: points_pb2.PointTrackStarted = response.started
+        return started
+
+    async def _open(self, started: points_pb2.PointTrackStarted) -> None:
+        """Send what a tracker needs that has no state: points, and the frames on which results depend."""
+        first = min(self._queries)
+        with translate_rpc_errors():
+            if self._last is not None:
+                memory = started.memory_frames or self._last - first + 1
+                replayed = range(max(first, self._last - memory + 1), self._last + 1)
+                for index in sorted(i for i in self._queries if i < replayed.start):
+                    await self._write(index, await self._encode(index), points_pb2.FRAME_PURPOSE_QUERIES)
+                for index in replayed:
+                    await self._write(index, await self._encode(index), points_pb2.FRAME_PURPOSE_REPLAY)
+            for index, sent in self._unanswered.items():
+                await self._write(index, sent.ref, points_pb2.FRAME_PURPOSE_RESULT, sent.traceparent)
+
+    async def _read(self, call: StreamCall) -> AsyncIterator[PointResult]:
+        with translate_rpc_errors():
+            while (response := await call.read()) is not grpc.aio.EOF:
+                received_ns = time.time_ns()
+                match response.WhichOneof("content"):
+                    case "result":
+                        result = response.result
+                        self._unanswered.pop(result.frame.frame_index, None)
+                        self._last = result.frame.frame_index
+                        self._host = result.handling.host
+                        yield PointResult(result.frame, result.handling, result.work, received_ns)
+                    case "embedding_needed":
+                        index = response.embedding_needed.frame_index
+                        self._embedding_tasks.spawn(self._send_embedding(call, index))
+
+    def _fail(self, error: BaseException) -> None:
+        """End the stream, because the tracker waits for an embedding that cannot be computed."""
+        self._failure = error
+        self._stream.cancel()
+
+    async def _send_embedding(self, call: StreamCall, frame_index: int) -> None:
+        ref = await self._encode(frame_index)
+        message = points_pb2.PointEmbedding(
+            frame_index=frame_index, embedding=wire.embedding_ref_to_proto(ref)
+        )
+        try:
+            await call.write(points_pb2.TrackPointsRequest(embedding=message))
+        except grpc.RpcError:
+            pass  # results() raises the stream's error
+
+    async def _write(
+        self, frame_index: int, ref: EmbeddingRef, purpose: points_pb2.FramePurpose, traceparent: str = ""
+    ) -> None:
+        frame = points_pb2.PointFrame(
+            frame_index=frame_index,
+            embedding=wire.embedding_ref_to_proto(ref),
+            traceparent=traceparent,
+            clock_offset_nanos=telemetry.offset_of(self._host),
+            points=self._queries.get(frame_index, ()),
+            purpose=purpose,
+        )
+        await self._stream.write(points_pb2.TrackPointsRequest(frame=frame))
+
+
+def _window() -> RetryWindow:
+    return RetryWindow(RETRY_SECONDS, first_pause=PAUSE_SECONDS)

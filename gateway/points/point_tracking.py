@@ -1,0 +1,215 @@
+"""TrackPoints: frames are read and encoded ahead, followed in order and delivered in order."""
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from opentelemetry import trace
+from opentelemetry.trace import SpanContext
+
+from gateway.backends.encoders import Encoded, EncodeOptions, Encoders
+from gateway.points.point_call import METHOD, PointCall, PointResult
+from gateway.points.queries import Queries, points_of
+from gateway.sessions.frame_embeddings import encode_read_frame, read_frame
+from gateway.sessions.lifecycle import Lifecycle
+from gateway.sessions.resume_point import ResumePoint
+from gateway.sessions.session import GatewaySession
+from gateway.sessions.session_router import SessionRouter
+from gateway.streams.frame_trace import FrameTrace
+from maskmesh import wire
+from maskmesh.aio import StreamOutput
+from maskmesh.errors import InvalidRequest, MaskmeshError
+from maskmesh.types import EmbeddingRef, ModelInfo
+from maskmesh.v1 import points_pb2
+
+Responses: TypeAlias = AsyncGenerator[points_pb2.TrackPointsResponse, None]
+
+# A frame, and the task that ends with its embedding.
+_Encoding: TypeAlias = tuple[int, "asyncio.Task[Encoded]"]
+
+
+@dataclass(frozen=True, slots=True)
+class PointCalls:
+    """Carries out TrackPoints; at most ``window`` frames of a call are in progress."""
+
+    lifecycle: Lifecycle
+    router: SessionRouter
+    encoders: Encoders
+    window: int
+
+    async def track(
+        self, request: points_pb2.TrackPointsRequest, timeout: float | None, *, start_ns: int
+    ) -> Responses:
+        """The responses; the proto lists the errors.  ``start_ns`` is when the call was received."""
+        session = await self.lifecycle.find(request.session_id)
+        if session.is_live:
+            raise InvalidRequest("the frames of a live session are not kept", field="session_id")
+        model = await self._model()
+        queries = await points_of(request, session, self.router, timeout)
+        frames, last = _frames(request, session, min(queries))
+        options = EncodeOptions(interactive=False, tenant=session.caller.tenant, timeout=timeout)
+        tracking = PointTracking(session, self, options, queries, last=last)
+        async with self.lifecycle.keeping_alive(session):
+            responses = tracking.run(frames, model, start_ns=start_ns)
+            try:
+                async for response in responses:
+                    yield response
+            finally:
+                await responses.aclose()
+
+    async def _model(self) -> ModelInfo:
+        """The encoders' model for points.  Raises InvalidRequest if they have none."""
+        try:
+            return await self.encoders.model()
+        except InvalidRequest as error:
+            raise InvalidRequest(
+                "this mesh follows no points: start encoders and trackers with --point-model", field="points"
+            ) from error
+
+
+def _frames(
+    request: points_pb2.TrackPointsRequest, session: GatewaySession, first: int
+) -> tuple[range, int | None]:
+    """The frames of a call, and the last one that an interrupted call has delivered."""
+    end = session.frames.num_frames
+    if not request.resume_token:
+        if request.max_frames:
+            end = min(end, first + request.max_frames)
+        return range(first, end), None
+    if request.max_frames:
+        raise InvalidRequest("the resume token determines the frames", field="max_frames")
+    point = ResumePoint.parse(request.resume_token, session_id=session.session_id)
+    if point.start != first or not first < point.next_frame_index <= point.end <= end:
+        raise InvalidRequest("the points are not those of the interrupted call", field="resume_token")
+    return point.frames, point.next_frame_index - 1
+
+
+class PointTracking:
+    """One call.  Three tasks move the frames, as in a propagation; a slow client slows all of them down."""
+
+    def __init__(
+        self,
+        session: GatewaySession,
+        calls: PointCalls,
+        options: EncodeOptions,
+        queries: Queries,
+        *,
+        last: int | None,
+    ) -> None:
+        """``last`` is the last frame that an interrupted call has delivered."""
+        self._session = session
+        self._encoders = calls.encoders
+        self._options = options
+        self._first = min(queries)
+        self._call = PointCall(
+            calls.router.trackers,
+            session.session_id,
+            queries,
+            last=last,
+            encode=self._encode,
+            timeout=options.timeout,
+        )
+        self._links: tuple[SpanContext, ...] = (session.span, trace.get_current_span().get_span_context())
+        self._group = uuid.uuid4().hex[:16]
+        self._reader = session.frames.open_reader()
+        self._reading = asyncio.Lock()
+        self._output: StreamOutput[PointResult] = StreamOutput()
+        self._slots = asyncio.Semaphore(calls.window)
+        self._encodings: asyncio.Queue[_Encoding | None] = asyncio.Queue()
+        self._traces: dict[int, FrameTrace] = {}
+
+    async def run(self, frames: range, model: ModelInfo, *, start_ns: int) -> Responses:
+        """Yield the responses for ``frames`` in order."""
+        opening_ns = time.time_ns()
+        try:
+            await self._call.open()
+            opening = (opening_ns, time.time_ns())
+            self._output.spawn(self._read_ahead(frames, start_ns, opening))
+            self._output.spawn(self._send())
+            self._output.spawn(self._receive(len(frames)))
+            info = wire.model_info_to_proto(model)
+            async for result in self._output:
+                index = result.frame.frame_index
+                token = ResumePoint(self._session.session_id, index + 1, frames.stop, 1, self._first)
+                response = points_pb2.TrackPointsResponse(
+                    frame=self._complete(result),
+                    resume_token=str(token),
+                    model=info if index == frames.start else None,
+                )
+                yield response
+                self._traces.pop(index).delivered(conditioning=False, num_objects=len(response.frame.points))
+                self._session.renew()
+                self._slots.release()
+        finally:
+            await self._call.close()
+            await self._output.close()
+            self._reader.close()
+            for frame_trace in self._traces.values():
+                frame_trace.abandoned()
+
+    async def _read_ahead(self, frames: range, start_ns: int, opening: tuple[int, int]) -> None:
+        """Read and encode frames in order, each as soon as the window has a free slot."""
+        for index in frames:
+            await self._slots.acquire()
+            await self._session.caller.wait_for_stream_frame()
+            is_first = index == frames.start
+            frame_trace = self._traces[index] = FrameTrace(
+                index,
+                self._session,
+                propagation_id=self._group,
+                links=self._links,
+                start_ns=start_ns if is_first else time.time_ns(),
+                is_first=is_first,
+            )
+            if is_first:
+                frame_trace.opened_stream(*opening)
+            task = frame_trace.task(self._encode_frame(index))
+            self._output.tasks.hold(task)
+            await self._encodings.put((index, task))
+        await self._encodings.put(None)
+
+    async def _encode_frame(self, index: int) -> Encoded:
+        async with self._reading:
+            frame = await read_frame(index, self._reader.read)
+        return await encode_read_frame(self._encoders, index, frame, self._options)
+
+    async def _encode(self, index: int) -> EmbeddingRef:
+        return (await self._encode_frame(index)).ref
+
+    async def _send(self) -> None:
+        while (encoding := await self._encodings.get()) is not None:
+            index, task = encoding
+            encoded = await task
+            frame_trace = self._traces[index]
+            frame_trace.encoded(encoded)
+            traceparent = frame_trace.sent_to_tracker(encoded.ready_ns, self._call.address, METHOD)
+            await self._call.send(index, encoded.ref, traceparent)
+
+    async def _receive(self, num_frames: int) -> None:
+        remaining = num_frames
+        if not remaining:
+            await self._call.finish()
+        async for result in self._call.results():
+            self._output.put(result)
+            remaining -= 1
+            if not remaining:
+                await self._call.finish()
+        if remaining:
+            raise _ended_early()
+        self._output.finish()
+
+    def _complete(self, result: PointResult) -> points_pb2.FramePoints:
+        """The frame for the client, with the trace id and the stages of this gateway."""
+        frame_trace = self._traces[result.frame.frame_index]
+        frame_trace.received(result, was_held=False)
+        frame = frame_trace.complete(result.frame)
+        index, frames = frame.frame_index, self._session.frames
+        wire.fill_frame_time(frame, frames.time(index), repeats_previous=frames.repeats_previous(index))
+        return frame
+
+
+def _ended_early() -> MaskmeshError:
+    return MaskmeshError("the tracker ended the stream before its last frame")

@@ -1,0 +1,1 @@
+"""Tracking of points: models, and the points of one stream."""

@@ -1,0 +1,101 @@
+"""PointService over gRPC, beside TrackerService in the same process."""
+
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import numpy as np
+
+from maskmesh import wire
+from maskmesh.errors import FrameOutOfMemory, InvalidRequest, ObjectNotFound
+from maskmesh.internal.v1 import points_pb2, points_pb2_grpc
+from maskmesh.masks import BoolArray, MaskFormat, MaskOptions, PackedMask
+from maskmesh.v1 import points_pb2 as public_pb2
+from tracker_svc.components import Components
+from tracker_svc.compute.mask_output import object_masks
+from tracker_svc.points.point_stream import PointStream
+
+
+class PointServicer(points_pb2_grpc.PointServiceServicer):
+    """Serves calls once the tracker has started.  The proto describes its methods."""
+
+    def __init__(
+        self, components: Callable[[], Components], require_not_draining: Callable[[], None]
+    ) -> None:
+        self._components = components
+        self._require_not_draining = require_not_draining
+        self._streams: set[PointStream] = set()
+
+    def end_streams(self, error: BaseException) -> None:
+        """End all streams, which their callers open again at other trackers."""
+        for stream in list(self._streams):
+            stream.end(error)
+
+    async def TrackPoints(
+        self, request_iterator: AsyncIterator[points_pb2.TrackPointsRequest], context: Any
+    ) -> AsyncIterator[points_pb2.TrackPointsResponse]:
+        self._require_not_draining()
+        first = await anext(aiter(request_iterator), None)
+        if first is None or first.WhichOneof("content") != "config":
+            raise InvalidRequest("the first message must be the configuration", field="config")
+        points = self._components().points
+        if points is None:
+            raise InvalidRequest("this tracker follows no points: --point-model sets a model", field="config")
+        started = points_pb2.PointTrackStarted(
+            model=wire.model_info_to_proto(points.info), memory_frames=points.model.memory_frames
+        )
+        yield points_pb2.TrackPointsResponse(started=started)
+        stream = PointStream(points, first.config.session_id)
+        self._streams.add(stream)
+        try:
+            async for response in stream.run(request_iterator):
+                yield response
+        finally:
+            self._streams.discard(stream)
+
+    async def PlacePoints(self, request: points_pb2.PlacePointsRequest, context: Any) -> Any:
+        self._require_not_draining()
+        components, grid = self._components(), request.grid
+        session = await components.registry.find(request.session_id, request.epoch)
+        async with session.lock:
+            session.require_open()
+            obj = session.objects.get(grid.obj_id)
+            if obj is None or obj.is_dismissed:
+                raise ObjectNotFound(f"there is no object {grid.obj_id}", obj_id=grid.obj_id)
+            state = obj.bank.current(grid.frame_index)
+            if state is None:
+                raise FrameOutOfMemory(
+                    f"object {grid.obj_id} has no mask on frame {grid.frame_index}: prompt or track it there",
+                    frame_index=grid.frame_index,
+                )
+            options = MaskOptions(MaskFormat.PACKED_BITS)
+            width, height = request.width, request.height
+            [found] = await components.worker.run(
+                lambda: object_masks([grid.obj_id], [state], options, width=width, height=height)
+            )
+        assert isinstance(found.mask, PackedMask), "the options ask for it"
+        points = points_inside(found.mask.decode(), grid.rows, grid.columns)
+        return points_pb2.PlacePointsResponse(
+            points=[
+                public_pb2.PointQuery(
+                    point_id=grid.first_point_id + number, frame_index=grid.frame_index, x=x, y=y
+                )
+                for number, (x, y) in enumerate(points)
+            ]
+        )
+
+
+def points_inside(mask: BoolArray, rows: int, columns: int) -> list[tuple[float, float]]:
+    """The centres of the cells of a grid over the box of a mask that lie inside the mask, in row order.
+
+    mask: [H, W].  Returns x and y in pixels; the centre of the first pixel is at 0.5.
+    """
+    if not mask.any():
+        return []
+    ys, xs = np.nonzero(mask.any(axis=1))[0], np.nonzero(mask.any(axis=0))[0]
+    x0, x1, y0, y1 = xs[0], xs[-1] + 1, ys[0], ys[-1] + 1
+    centres = [
+        (float(x0 + (column + 0.5) * (x1 - x0) / columns), float(y0 + (row + 0.5) * (y1 - y0) / rows))
+        for row in range(rows)
+        for column in range(columns)
+    ]
+    return [(x, y) for x, y in centres if mask[int(y), int(x)]]

@@ -1,0 +1,218 @@
+"""One TrackPoints stream: frames are received ahead of time, and points are sent back in order."""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+
+from maskmesh import telemetry, wire
+from maskmesh.aio import StreamOutput
+from maskmesh.errors import InvalidRequest
+from maskmesh.internal.v1 import embedding_pb2, points_pb2
+from maskmesh.scheduling.admission import Priority, QueueEntry
+from maskmesh.telemetry import StageRecorder
+from maskmesh.types import EmbeddingRef
+from maskmesh.v1 import points_pb2 as public_pb2
+from tracker_svc.compute.step import Frame
+from tracker_svc.embeddings.stream_embeddings import StreamEmbeddings
+from tracker_svc.frame_trace import FrameTrace
+from tracker_svc.points.components import PointComponents, Room
+from tracker_svc.points.point_set import Query, TrackedPoint
+
+# Frames whose embeddings are fetched before they are tracked.
+FRAMES_AHEAD = 8
+
+METHOD = "maskmesh.internal.v1.PointService/TrackPoints"
+
+
+@dataclass(slots=True)
+class _Received:
+    """A frame, and the task that ends with its embedding."""
+
+    message: points_pb2.PointFrame
+    ref: EmbeddingRef
+    trace: FrameTrace
+    fetching: "asyncio.Task[Frame] | None" = None
+
+    @property
+    def index(self) -> int:
+        return self.message.frame_index
+
+    @property
+    def prefetch(self) -> "asyncio.Task[Frame]":
+        """The task, which was begun."""
+        assert self.fetching is not None, "the next frames are fetched"
+        return self.fetching
+
+
+class PointStream:
+    """Follows the points of one stream.
+
+    Embeddings are fetched ahead.  Frames that are there are tracked together, as many as the model likes.
+    """
+
+    def __init__(self, components: PointComponents, session_id: str) -> None:
+        self._components = components
+        self._session_id = session_id
+        self._points = components.model.new_set()
+        self._embeddings = StreamEmbeddings(components.embeddings, self._request_embedding)
+        self._received: deque[_Received] = deque()
+        self._changed = asyncio.Event()
+        self._is_all_received = False
+        self._output: StreamOutput[points_pb2.TrackPointsResponse] = StreamOutput()
+        self._last: int | None = None
+
+    def end(self, error: BaseException) -> None:
+        """End the stream with an error, after the results so far."""
+        self._output.fail(error)
+
+    async def run(
+        self, requests: AsyncIterator[points_pb2.TrackPointsRequest]
+    ) -> AsyncIterator[points_pb2.TrackPointsResponse]:
+        """Yield the responses to the messages that follow the configuration."""
+        self._output.spawn(self._read(requests))
+        self._output.spawn(self._track_all())
+        try:
+            async for response in self._output:
+                yield response
+        finally:
+            await self._output.close()
+            for received in self._received:
+                if received.fetching is not None:
+                    received.fetching.cancel()
+                received.trace.end()
+
+    async def _read(self, requests: AsyncIterator[points_pb2.TrackPointsRequest]) -> None:
+        try:
+            async for request in requests:
+                match request.WhichOneof("content"):
+                    case "frame":
+                        self._receive(request.frame)
+                    case "embedding":
+                        ref = wire.embedding_ref_from_proto(request.embedding.embedding)
+                        self._embeddings.resolve(request.embedding.frame_index, ref)
+                    case _:
+                        raise InvalidRequest("the configuration must be sent only once", field="config")
+        finally:
+            self._embeddings.close()
+            self._is_all_received = True
+            self._changed.set()
+
+    def _receive(self, message: points_pb2.PointFrame) -> None:
+        """Check a frame and begin to fetch its embedding."""
+        ref = wire.embedding_ref_from_proto(message.embedding)
+        self._embeddings.check(ref)
+        if message.frame_index < 0 or (self._last is not None and message.frame_index <= self._last):
+            raise InvalidRequest("frames must be sent in order", field="frame.frame_index")
+        self._last = message.frame_index
+        trace = FrameTrace(
+            message.frame_index,
+            session_id=self._session_id,
+            traceparent=message.traceparent,
+            clock_offset_ns=message.clock_offset_nanos,
+            method=METHOD,
+        )
+        self._received.append(_Received(message, ref, trace))
+        self._fetch_ahead()
+        self._changed.set()
+
+    def _fetch_ahead(self) -> None:
+        """Begin to fetch the embeddings of the next frames; a replay has many more than the cache holds."""
+        for received in islice(self._received, FRAMES_AHEAD):
+            if received.fetching is None:
+                received.fetching = self._embeddings.prefetch(received.ref, received.trace)
+                received.fetching.add_done_callback(partial(_note_ready, received.trace))
+
+    def _request_embedding(self, frame_index: int) -> None:
+        needed = points_pb2.PointEmbeddingNeeded(frame_index=frame_index)
+        self._output.put(points_pb2.TrackPointsResponse(embedding_needed=needed))
+
+    async def _track_all(self) -> None:
+        with self._components.room() as room:
+            while batch := await self._next_batch():
+                await self._step(batch, room)
+        self._output.finish()
+
+    async def _next_batch(self) -> list[_Received]:
+        """The next frames to track together; empty after the last one."""
+        while not self._received:
+            if self._is_all_received:
+                return []
+            self._changed.clear()
+            await self._changed.wait()
+        batch = [self._received.popleft()]
+        if batch[0].message.purpose == points_pb2.FRAME_PURPOSE_QUERIES:
+            return batch
+        await asyncio.wait({batch[0].prefetch})
+        while len(batch) < self._components.model.frames_at_once and self._received:
+            following = self._received[0]
+            if following.message.points or not following.prefetch.done():
+                break
+            batch.append(self._received.popleft())
+        self._fetch_ahead()
+        return batch
+
+    async def _step(self, batch: Sequence[_Received], room: Room) -> None:
+        """Add the points of the first frame, track the frames, and send their results."""
+        first = batch[0]
+        frames = [await self._embeddings.get(r.index, r.prefetch, r.trace) for r in batch]
+        recorders = [self._components.recorder(r.index) for r in batch]
+        begun_ns = time.time_ns()
+        for received, recorder in zip(batch, recorders, strict=True):
+            received.trace.ready_ns = received.trace.ready_ns or begun_ns
+            recorder.wait(received.trace.ready_ns, begun_ns, "previous_frame")
+        run = partial(
+            self._components.worker.run,
+            recorder=recorders[0],
+            entry=QueueEntry(Priority.AHEAD, first.ref.tenant),
+        )
+        if first.message.points:
+            room.take(len(first.message.points))
+            queries = [Query(point.point_id, point.x, point.y) for point in first.message.points]
+            await run(lambda: self._points.add(frames[0], queries, recorders[0]))
+        if first.message.purpose == points_pb2.FRAME_PURPOSE_QUERIES:
+            first.trace.end()
+            return
+        tracked = await run(lambda: self._points.track(frames, recorders))
+        for received, frame, recorder, points in zip(batch, frames, recorders, tracked, strict=True):
+            if received.message.purpose == points_pb2.FRAME_PURPOSE_REPLAY:
+                received.trace.end()
+            else:
+                self._send(received, frame, recorder, points)
+
+    def _send(
+        self, received: _Received, frame: Frame, recorder: StageRecorder, points: Sequence[TrackedPoint]
+    ) -> None:
+        trace, sent_ns = received.trace, recorder.records[-1].end_ns
+        trace.finish(
+            recorder,
+            None,
+            conditioning=bool(received.message.points),
+            num_objects=len(points),
+            sent_ns=sent_ns,
+        )
+        message = public_pb2.FramePoints(
+            frame_index=received.index,
+            points=[public_pb2.TrackedPoint(**point._asdict()) for point in points],
+            width=frame.width,
+            height=frame.height,
+            stage_times=wire.stage_times_to_proto(telemetry.stage_seconds(recorder.records)),
+        )
+        result = points_pb2.PointResult(
+            frame=message,
+            handling=embedding_pb2.Handling(
+                received_unix_nanos=trace.received_ns,
+                sent_unix_nanos=sent_ns,
+                host=telemetry.this_host(),
+                clock_offset_nanos=trace.clock_offset_ns,
+            ),
+            work=wire.work_to_proto(trace.work),
+        )
+        self._output.put(points_pb2.TrackPointsResponse(result=result))
+
+
+def _note_ready(trace: FrameTrace, task: "asyncio.Task[Frame]") -> None:
+    trace.note_ready()
