@@ -74,6 +74,7 @@ async def test_click_on_an_evicted_frame_encodes_it_again(forgetful_mesh: Mesh, 
 async def test_missing_session_raises_session_lost(mesh: Mesh, client: AsyncClient, clip: Path) -> None:
     session = await client.create_session()
     await session.append_video(clip)
+    await session.add_prompt(0, 1, points=[(5, 5)])
     async with grpc.aio.insecure_channel(mesh.address("tracker")) as channel:
         stub = tracker_pb2_grpc.TrackerServiceStub(channel)
         await stub.DeleteSession(tracker_pb2.DeleteSessionRequest(session_id=session.session_id, epoch=1))
