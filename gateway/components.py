@@ -12,6 +12,9 @@ from gateway.backends.encoder_pools import EncoderPools
 from gateway.backends.encoders import POINTS, EncoderRing, Encoders
 from gateway.backends.trackers import Trackers
 from gateway.config import GatewaySettings
+from gateway.erase.erase_view import Erasers
+from gateway.erase.fill import Filler
+from gateway.erase.model_fill import ModelFiller
 from gateway.frames.decoder_pool import DecoderPool
 from gateway.frames.frame_store import FrameLimits
 from gateway.sessions.lifecycle import Lifecycle
@@ -44,10 +47,12 @@ class Components:
     redis: RedisStore | None
     """The server of the session store; None if it is not configured."""
     scratch: ScratchFolder
+    erasers: Erasers
 
     async def close(self) -> None:
         """Delete the frames and close the connections."""
         await self.lifecycle.close()
+        await asyncio.to_thread(self.erasers.close)
         await asyncio.to_thread(self.scratch.close)
         await self.trackers.close()
         await self.encoders.close()
@@ -59,8 +64,8 @@ class Components:
 async def start(settings: GatewaySettings) -> Components:
     """Connect to the services, wait until they are ready, and warm up.
 
-    Raises ValueError if encoders and trackers have different models, OSError if certificate files or the
-    folder of frames cannot be used.
+    Raises ValueError if encoders and trackers have different models or the inpainting model cannot be used,
+    OSError if certificate files or the folder of frames cannot be used.
     """
     encoders = _encoders(settings)
     point_encoders = EncoderRing(
@@ -101,6 +106,7 @@ async def start(settings: GatewaySettings) -> Components:
         lifecycle=lifecycle,
         redis=redis,
         scratch=scratch,
+        erasers=await asyncio.to_thread(_erasers, settings),
     )
     try:
         encoder_model = await _wait_for_model(encoders.model)
@@ -112,6 +118,19 @@ async def start(settings: GatewaySettings) -> Components:
         await components.close()
         raise
     return components
+
+
+def _erasers(settings: GatewaySettings) -> Erasers:
+    """The threads that erase.  Raises ValueError if the inpainting model cannot be used."""
+    filler: Filler | None = None
+    if settings.erase_model is not None:
+        try:
+            filler = ModelFiller(settings.erase_model)
+        except ImportError as error:
+            raise ValueError(
+                "--erase-model needs onnxruntime: pip install 'maskmesh[erase-model]'"
+            ) from error
+    return Erasers(settings.erase_threads, settings.max_erasers, filler)
 
 
 def _encoders(settings: GatewaySettings) -> Encoders:

@@ -1,9 +1,11 @@
 """SegmentStream, and its two halves for clients that cannot stream requests."""
 
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 
 from gateway.config import GatewaySettings
+from gateway.erase.erase_view import Erasers, EraseView
+from gateway.erase.options import erase_options
 from gateway.sessions.lifecycle import Lifecycle
 from gateway.sessions.resume_point import ResumePoint
 from gateway.sessions.session import GatewaySession
@@ -14,6 +16,7 @@ from gateway.streams.motion_gate import DEFAULT_THRESHOLD
 from gateway.streams.pushed_requests import PushedRequests
 from maskmesh import wire
 from maskmesh.errors import InvalidRequest, SessionNotFound, Unavailable
+from maskmesh.masks import MaskFormat, MaskOptions, MaskSpace
 from maskmesh.types import ModelInfo
 from maskmesh.v1 import segmentation_pb2
 
@@ -35,10 +38,16 @@ class LiveCalls:
     """The calls that segment live streams."""
 
     def __init__(
-        self, lifecycle: Lifecycle, contexts: StreamContexts, model: ModelInfo, settings: GatewaySettings
+        self,
+        lifecycle: Lifecycle,
+        contexts: StreamContexts,
+        erasers: Erasers,
+        model: ModelInfo,
+        settings: GatewaySettings,
     ) -> None:
         self._lifecycle = lifecycle
         self._contexts = contexts
+        self._erasers = erasers
         self._model = model
         self._settings = settings
         self._pushed: dict[str, PushedRequests] = {}  # by session id
@@ -90,8 +99,37 @@ class LiveCalls:
         options = wire.mask_options_from_proto(config.mask_options, field="config.mask_options")
         if config.overload not in segmentation_pb2.OverloadPolicy.values():
             raise InvalidRequest(f"unknown policy {config.overload}", field="config.overload")
+        with self._erase_view(config, options) as view:
+            async with contextlib.aclosing(self._stream(config, requests, options, view)) as responses:
+                async for response in responses:
+                    yield response
+
+    @contextlib.contextmanager
+    def _erase_view(
+        self, config: segmentation_pb2.StreamConfig, masks: MaskOptions
+    ) -> Iterator[EraseView | None]:
+        if not config.HasField("erase"):
+            yield None
+            return
+        options = erase_options(config.erase, field="config.erase", live=True)
+        if masks.format is MaskFormat.LOW_RES_LOGITS or masks.space is MaskSpace.MODEL:
+            raise InvalidRequest(
+                "to erase objects, masks must be binary and in the size of the frame",
+                field="config.mask_options",
+            )
+        with self._erasers.view(options, field="config.erase") as view:
+            yield view
+
+    async def _stream(
+        self,
+        config: segmentation_pb2.StreamConfig,
+        requests: Requests,
+        options: MaskOptions,
+        view: EraseView | None,
+    ) -> Responses:
         live_options = LiveOptions(
             masks=options,
+            erase=view,
             max_queued_frames=_QUEUED_FRAMES.get(config.overload, 0),
             budget=wire.budget_from_proto(config.budget, field="config.budget"),
             gate_threshold=wire.threshold_from_proto(

@@ -12,6 +12,7 @@ from gateway import components
 from gateway.api_keys import ApiKeys, current_caller
 from gateway.components import Components
 from gateway.config import GatewaySettings
+from gateway.erase_objects import EraseCalls
 from gateway.image_call import ImageCalls
 from gateway.live_calls import LiveCalls
 from gateway.mesh_status import mesh_status
@@ -21,7 +22,7 @@ from gateway.segment_everything import segment_everything
 from gateway.segment_image import segment_image
 from gateway.sessions.prompting import add_concept, add_prompt, expected_revision
 from gateway.streams.frame_stream import StreamContexts
-from gateway.streams.propagation import Propagation, select_frames
+from gateway.streams.propagate_video import PropagationCalls
 from gateway.upload import ImageMessages, Uploads
 from maskmesh import wire
 from maskmesh.config import enable_ring_hash
@@ -31,7 +32,7 @@ from maskmesh.rpc.idempotency import IdempotencyCache
 from maskmesh.rpc.server import Service
 from maskmesh.rpc.server_interceptor import received_ns
 from maskmesh.scheduling.malloc import retain_freed_frames
-from maskmesh.v1 import points_pb2, segmentation_pb2, segmentation_pb2_grpc
+from maskmesh.v1 import erase_pb2, points_pb2, segmentation_pb2, segmentation_pb2_grpc
 
 # Maximum number of idempotency keys of calls that create or delete a session.
 MAX_KEYS = 1024
@@ -57,13 +58,18 @@ class SegmentationServicer(segmentation_pb2_grpc.SegmentationServiceServicer):
         self._contexts = StreamContexts(
             self._components.encoders, self._router, pin_seconds=self._settings.pin_seconds
         )
+        self._propagations = PropagationCalls(self._lifecycle, self._contexts, self._settings.window)
         self._points = PointCalls(
             self._lifecycle, self._router, self._components.point_encoders, self._settings.window
+        )
+        self._erasing = EraseCalls(
+            self._lifecycle, self._contexts, self._components.erasers, self._settings.window
         )
         self._uploads = Uploads(
             self._lifecycle, self._components.sessions.check_bytes, limit=self._settings.pixel_limit
         )
-        self._live = LiveCalls(self._lifecycle, self._contexts, self._components.model, self._settings)
+        parts = self._components
+        self._live = LiveCalls(self._lifecycle, self._contexts, parts.erasers, parts.model, self._settings)
 
     async def drain(self) -> None:
         """End streams that clients can continue at another gateway."""
@@ -169,15 +175,8 @@ class SegmentationServicer(segmentation_pb2_grpc.SegmentationServiceServicer):
     async def PropagateVideo(
         self, request: segmentation_pb2.PropagateVideoRequest, context: Any
     ) -> AsyncIterator[segmentation_pb2.PropagateVideoResponse]:
-        session = await self._lifecycle.find(request.session_id)
-        if session.is_live:
-            raise InvalidRequest("a live session is tracked by SegmentStream only", field="session_id")
-        options = wire.mask_options_from_proto(request.mask_options)
-        selection, resume_point = select_frames(request, session)
-        stream_context = self._contexts.make(session, self._settings.window, context.time_remaining())
-        propagation = Propagation(session, stream_context, resume_point=resume_point)
-        responses = propagation.run(selection, options, start_ns=received_ns())
-        async with self._lifecycle.keeping_alive(session), contextlib.aclosing(responses):
+        responses = self._propagations.propagate(request, context.time_remaining(), start_ns=received_ns())
+        async with contextlib.aclosing(responses):
             async for response in responses:
                 yield response
 
@@ -185,6 +184,14 @@ class SegmentationServicer(segmentation_pb2_grpc.SegmentationServiceServicer):
         self, request: points_pb2.TrackPointsRequest, context: Any
     ) -> AsyncIterator[points_pb2.TrackPointsResponse]:
         responses = self._points.track(request, context.time_remaining(), start_ns=received_ns())
+        async with contextlib.aclosing(responses):
+            async for response in responses:
+                yield response
+
+    async def EraseObjects(
+        self, request: erase_pb2.EraseObjectsRequest, context: Any
+    ) -> AsyncIterator[erase_pb2.EraseObjectsResponse]:
+        responses = self._erasing.erase(request, context.time_remaining(), start_ns=received_ns())
         async with contextlib.aclosing(responses):
             async for response in responses:
                 yield response

@@ -13,6 +13,7 @@ from maskmesh.concepts import (
     ImageConcepts,
     SessionConcept,
 )
+from maskmesh.erasing import ErasedFrame, ErasedImage, EraseOptions
 from maskmesh.errors import (
     ConceptNotFound,
     Conflict,
@@ -99,6 +100,9 @@ __all__ = [
     "Conflict",
     "DeviceMemory",
     "EmbeddingNotFound",
+    "EraseOptions",
+    "ErasedFrame",
+    "ErasedImage",
     "Exemplar",
     "FailedPrecondition",
     "FoundMask",

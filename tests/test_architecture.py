@@ -49,6 +49,9 @@ EDGES = (
     *("tracker_svc/embeddings/fetcher.py", "tracker_svc/sessions/"),
     *(
         "gateway/service.py",
+        "gateway/erase_objects.py",
+        "gateway/erase/erase_view.py",
+        "gateway/erase/options.py",
         "gateway/upload.py",
         "gateway/image_call.py",
         "gateway/segment_concepts.py",

@@ -1,6 +1,7 @@
 """The base class of propagations and live streams."""
 
 import asyncio
+import time
 import uuid
 from abc import abstractmethod
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from opentelemetry import trace
 from opentelemetry.trace import SpanContext
 
 from gateway.backends.encoders import Encoded, EncodeOptions, Encoders
+from gateway.erase.erase_view import EraseView
 from gateway.sessions.pins import Pins
 from gateway.sessions.session import GatewaySession, OpenStream
 from gateway.sessions.session_router import SessionRouter
@@ -19,8 +21,8 @@ from gateway.streams.track_call import Result, TrackCall
 from maskmesh import wire
 from maskmesh.aio import StreamOutput
 from maskmesh.errors import MaskmeshError
-from maskmesh.types import EmbeddingRef
-from maskmesh.v1 import types_pb2
+from maskmesh.types import EmbeddingRef, Image
+from maskmesh.v1 import erase_pb2, types_pb2
 
 T = TypeVar("T")
 
@@ -122,9 +124,22 @@ class FrameStream(OpenStream, Generic[T]):
 
     def _complete(self, result: Result, *, was_held: bool = False) -> types_pb2.FrameMasks:
         """The frame for the client: the tracker's result with the trace id and stages of this gateway."""
+        self._traces[result.frame.frame_index].received(result, was_held=was_held)
+        return self._with_trace(result)
+
+    async def _erase(self, view: EraseView, image: Image, result: Result) -> erase_pb2.ErasedImage | None:
+        """A received frame without the objects."""
         frame_trace = self._traces[result.frame.frame_index]
-        frame_trace.received(result, was_held=was_held)
-        frame = frame_trace.complete(result.frame)
+        frame_trace.received(result, was_held=False)
+        recorder = view.recorder()
+        recorder.wait(result.received_ns, time.time_ns(), "previous_frame")
+        erased = await view.push(image, result.frame, recorder)
+        frame_trace.ran_after_tracker(recorder.records)
+        return erased
+
+    def _with_trace(self, result: Result) -> types_pb2.FrameMasks:
+        """A result with the trace id, the stages of this gateway and the time of the frame."""
+        frame = self._traces[result.frame.frame_index].complete(result.frame)
         index, frames = frame.frame_index, self._session.frames
         wire.fill_frame_time(frame, frames.time(index), repeats_previous=frames.repeats_previous(index))
         return frame

@@ -93,6 +93,11 @@ class FrameTrace:
         self._stage_seconds = add_seconds(self._stage_seconds, telemetry.stage_seconds(records))
         self._emit(*records)
 
+    def ran_after_tracker(self, records: Sequence[StageRecord]) -> None:
+        """Record stages of the gateway's own that follow the tracker's result."""
+        self.ran(records)
+        self._received_ns = records[-1].end_ns
+
     def gated(self, ready_ns: int) -> None:
         """Record that the frame has the masks of an earlier one, for whose result it waited since
         ``ready_ns``.

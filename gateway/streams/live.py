@@ -98,12 +98,13 @@ class LiveStream(FrameStream[Response | Result | GatedResult]):
                 received = 0 if resume_point is None else resume_point.start
                 started.resume_token = str(ResumePoint(self._session.session_id, first, 0, start=received))
                 yield Response(started=started)
-                for work in (self._read(requests), self._accept(first), self._send(), self._receive()):
+                reading = self._inbox.fill(self._paced(requests))
+                for work in (reading, self._accept(first), self._send(), self._receive()):
                     self._output.spawn(work)
                 async for item in self._output:
                     self._response_taken.set()
                     if isinstance(item, Result):
-                        yield self._result_response(item)
+                        yield await self._result_response(item)
                         self._delivered(item)
                     elif isinstance(item, GatedResult):
                         yield self._gated_response(item)
@@ -120,9 +121,6 @@ class LiveStream(FrameStream[Response | Result | GatedResult]):
     def is_finished(self) -> bool:
         """Whether the client has finished; otherwise the stream failed, or another stream replaced it."""
         return self._inbox.is_finished and self.interruption is None
-
-    async def _read(self, requests: AsyncIterator[segmentation_pb2.SegmentStreamRequest]) -> None:
-        await self._inbox.fill(self._paced(requests))
 
     async def _paced(
         self, requests: AsyncIterator[segmentation_pb2.SegmentStreamRequest]
@@ -153,8 +151,7 @@ class LiveStream(FrameStream[Response | Result | GatedResult]):
     async def _begin(self, received: ReceivedFrame) -> None:
         """Assign an index to a frame and begin to encode it, unless nothing has moved."""
         began_ns = time.time_ns()
-        recorder = telemetry.StageRecorder()
-        is_still = False
+        recorder, is_still = telemetry.StageRecorder(), False
         if self._gate is not None:
             with recorder.stage(telemetry.MOTION_GATE):
                 is_still = await self._gate.is_still(received.image)
@@ -250,13 +247,16 @@ class LiveStream(FrameStream[Response | Result | GatedResult]):
     async def _encode_again(self, frame_index: int, is_gone: bool) -> EmbeddingRef:
         if is_gone:
             self._session.drop_ref(frame_index)
-        context = self._context
-        encoded = await frame_embedding(self._session, context.encoders, frame_index, context.encode_options)
-        return encoded.ref
+        options = self._context.encode_options
+        return (await frame_embedding(self._session, self._context.encoders, frame_index, options)).ref
 
-    def _result_response(self, result: Result) -> Response:
-        frame = self._complete(result)
-        index = frame.frame_index
+    async def _result_response(self, result: Result) -> Response:
+        index = result.frame.frame_index
+        if self._options.erase is None:
+            frame = self._complete(result)
+        else:
+            self._responses.erased = await self._erase(self._options.erase, self._ring.read(index), result)
+            frame = self._with_trace(result)
         return self._responses.result(
             frame,
             self._sequences.pop(index),
@@ -278,8 +278,8 @@ class LiveStream(FrameStream[Response | Result | GatedResult]):
 
     def _delivered_gated(self, result: GatedResult) -> None:
         trace = self._gated.deliver(result.gated)
-        duration_ns = trace.delivered(conditioning=False, num_objects=len(result.masks.objects))
-        self._stream_trace.add(trace, duration_ns)
+        num_objects = len(result.masks.objects)
+        self._stream_trace.add(trace, trace.delivered(conditioning=False, num_objects=num_objects))
         self._session.renew()
 
     def _drop_broken_frame(self, index: int, error: InvalidRequest) -> None:

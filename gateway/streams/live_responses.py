@@ -3,6 +3,7 @@
 import time
 from dataclasses import dataclass
 
+from gateway.erase.erase_view import EraseView
 from gateway.frames.frame_ring import FrameRing
 from gateway.sessions.resume_point import ResumePoint
 from gateway.streams.inbox import Inbox
@@ -12,7 +13,7 @@ from maskmesh.masks import MaskOptions
 from maskmesh.records.budget import Budget, WindowRecord
 from maskmesh.records.summary import RunStatistics, StreamSummary
 from maskmesh.records.window_timer import WindowTimer
-from maskmesh.v1 import error_reason_pb2, segmentation_pb2, types_pb2
+from maskmesh.v1 import erase_pb2, error_reason_pb2, segmentation_pb2, types_pb2
 
 Response = segmentation_pb2.SegmentStreamResponse
 
@@ -25,6 +26,8 @@ class LiveOptions:
     max_queued_frames: int
     """Frames that may be queued; a newer one takes the place of the oldest.  0 skips no frame."""
     budget: Budget
+    erase: EraseView | None
+    """Erases objects from the frames; None for masks only."""
     gate_threshold: float | None
     """The threshold of the motion gate in grey levels; None for no gate."""
 
@@ -40,9 +43,17 @@ class LiveResponses:
         self._statistics = RunStatistics()
         self._window: WindowRecord | None = None
         self._num_skipped = self._num_rejected = 0
+        self.erased: erase_pb2.ErasedImage | None = None
+        """The frame of the last result without the objects."""
 
     def result(
-        self, frame: types_pb2.FrameMasks, sequence: int, received_ns: int, *, newest: int, gated: bool
+        self,
+        frame: types_pb2.FrameMasks,
+        sequence: int,
+        received_ns: int,
+        *,
+        newest: int,
+        gated: bool,
     ) -> Response:
         """A result that is sent now.  ``newest`` is the number of the newest frame that was received."""
         skipped = [s for s in self._ring.skipped if s < sequence]
@@ -57,6 +68,7 @@ class LiveResponses:
             window=None if self._window is None else wire.window_to_proto(self._window),
             gated=gated,
             newer_frames=max(0, newest - sequence),
+            erased=self.erased,
         )
         return Response(result=message)
 

@@ -3,9 +3,10 @@
 import asyncio
 import time
 import uuid
+from abc import abstractmethod
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Generic, TypeAlias, TypeVar
 
 from gateway.backends.encoders import Encoded
 from gateway.sessions.frame_embeddings import ReadFrame, encode_frame, frame_embedding, read_frame
@@ -14,11 +15,10 @@ from gateway.sessions.session import GatewaySession
 from gateway.streams.frame_stream import FrameStream, StreamContext
 from gateway.streams.held_results import HeldResults
 from gateway.streams.track_call import Result
-from maskmesh import wire
-from maskmesh.errors import InvalidRequest, MaskmeshError
+from maskmesh.errors import MaskmeshError
 from maskmesh.masks import MaskOptions
-from maskmesh.types import EmbeddingRef
-from maskmesh.v1 import segmentation_pb2
+from maskmesh.types import EmbeddingRef, Image
+from maskmesh.v1 import types_pb2
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,33 +42,23 @@ class FrameSelection:
         return range(start, end, step)
 
 
-def select_frames(
-    request: segmentation_pb2.PropagateVideoRequest, session: GatewaySession
-) -> tuple[FrameSelection, ResumePoint | None]:
-    """The frames to propagate over, or the point at which to resume.  Raises InvalidRequest."""
-    reverse = wire.reverse_from_proto(request.direction)
-    start = request.start_frame_index if request.HasField("start_frame_index") else None
-    if request.resume_token:
-        for field, is_set in (
-            ("start_frame_index", start is not None),
-            ("max_frames", bool(request.max_frames)),
-            ("direction", bool(request.direction)),
-        ):
-            if is_set:
-                raise InvalidRequest("the resume token determines the frames", field=field)
-        resume_point = ResumePoint.parse(request.resume_token, session_id=session.session_id)
-        return FrameSelection(None, 0), resume_point
+def frame_selection(
+    session: GatewaySession, start: int | None, max_frames: int, *, reverse: bool = False
+) -> FrameSelection:
+    """The frames that a request selects.  Raises InvalidRequest."""
     if start is not None:
         session.frames.check_index(start, field="start_frame_index")
-    return FrameSelection(start, request.max_frames, reverse), None
+    return FrameSelection(start, max_frames, reverse)
 
+
+R = TypeVar("R")
 
 # A frame, and the task that ends with its embedding.
 _Encoding: TypeAlias = tuple[int, "asyncio.Task[Encoded]"]
 
 
-class Propagation(FrameStream[Result]):
-    """One call of PropagateVideo.
+class Propagation(FrameStream[Result], Generic[R]):
+    """One call that propagates; its responses are of type ``R``.
 
     Three tasks move the frames: one reads and encodes them, as many ahead as the window has slots; one sends
     their references to the tracker in order; one receives the results.  A slow client slows all of them down.
@@ -86,7 +76,7 @@ class Propagation(FrameStream[Result]):
 
     async def run(
         self, selection: FrameSelection, options: MaskOptions, *, start_ns: int
-    ) -> AsyncGenerator[segmentation_pb2.PropagateVideoResponse, None]:
+    ) -> AsyncGenerator[R, None]:
         """Yield the responses in order, for ``selection`` or the remaining frames of a resumed propagation.
 
         ``start_ns`` is when the call was received.
@@ -125,9 +115,7 @@ class Propagation(FrameStream[Result]):
                         start,
                         self._propagation_id,
                     )
-                    yield segmentation_pb2.PropagateVideoResponse(
-                        frame=self._complete(result, was_held=was_held), resume_token=str(token)
-                    )
+                    yield self._response(self._complete(result, was_held=was_held), str(token))
                     self._delivered(result, has_slot=not was_held)
             finally:
                 await self._end()
@@ -153,6 +141,13 @@ class Propagation(FrameStream[Result]):
         if self._failure is not None:
             raise self._failure
 
+    @abstractmethod
+    def _response(self, frame: types_pb2.FrameMasks, resume_token: str) -> R:
+        """The response for a frame."""
+
+    def _keep(self, frame_index: int, image: Image) -> None:
+        """A frame was read."""
+
     async def _read_ahead(self, frames: range, start_ns: int, opening: tuple[int, int]) -> None:
         """Read frames in order, and begin to encode each frame as soon as the window has a free slot.
 
@@ -177,6 +172,7 @@ class Propagation(FrameStream[Result]):
                     except MaskmeshError as error:
                         self._encodings.put_nowait(error)
                         return
+                    self._keep(index, frame.image)
                     task = trace.task(encode_frame(self._session, encoders, index, frame, options))
                 self._output.tasks.hold(task)
                 await self._encodings.put((index, task))

@@ -6,6 +6,7 @@ from maskmesh.cli.api_key import key
 from maskmesh.cli.batch.command import batch
 from maskmesh.cli.bench.command import bench_command
 from maskmesh.cli.doctor.command import doctor
+from maskmesh.cli.erase.command import erase_command
 from maskmesh.cli.evaluate.command import evaluate
 from maskmesh.cli.everything import everything
 from maskmesh.cli.export.command import export
@@ -31,6 +32,7 @@ for command in (
     batch,
     bench_command,
     doctor,
+    erase_command,
     evaluate,
     everything,
     export,

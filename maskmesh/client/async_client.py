@@ -23,6 +23,7 @@ from maskmesh.client.live import OVERLOAD_POLICIES, LiveStream, OnRejected, Over
 from maskmesh.client.prompts import checked_message
 from maskmesh.client.session import DEFAULT_MASKS, VideoSession, new_key
 from maskmesh.concepts import Concept, ImageConcepts, as_concept
+from maskmesh.erasing import EraseOptions
 from maskmesh.errors import SessionNotFound
 from maskmesh.image_objects import ImageObjects
 from maskmesh.masks import MaskOptions
@@ -211,6 +212,7 @@ class AsyncClient:
         overload: Overload = "wait",
         budget: Budget = NO_BUDGET,
         motion_gate: float | None = None,
+        erase: EraseOptions | None = None,
         mask_options: MaskOptions = DEFAULT_MASKS,
         ttl: timedelta | None = None,
         resume_token: str = "",
@@ -223,7 +225,7 @@ class AsyncClient:
         :meth:`LiveStream.send` waits, as for a file; with "skip" only the newest frame counts, as for a
         camera; with "drop_oldest" bursts of up to 8 frames are kept.  Results tell whether their windows kept
         the ``budget``.  A ``motion_gate`` skips the encoding of frames on which no part has changed by more
-        than so many grey levels (0 means 4).
+        than so many grey levels (0 means 4).  With ``erase``, results have the frame without the objects.
         ``ttl`` is how long the session stays after the stream broke; ``resume_token`` of its last result
         continues it.  ``on_rejected`` is called for each frame that cannot be used.
         """
@@ -234,6 +236,7 @@ class AsyncClient:
             overload=OVERLOAD_POLICIES[overload],
             budget=wire.budget_to_proto(budget),
             motion_gate=None if motion_gate is None else budget_pb2.MotionGate(threshold=motion_gate),
+            erase=None if erase is None else wire.erase_options_to_proto(erase),
             resume_token=resume_token,
         )
         if ttl is not None:

@@ -12,6 +12,7 @@ from maskmesh import wire
 from maskmesh.client.prompts import integer, prompt_message
 from maskmesh.client.resumable_stream import ResumableStream
 from maskmesh.concepts import DEFAULT_OPTIONS, Concept, ConceptOptions, as_concept
+from maskmesh.erasing import ErasedImage
 from maskmesh.errors import MaskmeshError, Unavailable
 from maskmesh.media.pictures import ImageLike, as_image
 from maskmesh.records.budget import WindowRecord
@@ -61,6 +62,8 @@ class LiveResult:
     """Whether nothing has moved since the frame whose masks these are, so that this one was not encoded."""
     newer_frames: int = 0
     """Number of frames that the gateway had received after this one when it sent the result."""
+    erased: ErasedImage | None = None
+    """The frame without the objects, if the stream erases them."""
 
 
 class LiveStream(ResumableStream):
@@ -249,6 +252,7 @@ class LiveStream(ResumableStream):
                 wire.window_from_proto(result.window) if result.HasField("window") else None,
                 result.gated,
                 result.newer_frames,
+                wire.erased_image_from_proto(result.erased) if result.HasField("erased") else None,
             )
         )
         self._changed.set()

@@ -1,19 +1,12 @@
-"""TrackPoints calls, which continue with another call when their connection breaks."""
+"""TrackPoints calls."""
 
-import time
 from collections.abc import AsyncGenerator, Sequence
 
 from maskmesh import wire
-from maskmesh.aio import RetryWindow
 from maskmesh.client.connection import GatewayConnection
-from maskmesh.errors import Unavailable
+from maskmesh.client.resumed_call import resumed_responses
 from maskmesh.points import FramePoints, PointGrid, PointQuery, TrackedPoint
-from maskmesh.rpc.status import translate_rpc_errors
 from maskmesh.v1 import points_pb2
-
-# How long a broken call is continued, and the pause before each attempt.
-RESUME_SECONDS = 60.0
-RESUME_PAUSE_SECONDS = 0.2
 
 
 def point_request(
@@ -43,25 +36,8 @@ async def followed_points(
     connection: GatewayConnection, request: points_pb2.TrackPointsRequest, timeout: float | None
 ) -> AsyncGenerator[FramePoints, None]:
     """The frames of a request in order.  Raises the errors of TrackPoints."""
-    deadline = None if timeout is None else time.monotonic() + timeout
-    window = RetryWindow(RESUME_SECONDS, first_pause=RESUME_PAUSE_SECONDS)
-    while True:
-        remaining = None if deadline is None else max(deadline - time.monotonic(), 0.0)
-        call = connection.stream_responses("TrackPoints", request, remaining)
-        try:
-            with translate_rpc_errors():
-                async for response in call:
-                    request.resume_token = response.resume_token
-                    request.max_frames = 0  # the token has the end
-                    yield _frame(response)
-                    window.reset()
-            return
-        except Unavailable as error:
-            if not request.resume_token:
-                raise
-            await window.wait(error)
-        finally:
-            call.cancel()
+    async for response in resumed_responses(connection, "TrackPoints", request, timeout):
+        yield _frame(response)
 
 
 def _frame(response: points_pb2.TrackPointsResponse) -> FramePoints:

@@ -13,9 +13,11 @@ from maskmesh.aio import RetryWindow
 from maskmesh.client.connection import GatewayConnection
 from maskmesh.client.point_tracks import followed_points, point_request
 from maskmesh.client.prompts import integer, prompt_message
+from maskmesh.client.resumed_call import resumed_responses
 from maskmesh.client.session_history import SessionHistory
 from maskmesh.client.upload import frame_messages, upload, video_messages
 from maskmesh.concepts import DEFAULT_OPTIONS, Concept, ConceptOptions, SessionConcept, as_concept
+from maskmesh.erasing import ErasedFrame, EraseOptions
 from maskmesh.errors import Unavailable
 from maskmesh.history import (
     ClearRecord,
@@ -31,7 +33,7 @@ from maskmesh.media.pictures import ImageLike
 from maskmesh.points import FramePoints, PointGrid, PointQuery
 from maskmesh.rpc.status import translate_rpc_errors
 from maskmesh.types import Box, FrameMasks, MaskLike, ModelInfo, Point
-from maskmesh.v1 import segmentation_pb2
+from maskmesh.v1 import erase_pb2, segmentation_pb2
 
 DEFAULT_MASKS = MaskOptions()
 
@@ -312,6 +314,32 @@ class VideoSession:
         request.max_frames, request.resume_token = max_frames, resume_token
         async for frame in followed_points(self._connection, request, timeout):
             yield frame
+
+    async def erase(
+        self,
+        options: EraseOptions = EraseOptions(),  # noqa: B008 - immutable
+        *,
+        start_frame: int | None = None,
+        max_frames: int = 0,
+        resume_token: str = "",
+        timeout: float | None = None,
+    ) -> AsyncGenerator[ErasedFrame, None]:
+        """Track the objects, and return the frames without them.
+
+        The first frame is the earliest prompted one or ``start_frame``; ``max_frames`` 0 means all to the
+        end. If the connection breaks, the call continues as :meth:`propagate` does.  The ``resume_token`` of
+        the last received frame, with the same options, continues it later or in another process.  Raises
+        InvalidRequest, ObjectNotFound, NothingPrompted, SessionBusy, ResourceExhausted, Unavailable.
+        """
+        request = erase_pb2.EraseObjectsRequest(
+            session_id=self.session_id,
+            options=wire.erase_options_to_proto(options),
+            start_frame_index=start_frame,
+            max_frames=max_frames,
+            resume_token=resume_token,
+        )
+        async for response in resumed_responses(self._connection, "EraseObjects", request, timeout):
+            yield wire.erased_frame_from_proto(response)
 
     async def remove_object(
         self, obj_id: int, *, expected_revision: int | None = None, idempotency_key: str = ""

@@ -22,6 +22,7 @@ from maskmesh.client.async_client import AsyncClient
 from maskmesh.client.background_loop import BackgroundLoop
 from maskmesh.client.live import LiveResult, LiveStream, OnRejected, Overload
 from maskmesh.client.session import DEFAULT_MASKS, VideoSession
+from maskmesh.erasing import EraseOptions
 from maskmesh.masks import MaskOptions
 from maskmesh.records.budget import NO_BUDGET, Budget
 from maskmesh.records.summary import StreamSummary
@@ -108,6 +109,7 @@ class SyncVideoSession(_Blocking[VideoSession]):
     clear_prompts = _blocking(VideoSession.clear_prompts)
     propagate = _iterating(VideoSession.propagate)
     track_points = _iterating(VideoSession.track_points)
+    erase = _iterating(VideoSession.erase)
     remove_object = _blocking(VideoSession.remove_object)
     reset = _blocking(VideoSession.reset)
     replay = _blocking(VideoSession.replay)
@@ -207,6 +209,7 @@ class Client(_Blocking[AsyncClient]):
         overload: Overload = "wait",
         budget: Budget = NO_BUDGET,
         motion_gate: float | None = None,
+        erase: EraseOptions | None = None,
         mask_options: MaskOptions = DEFAULT_MASKS,
         ttl: timedelta | None = None,
         resume_token: str = "",
@@ -216,6 +219,7 @@ class Client(_Blocking[AsyncClient]):
             overload=overload,
             budget=budget,
             motion_gate=motion_gate,
+            erase=erase,
             mask_options=mask_options,
             ttl=ttl,
             resume_token=resume_token,

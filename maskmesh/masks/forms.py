@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from PIL import Image as PillowImage
 from pycocotools import mask as coco
 
+from maskmesh.masks.png import png_size
 from maskmesh.masks.polygons import PolygonMask
 from maskmesh.masks.values import binary_mask, decode_mask_file
-from maskmesh.png import png_size
 
 BoolArray: TypeAlias = NDArray[np.bool_]
 FloatArray: TypeAlias = NDArray[np.float32]

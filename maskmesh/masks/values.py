@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
-from maskmesh.png import without_metadata
+from maskmesh.masks.png import without_metadata
 
 LabelArray: TypeAlias = NDArray[np.int64]
 """The id of the object at each pixel, 0 for none: [height, width]."""

@@ -19,8 +19,8 @@ from PIL import UnidentifiedImageError
 
 from maskmesh.errors import ImageTooLarge, InvalidImage, MaskmeshError
 from maskmesh.masks import ByteArray
+from maskmesh.masks.png import without_metadata
 from maskmesh.media.file_kind import PICTURES, REFUSED, FileKind, kind_of
-from maskmesh.png import without_metadata
 from maskmesh.types import EncodedImage, Image, RawImage
 
 ImageLike: TypeAlias = ByteArray | PillowImage.Image | bytes | Path | str

@@ -29,6 +29,11 @@ POINT_QUERY: Final = "point_query"
 POINT_INITIALIZE: Final = "point_initialize"
 POINT_REFINE: Final = "point_refine"
 OPTICAL_FLOW: Final = "optical_flow"
+ERASE_FLOW: Final = "erase_flow"
+ERASE_PROPAGATE: Final = "erase_propagate"
+ERASE_FILL: Final = "erase_fill"
+ERASE_COMPOSE: Final = "erase_compose"
+ENCODE_IMAGE: Final = "encode_image"
 
 # Work of a handler on a call, outside of the stages.
 PREPARE: Final = "prepare"  # find the session, check the request
@@ -60,6 +65,9 @@ SAM3_STAGES: Final = (
 # Stages that only TAPIR has.
 TAPIR_STAGES: Final = (POINT_QUERY, POINT_INITIALIZE, POINT_REFINE)
 
+# Stages of erasing, in the gateway.
+ERASE_STAGES: Final = (ERASE_FLOW, ERASE_PROPAGATE, ERASE_FILL, ERASE_COMPOSE, ENCODE_IMAGE)
+
 STAGES: Final = (
     DECODE_IMAGE,
     MOTION_GATE,
@@ -75,6 +83,7 @@ STAGES: Final = (
     ARCHIVE,
     *TAPIR_STAGES,
     OPTICAL_FLOW,
+    *ERASE_STAGES,
 )
 HANDLING: Final = (PREPARE, COMMIT, RESPOND, CACHE_LOOKUP, SEND_EMBEDDING)
 

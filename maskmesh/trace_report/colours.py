@@ -16,6 +16,7 @@ COLOURS = {
     telemetry.ARCHIVE: "#86bcb6",
     **dict.fromkeys(telemetry.SAM3_STAGES, "#8cd17d"),
     **dict.fromkeys((*telemetry.TAPIR_STAGES, telemetry.OPTICAL_FLOW), "#499894"),
+    **dict.fromkeys(telemetry.ERASE_STAGES, "#b6992d"),
     **dict.fromkeys(telemetry.HANDLING, "#bab0ac"),
     telemetry.QUEUE: "#d9d9d9",
     telemetry.TRANSFER: "#a0a0a0",

@@ -2,6 +2,7 @@ import datetime
 
 from google.protobuf import duration_pb2 as _duration_pb2
 from maskmesh.v1 import budget_pb2 as _budget_pb2
+from maskmesh.v1 import erase_pb2 as _erase_pb2
 from maskmesh.v1 import error_reason_pb2 as _error_reason_pb2
 from maskmesh.v1 import points_pb2 as _points_pb2
 from maskmesh.v1 import session_pb2 as _session_pb2
@@ -344,7 +345,7 @@ class PropagateVideoResponse(_message.Message):
     def __init__(self, frame: _Optional[_Union[_types_pb2.FrameMasks, _Mapping]] = ..., resume_token: _Optional[str] = ...) -> None: ...
 
 class StreamConfig(_message.Message):
-    __slots__ = ("mask_options", "overload", "ttl", "resume_token", "next_sequence", "budget", "motion_gate")
+    __slots__ = ("mask_options", "overload", "ttl", "resume_token", "next_sequence", "budget", "motion_gate", "erase")
     MASK_OPTIONS_FIELD_NUMBER: _ClassVar[int]
     OVERLOAD_FIELD_NUMBER: _ClassVar[int]
     TTL_FIELD_NUMBER: _ClassVar[int]
@@ -352,6 +353,7 @@ class StreamConfig(_message.Message):
     NEXT_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     BUDGET_FIELD_NUMBER: _ClassVar[int]
     MOTION_GATE_FIELD_NUMBER: _ClassVar[int]
+    ERASE_FIELD_NUMBER: _ClassVar[int]
     mask_options: _types_pb2.MaskOptions
     overload: OverloadPolicy
     ttl: _duration_pb2.Duration
@@ -359,7 +361,8 @@ class StreamConfig(_message.Message):
     next_sequence: int
     budget: _budget_pb2.Budget
     motion_gate: _budget_pb2.MotionGate
-    def __init__(self, mask_options: _Optional[_Union[_types_pb2.MaskOptions, _Mapping]] = ..., overload: _Optional[_Union[OverloadPolicy, str]] = ..., ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., resume_token: _Optional[str] = ..., next_sequence: _Optional[int] = ..., budget: _Optional[_Union[_budget_pb2.Budget, _Mapping]] = ..., motion_gate: _Optional[_Union[_budget_pb2.MotionGate, _Mapping]] = ...) -> None: ...
+    erase: _erase_pb2.EraseOptions
+    def __init__(self, mask_options: _Optional[_Union[_types_pb2.MaskOptions, _Mapping]] = ..., overload: _Optional[_Union[OverloadPolicy, str]] = ..., ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., resume_token: _Optional[str] = ..., next_sequence: _Optional[int] = ..., budget: _Optional[_Union[_budget_pb2.Budget, _Mapping]] = ..., motion_gate: _Optional[_Union[_budget_pb2.MotionGate, _Mapping]] = ..., erase: _Optional[_Union[_erase_pb2.EraseOptions, _Mapping]] = ...) -> None: ...
 
 class StreamFrame(_message.Message):
     __slots__ = ("sequence", "image")
@@ -478,7 +481,7 @@ class StreamStarted(_message.Message):
     def __init__(self, session_id: _Optional[str] = ..., ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., model: _Optional[_Union[_types_pb2.ModelInfo, _Mapping]] = ..., next_sequence: _Optional[int] = ..., window: _Optional[int] = ..., resume_token: _Optional[str] = ...) -> None: ...
 
 class StreamResult(_message.Message):
-    __slots__ = ("frame", "sequence", "skipped", "resume_token", "window", "gated", "newer_frames")
+    __slots__ = ("frame", "sequence", "skipped", "resume_token", "window", "gated", "newer_frames", "erased")
     FRAME_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     SKIPPED_FIELD_NUMBER: _ClassVar[int]
@@ -486,6 +489,7 @@ class StreamResult(_message.Message):
     WINDOW_FIELD_NUMBER: _ClassVar[int]
     GATED_FIELD_NUMBER: _ClassVar[int]
     NEWER_FRAMES_FIELD_NUMBER: _ClassVar[int]
+    ERASED_FIELD_NUMBER: _ClassVar[int]
     frame: _types_pb2.FrameMasks
     sequence: int
     skipped: _containers.RepeatedScalarFieldContainer[int]
@@ -493,7 +497,8 @@ class StreamResult(_message.Message):
     window: _budget_pb2.WindowRecord
     gated: bool
     newer_frames: int
-    def __init__(self, frame: _Optional[_Union[_types_pb2.FrameMasks, _Mapping]] = ..., sequence: _Optional[int] = ..., skipped: _Optional[_Iterable[int]] = ..., resume_token: _Optional[str] = ..., window: _Optional[_Union[_budget_pb2.WindowRecord, _Mapping]] = ..., gated: _Optional[bool] = ..., newer_frames: _Optional[int] = ...) -> None: ...
+    erased: _erase_pb2.ErasedImage
+    def __init__(self, frame: _Optional[_Union[_types_pb2.FrameMasks, _Mapping]] = ..., sequence: _Optional[int] = ..., skipped: _Optional[_Iterable[int]] = ..., resume_token: _Optional[str] = ..., window: _Optional[_Union[_budget_pb2.WindowRecord, _Mapping]] = ..., gated: _Optional[bool] = ..., newer_frames: _Optional[int] = ..., erased: _Optional[_Union[_erase_pb2.ErasedImage, _Mapping]] = ...) -> None: ...
 
 class StreamPrompted(_message.Message):
     __slots__ = ("request_id", "frame", "revision")

@@ -3,6 +3,7 @@
 import grpc
 import warnings
 
+from maskmesh.v1 import erase_pb2 as maskmesh_dot_v1_dot_erase__pb2
 from maskmesh.v1 import points_pb2 as maskmesh_dot_v1_dot_points__pb2
 from maskmesh.v1 import segmentation_pb2 as maskmesh_dot_v1_dot_segmentation__pb2
 
@@ -111,6 +112,11 @@ class SegmentationServiceStub:
                 '/maskmesh.v1.SegmentationService/TrackPoints',
                 request_serializer=maskmesh_dot_v1_dot_points__pb2.TrackPointsRequest.SerializeToString,
                 response_deserializer=maskmesh_dot_v1_dot_points__pb2.TrackPointsResponse.FromString,
+                _registered_method=True)
+        self.EraseObjects = channel.unary_stream(
+                '/maskmesh.v1.SegmentationService/EraseObjects',
+                request_serializer=maskmesh_dot_v1_dot_erase__pb2.EraseObjectsRequest.SerializeToString,
+                response_deserializer=maskmesh_dot_v1_dot_erase__pb2.EraseObjectsResponse.FromString,
                 _registered_method=True)
         self.SegmentStream = channel.stream_stream(
                 '/maskmesh.v1.SegmentationService/SegmentStream',
@@ -291,6 +297,16 @@ class SegmentationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def EraseObjects(self, request, context):
+        """EraseObjects tracks the objects of a session as PropagateVideo does, and streams the frames without them: what
+        they hide is taken from frames that show it, or invented.  The session's frames and objects stay.
+        Reasons: INVALID_REQUEST, SESSION_NOT_FOUND, OBJECT_NOT_FOUND, NOTHING_PROMPTED, SESSION_BUSY, INVALID_IMAGE,
+        INVALID_VIDEO, FRAME_OUT_OF_MEMORY, RESOURCE_EXHAUSTED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def SegmentStream(self, request_iterator, context):
         """SegmentStream tracks objects in live video.  The client sends frames, prompts, concepts and removals in any
         order; the server returns masks in the order of the frames.  An invalid message is rejected with
@@ -430,6 +446,11 @@ def add_SegmentationServiceServicer_to_server(servicer, server):
                     servicer.TrackPoints,
                     request_deserializer=maskmesh_dot_v1_dot_points__pb2.TrackPointsRequest.FromString,
                     response_serializer=maskmesh_dot_v1_dot_points__pb2.TrackPointsResponse.SerializeToString,
+            ),
+            'EraseObjects': grpc.unary_stream_rpc_method_handler(
+                    servicer.EraseObjects,
+                    request_deserializer=maskmesh_dot_v1_dot_erase__pb2.EraseObjectsRequest.FromString,
+                    response_serializer=maskmesh_dot_v1_dot_erase__pb2.EraseObjectsResponse.SerializeToString,
             ),
             'SegmentStream': grpc.stream_stream_rpc_method_handler(
                     servicer.SegmentStream,
@@ -813,6 +834,33 @@ class SegmentationService:
             '/maskmesh.v1.SegmentationService/TrackPoints',
             maskmesh_dot_v1_dot_points__pb2.TrackPointsRequest.SerializeToString,
             maskmesh_dot_v1_dot_points__pb2.TrackPointsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EraseObjects(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/maskmesh.v1.SegmentationService/EraseObjects',
+            maskmesh_dot_v1_dot_erase__pb2.EraseObjectsRequest.SerializeToString,
+            maskmesh_dot_v1_dot_erase__pb2.EraseObjectsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -1,6 +1,5 @@
 """Conversion of values to messages and back, with all checks of incoming messages that need no state."""
 
-from maskmesh.wire.boxes import box_to_proto
 from maskmesh.wire.budget import (
     budget_from_proto,
     budget_to_proto,
@@ -33,6 +32,7 @@ from maskmesh.wire.embeddings import (
     tensor_spec_to_proto,
     tensor_specs_from_proto,
 )
+from maskmesh.wire.erasing import erase_options_to_proto, erased_frame_from_proto, erased_image_from_proto
 from maskmesh.wire.grids import GridValues, found_mask_from_proto, grid_options_from_proto
 from maskmesh.wire.images import fill_image, image_from_proto, image_to_proto
 from maskmesh.wire.masks import (
@@ -62,6 +62,7 @@ from maskmesh.wire.sessions import (
     session_state_from_proto,
 )
 from maskmesh.wire.status import mesh_status_from_proto, service_status_from_proto, service_status_to_proto
+from maskmesh.wire.values import box_to_proto
 from maskmesh.wire.work import work_from_proto, work_to_proto
 
 __all__ = [
@@ -85,6 +86,9 @@ __all__ = [
     "direction_to_proto",
     "embedding_ref_from_proto",
     "embedding_ref_to_proto",
+    "erase_options_to_proto",
+    "erased_frame_from_proto",
+    "erased_image_from_proto",
     "fill_frame_time",
     "fill_image",
     "found_mask_from_proto",

@@ -6,8 +6,8 @@ from maskmesh.errors import InvalidRequest
 from maskmesh.records.budget import Budget, BudgetStatus, WindowRecord
 from maskmesh.records.summary import RunSummary, StreamSummary, TimeStatistics
 from maskmesh.v1 import budget_pb2
-from maskmesh.wire.durations import duration_from_seconds, seconds_from_duration
 from maskmesh.wire.masks import stage_seconds_from_proto, stage_times_to_proto
+from maskmesh.wire.values import duration_from_seconds, seconds_from_duration
 
 MAX_THRESHOLD = 255.0
 

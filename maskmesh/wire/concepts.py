@@ -19,9 +19,9 @@ from maskmesh.concepts import (
 from maskmesh.errors import InvalidPrompt, InvalidRequest
 from maskmesh.internal.v1 import tracker_pb2
 from maskmesh.v1 import segmentation_pb2, session_pb2, types_pb2
-from maskmesh.wire.boxes import box_from_proto, box_to_proto
 from maskmesh.wire.masks import mask_from_proto, mask_to_proto
 from maskmesh.wire.prompts import checked_box
+from maskmesh.wire.values import box_from_proto, box_to_proto
 
 MAX_CONCEPTS = 32
 MAX_EXEMPLARS = 32

@@ -5,8 +5,8 @@ from typing import NamedTuple
 from maskmesh.errors import InvalidRequest
 from maskmesh.image_objects import FoundMask
 from maskmesh.v1 import types_pb2
-from maskmesh.wire.boxes import box_from_proto
 from maskmesh.wire.masks import mask_from_proto
+from maskmesh.wire.values import box_from_proto
 
 DEFAULT_POINTS_PER_SIDE = 32
 MAX_POINTS_PER_SIDE = 64

@@ -18,7 +18,7 @@ from maskmesh.masks import (
 )
 from maskmesh.types import FrameMasks, ObjectMask
 from maskmesh.v1 import points_pb2, types_pb2
-from maskmesh.wire.boxes import box_from_proto, box_to_proto
+from maskmesh.wire.values import box_from_proto, box_to_proto
 
 # Pixels by which polygons may differ from masks.
 MAX_TOLERANCE = 1000.0

@@ -9,8 +9,8 @@ import numpy as np
 from maskmesh.errors import InvalidPrompt
 from maskmesh.types import Box, Point, Prompt
 from maskmesh.v1 import types_pb2
-from maskmesh.wire.boxes import box_to_proto
 from maskmesh.wire.masks import mask_from_proto, mask_to_proto
+from maskmesh.wire.values import box_to_proto
 
 MAX_POINTS = 256
 _LABELS = {types_pb2.POINT_LABEL_NEGATIVE: False, types_pb2.POINT_LABEL_POSITIVE: True}

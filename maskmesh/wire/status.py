@@ -13,8 +13,8 @@ from maskmesh.status import (
     SessionCounts,
 )
 from maskmesh.v1 import segmentation_pb2, status_pb2
-from maskmesh.wire.durations import duration_from_seconds, seconds_from_duration
 from maskmesh.wire.models import model_info_from_proto, model_info_to_proto
+from maskmesh.wire.values import duration_from_seconds, seconds_from_duration
 
 T = TypeVar("T", DeviceMemory, CacheStatus, SessionCounts)
 

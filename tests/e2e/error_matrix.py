@@ -10,6 +10,7 @@ from pathlib import Path
 from maskmesh import MaskmeshError
 from maskmesh.v1 import error_reason_pb2
 from tests.e2e.concept_cases import CONCEPT_CASES
+from tests.e2e.erase_cases import ERASE_CASES
 from tests.e2e.error_case import Case
 from tests.e2e.image_cases import IMAGE_CASES
 from tests.e2e.limits import LIMITS
@@ -17,7 +18,14 @@ from tests.e2e.live_cases import LIVE_CASES
 from tests.e2e.point_cases import POINT_CASES
 from tests.e2e.session_cases import SESSION_CASES
 
-CASES: Sequence[Case] = (*SESSION_CASES, *IMAGE_CASES, *CONCEPT_CASES, *LIVE_CASES, *POINT_CASES)
+CASES: Sequence[Case] = (
+    *SESSION_CASES,
+    *IMAGE_CASES,
+    *CONCEPT_CASES,
+    *LIVE_CASES,
+    *POINT_CASES,
+    *ERASE_CASES,
+)
 
 
 def reason(error: type[MaskmeshError]) -> str:

@@ -182,6 +182,9 @@ def _refuse_model_options() -> None:
         "dtype",
         "threads",
         "max_batch",
+        "point_model",
+        "point_checkpoint",
+        "erase_model",
     ):
         if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
             option = name.removesuffix("_name").replace("_", "-")

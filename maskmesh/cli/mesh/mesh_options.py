@@ -1,7 +1,7 @@
 """Options of commands that may start a mesh."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ import av
 import click
 from click.core import ParameterSource
 
+from maskmesh.cli.mesh.local_mesh import MeshOptions
 from maskmesh.cli.mesh.presets import PRESET_NAMES, PresetSettings, plan, preset
 from maskmesh.cli.mesh.resources import resources
 from maskmesh.cli.run import say, warn
@@ -72,6 +73,14 @@ def mesh_options(command: Callable[..., None]) -> Callable[..., None]:
     for option in reversed(_OPTIONS):
         decorated = option(decorated)
     return decorated
+
+
+def mesh_with_flags(options: dict[str, Any], flags: Mapping[str, Sequence[str]]) -> MeshOptions:
+    """The mesh of a command's options, with more flags by kind of service."""
+    earlier = options.get("flags", {})
+    kinds = {*earlier, *flags}
+    merged = {kind: [*earlier.get(kind, []), *flags.get(kind, [])] for kind in kinds}
+    return MeshOptions(**{**options, "flags": merged})
 
 
 def _settings(name: str, options: dict[str, Any], *, has_dtype: bool) -> PresetSettings:

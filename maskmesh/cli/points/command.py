@@ -7,8 +7,7 @@ import click
 
 from maskmesh.cli.media.outputs import check_outputs, check_suffix
 from maskmesh.cli.mesh.gateway_options import Gateway, gateway_options, with_gateway
-from maskmesh.cli.mesh.local_mesh import MeshOptions
-from maskmesh.cli.mesh.mesh_options import mesh_options
+from maskmesh.cli.mesh.mesh_options import mesh_options, mesh_with_flags
 from maskmesh.cli.points.follow import PointJob, follow_points
 from maskmesh.cli.run import run, verbose_option
 
@@ -98,7 +97,5 @@ def points_command(
     flags = ["--point-model", point_model]
     if point_checkpoint is not None:
         flags += ["--point-checkpoint", str(point_checkpoint)]
-    merged = options.pop("flags", {})
-    both = {kind: [*merged.get(kind, []), *flags] for kind in ("encoder", "tracker")}
-    mesh = MeshOptions(**options, flags={**merged, **both})
+    mesh = mesh_with_flags(options, {"encoder": flags, "tracker": flags})
     run(with_gateway(lambda client: follow_points(job, client), gateway, mesh), trace="points")

@@ -130,7 +130,7 @@ async def _segment_video(job: Job, session: VideoSession, recorded: RecordedSequ
         milliseconds = (time.perf_counter() - start) * 1000
         say(f"object {obj_id}, frame {frame_index}: prompted in {milliseconds:.0f} ms")
     for number, concept in enumerate(job.concepts, start=1):
-        await _add_concept(job, session, number, concept)
+        await add_concept(session, number, concept, job.concept_options)
     total = session.num_frames - min(job.named_frames)
     total = min(total, job.max_frames) if job.max_frames else total
     frames: list[FrameMasks] = []
@@ -148,11 +148,12 @@ async def _segment_video(job: Job, session: VideoSession, recorded: RecordedSequ
             say(line)
 
 
-async def _add_concept(job: Job, session: VideoSession, number: int, concept: FrameConcept) -> None:
+async def add_concept(
+    session: VideoSession, number: int, concept: FrameConcept, options: ConceptOptions
+) -> None:
+    """Add a concept of the command line, and say what it finds."""
     start = time.perf_counter()
-    found = await session.add_concept(
-        number, concept.concept, frame_index=concept.frame, options=job.concept_options
-    )
+    found = await session.add_concept(number, concept.concept, frame_index=concept.frame, options=options)
     milliseconds = (time.perf_counter() - start) * 1000
     count = 0 if found is None else len(found.objects)
     say(f"{concept.title}, frame {concept.frame}: {count} found in {milliseconds:.0f} ms")

@@ -1,0 +1,1 @@
+"""EraseObjects: the frames of a session without chosen objects."""

@@ -1,0 +1,68 @@
+"""The erased pixels of one frame, and where their content comes from."""
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gateway.erase.push_pull import FloatArray
+from maskmesh.masks import BoolArray
+
+IntArray = NDArray[np.int32]
+
+# The age of content that no frame has shown.
+INVENTED = np.int32(2**30)
+
+
+@dataclass(slots=True, kw_only=True)
+class Hole:
+    """The N erased pixels of a frame of [height, width].
+
+    The content of a pixel is that of frame ``number`` at (``source_x``, ``source_y``), plus ``offset``,
+    [N, 3], in levels of colour.  ``age`` is the number of frames since it was seen, or until it will be.
+    """
+
+    height: int
+    width: int
+    x: IntArray
+    y: IntArray
+    index: IntArray
+    """[height, width]: the position of a pixel in the arrays, -1 if it is not erased."""
+    number: IntArray
+    source_x: FloatArray
+    source_y: FloatArray
+    offset: FloatArray
+    age: IntArray
+
+    @classmethod
+    def of(cls, mask: BoolArray, number: int) -> Self:
+        """The pixels of a mask [H, W], whose content is that of frame ``number`` at the same place."""
+        y, x = (each.astype(np.int32) for each in np.nonzero(mask))
+        index = np.full(mask.shape, -1, np.int32)
+        index[y, x] = np.arange(len(x), dtype=np.int32)
+        return cls(
+            height=mask.shape[0],
+            width=mask.shape[1],
+            x=x,
+            y=y,
+            index=index,
+            number=np.full(len(x), number, np.int32),
+            source_x=x.astype(np.float32),
+            source_y=y.astype(np.float32),
+            offset=np.zeros((len(x), 3), np.float32),
+            age=np.full(len(x), INVENTED, np.int32),
+        )
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def is_inside(self, x: FloatArray, y: FloatArray) -> BoolArray:
+        """Whether positions lie in the frame."""
+        inside: BoolArray = (x >= 0) & (x <= self.width - 1) & (y >= 0) & (y <= self.height - 1)
+        return inside
+
+    def at(self, x: FloatArray, y: FloatArray) -> IntArray:
+        """The erased pixels nearest to positions in the frame, -1 where a position is not erased."""
+        found: IntArray = self.index[np.rint(y).astype(np.int32), np.rint(x).astype(np.int32)]
+        return found
