@@ -61,7 +61,16 @@ from maskmesh.masks import (
     PolygonMask,
     RleMask,
 )
-from maskmesh.points import FramePoints, PointGrid, PointQuery, TrackedPoint
+from maskmesh.points import (
+    FramePoints,
+    MotionBoundary,
+    MotionOptions,
+    MotionThreshold,
+    MotionWindow,
+    PointGrid,
+    PointQuery,
+    TrackedPoint,
+)
 from maskmesh.records.budget import Budget, WindowRecord
 from maskmesh.records.summary import RunSummary, StreamSummary, TimeStatistics
 from maskmesh.status import (
@@ -130,6 +139,10 @@ __all__ = [
     "MeshStatus",
     "ModelInfo",
     "ModelMismatch",
+    "MotionBoundary",
+    "MotionOptions",
+    "MotionThreshold",
+    "MotionWindow",
     "NotFound",
     "NothingPrompted",
     "ObjectMask",

@@ -1,7 +1,8 @@
-"""Points that are followed through a video."""
+"""Points that are followed through a video, and their motion in windows of frames."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal, NamedTuple, TypeAlias
 
 from maskmesh.types import ModelInfo
 
@@ -41,6 +42,80 @@ class TrackedPoint:
     """The probability that it is in sight and near the position, 0 to 1."""
 
 
+MotionStatus: TypeAlias = Literal["moving", "still", "unmoved"]
+"""A window with motion, one on whose frames nothing changes, or one in which the points do not move."""
+
+
+class MotionThreshold(NamedTuple):
+    """A gate that leaves out windows in which both values lie below; zeros leave out none."""
+
+    mean: float
+    """The mean: of the absolute differences of consecutive frames in grey at 128 x 128, of 0 to 1, or of the
+    lengths of the velocities."""
+    active: float
+    """The share of pixels, or of velocities, above four times the mean."""
+
+
+STILL_GATE = MotionThreshold(0.005, 0.05)
+MOTION_GATE = MotionThreshold(0.02, 0.025)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MotionOptions:
+    """Windows of frames, and what is computed of the motion in them."""
+
+    window_length: int = 16
+    """Frames of a window."""
+    window_stride: int = 4
+    """Frames from the start of one window to the start of the next."""
+    frames_per_second: float = 0.0
+    """Rate at which frames are used; 0 means all."""
+    velocity_scale: float = 120.0
+    """Divides velocities, which are in pixels of the frame per used frame."""
+    still_gate: MotionThreshold = STILL_GATE
+    """Leaves out windows on whose frames nothing changes."""
+    motion_gate: MotionThreshold = MOTION_GATE
+    """Leaves out windows in which the points do not move."""
+    tokens: bool = False
+    """Whether to return the codes of the tracker's motion tokenizer."""
+    energy_threshold: float = 0.0
+    """The energy at which an action begins; 0 finds no boundaries."""
+
+
+@dataclass(frozen=True, slots=True)
+class MotionBoundary:
+    """The start or the end of an action: the last frame of the window in which the energy crossed."""
+
+    kind: Literal["start", "end"]
+    frame_index: int
+    time: float | None
+    """In seconds since the first frame; None for images."""
+    code: int | None
+    """The last code of that window; None without a tokenizer."""
+
+
+@dataclass(frozen=True, slots=True)
+class MotionWindow:
+    """The motion in one window."""
+
+    window: int
+    """Counts the windows of a call from 0."""
+    first_frame_index: int
+    last_frame_index: int
+    status: MotionStatus
+    points: int
+    """Number of points that are followed on all frames of the window."""
+    mean_velocity: float
+    """Mean length of the velocities of points in sight, divided by the scale."""
+    energy: float
+    """Smoothed energy: the mean distance of the tokenizer's consecutive quantised latents, or the mean
+    velocity without a tokenizer."""
+    codes: Sequence[int]
+    """One for each interval between two frames; none without a tokenizer."""
+    boundaries: Sequence[MotionBoundary]
+    """Those that this window completes."""
+
+
 @dataclass(frozen=True, slots=True)
 class FramePoints:
     """The points on one frame, by their numbers."""
@@ -55,3 +130,5 @@ class FramePoints:
     model: ModelInfo | None = None
     """The model that follows the points; only on the first frame of a call."""
     resume_token: str = ""
+    motion_windows: Sequence[MotionWindow] = ()
+    """The windows that end with this frame, if motion was requested."""

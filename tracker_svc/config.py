@@ -27,6 +27,8 @@ class TrackerSettings(ModelSettings):
     """Maximum number of objects in a session."""
     max_points: int = Field(1024, ge=1)
     """Maximum number of points of all TrackPoints calls; each one takes up to 1 MiB with TAPIR."""
+    motion_checkpoint: Path | None = None
+    """Weights of the motion tokenizer (safetensors or torch); without them, motion has no codes."""
     max_prompted_frames: int = Field(256, ge=1)
     """Maximum number of prompted frames of one object; each one slows down the tracking of all frames."""
     session_ttl_seconds: float = Field(600.0, gt=0)

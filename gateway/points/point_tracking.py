@@ -11,6 +11,7 @@ from opentelemetry import trace
 from opentelemetry.trace import SpanContext
 
 from gateway.backends.encoders import Encoded, EncodeOptions, Encoders
+from gateway.points.motion import PointMotion, motion_settings
 from gateway.points.point_call import METHOD, PointCall, PointResult
 from gateway.points.queries import Queries, points_of
 from gateway.sessions.frame_embeddings import encode_read_frame, read_frame
@@ -48,10 +49,13 @@ class PointCalls:
         if session.is_live:
             raise InvalidRequest("the frames of a live session are not kept", field="session_id")
         model = await self._model()
+        motion = None
+        if request.HasField("motion"):
+            motion = PointMotion(motion_settings(request.motion, field="motion"), self.router.trackers)
         queries = await points_of(request, session, self.router, timeout)
         frames, last = _frames(request, session, min(queries))
         options = EncodeOptions(interactive=False, tenant=session.caller.tenant, timeout=timeout)
-        tracking = PointTracking(session, self, options, queries, last=last)
+        tracking = PointTracking(session, self, options, queries, motion, last=last)
         async with self.lifecycle.keeping_alive(session):
             responses = tracking.run(frames, model, start_ns=start_ns)
             try:
@@ -96,10 +100,12 @@ class PointTracking:
         calls: PointCalls,
         options: EncodeOptions,
         queries: Queries,
+        motion: PointMotion | None,
         *,
         last: int | None,
     ) -> None:
         """``last`` is the last frame that an interrupted call has delivered."""
+        self._motion = motion
         self._session = session
         self._encoders = calls.encoders
         self._options = options
@@ -134,8 +140,10 @@ class PointTracking:
             async for result in self._output:
                 index = result.frame.frame_index
                 token = ResumePoint(self._session.session_id, index + 1, frames.stop, 1, self._first)
+                frame = self._complete(result)
                 response = points_pb2.TrackPointsResponse(
-                    frame=self._complete(result),
+                    motion_windows=() if self._motion is None else await self._motion.add(frame),
+                    frame=frame,
                     resume_token=str(token),
                     model=info if index == frames.start else None,
                 )
@@ -166,14 +174,16 @@ class PointTracking:
             )
             if is_first:
                 frame_trace.opened_stream(*opening)
-            task = frame_trace.task(self._encode_frame(index))
+            task = frame_trace.task(self._encode_frame(index, self._motion))
             self._output.tasks.hold(task)
             await self._encodings.put((index, task))
         await self._encodings.put(None)
 
-    async def _encode_frame(self, index: int) -> Encoded:
+    async def _encode_frame(self, index: int, motion: PointMotion | None = None) -> Encoded:
         async with self._reading:
             frame = await read_frame(index, self._reader.read)
+        if motion is not None:
+            await motion.read(index, frame.image)
         return await encode_read_frame(self._encoders, index, frame, self._options)
 
     async def _encode(self, index: int) -> EmbeddingRef:

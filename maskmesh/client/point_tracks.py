@@ -5,12 +5,15 @@ from collections.abc import AsyncGenerator, Sequence
 from maskmesh import wire
 from maskmesh.client.connection import GatewayConnection
 from maskmesh.client.resumed_call import resumed_responses
-from maskmesh.points import FramePoints, PointGrid, PointQuery, TrackedPoint
+from maskmesh.points import FramePoints, MotionOptions, PointGrid, PointQuery, TrackedPoint
 from maskmesh.v1 import points_pb2
 
 
 def point_request(
-    session_id: str, points: Sequence[PointQuery], grids: Sequence[PointGrid]
+    session_id: str,
+    points: Sequence[PointQuery],
+    grids: Sequence[PointGrid],
+    motion: MotionOptions | None,
 ) -> points_pb2.TrackPointsRequest:
     """The request for points of a session."""
     return points_pb2.TrackPointsRequest(
@@ -29,6 +32,7 @@ def point_request(
             )
             for g in grids
         ],
+        motion=None if motion is None else wire.motion_options_to_proto(motion),
     )
 
 
@@ -51,4 +55,5 @@ def _frame(response: points_pb2.TrackPointsResponse) -> FramePoints:
         repeats_previous=frame.repeats_previous,
         model=wire.model_info_from_proto(response.model) if response.HasField("model") else None,
         resume_token=response.resume_token,
+        motion_windows=tuple(wire.motion_window_from_proto(w) for w in response.motion_windows),
     )

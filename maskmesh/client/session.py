@@ -30,7 +30,7 @@ from maskmesh.history import (
 )
 from maskmesh.masks import LowResLogits, MaskOptions, MaskSpace
 from maskmesh.media.pictures import ImageLike
-from maskmesh.points import FramePoints, PointGrid, PointQuery
+from maskmesh.points import FramePoints, MotionOptions, PointGrid, PointQuery
 from maskmesh.rpc.status import translate_rpc_errors
 from maskmesh.types import Box, FrameMasks, MaskLike, ModelInfo, Point
 from maskmesh.v1 import erase_pb2, segmentation_pb2
@@ -298,6 +298,7 @@ class VideoSession:
         points: Sequence[PointQuery] = (),
         *,
         grids: Sequence[PointGrid] = (),
+        motion: MotionOptions | None = None,
         max_frames: int = 0,
         resume_token: str = "",
         timeout: float | None = None,
@@ -305,12 +306,12 @@ class VideoSession:
         """Follow points through the video, from the frames on which they are chosen.
 
         A grid with an ``obj_id`` chooses points inside the mask of that object.  The first frame is the first
-        one with a point; ``max_frames`` 0 means all to the end.  If the connection breaks, the call continues
-        as :meth:`propagate` does.  The ``resume_token`` of the last received frame, with the same points,
-        continues it later or in another process.  Raises InvalidRequest, ObjectNotFound, FrameOutOfMemory,
-        Unavailable.
+        one with a point; ``max_frames`` 0 means all to the end.  With ``motion``, frames have the windows
+        that end with them.  If the connection breaks, the call continues as :meth:`propagate` does.  The
+        ``resume_token`` of the last received frame, with the same points, continues it later or in another
+        process.  Raises InvalidRequest, ObjectNotFound, FrameOutOfMemory, Unavailable.
         """
-        request = point_request(self.session_id, points, grids)
+        request = point_request(self.session_id, points, grids, motion)
         request.max_frames, request.resume_token = max_frames, resume_token
         async for frame in followed_points(self._connection, request, timeout):
             yield frame

@@ -29,6 +29,7 @@ POINT_QUERY: Final = "point_query"
 POINT_INITIALIZE: Final = "point_initialize"
 POINT_REFINE: Final = "point_refine"
 OPTICAL_FLOW: Final = "optical_flow"
+MOTION_TOKENIZER: Final = "motion_tokenizer"
 ERASE_FLOW: Final = "erase_flow"
 ERASE_PROPAGATE: Final = "erase_propagate"
 ERASE_FILL: Final = "erase_fill"
@@ -62,8 +63,8 @@ SAM3_STAGES: Final = (
     ASSOCIATE,
 )
 
-# Stages that only TAPIR has.
-TAPIR_STAGES: Final = (POINT_QUERY, POINT_INITIALIZE, POINT_REFINE)
+# Stages that only TAPIR and the motion tokenizer have.
+TAPIR_STAGES: Final = (POINT_QUERY, POINT_INITIALIZE, POINT_REFINE, MOTION_TOKENIZER)
 
 # Stages of erasing, in the gateway.
 ERASE_STAGES: Final = (ERASE_FLOW, ERASE_PROPAGATE, ERASE_FILL, ERASE_COMPOSE, ENCODE_IMAGE)

@@ -23,26 +23,27 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
+from maskmesh.v1 import motion_pb2 as maskmesh_dot_v1_dot_motion__pb2
 from maskmesh.v1 import types_pb2 as maskmesh_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18maskmesh/v1/points.proto\x12\x0bmaskmesh.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x17maskmesh/v1/types.proto\"I\n\nPointQuery\x12\x10\n\x08point_id\x18\x01 \x01(\x03\x12\x13\n\x0b\x66rame_index\x18\x02 \x01(\x03\x12\t\n\x01x\x18\x03 \x01(\x02\x12\t\n\x01y\x18\x04 \x01(\x02\"w\n\tPointGrid\x12\x16\n\x0e\x66irst_point_id\x18\x01 \x01(\x03\x12\x13\n\x0b\x66rame_index\x18\x02 \x01(\x03\x12\x0c\n\x04rows\x18\x03 \x01(\r\x12\x0f\n\x07\x63olumns\x18\x04 \x01(\r\x12\x13\n\x06obj_id\x18\x05 \x01(\x03H\x00\x88\x01\x01\x42\t\n\x07_obj_id\"\xa2\x01\n\x12TrackPointsRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\'\n\x06points\x18\x02 \x03(\x0b\x32\x17.maskmesh.v1.PointQuery\x12%\n\x05grids\x18\x03 \x03(\x0b\x32\x16.maskmesh.v1.PointGrid\x12\x12\n\nmax_frames\x18\x04 \x01(\r\x12\x14\n\x0cresume_token\x18\x05 \x01(\t\"[\n\x0cTrackedPoint\x12\x10\n\x08point_id\x18\x01 \x01(\x03\x12\t\n\x01x\x18\x02 \x01(\x02\x12\t\n\x01y\x18\x03 \x01(\x02\x12\x0f\n\x07visible\x18\x04 \x01(\x08\x12\x12\n\nconfidence\x18\x05 \x01(\x02\"\xf4\x01\n\x0b\x46ramePoints\x12\x13\n\x0b\x66rame_index\x18\x01 \x01(\x03\x12)\n\x06points\x18\x02 \x03(\x0b\x32\x19.maskmesh.v1.TrackedPoint\x12\x10\n\x08trace_id\x18\x03 \x01(\t\x12\r\n\x05width\x18\x05 \x01(\r\x12\x0e\n\x06height\x18\x06 \x01(\r\x12+\n\x0bstage_times\x18\x07 \x03(\x0b\x32\x16.maskmesh.v1.StageTime\x12\'\n\x04time\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x18\n\x10repeats_previous\x18\t \x01(\x08J\x04\x08\x04\x10\x05\"{\n\x13TrackPointsResponse\x12\'\n\x05\x66rame\x18\x01 \x01(\x0b\x32\x18.maskmesh.v1.FramePoints\x12\x14\n\x0cresume_token\x18\x02 \x01(\t\x12%\n\x05model\x18\x03 \x01(\x0b\x32\x16.maskmesh.v1.ModelInfob\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18maskmesh/v1/points.proto\x12\x0bmaskmesh.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x18maskmesh/v1/motion.proto\x1a\x17maskmesh/v1/types.proto\"I\n\nPointQuery\x12\x10\n\x08point_id\x18\x01 \x01(\x03\x12\x13\n\x0b\x66rame_index\x18\x02 \x01(\x03\x12\t\n\x01x\x18\x03 \x01(\x02\x12\t\n\x01y\x18\x04 \x01(\x02\"w\n\tPointGrid\x12\x16\n\x0e\x66irst_point_id\x18\x01 \x01(\x03\x12\x13\n\x0b\x66rame_index\x18\x02 \x01(\x03\x12\x0c\n\x04rows\x18\x03 \x01(\r\x12\x0f\n\x07\x63olumns\x18\x04 \x01(\r\x12\x13\n\x06obj_id\x18\x05 \x01(\x03H\x00\x88\x01\x01\x42\t\n\x07_obj_id\"\xce\x01\n\x12TrackPointsRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\'\n\x06points\x18\x02 \x03(\x0b\x32\x17.maskmesh.v1.PointQuery\x12%\n\x05grids\x18\x03 \x03(\x0b\x32\x16.maskmesh.v1.PointGrid\x12\x12\n\nmax_frames\x18\x04 \x01(\r\x12\x14\n\x0cresume_token\x18\x05 \x01(\t\x12*\n\x06motion\x18\x06 \x01(\x0b\x32\x1a.maskmesh.v1.MotionOptions\"[\n\x0cTrackedPoint\x12\x10\n\x08point_id\x18\x01 \x01(\x03\x12\t\n\x01x\x18\x02 \x01(\x02\x12\t\n\x01y\x18\x03 \x01(\x02\x12\x0f\n\x07visible\x18\x04 \x01(\x08\x12\x12\n\nconfidence\x18\x05 \x01(\x02\"\xf4\x01\n\x0b\x46ramePoints\x12\x13\n\x0b\x66rame_index\x18\x01 \x01(\x03\x12)\n\x06points\x18\x02 \x03(\x0b\x32\x19.maskmesh.v1.TrackedPoint\x12\x10\n\x08trace_id\x18\x03 \x01(\t\x12\r\n\x05width\x18\x05 \x01(\r\x12\x0e\n\x06height\x18\x06 \x01(\r\x12+\n\x0bstage_times\x18\x07 \x03(\x0b\x32\x16.maskmesh.v1.StageTime\x12\'\n\x04time\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x18\n\x10repeats_previous\x18\t \x01(\x08J\x04\x08\x04\x10\x05\"\xae\x01\n\x13TrackPointsResponse\x12\'\n\x05\x66rame\x18\x01 \x01(\x0b\x32\x18.maskmesh.v1.FramePoints\x12\x14\n\x0cresume_token\x18\x02 \x01(\t\x12%\n\x05model\x18\x03 \x01(\x0b\x32\x16.maskmesh.v1.ModelInfo\x12\x31\n\x0emotion_windows\x18\x04 \x03(\x0b\x32\x19.maskmesh.v1.MotionWindowb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'maskmesh.v1.points_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_POINTQUERY']._serialized_start=98
-  _globals['_POINTQUERY']._serialized_end=171
-  _globals['_POINTGRID']._serialized_start=173
-  _globals['_POINTGRID']._serialized_end=292
-  _globals['_TRACKPOINTSREQUEST']._serialized_start=295
-  _globals['_TRACKPOINTSREQUEST']._serialized_end=457
-  _globals['_TRACKEDPOINT']._serialized_start=459
-  _globals['_TRACKEDPOINT']._serialized_end=550
-  _globals['_FRAMEPOINTS']._serialized_start=553
-  _globals['_FRAMEPOINTS']._serialized_end=797
-  _globals['_TRACKPOINTSRESPONSE']._serialized_start=799
-  _globals['_TRACKPOINTSRESPONSE']._serialized_end=922
+  _globals['_POINTQUERY']._serialized_start=124
+  _globals['_POINTQUERY']._serialized_end=197
+  _globals['_POINTGRID']._serialized_start=199
+  _globals['_POINTGRID']._serialized_end=318
+  _globals['_TRACKPOINTSREQUEST']._serialized_start=321
+  _globals['_TRACKPOINTSREQUEST']._serialized_end=527
+  _globals['_TRACKEDPOINT']._serialized_start=529
+  _globals['_TRACKEDPOINT']._serialized_end=620
+  _globals['_FRAMEPOINTS']._serialized_start=623
+  _globals['_FRAMEPOINTS']._serialized_end=867
+  _globals['_TRACKPOINTSRESPONSE']._serialized_start=870
+  _globals['_TRACKPOINTSRESPONSE']._serialized_end=1044
 # @@protoc_insertion_point(module_scope)

@@ -1,6 +1,7 @@
 import datetime
 
 from google.protobuf import duration_pb2 as _duration_pb2
+from maskmesh.v1 import motion_pb2 as _motion_pb2
 from maskmesh.v1 import types_pb2 as _types_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
@@ -37,18 +38,20 @@ class PointGrid(_message.Message):
     def __init__(self, first_point_id: _Optional[int] = ..., frame_index: _Optional[int] = ..., rows: _Optional[int] = ..., columns: _Optional[int] = ..., obj_id: _Optional[int] = ...) -> None: ...
 
 class TrackPointsRequest(_message.Message):
-    __slots__ = ("session_id", "points", "grids", "max_frames", "resume_token")
+    __slots__ = ("session_id", "points", "grids", "max_frames", "resume_token", "motion")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     POINTS_FIELD_NUMBER: _ClassVar[int]
     GRIDS_FIELD_NUMBER: _ClassVar[int]
     MAX_FRAMES_FIELD_NUMBER: _ClassVar[int]
     RESUME_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    MOTION_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     points: _containers.RepeatedCompositeFieldContainer[PointQuery]
     grids: _containers.RepeatedCompositeFieldContainer[PointGrid]
     max_frames: int
     resume_token: str
-    def __init__(self, session_id: _Optional[str] = ..., points: _Optional[_Iterable[_Union[PointQuery, _Mapping]]] = ..., grids: _Optional[_Iterable[_Union[PointGrid, _Mapping]]] = ..., max_frames: _Optional[int] = ..., resume_token: _Optional[str] = ...) -> None: ...
+    motion: _motion_pb2.MotionOptions
+    def __init__(self, session_id: _Optional[str] = ..., points: _Optional[_Iterable[_Union[PointQuery, _Mapping]]] = ..., grids: _Optional[_Iterable[_Union[PointGrid, _Mapping]]] = ..., max_frames: _Optional[int] = ..., resume_token: _Optional[str] = ..., motion: _Optional[_Union[_motion_pb2.MotionOptions, _Mapping]] = ...) -> None: ...
 
 class TrackedPoint(_message.Message):
     __slots__ = ("point_id", "x", "y", "visible", "confidence")
@@ -85,11 +88,13 @@ class FramePoints(_message.Message):
     def __init__(self, frame_index: _Optional[int] = ..., points: _Optional[_Iterable[_Union[TrackedPoint, _Mapping]]] = ..., trace_id: _Optional[str] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., stage_times: _Optional[_Iterable[_Union[_types_pb2.StageTime, _Mapping]]] = ..., time: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., repeats_previous: _Optional[bool] = ...) -> None: ...
 
 class TrackPointsResponse(_message.Message):
-    __slots__ = ("frame", "resume_token", "model")
+    __slots__ = ("frame", "resume_token", "model", "motion_windows")
     FRAME_FIELD_NUMBER: _ClassVar[int]
     RESUME_TOKEN_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
+    MOTION_WINDOWS_FIELD_NUMBER: _ClassVar[int]
     frame: FramePoints
     resume_token: str
     model: _types_pb2.ModelInfo
-    def __init__(self, frame: _Optional[_Union[FramePoints, _Mapping]] = ..., resume_token: _Optional[str] = ..., model: _Optional[_Union[_types_pb2.ModelInfo, _Mapping]] = ...) -> None: ...
+    motion_windows: _containers.RepeatedCompositeFieldContainer[_motion_pb2.MotionWindow]
+    def __init__(self, frame: _Optional[_Union[FramePoints, _Mapping]] = ..., resume_token: _Optional[str] = ..., model: _Optional[_Union[_types_pb2.ModelInfo, _Mapping]] = ..., motion_windows: _Optional[_Iterable[_Union[_motion_pb2.MotionWindow, _Mapping]]] = ...) -> None: ...

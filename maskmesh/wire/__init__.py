@@ -48,6 +48,7 @@ from maskmesh.wire.masks import (
     stage_times_to_proto,
 )
 from maskmesh.wire.models import model_info_from_proto, model_info_to_proto
+from maskmesh.wire.motion import motion_options_to_proto, motion_window_from_proto
 from maskmesh.wire.prompts import MAX_POINTS, check_contradiction, prompt_from_proto, prompt_to_proto
 from maskmesh.wire.sessions import (
     direction_to_proto,
@@ -61,9 +62,14 @@ from maskmesh.wire.sessions import (
     session_objects_to_proto,
     session_state_from_proto,
 )
-from maskmesh.wire.status import mesh_status_from_proto, service_status_from_proto, service_status_to_proto
+from maskmesh.wire.status import (
+    mesh_status_from_proto,
+    service_status_from_proto,
+    service_status_to_proto,
+    work_from_proto,
+    work_to_proto,
+)
 from maskmesh.wire.values import box_to_proto
-from maskmesh.wire.work import work_from_proto, work_to_proto
 
 __all__ = [
     "MAX_POINTS",
@@ -107,6 +113,8 @@ __all__ = [
     "mesh_status_from_proto",
     "model_info_from_proto",
     "model_info_to_proto",
+    "motion_options_to_proto",
+    "motion_window_from_proto",
     "object_mask_from_proto",
     "object_mask_to_proto",
     "prompt_from_proto",

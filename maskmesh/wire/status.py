@@ -1,8 +1,9 @@
-"""Conversion of the state of services to messages and back."""
+"""Conversion of the state of services, and of summaries of their work, to messages and back."""
 
 from dataclasses import asdict, fields
 from typing import Any, TypeVar
 
+from maskmesh.internal.v1 import embedding_pb2
 from maskmesh.status import (
     CacheStatus,
     DeviceMemory,
@@ -12,7 +13,9 @@ from maskmesh.status import (
     ServiceStatus,
     SessionCounts,
 )
+from maskmesh.telemetry import WorkSummary
 from maskmesh.v1 import segmentation_pb2, status_pb2
+from maskmesh.wire.masks import stage_seconds_from_proto, stage_times_to_proto
 from maskmesh.wire.models import model_info_from_proto, model_info_to_proto
 from maskmesh.wire.values import duration_from_seconds, seconds_from_duration
 
@@ -108,3 +111,15 @@ def _usage(message: status_pb2.ProcessUsage) -> ProcessUsage:
 def _same_fields(kind: type[T], message: Any) -> T:
     """A value of ``kind``, whose fields have the names of those of the message."""
     return kind(**{field.name: getattr(message, field.name) for field in fields(kind)})
+
+
+def work_to_proto(work: WorkSummary) -> embedding_pb2.WorkSummary:
+    """Convert a summary to a message."""
+    return embedding_pb2.WorkSummary(
+        times=stage_times_to_proto(work.seconds), batch_sizes=work.batch_sizes, cold=work.is_cold
+    )
+
+
+def work_from_proto(message: embedding_pb2.WorkSummary) -> WorkSummary:
+    """Convert a message to a summary."""
+    return WorkSummary(stage_seconds_from_proto(message.times), dict(message.batch_sizes), message.cold)

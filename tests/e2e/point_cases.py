@@ -3,12 +3,14 @@
 from typing import Any
 
 from maskmesh import FrameOutOfMemory, InvalidRequest, ObjectNotFound, SessionNotFound
-from maskmesh.v1 import points_pb2
+from maskmesh.v1 import motion_pb2, points_pb2
 from tests.e2e.bad_inputs import HEIGHT, WIDTH
 from tests.e2e.error_case import Case
 from tests.e2e.wrong_calls import Call, Context, drain
 
-P = points_pb2
+P, M = points_pb2, motion_pb2
+
+NO_GATES = {name: M.MotionThreshold() for name in ("still_gate", "motion_gate")}
 
 
 def track(*, to: str = "session_id", **given: Any) -> Call:
@@ -90,6 +92,27 @@ POINT_CASES = [
         "a grid inside an object that has no mask on the frame",
         track(grids=[P.PointGrid(rows=2, columns=2, first_point_id=1, obj_id=1, frame_index=5)]),
         FrameOutOfMemory,
+    ),
+    Case(
+        "TrackPoints",
+        "a window of motion of one frame",
+        track(motion=M.MotionOptions(window_length=1)),
+        InvalidRequest,
+        "motion.window_length",
+    ),
+    Case(
+        "TrackPoints",
+        "windows of motion with gaps",
+        track(motion=M.MotionOptions(window_length=4, window_stride=5)),
+        InvalidRequest,
+        "motion.window_stride",
+    ),
+    Case(
+        "TrackPoints",
+        "codes of motion without a tokenizer",
+        track(motion=M.MotionOptions(window_length=2, tokens=True, **NO_GATES)),
+        InvalidRequest,
+        "motion.tokens",
     ),
     Case("TrackPoints", "a live session", track(to="live_id"), InvalidRequest, "session_id"),
     Case("TrackPoints", "a deleted session", track(to="gone_id"), SessionNotFound),

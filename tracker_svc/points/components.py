@@ -22,6 +22,7 @@ from tracker_svc.embeddings.embedding_store import EmbeddingStore
 from tracker_svc.embeddings.fetcher import EmbeddingFetcher
 from tracker_svc.points.config import POINT_PRESETS, LucasKanadeConfig, PointTrackerConfig
 from tracker_svc.points.lucas_kanade import LucasKanadeModel, NoWeights
+from tracker_svc.points.motion_tokenizer import MotionTokenizer, load_tokenizer
 from tracker_svc.points.point_set import PointModel, Query
 from tracker_svc.points.tapir import PointTrackingModel
 from tracker_svc.points.tapir_points import TapirModel
@@ -38,6 +39,8 @@ class PointComponents:
     info: ModelInfo
     worker: DeviceWorker
     embeddings: EmbeddingStore
+    tokenizer: MotionTokenizer | None
+    """The motion tokenizer; None if it is not configured."""
     max_points: int
     """Maximum number of points of all streams."""
     num_points: int = 0
@@ -113,6 +116,9 @@ async def start_points(
         embeddings=EmbeddingStore(
             fetcher, model_id=loaded.info.model_id, budget_bytes=settings.embedding_bytes
         ),
+        tokenizer=None
+        if settings.motion_checkpoint is None
+        else await asyncio.to_thread(load_tokenizer, settings.motion_checkpoint, loaded.device),
         max_points=settings.max_points,
         _device=loaded.device,
     )

@@ -5,13 +5,14 @@ from typing import Any
 
 import numpy as np
 
-from maskmesh import wire
+from maskmesh import telemetry, wire
 from maskmesh.errors import FrameOutOfMemory, InvalidRequest, ObjectNotFound
 from maskmesh.internal.v1 import points_pb2, points_pb2_grpc
 from maskmesh.masks import BoolArray, MaskFormat, MaskOptions, PackedMask
 from maskmesh.v1 import points_pb2 as public_pb2
 from tracker_svc.components import Components
 from tracker_svc.compute.mask_output import object_masks
+from tracker_svc.points.motion_tokenizer import MotionCodes
 from tracker_svc.points.point_stream import PointStream
 
 
@@ -81,6 +82,36 @@ class PointServicer(points_pb2_grpc.PointServiceServicer):
                 )
                 for number, (x, y) in enumerate(points)
             ]
+        )
+
+    async def TokenizeMotion(self, request: points_pb2.TokenizeMotionRequest, context: Any) -> Any:
+        self._require_not_draining()
+        points = self._components().points
+        tokenizer = None if points is None else points.tokenizer
+        if points is None or tokenizer is None:
+            raise InvalidRequest(
+                "this tracker has no motion tokenizer: --motion-checkpoint sets one", field="motion.tokens"
+            )
+        if request.points != tokenizer.num_points:
+            raise InvalidRequest(
+                f"the motion tokenizer reads {tokenizer.num_points} points, and the window has "
+                f"{request.points}",
+                field="motion.tokens",
+            )
+        velocities = np.frombuffer(request.velocities, np.float32)
+        velocities = velocities.reshape(request.intervals, request.points, 2)
+        recorder = points.recorder(0)
+
+        def run() -> MotionCodes:
+            with recorder.stage(telemetry.MOTION_TOKENIZER):
+                return tokenizer.tokenize(velocities)
+
+        found = await points.worker.run(run, recorder=recorder)
+        telemetry.emit_soon(recorder.records, None)
+        return points_pb2.TokenizeMotionResponse(
+            codes=found.codes,
+            energy=found.energy,
+            stage_times=wire.stage_times_to_proto(telemetry.stage_seconds(recorder.records)),
         )
 
 

@@ -7,7 +7,8 @@ import click
 
 from maskmesh.cli.erase.erase import EraseJob, check_job, erase
 from maskmesh.cli.mesh.gateway_options import Gateway, gateway_options, with_gateway
-from maskmesh.cli.mesh.mesh_options import mesh_options, mesh_with_flags
+from maskmesh.cli.mesh.local_mesh import MeshOptions
+from maskmesh.cli.mesh.mesh_options import mesh_options, with_flags
 from maskmesh.cli.prompt_options import ConceptCommand, FrameConcept, PromptsByObject
 from maskmesh.cli.run import run, verbose_option
 from maskmesh.concepts import ConceptOptions
@@ -87,5 +88,5 @@ def erase_command(
     )
     check_job(job)
     flags = [] if erase_model is None else ["--erase-model", str(erase_model.absolute())]
-    mesh = mesh_with_flags(options, {"gateway": flags})
+    mesh = MeshOptions(**with_flags(options, {"gateway": flags}))
     run(with_gateway(lambda client: erase(job, client), gateway, mesh), trace="erase")

@@ -7,18 +7,38 @@ import click
 
 from maskmesh.cli.media.outputs import check_outputs
 from maskmesh.cli.mesh.gateway_options import Gateway, gateway_options, with_gateway
-from maskmesh.cli.mesh.mesh_options import mesh_options
+from maskmesh.cli.mesh.mesh_options import mesh_options, with_flags
 from maskmesh.cli.records.options import RecordOptions, record_options
 from maskmesh.cli.run import run, verbose_option
+from maskmesh.client.async_client import AsyncClient
 
 _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 
 
 @click.command()
-@click.option("--images", type=_FOLDER, required=True, help="Folder of images, or of the frames of a clip.")
-@click.option("--masks", type=_FOLDER, required=True, help="Folder of true masks with the same names.")
+@click.option("--images", type=_FOLDER, help="Folder of images, or of the frames of a clip.")
+@click.option("--masks", type=_FOLDER, help="Folder of true masks with the same names.")
 @click.option("--concept", default="", help="Phrase that prompts instead of clicks and boxes (SAM 3).")
 @click.option("--video", is_flag=True, help="The images are the frames of one clip, in order of their names.")
+@click.option(
+    "--erase",
+    is_flag=True,
+    help="Erase holes in the clip: moving shapes of the masks, or without --masks a box that stays.",
+)
+@click.option(
+    "--quality",
+    type=click.Choice(["draft", "balanced", "high"]),
+    default="high",
+    show_default=True,
+    help="Speed against quality of --erase.",
+)
+@click.option("--points", is_flag=True, help="Follow points on clips that are drawn with known motion.")
+@click.option("--point-model", default="lucas-kanade", show_default=True, help="Model of --points.")
+@click.option(
+    "--point-checkpoint",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Checkpoint of the model of --points.",
+)
 @click.option(
     "--json", "json_path", type=click.Path(dir_okay=False, path_type=Path), help="JSON file for scores."
 )
@@ -28,10 +48,15 @@ _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 @verbose_option
 def evaluate(
     *,
-    images: Path,
-    masks: Path,
+    images: Path | None,
+    masks: Path | None,
     concept: str,
     video: bool,
+    erase: bool,
+    quality: Any,
+    points: bool,
+    point_model: str,
+    point_checkpoint: Path | None,
     json_path: Path | None,
     gateway: Gateway,
     records: RecordOptions,
@@ -41,21 +66,34 @@ def evaluate(
 
     With --concept, the objects that a phrase finds are matched with the true ones: IoU, precision and recall.
 
+    With --erase, holes are painted into a clip and erased, and what fills them is compared with the truth.
+    With --points, points are followed on clips that are drawn, so that their true paths are known.
+
     The pixels of a true mask with a palette are object numbers, as in DAVIS; any other mask is one object.
     """
-    check_outputs([*images.iterdir(), *masks.iterdir()], {"--json": json_path})
+    if not points and (images is None or (masks is None and not erase)):
+        raise click.UsageError("--images and --masks are needed, or --images and --erase, or --points")
+    folders = [folder for folder in (images, masks) if folder is not None]
+    check_outputs([path for folder in folders for path in folder.iterdir()], {"--json": json_path})
     try:
-        # Imported here, because only this command needs SciPy, which is an extra.
+        # Imported here, because only this command needs SciPy and others, which are an extra.
         from maskmesh.cli.evaluate.folder import EvaluationOptions, evaluate_folder
+        from maskmesh.cli.evaluate.views import evaluate_drawn_points, evaluate_erased_clip
     except ImportError as error:
         raise click.ClickException(f"{error}; pip install 'maskmesh[evaluate]'") from error
 
-    run(
-        with_gateway(
-            lambda client: evaluate_folder(
+    async def work(client: AsyncClient) -> None:
+        if points:
+            await evaluate_drawn_points(client, json_path)
+        elif erase and images is not None:
+            await evaluate_erased_clip(client, images, masks, quality, json_path)
+        elif images is not None and masks is not None:
+            await evaluate_folder(
                 client, images, masks, EvaluationOptions(video, concept, json_path, records)
-            ),
-            gateway,
-            records.mesh_options(options),
-        )
-    )
+            )
+
+    flags = ["--point-model", point_model]
+    if point_checkpoint is not None:
+        flags += ["--point-checkpoint", str(point_checkpoint)]
+    mesh = records.mesh_options(with_flags(options, {"encoder": flags, "tracker": flags}))
+    run(with_gateway(work, gateway, mesh))

@@ -185,6 +185,7 @@ def _refuse_model_options() -> None:
         "point_model",
         "point_checkpoint",
         "erase_model",
+        "motion_checkpoint",
     ):
         if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
             option = name.removesuffix("_name").replace("_", "-")

@@ -9,7 +9,6 @@ import av
 import click
 from click.core import ParameterSource
 
-from maskmesh.cli.mesh.local_mesh import MeshOptions
 from maskmesh.cli.mesh.presets import PRESET_NAMES, PresetSettings, plan, preset
 from maskmesh.cli.mesh.resources import resources
 from maskmesh.cli.run import say, warn
@@ -75,12 +74,12 @@ def mesh_options(command: Callable[..., None]) -> Callable[..., None]:
     return decorated
 
 
-def mesh_with_flags(options: dict[str, Any], flags: Mapping[str, Sequence[str]]) -> MeshOptions:
-    """The mesh of a command's options, with more flags by kind of service."""
+def with_flags(options: dict[str, Any], flags: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """The options of a command's mesh, with more flags by kind of service."""
     earlier = options.get("flags", {})
     kinds = {*earlier, *flags}
     merged = {kind: [*earlier.get(kind, []), *flags.get(kind, [])] for kind in kinds}
-    return MeshOptions(**{**options, "flags": merged})
+    return {**options, "flags": merged}
 
 
 def _settings(name: str, options: dict[str, Any], *, has_dtype: bool) -> PresetSettings:

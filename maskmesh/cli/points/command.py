@@ -7,9 +7,14 @@ import click
 
 from maskmesh.cli.media.outputs import check_outputs, check_suffix
 from maskmesh.cli.mesh.gateway_options import Gateway, gateway_options, with_gateway
-from maskmesh.cli.mesh.mesh_options import mesh_options, mesh_with_flags
+from maskmesh.cli.mesh.mesh_options import mesh_options, with_flags
 from maskmesh.cli.points.follow import PointJob, follow_points
+from maskmesh.cli.records.options import RecordOptions, record_options
 from maskmesh.cli.run import run, verbose_option
+from maskmesh.points import MotionOptions
+
+# Frames of a window of motion.
+MAX_WINDOW = 256
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
 
@@ -63,8 +68,27 @@ class _Grid(click.ParamType[tuple[int, int]]):
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Checkpoint of the model for points.",
 )
+@click.option(
+    "--motion",
+    type=_FILE,
+    help="File for the motion in windows of --window frames that begin every --stride (JSON).",
+)
+@click.option("--motion-fps", type=click.FloatRange(0), default=0.0, help="Rate of the frames of windows.")
+@click.option("--tokens", is_flag=True, help="Codes of the motion tokenizer, in --motion.")
+@click.option(
+    "--motion-checkpoint",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Checkpoint of the motion tokenizer.",
+)
+@click.option(
+    "--energy-threshold",
+    type=click.FloatRange(0),
+    default=0.0,
+    help="Energy at which an action begins; 0 finds no boundaries.",
+)
 @click.option("-o", "--output", type=_FILE, help="File for the overlay.")
 @click.option("--tracks", type=_FILE, help="File for the tracks (CSV).")
+@record_options
 @verbose_option
 def points_command(
     *,
@@ -77,6 +101,12 @@ def points_command(
     max_frames: int,
     point_model: str,
     point_checkpoint: Path | None,
+    motion: Path | None,
+    motion_fps: float,
+    tokens: bool,
+    motion_checkpoint: Path | None,
+    energy_threshold: float,
+    records: RecordOptions,
     output: Path | None,
     tracks: Path | None,
     **options: Any,
@@ -86,16 +116,52 @@ def points_command(
     \b
     maskmesh points clip.mp4 --grid 20x20 -o tracks.mp4
     maskmesh points clip.mp4 --grid 12x12 --inside 480,270 --tracks tracks.csv
+    maskmesh points clip.mp4 --grid 20x20 --motion motion.json --window 16 --stride 4 --energy-threshold 0.05
     """
     if not places and grid is None:
         raise click.UsageError("at least one --point or a --grid is needed")
     if inside is not None and grid is None:
         raise click.UsageError("--inside places a --grid, which is missing")
-    check_outputs([source] if source.is_file() else [], {"--output": output, "--tracks": tracks})
+    outputs = {"--output": output, "--tracks": tracks, "--motion": motion}
+    check_outputs([source] if source.is_file() else [], outputs)
     check_suffix("--output", output, is_video=True)
-    job = PointJob(source, places, grid, inside, frame, max_frames, output, tracks)
+    options_of_motion = None
+    if motion is not None:
+        options_of_motion = _motion(records, motion_fps, tokens=tokens, energy_threshold=energy_threshold)
+    job = PointJob(
+        source,
+        places,
+        grid,
+        inside,
+        frame,
+        max_frames,
+        output,
+        tracks,
+        motion,
+        options_of_motion,
+        records,
+    )
     flags = ["--point-model", point_model]
     if point_checkpoint is not None:
         flags += ["--point-checkpoint", str(point_checkpoint)]
-    mesh = mesh_with_flags(options, {"encoder": flags, "tracker": flags})
+    tokenizer = []
+    if motion_checkpoint is not None:
+        tokenizer = ["--motion-checkpoint", str(motion_checkpoint.absolute())]
+    mesh = records.mesh_options(with_flags(options, {"encoder": flags, "tracker": [*flags, *tokenizer]}))
     run(with_gateway(lambda client: follow_points(job, client), gateway, mesh), trace="points")
+
+
+def _motion(records: RecordOptions, rate: float, *, tokens: bool, energy_threshold: float) -> MotionOptions:
+    """The options of motion; its windows are those of the records.  Raises UsageError."""
+    budget = records.budget
+    length = budget.window_length if budget.window_length > 1 else MotionOptions().window_length
+    stride = budget.window_stride or min(MotionOptions().window_stride, length)
+    if not stride <= length <= MAX_WINDOW:
+        raise click.UsageError(f"with --motion, --window is 2 to {MAX_WINDOW}, and --stride at most --window")
+    return MotionOptions(
+        window_length=length,
+        window_stride=stride,
+        frames_per_second=rate,
+        tokens=tokens,
+        energy_threshold=energy_threshold,
+    )

@@ -16,11 +16,14 @@ from rich.progress import TextColumn
 from rich.text import Text
 
 from maskmesh.cli.media.source_frames import OverlaySource, folder_frames
+from maskmesh.cli.points.motion_file import write_motion
+from maskmesh.cli.records.options import RecordOptions
+from maskmesh.cli.records.recorder import RecordedSequence, recording
 from maskmesh.cli.run import console, progress_bars, say, warn
 from maskmesh.client.async_client import AsyncClient
 from maskmesh.client.session import VideoSession
 from maskmesh.masks import ByteArray
-from maskmesh.points import FramePoints, PointGrid, PointQuery, TrackedPoint
+from maskmesh.points import FramePoints, MotionOptions, MotionWindow, PointGrid, PointQuery, TrackedPoint
 from maskmesh.types import ModelInfo
 
 # Positions before the last one that an overlay shows.
@@ -41,6 +44,9 @@ class PointJob:
     max_frames: int
     output: Path | None
     tracks: Path | None
+    motion: Path | None
+    motion_options: MotionOptions | None
+    records: RecordOptions
 
     @property
     def queries(self) -> list[PointQuery]:
@@ -66,13 +72,15 @@ async def follow_points(job: PointJob, client: AsyncClient) -> None:
                 await session.append_video(job.source)
         if job.inside is not None:
             await session.add_prompt(job.frame, OBJECT, points=[job.inside])
-        await _follow(job, session)
+        async with recording(job.records, "points", client) as recorder:
+            await _follow(job, session, recorder.sequence())
 
 
-async def _follow(job: PointJob, session: VideoSession) -> None:
+async def _follow(job: PointJob, session: VideoSession, recorded: RecordedSequence) -> None:
     total = session.num_frames - job.frame
     total = min(total, job.max_frames) if job.max_frames else total
     start, count, visible = time.perf_counter(), 0, 0
+    windows: list[MotionWindow] = []
     async with contextlib.AsyncExitStack() as stack:
         tracks = stack.enter_context(_TracksFile(job.tracks))
         drawing = None
@@ -81,7 +89,12 @@ async def _follow(job: PointJob, session: VideoSession) -> None:
             drawing = _Drawing(stack.enter_context(source.writer), source)
         progress = stack.enter_context(progress_bars(TextColumn("{task.fields[rate]}")))
         task = progress.add_task("following", total=total, rate="")
-        async for frame in session.track_points(job.queries, grids=job.grids, max_frames=job.max_frames):
+        recorded.restart()
+        async for frame in session.track_points(
+            job.queries, grids=job.grids, motion=job.motion_options, max_frames=job.max_frames
+        ):
+            recorded.add_call(frame.frame_index, frame.stage_seconds)
+            windows += frame.motion_windows
             if frame.model is not None:
                 _say_model(frame.model, len(frame.points))
             tracks.write(frame)
@@ -94,7 +107,12 @@ async def _follow(job: PointJob, session: VideoSession) -> None:
     seconds = time.perf_counter() - start
     say(f"{count} frames in {seconds:.1f} s ({count / seconds:.1f} frames/s)")
     say(f"{visible} points are in sight at the end")
-    for name, path in (("tracks", job.tracks), ("overlay", job.output)):
+    if job.motion is not None and job.motion_options is not None:
+        write_motion(job.motion, job.source.name, job.motion_options, windows)
+        boundaries = sum(len(window.boundaries) for window in windows)
+        moving = sum(window.status == "moving" for window in windows)
+        say(f"{moving} of {len(windows)} windows have motion, {boundaries} boundaries of actions")
+    for name, path in (("tracks", job.tracks), ("motion", job.motion), ("overlay", job.output)):
         if path is not None:
             say(f"{name}: {path}")
 

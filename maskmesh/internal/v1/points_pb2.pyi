@@ -114,3 +114,23 @@ class PlacePointsResponse(_message.Message):
     POINTS_FIELD_NUMBER: _ClassVar[int]
     points: _containers.RepeatedCompositeFieldContainer[_points_pb2.PointQuery]
     def __init__(self, points: _Optional[_Iterable[_Union[_points_pb2.PointQuery, _Mapping]]] = ...) -> None: ...
+
+class TokenizeMotionRequest(_message.Message):
+    __slots__ = ("intervals", "points", "velocities")
+    INTERVALS_FIELD_NUMBER: _ClassVar[int]
+    POINTS_FIELD_NUMBER: _ClassVar[int]
+    VELOCITIES_FIELD_NUMBER: _ClassVar[int]
+    intervals: int
+    points: int
+    velocities: bytes
+    def __init__(self, intervals: _Optional[int] = ..., points: _Optional[int] = ..., velocities: _Optional[bytes] = ...) -> None: ...
+
+class TokenizeMotionResponse(_message.Message):
+    __slots__ = ("codes", "energy", "stage_times")
+    CODES_FIELD_NUMBER: _ClassVar[int]
+    ENERGY_FIELD_NUMBER: _ClassVar[int]
+    STAGE_TIMES_FIELD_NUMBER: _ClassVar[int]
+    codes: _containers.RepeatedScalarFieldContainer[int]
+    energy: float
+    stage_times: _containers.RepeatedCompositeFieldContainer[_types_pb2.StageTime]
+    def __init__(self, codes: _Optional[_Iterable[int]] = ..., energy: _Optional[float] = ..., stage_times: _Optional[_Iterable[_Union[_types_pb2.StageTime, _Mapping]]] = ...) -> None: ...

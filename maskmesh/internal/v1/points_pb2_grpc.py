@@ -46,6 +46,11 @@ class PointServiceStub:
                 request_serializer=maskmesh_dot_internal_dot_v1_dot_points__pb2.PlacePointsRequest.SerializeToString,
                 response_deserializer=maskmesh_dot_internal_dot_v1_dot_points__pb2.PlacePointsResponse.FromString,
                 _registered_method=True)
+        self.TokenizeMotion = channel.unary_unary(
+                '/maskmesh.internal.v1.PointService/TokenizeMotion',
+                request_serializer=maskmesh_dot_internal_dot_v1_dot_points__pb2.TokenizeMotionRequest.SerializeToString,
+                response_deserializer=maskmesh_dot_internal_dot_v1_dot_points__pb2.TokenizeMotionResponse.FromString,
+                _registered_method=True)
 
 
 class PointServiceServicer:
@@ -71,6 +76,14 @@ class PointServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def TokenizeMotion(self, request, context):
+        """TokenizeMotion returns the codes of the motion in a window.
+        Reasons: INVALID_REQUEST.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_PointServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -83,6 +96,11 @@ def add_PointServiceServicer_to_server(servicer, server):
                     servicer.PlacePoints,
                     request_deserializer=maskmesh_dot_internal_dot_v1_dot_points__pb2.PlacePointsRequest.FromString,
                     response_serializer=maskmesh_dot_internal_dot_v1_dot_points__pb2.PlacePointsResponse.SerializeToString,
+            ),
+            'TokenizeMotion': grpc.unary_unary_rpc_method_handler(
+                    servicer.TokenizeMotion,
+                    request_deserializer=maskmesh_dot_internal_dot_v1_dot_points__pb2.TokenizeMotionRequest.FromString,
+                    response_serializer=maskmesh_dot_internal_dot_v1_dot_points__pb2.TokenizeMotionResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -141,6 +159,33 @@ class PointService:
             '/maskmesh.internal.v1.PointService/PlacePoints',
             maskmesh_dot_internal_dot_v1_dot_points__pb2.PlacePointsRequest.SerializeToString,
             maskmesh_dot_internal_dot_v1_dot_points__pb2.PlacePointsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def TokenizeMotion(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/maskmesh.internal.v1.PointService/TokenizeMotion',
+            maskmesh_dot_internal_dot_v1_dot_points__pb2.TokenizeMotionRequest.SerializeToString,
+            maskmesh_dot_internal_dot_v1_dot_points__pb2.TokenizeMotionResponse.FromString,
             options,
             channel_credentials,
             insecure,
