@@ -10,7 +10,8 @@ from tests.e2e.wrong_calls import Call, Context, drain
 
 P, M = points_pb2, motion_pb2
 
-NO_GATES = {name: M.MotionThreshold() for name in ("still_gate", "motion_gate")}
+# A gate that leaves out no window.
+ALL = M.MotionThreshold()
 
 
 def track(*, to: str = "session_id", **given: Any) -> Call:
@@ -110,7 +111,7 @@ POINT_CASES = [
     Case(
         "TrackPoints",
         "codes of motion without a tokenizer",
-        track(motion=M.MotionOptions(window_length=2, tokens=True, **NO_GATES)),
+        track(motion=M.MotionOptions(window_length=2, tokens=True, still_gate=ALL, motion_gate=ALL)),
         InvalidRequest,
         "motion.tokens",
     ),
