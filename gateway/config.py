@@ -54,12 +54,12 @@ class GatewaySettings(ServerSettings):
     """Budget in bytes of the memory of open video decoders; beyond it, the decoders of sessions that were not
     used for longest are closed, and opened again when they are needed."""
     erase_threads: int = Field(2, ge=1, le=64)
-    """Number of threads that erase objects; they give way to all other work of the gateway."""
+    """Number of threads that erase objects, each of one core."""
     erase_model: Path | None = None
     """Inpainting model (ONNX) for erased pixels that no frame has shown; needs the extra ``erase-model``."""
     max_erasers: int = Field(8, ge=1)
-    """Maximum number of streams that erase objects at once; each one keeps 9 frames in memory, and with a
-    look-ahead so many more."""
+    """Maximum number of sessions whose objects are erased at once; each one keeps about 9 frames in memory,
+    and with a look-ahead three for each of its frames."""
     trace_url: str = ""
     """Where people look up a trace, with ``{trace_id}`` in place of its id, for example
     ``http://jaeger:16686/trace/{trace_id}``; clients such as ``maskmesh web`` link to it."""

@@ -16,13 +16,16 @@ from gateway.sessions.session import GatewaySession
 from gateway.streams.frame_stream import StreamContext, StreamContexts
 from gateway.streams.propagation import FrameSelection, Propagation, frame_selection
 from gateway.streams.track_call import Result
-from maskmesh.errors import InvalidRequest, ObjectNotFound
+from maskmesh.errors import InvalidRequest, MaskmeshError, ObjectNotFound
 from maskmesh.masks import MaskFormat, MaskOptions
 from maskmesh.telemetry import StageRecorder
 from maskmesh.types import Image
 from maskmesh.v1 import erase_pb2, types_pb2
 
 MASKS = MaskOptions(MaskFormat.PACKED_BITS)
+
+# Frames that are kept from their reading until they are erased.
+MAX_IMAGES = 16
 
 # A resumed call tracks so many frames again, whose content it needs.
 LEAD_FRAMES = 16
@@ -48,8 +51,10 @@ class EraseCalls:
             )
         options = erase_options(request.options, field="options", live=False)
         selection, resume_point = _frames(request, session)
+        if resume_point is not None and not resume_point.frames:
+            return  # the interrupted call returned the last frame
         context = self.contexts.make(session, self.window, timeout)
-        with self.erasers.view(options, field="options") as view:
+        with self.erasers.view(options, session.session_id, field="options") as view:
             propagation = ErasingPropagation(session, context, view, resume_point=resume_point)
             responses = propagation.run(selection, MASKS, start_ns=start_ns)
             async with self.lifecycle.keeping_alive(session), contextlib.aclosing(responses):
@@ -96,34 +101,44 @@ class ErasingPropagation(Propagation[erase_pb2.EraseObjectsResponse]):
         super().__init__(session, context, resume_point=resume_point)
         self._view = view
         self._images: dict[int, Image] = {}  # of frames that were read and not erased yet
-        self._reader: FrameReader = session.frames.open_reader()
         self._recorders: dict[int, StageRecorder] = {}
         self._erased: dict[int, erase_pb2.ErasedImage] = {}
         self._is_checked = False
 
     def _keep(self, frame_index: int, image: Image) -> None:
+        # Frames of results that are held for long are read again.
         self._images[frame_index] = image
+        while len(self._images) > MAX_IMAGES:
+            del self._images[min(self._images)]
 
     async def _decided(self) -> AsyncGenerator[tuple[Result, bool], None]:
         waiting: deque[tuple[Result, bool]] = deque()
         delay = self._view.options.eraser.look_ahead
-        try:
+        failure: MaskmeshError | None = None
+        with contextlib.closing(self._session.frames.open_reader()) as reader:
             async with contextlib.aclosing(super()._decided()) as decided:
-                async for result, was_held in decided:
-                    waiting.append((result, was_held or bool(delay)))
-                    erased = await self._push(result, was_held=was_held)
-                    if delay and not was_held:
-                        self._free(result.frame.frame_index)
-                    if erased is not None:
-                        async for each in self._returned(*waiting.popleft(), erased):
-                            yield each
+                try:
+                    async for result, was_held in decided:
+                        waiting.append((result, was_held or bool(delay)))
+                        erased = await self._push(result, reader, was_held=was_held)
+                        if delay and not was_held:
+                            self._free(result.frame.frame_index)
+                        if erased is not None:
+                            async for each in self._returned(*waiting.popleft(), erased):
+                                yield each
+                except MaskmeshError as error:
+                    if error is not self._failure:
+                        raise
+                    failure = error  # of a later frame, after those that wait
             while waiting:
                 async for each in self._returned(*waiting.popleft(), await self._view.pop()):
                     yield each
-        finally:
-            self._reader.close()
+            if failure is not None:
+                raise failure
 
-    async def _push(self, result: Result, *, was_held: bool) -> erase_pb2.ErasedImage | None:
+    async def _push(
+        self, result: Result, reader: FrameReader, *, was_held: bool
+    ) -> erase_pb2.ErasedImage | None:
         index = result.frame.frame_index
         self._check(result.frame)
         self._traces[index].received(result, was_held=was_held)
@@ -133,7 +148,7 @@ class ErasingPropagation(Propagation[erase_pb2.EraseObjectsResponse]):
             recorder.wait(result.received_ns, begun_ns, "previous_frame")
         image = self._images.pop(index, None)
         if image is None:
-            image = await self._reader.read(index)
+            image = await reader.read(index)
             recorder.wait(begun_ns, time.time_ns(), "decoder")
         return await self._view.push(image, result.frame, recorder)
 

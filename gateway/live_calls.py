@@ -1,7 +1,9 @@
 """SegmentStream, and its two halves for clients that cannot stream requests."""
 
 import contextlib
+import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from dataclasses import replace
 
 from gateway.config import GatewaySettings
 from gateway.erase.erase_view import Erasers, EraseView
@@ -96,18 +98,35 @@ class LiveCalls:
         await pushed.push(request.messages)
 
     async def _run(self, config: segmentation_pb2.StreamConfig, requests: Requests) -> Responses:
-        options = wire.mask_options_from_proto(config.mask_options, field="config.mask_options")
-        if config.overload not in segmentation_pb2.OverloadPolicy.values():
-            raise InvalidRequest(f"unknown policy {config.overload}", field="config.overload")
-        with self._erase_view(config, options) as view:
-            async with contextlib.aclosing(self._stream(config, requests, options, view)) as responses:
+        options = _live_options(config)
+        with self._erase_view(config, options.masks) as view:
+            session, resume_point = await self._session(config)
+            window = self._settings.live_window
+            if config.overload == segmentation_pb2.OVERLOAD_POLICY_SKIP:
+                window = min(window, NEWEST_WINDOW)
+            stream = LiveStream(
+                session,
+                self._contexts.make(session, window, None),
+                options=replace(options, erase=view),
+                limit=self._settings.pixel_limit,
+            )
+            started = segmentation_pb2.StreamStarted(
+                session_id=session.session_id, model=wire.model_info_to_proto(self._model), window=window
+            )
+            started.ttl.FromNanoseconds(int(session.ttl_seconds * 1e9))
+            responses = stream.run(requests, started, resume_point, config.next_sequence)
+            async with self._lifecycle.keeping_alive(session), contextlib.aclosing(responses):
                 async for response in responses:
                     yield response
+            if stream.is_finished:
+                with contextlib.suppress(SessionNotFound):
+                    await self._lifecycle.delete(session.session_id)
 
     @contextlib.contextmanager
     def _erase_view(
         self, config: segmentation_pb2.StreamConfig, masks: MaskOptions
     ) -> Iterator[EraseView | None]:
+        """The view of a stream that erases objects, None if it does not."""
         if not config.HasField("erase"):
             yield None
             return
@@ -117,48 +136,11 @@ class LiveCalls:
                 "to erase objects, masks must be binary and in the size of the frame",
                 field="config.mask_options",
             )
-        with self._erasers.view(options, field="config.erase") as view:
+        owner = uuid.uuid4().hex  # of a session that does not exist yet
+        if config.resume_token:
+            owner = ResumePoint.parse(config.resume_token, field="config.resume_token").session_id
+        with self._erasers.view(options, owner, field="config.erase") as view:
             yield view
-
-    async def _stream(
-        self,
-        config: segmentation_pb2.StreamConfig,
-        requests: Requests,
-        options: MaskOptions,
-        view: EraseView | None,
-    ) -> Responses:
-        live_options = LiveOptions(
-            masks=options,
-            erase=view,
-            max_queued_frames=_QUEUED_FRAMES.get(config.overload, 0),
-            budget=wire.budget_from_proto(config.budget, field="config.budget"),
-            gate_threshold=wire.threshold_from_proto(
-                config.motion_gate, DEFAULT_THRESHOLD, field="config.motion_gate"
-            )
-            if config.HasField("motion_gate")
-            else None,
-        )
-        session, resume_point = await self._session(config)
-        window = self._settings.live_window
-        if config.overload == segmentation_pb2.OVERLOAD_POLICY_SKIP:
-            window = min(window, NEWEST_WINDOW)
-        stream = LiveStream(
-            session,
-            self._contexts.make(session, window, None),
-            options=live_options,
-            limit=self._settings.pixel_limit,
-        )
-        started = segmentation_pb2.StreamStarted(
-            session_id=session.session_id, model=wire.model_info_to_proto(self._model), window=window
-        )
-        started.ttl.FromNanoseconds(int(session.ttl_seconds * 1e9))
-        responses = stream.run(requests, started, resume_point, config.next_sequence)
-        async with self._lifecycle.keeping_alive(session), contextlib.aclosing(responses):
-            async for response in responses:
-                yield response
-        if stream.is_finished:
-            with contextlib.suppress(SessionNotFound):
-                await self._lifecycle.delete(session.session_id)
 
     async def _session(
         self, config: segmentation_pb2.StreamConfig
@@ -172,3 +154,21 @@ class LiveCalls:
         if not session.is_live:
             raise InvalidRequest("the session is not live", field="config.resume_token")
         return session, resume_point
+
+
+def _live_options(config: segmentation_pb2.StreamConfig) -> LiveOptions:
+    """The options of a stream, without its eraser.  Raises InvalidRequest."""
+    if config.overload not in segmentation_pb2.OverloadPolicy.values():
+        raise InvalidRequest(f"unknown policy {config.overload}", field="config.overload")
+    threshold = None
+    if config.HasField("motion_gate"):
+        threshold = wire.threshold_from_proto(
+            config.motion_gate, DEFAULT_THRESHOLD, field="config.motion_gate"
+        )
+    return LiveOptions(
+        masks=wire.mask_options_from_proto(config.mask_options, field="config.mask_options"),
+        erase=None,
+        max_queued_frames=_QUEUED_FRAMES.get(config.overload, 0),
+        budget=wire.budget_from_proto(config.budget, field="config.budget"),
+        gate_threshold=threshold,
+    )

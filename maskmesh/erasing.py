@@ -18,7 +18,7 @@ class EraseOptions:
     """What is erased, and how."""
 
     obj_ids: Collection[int] = ()
-    """The objects that are erased; none means all."""
+    """The objects that are erased; none means all.  They must be objects of the first frame."""
     preset: ErasePreset = "balanced"
     """Trades speed for quality."""
     dilation: int | None = None

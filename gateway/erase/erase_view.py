@@ -1,10 +1,8 @@
-"""The view of one stream without its objects, computed on threads of its own."""
+"""Erases objects from the frames of a stream, on threads of its own."""
 
 import asyncio
-import os
-import sys
-import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -14,8 +12,9 @@ import cv2
 import numpy as np
 
 from gateway.erase.eraser import Erased, Eraser
-from gateway.erase.fill import Filler, NeighbourFiller
+from gateway.erase.fill import Filler, NeighbourFiller, box_around
 from gateway.erase.options import EraseOptions
+from gateway.erase.sampling import MAX_SIDE
 from maskmesh import telemetry, wire
 from maskmesh.errors import InvalidRequest, ResourceExhausted
 from maskmesh.masks import BoolArray, ByteArray, LowResLogits
@@ -26,40 +25,43 @@ from maskmesh.v1 import erase_pb2, types_pb2
 
 JPEG_QUALITY = 95
 
-# Erasing gives way to decoding and to the event loop: the nice value of its threads, where the system has one
-# for each thread.
-NICENESS = 10
-
 
 class Erasers:
     """The threads that erase, and the limit of streams that erase at once: each keeps frames in memory."""
 
     def __init__(self, num_threads: int, max_streams: int, model_filler: Filler | None = None) -> None:
-        self._pool = ThreadPoolExecutor(num_threads, "erase", initializer=_give_way)
+        self._pool = ThreadPoolExecutor(num_threads, "erase")
+        # For the whole process, which uses OpenCV for erasing only: a stream takes one core.
+        cv2.setNumThreads(1)
         self._max_streams = max_streams
-        self._num_streams = 0
+        self._sessions: Counter[str] = Counter()
         self._model_filler = model_filler
         self._seen: set[str] = set()
 
     @contextmanager
-    def view(self, options: EraseOptions, *, field: str) -> Iterator["EraseView"]:
-        """A view for one stream.  Raises ResourceExhausted, InvalidRequest."""
+    def view(self, options: EraseOptions, session_id: str, *, field: str) -> Iterator["EraseView"]:
+        """A view for one stream of a session.  Raises ResourceExhausted, InvalidRequest.
+
+        A session counts once: a stream that resumes another one finds it still open.
+        """
         if options.fill == erase_pb2.ERASE_FILL_MODEL and self._model_filler is None:
             raise InvalidRequest(
                 "this server has no inpainting model: --erase-model sets one", field=f"{field}.fill"
             )
-        if self._num_streams >= self._max_streams:
+        if session_id not in self._sessions and len(self._sessions) >= self._max_streams:
             raise ResourceExhausted(
-                f"{self._num_streams} streams erase objects, which is the limit", resource="erasers"
+                f"objects of {len(self._sessions)} sessions are erased, which is the limit",
+                resource="erasers",
             )
         filler: Filler = NeighbourFiller()
         if self._model_filler is not None and options.fill != erase_pb2.ERASE_FILL_NEIGHBOURS:
             filler = self._model_filler
-        self._num_streams += 1
+        self._sessions[session_id] += 1
         try:
-            yield EraseView(options, Eraser(options.eraser, filler), self._pool, self._seen)
+            yield EraseView(options, field, Eraser(options.eraser, filler), self._pool, self._seen)
         finally:
-            self._num_streams -= 1
+            self._sessions[session_id] -= 1
+            self._sessions += Counter()  # drops those without a stream
 
     def close(self) -> None:
         """End the threads."""
@@ -71,6 +73,8 @@ class EraseView:
     """The frames of one stream without the objects."""
 
     options: EraseOptions
+    request_field: str
+    """The field of the request that requests erasing."""
     _eraser: Eraser
     _pool: ThreadPoolExecutor
     _seen: set[str] = field(repr=False)
@@ -92,6 +96,11 @@ class EraseView:
             recorder.wait(ready_ns, time.time_ns(), "erase_thread")
             with recorder.stage(telemetry.DECODE_IMAGE):
                 pixels = _pixels(image)
+            if max(pixels.shape[:2]) > MAX_SIDE:
+                raise InvalidRequest(
+                    f"objects are erased from frames of at most {MAX_SIDE} pixels a side",
+                    field=self.request_field,
+                )
             with recorder.stage(telemetry.ERASE_COMPOSE):
                 hole = self._hole(masks, pixels)
             erased = self._eraser.push(pixels, hole, recorder)
@@ -121,8 +130,11 @@ class EraseView:
         dilation = self.options.dilation_for(height, width)
         if not dilation or not union.any():
             return union
-        kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * dilation + 1, 2 * dilation + 1))
-        return np.asarray(cv2.dilate(union.view(np.uint8), kernel), np.uint8).view(np.bool_)
+        # The distance from the masks, which takes the same time for every width.
+        rows, columns = box_around(union, dilation + 1)
+        part = np.logical_not(union[rows, columns]).astype(np.uint8)
+        union[rows, columns] = cv2.distanceTransform(part, cv2.DIST_L2, 5) <= dilation
+        return union
 
     def _message(self, erased: Erased) -> erase_pb2.ErasedImage:
         with erased.recorder.stage(telemetry.ENCODE_IMAGE):
@@ -144,12 +156,6 @@ def _encoded(pixels: ByteArray, image_format: erase_pb2.ImageFormat) -> Image:
         return RawImage(pixels)
     name = ".png" if image_format == erase_pb2.IMAGE_FORMAT_PNG else ".jpg"
     flags = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY] if name == ".jpg" else [cv2.IMWRITE_PNG_COMPRESSION, 1]
-    _, data = cv2.imencode(name, cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), flags)
+    is_done, data = cv2.imencode(name, cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), flags)
+    assert is_done, "sides are limited"
     return EncodedImage(data.tobytes())
-
-
-def _give_way() -> None:
-    """Let a thread compute alone, and after others."""
-    cv2.setNumThreads(1)
-    if sys.platform == "linux":
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)

@@ -57,7 +57,8 @@ class Erased(NamedTuple):
 class _Frame:
     pixels: ByteArray
     hole: Hole
-    flow_image: FlowImage
+    flow_image: FlowImage | None
+    """None where no later frame needs it."""
     recorder: StageRecorder
     pushed_ns: int
     back: Flow | None = None
@@ -129,23 +130,34 @@ class Eraser:
             # What was invented for the frame before is known too, and is carried on, so that it does not
             # flicker.
             known = np.isfinite(colours[:, 0])
-            out[hole.y[known], hole.x[known]] = colours[known].clip(0, 255)
+            out[hole.y[known], hole.x[known]] = np.rint(colours[known].clip(0, 255))
             if not known.all():
                 with recorder.stage(telemetry.ERASE_FILL):
                     unknown = np.zeros(frame.pixels.shape[:2], np.bool_)
                     unknown[hole.y[~known], hole.x[~known]] = True
                     out = self.filler.fill(out, unknown)
-            if self.options.feather:
-                with recorder.stage(telemetry.ERASE_COMPOSE):
-                    _feather(frame.pixels, out, hole, self.options.feather)
+        # Later frames take content from here, which must not contain the object: so not from the result.
         self._sources.append(out)
+        if len(hole) and self.options.feather:
+            with recorder.stage(telemetry.ERASE_COMPOSE):
+                out = _feathered(frame.pixels, out, hole, self.options.feather)
+        self._forget(frame)
         self._before = frame
         self._number += 1
         num_propagated = int(np.count_nonzero(hole.age < INVENTED))
         return Erased(out, num_propagated, len(hole) - num_propagated, recorder)
 
+    def _forget(self, frame: _Frame) -> None:
+        """Drop what no later frame needs of the one that was erased."""
+        frame.back = frame.ahead = None
+        frame.pixels = self._sources[-1]
+        if self._ahead:
+            frame.flow_image = None
+
     def _connect(self, last: _Frame, frame: _Frame) -> None:
         """Estimate the flow between consecutive frames, as far as it is needed."""
+        assert frame.flow_image is not None, "it was just made"
+        assert last.flow_image is not None, "the last frame keeps it"
         if len(frame.hole):
             back = self._flow.between(frame.flow_image, last.flow_image)
             frame.back = None if back.is_cut else back
@@ -244,15 +256,23 @@ def _moves(flow: Flow, hole: Hole, x: FloatArray, y: FloatArray) -> tuple[FloatA
     return vectors[:, 0] / scale_x, vectors[:, 1] / scale_y, sample(flow.difference, *at)
 
 
-def _feather(pixels: ByteArray, out: ByteArray, hole: Hole, width: int) -> None:
-    """Blend the edge of the erased part into the frame."""
-    x0, y0 = max(int(hole.x.min()) - 1, 0), max(int(hole.y.min()) - 1, 0)
-    x1, y1 = int(hole.x.max()) + 2, int(hole.y.max()) + 2
-    part = (hole.index[y0:y1, x0:x1] >= 0).astype(np.uint8)
+def _feathered(pixels: ByteArray, erased: ByteArray, hole: Hole, width: int) -> ByteArray:
+    """The erased frame, with the edge of the erased part blended into the original."""
+    # Beyond the frame there is nothing to blend with.
+    box_height, box_width = hole.index.shape
+    borders = (
+        int(hole.top > 0),
+        int(hole.top + box_height < hole.height),
+        int(hole.left > 0),
+        int(hole.left + box_width < hole.width),
+    )
+    part = cv2.copyMakeBorder((hole.index >= 0).astype(np.uint8), *borders, cv2.BORDER_CONSTANT, value=0)
     if part.all():
-        return
+        return erased
     distance = cv2.distanceTransform(part, cv2.DIST_L2, 3)
     y, x = np.nonzero((part > 0) & (distance <= width))
     share = (distance[y, x] / (width + 1))[:, None]
-    y, x = y + y0, x + x0
-    out[y, x] = np.rint(share * out[y, x] + (1 - share) * pixels[y, x])
+    y, x = y + hole.top - borders[0], x + hole.left - borders[2]
+    out = erased.copy()
+    out[y, x] = np.rint(share * erased[y, x] + (1 - share) * pixels[y, x])
+    return out

@@ -13,6 +13,9 @@ MAX_SIDE = 256
 # Known pixels around the part that is filled, in pixels of the frame.
 MARGIN = 16
 
+# The colour of a frame of which nothing is known.
+GREY = 128
+
 
 class Filler(ABC):
     """Fills parts of a frame.  Runs on the threads that erase."""
@@ -30,17 +33,33 @@ class NeighbourFiller(Filler):
 
     def fill(self, pixels: ByteArray, unknown: BoolArray) -> ByteArray:
         rows, columns = box_around(unknown, MARGIN)
-        part, hole = pixels[rows, columns], unknown[rows, columns]
-        height, width = hole.shape
-        scale = min(MAX_SIDE / max(height, width), 1.0)
-        size = max(round(width * scale), 1), max(round(height * scale), 1)
-        small = cv2.resize(part, size, interpolation=cv2.INTER_AREA)
-        small_hole = cv2.resize(hole.astype(np.float32), size, interpolation=cv2.INTER_AREA) > 0
+        hole = unknown[rows, columns]
+        small, small_hole = known_means(pixels[rows, columns], hole, MAX_SIDE)
         filled = cv2.inpaint(small, small_hole.astype(np.uint8), 3, cv2.INPAINT_TELEA)
-        large = cv2.resize(filled, (width, height), interpolation=cv2.INTER_LINEAR)
+        large = cv2.resize(filled, hole.shape[::-1], interpolation=cv2.INTER_LINEAR)
         out = pixels.copy()
         out[rows, columns][hole] = large[hole]
         return out
+
+
+def known_means(
+    pixels: ByteArray, unknown: BoolArray, max_side: int | tuple[int, int]
+) -> tuple[ByteArray, BoolArray]:
+    """A picture at a smaller size, made of its known pixels only, and which pixels of it are unknown.
+
+    pixels: [H, W, 3]; unknown: [H, W].  ``max_side`` is the longest side, or the exact width and height.
+    """
+    height, width = unknown.shape
+    if isinstance(max_side, int):
+        scale = min(max_side / max(height, width), 1.0)
+        size = max(round(width * scale), 1), max(round(height * scale), 1)
+    else:
+        size = max_side
+    known = np.logical_not(unknown).astype(np.float32)
+    sums = cv2.resize(pixels * known[..., None], size, interpolation=cv2.INTER_AREA)
+    share = cv2.resize(known, size, interpolation=cv2.INTER_AREA)
+    means = np.where(share[..., None] > 0, sums / np.maximum(share, 1e-6)[..., None], GREY)
+    return means.clip(0, 255).astype(np.uint8), share == 0
 
 
 def box_around(mask: BoolArray, margin: int) -> tuple[slice, slice]:

@@ -16,6 +16,9 @@ from maskmesh.masks import BoolArray, ByteArray
 # Flow so near to an erased part is wrong, because it compares patches that reach into it: pixels of the flow.
 MARGIN = 8
 
+# OpenCV's flow reads outside of smaller images.
+MIN_SIDE = 32
+
 # Frames that differ by more than so many levels after the flow, in more than half of their pixels, are of
 # different scenes.
 SAME_LEVELS = 40
@@ -56,7 +59,7 @@ class FlowEstimator:
         """A frame in the size of the flow.  pixels: [H, W, 3]; hole: [H, W]."""
         height, width = hole.shape
         scale = min(self._max_side / max(height, width), 1.0)
-        size = max(round(width * scale), 16), max(round(height * scale), 16)
+        size = max(round(width * scale), MIN_SIDE), max(round(height * scale), MIN_SIDE)
         colours = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
         # A pixel that is erased in part is erased.
         share = cv2.resize(hole.view(np.uint8) * np.uint8(255), size, interpolation=cv2.INTER_AREA)
@@ -71,10 +74,12 @@ class FlowEstimator:
         """The flow from one frame to another one."""
         empty = np.zeros((*source.grey.shape, 2), np.float32)
         vectors = np.asarray(self._dis.calc(source.grey, target.grey, empty), np.float32)
+        is_finite: BoolArray = np.asarray(np.isfinite(vectors).all(axis=-1))
+        vectors = np.where(is_finite[..., None], vectors, 0).astype(np.float32)
         near = _grown(source.hole)
         columns, rows = _places(vectors)
         reaches = cv2.remap(_grown(target.hole), columns, rows, cv2.INTER_NEAREST)
-        known = np.logical_not(np.logical_or(near, reaches))
+        known = is_finite & np.logical_not(np.logical_or(near, reaches))
         warped = cv2.remap(target.colours, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         difference = source.colours.astype(np.float32) - warped
         same = known & (np.abs(difference).max(axis=-1) < SAME_LEVELS)

@@ -27,8 +27,11 @@ class Hole:
     width: int
     x: IntArray
     y: IntArray
+    left: int
+    top: int
     index: IntArray
-    """[height, width]: the position of a pixel in the arrays, -1 if it is not erased."""
+    """Of the box around the pixels, whose corner is (``left``, ``top``): the position of a pixel in the
+    arrays, -1 if it is not erased."""
     number: IntArray
     source_x: FloatArray
     source_y: FloatArray
@@ -39,13 +42,17 @@ class Hole:
     def of(cls, mask: BoolArray, number: int) -> Self:
         """The pixels of a mask [H, W], whose content is that of frame ``number`` at the same place."""
         y, x = (each.astype(np.int32) for each in np.nonzero(mask))
-        index = np.full(mask.shape, -1, np.int32)
-        index[y, x] = np.arange(len(x), dtype=np.int32)
+        left, top = (int(x.min()), int(y.min())) if len(x) else (0, 0)
+        size = (int(y.max()) - top + 1, int(x.max()) - left + 1) if len(x) else (0, 0)
+        index = np.full(size, -1, np.int32)
+        index[y - top, x - left] = np.arange(len(x), dtype=np.int32)
         return cls(
             height=mask.shape[0],
             width=mask.shape[1],
             x=x,
             y=y,
+            left=left,
+            top=top,
             index=index,
             number=np.full(len(x), number, np.int32),
             source_x=x.astype(np.float32),
@@ -64,5 +71,9 @@ class Hole:
 
     def at(self, x: FloatArray, y: FloatArray) -> IntArray:
         """The erased pixels nearest to positions in the frame, -1 where a position is not erased."""
-        found: IntArray = self.index[np.rint(y).astype(np.int32), np.rint(x).astype(np.int32)]
+        column, row = np.rint(x).astype(np.int32) - self.left, np.rint(y).astype(np.int32) - self.top
+        height, width = self.index.shape
+        in_box = (column >= 0) & (column < width) & (row >= 0) & (row < height)
+        found = np.full(len(x), -1, np.int32)
+        found[in_box] = self.index[row[in_box], column[in_box]]
         return found

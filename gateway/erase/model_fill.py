@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from gateway.erase.fill import Filler, box_around
+from gateway.erase.fill import GREY, Filler, box_around, known_means
 from maskmesh.masks import BoolArray, ByteArray
 
 # The side at which a model of any size runs, and what sides must be multiples of.
@@ -59,20 +59,21 @@ class ModelFiller(Filler):
         white = np.full((self._height, self._width, 3), 255, np.uint8)
         hole = np.zeros(white.shape[:2], np.bool_)
         hole[: self._height // 2] = True
-        if not self._is_bytes and self._run(white, hole)[self._height // 2 :].mean() < 4:
+        try:
+            trial = self._run(white, hole)[self._height // 2 :]
+        except Exception as error:
+            raise ValueError(f"{path} cannot fill a trial picture: {error}") from error
+        if not self._is_bytes and trial.mean() < 4:
             self._scale = 255.0
 
     def fill(self, pixels: ByteArray, unknown: BoolArray) -> ByteArray:
         tight = box_around(unknown, 0)
         sides = [part.stop - part.start for part in tight]
         rows, columns = box_around(unknown, max(round(max(sides) * CONTEXT), MIN_CONTEXT))
-        part, hole = pixels[rows, columns], unknown[rows, columns]
-        height, width = hole.shape
-        size = (self._width, self._height)
-        small = cv2.resize(part, size, interpolation=cv2.INTER_AREA)
-        share = cv2.resize(hole.astype(np.float32), size, interpolation=cv2.INTER_AREA)
-        filled = self._run(np.asarray(small, np.uint8), share > 0)
-        large = cv2.resize(filled, (width, height), interpolation=cv2.INTER_CUBIC)
+        hole = unknown[rows, columns]
+        small, small_hole = known_means(pixels[rows, columns], hole, (self._width, self._height))
+        filled = np.nan_to_num(self._run(small, small_hole), nan=GREY)
+        large = cv2.resize(filled, hole.shape[::-1], interpolation=cv2.INTER_CUBIC)
         out = pixels.copy()
         out[rows, columns][hole] = large.clip(0, 255)[hole].astype(np.uint8)
         return out

@@ -6,8 +6,9 @@ from numpy.typing import NDArray
 
 from gateway.erase.push_pull import FloatArray
 
-# OpenCV limits the sides of images, not their area.
-_WIDTH = 256
+# Positions are a picture of so many columns: OpenCV takes at most MAX_SIDE of them, and of rows.
+_WIDTH = 4096
+MAX_SIDE = 32766
 
 
 def sample(image: NDArray[np.uint8] | FloatArray, x: FloatArray, y: FloatArray) -> FloatArray:

@@ -32,8 +32,7 @@ class StreamContext:
     """The clients and options of a stream.
 
     At most ``window`` frames are in progress at once, from reading to delivery, or until their results are
-    held.  The traces of frames link to
-    ``links``.
+    held.  The traces of frames link to ``links``.
     """
 
     encoders: Encoders

@@ -1,6 +1,7 @@
-"""PropagateVideo: frames are read and encoded ahead, tracked in order and delivered in order."""
+"""Propagation: frames are read and encoded ahead, tracked in order and delivered in order."""
 
 import asyncio
+import contextlib
 import time
 import uuid
 from abc import abstractmethod
@@ -106,17 +107,18 @@ class Propagation(FrameStream[Result], Generic[R]):
                 self._output.spawn(self._read_ahead(frames, start_ns, opening))
                 self._output.spawn(self._send())
                 self._output.spawn(self._receive(len(frames)))
-                async for result, was_held in self._decided():
-                    token = ResumePoint(
-                        self._session.session_id,
-                        result.frame.frame_index + frames.step,
-                        frames.stop,
-                        frames.step,
-                        start,
-                        self._propagation_id,
-                    )
-                    yield self._response(self._complete(result, was_held=was_held), str(token))
-                    self._delivered(result, has_slot=not was_held)
+                async with contextlib.aclosing(self._decided()) as decided:
+                    async for result, was_held in decided:
+                        token = ResumePoint(
+                            self._session.session_id,
+                            result.frame.frame_index + frames.step,
+                            frames.stop,
+                            frames.step,
+                            start,
+                            self._propagation_id,
+                        )
+                        yield self._response(self._complete(result, was_held=was_held), str(token))
+                        self._delivered(result, has_slot=not was_held)
             finally:
                 await self._end()
 

@@ -329,8 +329,9 @@ class VideoSession:
 
         The first frame is the earliest prompted one or ``start_frame``; ``max_frames`` 0 means all to the
         end. If the connection breaks, the call continues as :meth:`propagate` does.  The ``resume_token`` of
-        the last received frame, with the same options, continues it later or in another process.  Raises
-        InvalidRequest, ObjectNotFound, NothingPrompted, SessionBusy, ResourceExhausted, Unavailable.
+        the last received frame, with the same options, continues it later or in another process; content that
+        only frames more than 16 before it have shown is then invented.  Raises InvalidRequest,
+        ObjectNotFound, NothingPrompted, SessionBusy, ResourceExhausted, Unavailable.
         """
         request = erase_pb2.EraseObjectsRequest(
             session_id=self.session_id,

@@ -1,5 +1,8 @@
 """The eraser: content comes from the frames that show it."""
 
+import subprocess
+import sys
+
 import cv2
 import numpy as np
 import pytest
@@ -7,12 +10,13 @@ import pytest
 from gateway.erase.eraser import Erased, Eraser, EraserOptions
 from gateway.erase.fill import NeighbourFiller
 from gateway.erase.push_pull import push_pull
-from gateway.erase.sampling import sample
+from gateway.erase.sampling import MAX_SIDE, sample
 from maskmesh import telemetry
 from maskmesh.masks import BoolArray, ByteArray
 from maskmesh.telemetry import StageRecorder
 
 HEIGHT, WIDTH = 96, 160
+RED, GREY = np.array([255, 0, 0], np.uint8), np.uint8(90)
 DRAFT = EraserOptions(flow_side=160, feather=0)
 
 
@@ -122,6 +126,70 @@ def test_the_edge_is_blended() -> None:
     truth = frames[1][42, 56:72].astype(int).mean(axis=1)
     assert row[4] < 0.5 * truth[4], "the edge is mostly that of the frame"
     assert row[9] == pytest.approx(truth[9], abs=12)
+
+
+@pytest.mark.parametrize("look_ahead", [0, 3])
+def test_the_object_does_not_come_back_by_blending(look_ahead: int) -> None:
+    """A red object on a ground of one colour, for many frames."""
+    mask = box(60, 30, 40)
+    frame = np.where(mask[..., None], RED, GREY)
+    options = EraserOptions(flow_side=160, feather=16, look_ahead=look_ahead)
+    eraser, reds = Eraser(options, NeighbourFiller()), []
+    for _ in range(30):
+        if (erased := eraser.push(frame, mask, StageRecorder())) is not None:
+            reds.append(float(erased.pixels[mask][:, 0].mean()))
+    assert reds[-1] == pytest.approx(reds[0], abs=2)
+    assert np.abs(eraser._sources[-1].astype(int) - 90).max() < 8
+
+
+@pytest.mark.parametrize("border", [0, 1, 2, 20])
+def test_the_object_is_never_what_fills_it(border: int) -> None:
+    mask = np.zeros((540, 960), np.bool_)
+    mask[border : 540 - border, border : 960 - border] = True
+    frame = np.where(mask[..., None], RED, GREY)
+    for feather in (0, 2):
+        eraser = Eraser(EraserOptions(flow_side=320, feather=feather), NeighbourFiller())
+        erased = eraser.push(frame, mask, StageRecorder())
+        assert erased is not None
+        inner = erased.pixels[60:-60, 60:-60].reshape(-1, 3)
+        assert np.ptp(inner.mean(axis=0)) < 5, "grey, not red"
+
+
+SIZES = [(1, 1), (1, 700), (2, 500), (5, 4000), (16, 100), (17, 320), (100, 3000), (640, 32), (33, 40000)]
+
+SCRIPT = """
+import numpy as np
+from gateway.erase.eraser import Eraser, EraserOptions
+from gateway.erase.fill import NeighbourFiller
+from maskmesh.telemetry import StageRecorder
+for height, width in {sizes}:
+    for fast, side, ahead in ((True, 320, 0), (False, 512, 0), (False, 640, 2)):
+        for share in (0.3, 1.0):
+            mask = np.zeros((height, width), bool)
+            mask[: max(round(height * share), 1), : max(round(width * share), 1)] = True
+            options = EraserOptions(flow_side=side, fast_flow=fast, look_ahead=ahead)
+            eraser = Eraser(options, NeighbourFiller())
+            noise = np.random.default_rng(0)
+            for _ in range(4):
+                frame = noise.integers(0, 256, (height, width, 3), np.uint8)
+                eraser.push(frame, mask, StageRecorder())
+"""
+
+
+def test_frames_of_any_shape() -> None:
+    """In a process of its own: OpenCV's flow crashes on images that are too small."""
+    sizes = [size for size in SIZES if max(size) <= MAX_SIDE]
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT.format(sizes=sizes)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_hole_of_many_pixels() -> None:
+    """OpenCV limits the rows of a picture, and so of positions."""
+    image = np.zeros((8, 8, 3), np.uint8)
+    x = np.zeros(9_000_000, np.float32)
+    assert sample(image, x, x).shape == (9_000_000, 3)
 
 
 def test_frames_are_held_for_a_bounded_time() -> None:

@@ -72,7 +72,7 @@ def erase_command(
     maskmesh erase clip.mp4 --box 100,80,300,240 --quality high -o without.mp4
 
     What the objects hide is taken from frames that show it.  Shadows and reflections stay, unless they are
-    prompted as objects too.
+    prompted as objects too.  The output has no sound.
     """
     if not prompts and not concepts:
         raise click.UsageError("at least one --point, --box or --concept is needed")

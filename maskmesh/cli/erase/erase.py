@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import csv
+import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -82,7 +83,9 @@ async def erase(job: EraseJob, client: AsyncClient) -> None:
 
 
 async def _erase_image(job: EraseJob, session: VideoSession) -> None:
-    async for frame in session.erase(job.options):
+    # Pixels outside of the objects stay as they are.
+    options = dataclasses.replace(job.options, image_format="png")
+    async for frame in session.erase(options):
         await asyncio.to_thread(save_picture, job.output, frame.erased.decode())
         say(f"{frame.erased.invented_pixels} pixels are filled in: {job.output}")
 
@@ -102,7 +105,7 @@ async def _erase_video(job: EraseJob, session: VideoSession) -> None:
         task = progress.add_task("erasing", total=total, rate="")
         async for frame in session.erase(job.options, max_frames=job.max_frames):
             pixels = await asyncio.to_thread(frame.erased.decode)
-            await asyncio.to_thread(writer.write, pixels, frame.time)
+            await asyncio.to_thread(writer.write, pixels, source.time_of(frame.frame_index))
             note(frame)
             count += 1
             propagated += frame.erased.propagated_pixels
@@ -120,7 +123,7 @@ async def _erase_video(job: EraseJob, session: VideoSession) -> None:
 
 
 def _copy(source: OverlaySource, frame_index: int) -> None:
-    source.writer.write(source.read(frame_index))
+    source.writer.write(source.read(frame_index), source.time_of(frame_index))
 
 
 def _report(path: Path | None, stack: contextlib.ExitStack) -> Callable[[ErasedFrame], None]:

@@ -33,7 +33,8 @@ class OverlaySource:
     def __init__(self, source: Path, output: Path, frames_per_second: float) -> None:
         """``source`` is a video or a folder of images.  Raises InvalidVideo, OSError."""
         self._files = folder_frames(source) if source.is_dir() else []
-        index: VideoIndex | None = None if self._files else index_video(source)
+        self._index: VideoIndex | None = None if self._files else index_video(source)
+        index = self._index
         self._reader = None if index is None else VideoReader(source, index)
         self._first: float | None = None
         self.writer = VideoWriter(
@@ -47,6 +48,10 @@ class OverlaySource:
         if self._reader is None:
             return read_picture(self._files[frame_index])
         return self._reader.read(frame_index).pixels
+
+    def time_of(self, frame_index: int) -> float | None:
+        """The time of a frame since the first one of the source, in seconds; None for images."""
+        return None if self._index is None else float(self._index.times[frame_index])
 
     def time(self, result: FrameMasks | FramePoints) -> float | None:
         """The time of a frame since the first one of the overlay."""
