@@ -53,7 +53,7 @@ class MotionThreshold(NamedTuple):
     """The mean: of the absolute differences of consecutive frames in grey at 128 x 128, of 0 to 1, or of the
     lengths of the velocities."""
     active: float
-    """The share of pixels, or of velocities, above four times the mean."""
+    """The share of pixels, or of velocities, above four times the value of ``mean``."""
 
 
 STILL_GATE = MotionThreshold(0.005, 0.05)
@@ -99,7 +99,8 @@ class MotionWindow:
     """The motion in one window."""
 
     window: int
-    """Counts the windows of a call from 0."""
+    """Counts the windows from 0; from 0 again where a call was continued after its connection broke: windows,
+    energy and actions then begin anew."""
     first_frame_index: int
     last_frame_index: int
     status: MotionStatus
@@ -129,6 +130,9 @@ class FramePoints:
     repeats_previous: bool = False
     model: ModelInfo | None = None
     """The model that follows the points; only on the first frame of a call."""
+    placed: Sequence[PointQuery] = ()
+    """All points, only on the first frame, and only if a grid lies inside an object: a call that is resumed
+    in another process needs them instead of the grid, because the object's mask may change."""
     resume_token: str = ""
     motion_windows: Sequence[MotionWindow] = ()
     """The windows that end with this frame, if motion was requested."""

@@ -26,7 +26,7 @@ class TrackerSettings(ModelSettings):
     max_objects: int = Field(64, ge=1)
     """Maximum number of objects in a session."""
     max_points: int = Field(1024, ge=1)
-    """Maximum number of points of all TrackPoints calls; each one takes up to 1 MiB with TAPIR."""
+    """Maximum number of points of all TrackPoints calls with TAPIR; each one takes up to 1 MiB."""
     motion_checkpoint: Path | None = None
     """Weights of the motion tokenizer (safetensors or torch); without them, motion has no codes."""
     max_prompted_frames: int = Field(256, ge=1)

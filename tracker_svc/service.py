@@ -240,6 +240,7 @@ class TrackerServicer(tracker_pb2_grpc.TrackerServiceServicer):
             max_sessions=self.components.settings.max_sessions,
             waiting=self.components.worker.num_queued,
             draining=bool(self._draining),
+            points=self.components.points.num_points if self.components.points is not None else 0,
         )
 
     async def GetTrackerModel(self, request: tracker_pb2.GetTrackerModelRequest, context: Any) -> Any:

@@ -26,6 +26,7 @@ class Load(NamedTuple):
     propagating: int
     max_sessions: int
     draining: bool
+    points: int
 
 
 class TrackerBackend:
@@ -90,7 +91,13 @@ class TrackerBackend:
     async def load(self, timeout: float) -> Load:
         """The tracker's load."""
         response = await self.call("GetLoad", tracker_pb2.GetLoadRequest(), timeout)
-        return Load(response.sessions, response.propagating, response.max_sessions, response.draining)
+        return Load(
+            response.sessions,
+            response.propagating,
+            response.max_sessions,
+            response.draining,
+            response.points,
+        )
 
     async def model(self, timeout: float) -> ModelInfo:
         """The tracker's model; waits up to ``timeout`` seconds for the connection."""

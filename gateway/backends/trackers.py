@@ -89,9 +89,25 @@ class Trackers:
             raise Unavailable("no tracker accepts sessions", service="tracker")
         return min(accepting)[-1]
 
+    async def choose_for_points(self, excluded: Collection[str] = ()) -> str:
+        """The address of the tracker that follows the fewest points and is not in ``excluded``.
+
+        Sessions do not count: points need none.  Raises Unavailable if no tracker is reachable.
+        """
+        candidates = [a for a in await self.addresses() if a not in excluded]
+        loads = await asyncio.gather(*(self.load(address) for address in candidates))
+        accepting = [
+            (load.points, load.propagating, random.random(), address)
+            for address, load in zip(candidates, loads, strict=True)
+            if load is not None and not load.draining
+        ]
+        if not accepting:
+            raise Unavailable("no tracker follows points", service="tracker")
+        return min(accepting)[-1]
+
     async def call_any(self, method: str, request: Message, timeout: float | None) -> TimedResponse:
-        """The response of a method that needs no session: ``SegmentImage``, ``SegmentConcepts`` or
-        ``SegmentGrid``.
+        """The response of a method that needs no session: ``SegmentImage``, ``SegmentConcepts``,
+        ``SegmentGrid`` or ``TokenizeMotion``.
 
         Trackers are used round-robin; if one is unreachable, the next one is called.
         """

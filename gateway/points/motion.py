@@ -3,6 +3,8 @@
 import asyncio
 from collections.abc import Sequence
 
+import numpy as np
+
 from gateway.backends.trackers import Trackers
 from gateway.points.motion_windows import (
     ActionBoundaries,
@@ -13,6 +15,7 @@ from gateway.points.motion_windows import (
     Threshold,
     UsedFrame,
 )
+from gateway.points.queries import Queries
 from maskmesh.errors import InvalidRequest
 from maskmesh.internal.v1 import points_pb2 as internal_pb2
 from maskmesh.masks import ByteArray
@@ -23,6 +26,7 @@ from maskmesh.v1 import motion_pb2, points_pb2
 MAX_LENGTH = 256
 DEFAULT_LENGTH, DEFAULT_STRIDE = 16, 4
 DEFAULT_SCALE = 120.0
+MIN_SCALE = 1e-3
 STILL_GATE = Threshold(0.005, 0.05)
 MOTION_GATE = Threshold(0.02, 0.025)
 
@@ -50,6 +54,8 @@ def motion_settings(message: motion_pb2.MotionOptions, *, field: str) -> MotionS
         value = getattr(message, name)
         if not 0 <= value < float("inf"):
             raise InvalidRequest("it must be a number of at least 0", field=f"{field}.{name}")
+    if message.velocity_scale and message.velocity_scale < MIN_SCALE:
+        raise InvalidRequest(f"it must be 0, or at least {MIN_SCALE}", field=f"{field}.velocity_scale")
     return MotionSettings(
         length=length,
         stride=stride,
@@ -75,12 +81,30 @@ def _threshold(message: motion_pb2.MotionOptions, name: str, default: Threshold,
 class PointMotion:
     """The motion of the points of one call."""
 
-    def __init__(self, settings: MotionSettings, trackers: Trackers) -> None:
+    def __init__(self, settings: MotionSettings, trackers: Trackers, tenant: str) -> None:
+        self._tenant = tenant
         self._settings = settings
         self._trackers = trackers
         self._windows = MotionWindows(settings)
         self._boundaries = ActionBoundaries(settings.energy_threshold)
         self._greys: dict[int, ByteArray] = {}
+
+    def check(self, tokenizer_points: int, queries: Queries) -> None:
+        """Check that the tokenizer of a tracker can read the points.  Raises InvalidRequest."""
+        if not self._settings.tokens:
+            return
+        if not tokenizer_points:
+            raise InvalidRequest(
+                "this mesh has no motion tokenizer: start trackers with --motion-checkpoint",
+                field="motion.tokens",
+            )
+        count = sum(map(len, queries.values()))
+        if count != tokenizer_points or len(queries) > 1:
+            raise InvalidRequest(
+                f"the motion tokenizer reads {tokenizer_points} points that are chosen on one frame; there "
+                f"are {count} on {len(queries)}",
+                field="motion.tokens",
+            )
 
     async def read(self, frame_index: int, image: Image) -> None:
         """Keep what the still gate compares of a frame.  Raises InvalidImage."""
@@ -93,8 +117,14 @@ class PointMotion:
         """The windows that end with a frame.  Raises InvalidRequest, Unavailable."""
         time = frame.time.ToNanoseconds() / 1e9 if frame.HasField("time") else None
         grey = self._greys.pop(frame.frame_index, None)
-        points = {point.point_id: (point.x, point.y, point.visible) for point in frame.points}
-        window = self._windows.add(UsedFrame(frame.frame_index, time, points, grey))
+        used = UsedFrame(
+            frame.frame_index,
+            time,
+            np.array([point.point_id for point in frame.points], np.int64),
+            np.array([(p.x, p.y, p.visible) for p in frame.points], np.float32).reshape(-1, 3),
+            grey,
+        )
+        window = await asyncio.to_thread(self._windows.add, used)
         if window is None:
             return ()
         codes: Sequence[int] = ()
@@ -121,7 +151,10 @@ class PointMotion:
     async def _tokenize(self, window: MotionWindow) -> internal_pb2.TokenizeMotionResponse:
         intervals, points, _ = window.velocities.shape
         request = internal_pb2.TokenizeMotionRequest(
-            intervals=intervals, points=points, velocities=window.velocities.tobytes()
+            intervals=intervals,
+            points=points,
+            velocities=window.velocities.tobytes(),
+            tenant=self._tenant,
         )
         timed = await self._trackers.call_any("TokenizeMotion", request, TOKENIZE_SECONDS)
         response: internal_pb2.TokenizeMotionResponse = timed.message

@@ -3,9 +3,9 @@
 Source: LAPS (arXiv 2511.21428).
 """
 
+import functools
 import itertools
 from collections import deque
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -60,11 +60,16 @@ class MotionSettings:
 
 
 class UsedFrame(NamedTuple):
-    """A frame of a window: its points by their numbers, x, y and visibility, and its thumbnail in grey."""
+    """A frame of a window.
+
+    ``numbers`` are those of its N points, ``points`` their x, y and visibility, [N, 3]; ``grey`` is a
+    thumbnail.
+    """
 
     frame_index: int
     time: float | None
-    points: Mapping[int, tuple[float, float, bool]]
+    numbers: NDArray[np.int64]
+    points: FloatArray
     grey: ByteArray | None
 
 
@@ -149,9 +154,14 @@ class MotionWindows:
 def _velocities(frames: list[UsedFrame], scale: float) -> tuple[FloatArray, NDArray[np.bool_]]:
     """The moves of the points that all frames have, [T - 1, N, 2], and whether they are in sight, [T - 1,
     N]."""
-    common = sorted(set.intersection(*(set(frame.points) for frame in frames)))
-    values = np.array([[frame.points[number] for number in common] for frame in frames], np.float32)
-    values = values.reshape(len(frames), len(common), 3)
+    common = functools.reduce(np.intersect1d, (frame.numbers for frame in frames))
+    orders = [np.argsort(frame.numbers) for frame in frames]
+    values = np.stack(
+        [
+            frame.points[order[np.searchsorted(frame.numbers, common, sorter=order)]]
+            for frame, order in zip(frames, orders, strict=True)
+        ]
+    )
     visible = values[..., 2] > 0
     in_sight = visible[1:] & visible[:-1]
     moves = np.diff(values[..., :2], axis=0) / scale

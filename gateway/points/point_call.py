@@ -14,7 +14,7 @@ import grpc
 from gateway.backends.trackers import Trackers
 from maskmesh import telemetry, wire
 from maskmesh.aio import RetryWindow, TaskSet
-from maskmesh.errors import MaskmeshError, Unavailable
+from maskmesh.errors import MaskmeshError, ResourceExhausted, Unavailable
 from maskmesh.internal.v1 import embedding_pb2, points_pb2
 from maskmesh.rpc.status import translate_rpc_errors
 from maskmesh.rpc.stream_call import StreamCall
@@ -26,6 +26,9 @@ METHOD = "maskmesh.internal.v1.PointService/TrackPoints"
 # How long a lost tracker is replaced, and the pause between the attempts.
 RETRY_SECONDS = 30.0
 PAUSE_SECONDS = 0.1
+
+# Trackers that may be lost in succession without a result between them.
+MAX_LOSSES = 5
 
 Encode = Callable[[int], Awaitable[EmbeddingRef]]
 """Returns the embedding of a frame, which is encoded if it is not cached."""
@@ -80,6 +83,8 @@ class PointCall:
         self._host = ""
         self.address = ""
         """The tracker that follows the points."""
+        self.tokenizer_points = 0
+        """The number of points that its motion tokenizer reads; 0 without a tokenizer."""
 
     async def open(self) -> None:
         """Open the stream.  Raises Unavailable if no tracker can be reached."""
@@ -103,11 +108,12 @@ class PointCall:
 
     async def results(self) -> AsyncIterator[PointResult]:
         """Yield results in order.  Raises the error that ended the stream."""
-        window = _window()
+        window, losses = _window(), 0
         while True:
             try:
                 async for result in self._read(self._stream):
                     window.reset()
+                    losses = 0
                     yield result
                 return
             except (MaskmeshError, grpc.RpcError) as error:
@@ -115,11 +121,14 @@ class PointCall:
                     raise self._failure from None
                 if self._is_finished and not self._unanswered:
                     return
-                if self._is_cancelled or not isinstance(error, Unavailable):
+                losses += 1
+                if self._is_cancelled or not isinstance(error, Unavailable) or losses > MAX_LOSSES:
                     raise
                 await window.wait(error)
                 async with self._writing:
                     await self._open_somewhere(window, lost=self.address)
+                # Frames are replayed before the first result, which takes long.
+                window = _window()
 
     def cancel(self) -> None:
         """Cancel the stream."""
@@ -139,31 +148,49 @@ class PointCall:
         return self._call
 
     async def _open_somewhere(self, window: RetryWindow, lost: str = "") -> None:
-        """Open the stream at the least loaded tracker, another one than ``lost`` if there is one."""
+        """Open the stream at the tracker with the fewest points, another one than ``lost`` if there is one.
+
+        Raises Unavailable, and ResourceExhausted if no tracker has room for the points.
+        """
+        excluded, refusal = {lost}, None
         while True:
             try:
-                try:
-                    self.address = await self._trackers.choose({lost})
-                except Unavailable:
-                    self.address = await self._trackers.choose()
-                await self._open(await self._started())
-                return
+                self.address = await self._trackers.choose_for_points(excluded)
             except Unavailable as error:
+                if refusal is not None and not lost:
+                    raise refusal from None
+                if refusal is not None or excluded == {""}:
+                    await window.wait(refusal or error)
+                excluded, refusal = {""}, None
+                continue
+            try:
+                await self._open(await self._started())
+            except ResourceExhausted as error:
+                self._stream.cancel()
+                refusal = error
+                excluded.add(self.address)
+            except Unavailable as error:
+                self._stream.cancel()
                 if self._is_cancelled:
                     raise
-                lost = self.address
+                excluded = {self.address}
                 await window.wait(error)
+            else:
+                return
 
     async def _started(self) -> points_pb2.PointTrackStarted:
         remaining = None if self._deadline is None else max(self._deadline - time.monotonic(), 0.0)
         self._call = call = self._trackers.backend(self.address).track_points(remaining)
-        config = points_pb2.PointTrackConfig(session_id=self._session_id)
+        config = points_pb2.PointTrackConfig(
+            session_id=self._session_id, points=sum(map(len, self._queries.values()))
+        )
         with translate_rpc_errors():
             await call.write(points_pb2.TrackPointsRequest(config=config))
             response: Any = await call.read()
             if response is grpc.aio.EOF:
                 raise await call.ending()
         started: points_pb2.PointTrackStarted = response.started
+        self.tokenizer_points = started.tokenizer_points
         return started
 
     async def _open(self, started: points_pb2.PointTrackStarted) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -13,7 +13,7 @@ from opentelemetry.trace import SpanContext
 from gateway.backends.encoders import Encoded, EncodeOptions, Encoders
 from gateway.points.motion import PointMotion, motion_settings
 from gateway.points.point_call import METHOD, PointCall, PointResult
-from gateway.points.queries import Queries, points_of
+from gateway.points.queries import Queries, digest_of, points_of
 from gateway.sessions.frame_embeddings import encode_read_frame, read_frame
 from gateway.sessions.lifecycle import Lifecycle
 from gateway.sessions.resume_point import ResumePoint
@@ -51,11 +51,15 @@ class PointCalls:
         model = await self._model()
         motion = None
         if request.HasField("motion"):
-            motion = PointMotion(motion_settings(request.motion, field="motion"), self.router.trackers)
+            settings = motion_settings(request.motion, field="motion")
+            motion = PointMotion(settings, self.router.trackers, session.caller.tenant)
         queries = await points_of(request, session, self.router, timeout)
-        frames, last = _frames(request, session, min(queries))
+        frames, last = _frames(request, session, queries)
         options = EncodeOptions(interactive=False, tenant=session.caller.tenant, timeout=timeout)
-        tracking = PointTracking(session, self, options, queries, motion, last=last)
+        has_object = any(grid.HasField("obj_id") for grid in request.grids)
+        placed = [point for points in queries.values() for point in points] if has_object else []
+        plan = CallPlan(queries, placed, last, motion)
+        tracking = PointTracking(session, self, options, plan)
         async with self.lifecycle.keeping_alive(session):
             responses = tracking.run(frames, model, start_ns=start_ns)
             try:
@@ -75,10 +79,10 @@ class PointCalls:
 
 
 def _frames(
-    request: points_pb2.TrackPointsRequest, session: GatewaySession, first: int
+    request: points_pb2.TrackPointsRequest, session: GatewaySession, queries: Queries
 ) -> tuple[range, int | None]:
     """The frames of a call, and the last one that an interrupted call has delivered."""
-    end = session.frames.num_frames
+    first, end = min(queries), session.frames.num_frames
     if not request.resume_token:
         if request.max_frames:
             end = min(end, first + request.max_frames)
@@ -86,9 +90,24 @@ def _frames(
     if request.max_frames:
         raise InvalidRequest("the resume token determines the frames", field="max_frames")
     point = ResumePoint.parse(request.resume_token, session_id=session.session_id)
-    if point.start != first or not first < point.next_frame_index <= point.end <= end:
+    is_same = point.start == first and point.propagation_id == digest_of(queries)
+    if not is_same or not first < point.next_frame_index <= point.end <= end:
         raise InvalidRequest("the points are not those of the interrupted call", field="resume_token")
     return point.frames, point.next_frame_index - 1
+
+
+@dataclass(frozen=True, slots=True)
+class CallPlan:
+    """What one call follows.
+
+    ``placed`` are the points that its first response has, ``last`` is the last frame that an interrupted call
+    has delivered.
+    """
+
+    queries: Queries
+    placed: Sequence[points_pb2.PointQuery]
+    last: int | None
+    motion: PointMotion | None
 
 
 class PointTracking:
@@ -99,22 +118,19 @@ class PointTracking:
         session: GatewaySession,
         calls: PointCalls,
         options: EncodeOptions,
-        queries: Queries,
-        motion: PointMotion | None,
-        *,
-        last: int | None,
+        plan: CallPlan,
     ) -> None:
-        """``last`` is the last frame that an interrupted call has delivered."""
-        self._motion = motion
+        queries = plan.queries
+        self._motion, self._placed = plan.motion, plan.placed
         self._session = session
         self._encoders = calls.encoders
         self._options = options
-        self._first = min(queries)
+        self._queries, self._first = queries, min(queries)
         self._call = PointCall(
             calls.router.trackers,
             session.session_id,
             queries,
-            last=last,
+            last=plan.last,
             encode=self._encode,
             timeout=options.timeout,
         )
@@ -132,31 +148,36 @@ class PointTracking:
         opening_ns = time.time_ns()
         try:
             await self._call.open()
+            if self._motion is not None:
+                self._motion.check(self._call.tokenizer_points, self._queries)
             opening = (opening_ns, time.time_ns())
             self._output.spawn(self._read_ahead(frames, start_ns, opening))
             self._output.spawn(self._send())
             self._output.spawn(self._receive(len(frames)))
-            info = wire.model_info_to_proto(model)
+            info, digest = wire.model_info_to_proto(model), digest_of(self._queries)
             async for result in self._output:
                 index = result.frame.frame_index
-                token = ResumePoint(self._session.session_id, index + 1, frames.stop, 1, self._first)
+                token = ResumePoint(self._session.session_id, index + 1, frames.stop, 1, self._first, digest)
                 frame = self._complete(result)
                 response = points_pb2.TrackPointsResponse(
                     motion_windows=() if self._motion is None else await self._motion.add(frame),
                     frame=frame,
                     resume_token=str(token),
                     model=info if index == frames.start else None,
+                    points=self._placed if index == frames.start else (),
                 )
                 yield response
                 self._traces.pop(index).delivered(conditioning=False, num_objects=len(response.frame.points))
                 self._session.renew()
                 self._slots.release()
         finally:
-            await self._call.close()
-            await self._output.close()
-            self._reader.close()
-            for frame_trace in self._traces.values():
-                frame_trace.abandoned()
+            try:
+                await self._call.close()
+                await self._output.close()
+            finally:
+                self._reader.close()
+                for frame_trace in self._traces.values():
+                    frame_trace.abandoned()
 
     async def _read_ahead(self, frames: range, start_ns: int, opening: tuple[int, int]) -> None:
         """Read and encode frames in order, each as soon as the window has a free slot."""

@@ -1,5 +1,7 @@
 """The points of a TrackPoints call: checked, and grids made into points."""
 
+import hashlib
+import struct
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -12,6 +14,10 @@ from maskmesh.v1 import points_pb2 as public_pb2
 # Points of one call.
 MAX_POINTS = 4096
 MAX_SIDE = 256
+MAX_GRIDS = 64
+
+# Of the first point of a grid: the others have the next numbers.
+MAX_NUMBER = 2**62
 
 Queries = Mapping[int, Sequence[public_pb2.PointQuery]]
 """Points by the frame on which they are chosen."""
@@ -26,18 +32,21 @@ async def points_of(
     """The points of a request.  Raises InvalidRequest, ObjectNotFound, FrameOutOfMemory."""
     if not request.points and not request.grids:
         raise InvalidRequest("at least one point or grid is needed", field="points")
+    if len(request.grids) > MAX_GRIDS:
+        raise InvalidRequest(f"a call has at most {MAX_GRIDS} grids", field="grids")
     for number, point in enumerate(request.points):
         _check_point(point, session, f"points[{number}]")
+    for number, grid in enumerate(request.grids):
+        _check_grid(grid, session, f"grids[{number}]")
+    plain = (grid.rows * grid.columns for grid in request.grids if not grid.HasField("obj_id"))
+    _check_count(len(request.points) + sum(plain))
     found = list(request.points)
     for number, grid in enumerate(request.grids):
-        field = f"grids[{number}]"
-        _check_grid(grid, session, field)
         if not grid.HasField("obj_id"):
             found += _centres(grid, session.frames.width, session.frames.height)
         else:
-            found += await _inside(grid, session, router, timeout, field)
-    if len(found) > MAX_POINTS:
-        raise InvalidRequest(f"{len(found)} points, and a call has at most {MAX_POINTS}", field="points")
+            found += await _inside(grid, session, router, timeout, f"grids[{number}]")
+            _check_count(len(found))
     seen: set[int] = set()
     by_frame: dict[int, list[public_pb2.PointQuery]] = defaultdict(list)
     for point in found:
@@ -46,6 +55,20 @@ async def points_of(
         seen.add(point.point_id)
         by_frame[point.frame_index].append(point)
     return dict(by_frame)
+
+
+def digest_of(queries: Queries) -> str:
+    """A short digest of all points, which a call that is resumed must have again."""
+    digest = hashlib.sha256()
+    for frame_index in sorted(queries):
+        for point in queries[frame_index]:
+            digest.update(struct.pack("<qqff", frame_index, point.point_id, point.x, point.y))
+    return digest.hexdigest()[:16]
+
+
+def _check_count(count: int) -> None:
+    if count > MAX_POINTS:
+        raise InvalidRequest(f"{count} points, and a call has at most {MAX_POINTS}", field="points")
 
 
 def _check_point(point: public_pb2.PointQuery, session: GatewaySession, field: str) -> None:
@@ -61,6 +84,8 @@ def _check_grid(grid: public_pb2.PointGrid, session: GatewaySession, field: str)
     for name in ("rows", "columns"):
         if not 1 <= getattr(grid, name) <= MAX_SIDE:
             raise InvalidRequest(f"it must be 1 to {MAX_SIDE}", field=f"{field}.{name}")
+    if grid.first_point_id > MAX_NUMBER:
+        raise InvalidRequest(f"it must be at most {MAX_NUMBER}", field=f"{field}.first_point_id")
 
 
 def _centres(grid: public_pb2.PointGrid, width: int, height: int) -> Iterable[public_pb2.PointQuery]:

@@ -41,6 +41,9 @@ async def followed_points(
 ) -> AsyncGenerator[FramePoints, None]:
     """The frames of a request in order.  Raises the errors of TrackPoints."""
     async for response in resumed_responses(connection, "TrackPoints", request, timeout):
+        if response.points:  # the object's mask may change until the call is continued
+            del request.points[:], request.grids[:]
+            request.points.extend(response.points)
         yield _frame(response)
 
 
@@ -55,5 +58,6 @@ def _frame(response: points_pb2.TrackPointsResponse) -> FramePoints:
         repeats_previous=frame.repeats_previous,
         model=wire.model_info_from_proto(response.model) if response.HasField("model") else None,
         resume_token=response.resume_token,
+        placed=tuple(PointQuery(p.point_id, p.frame_index, p.x, p.y) for p in response.points),
         motion_windows=tuple(wire.motion_window_from_proto(w) for w in response.motion_windows),
     )

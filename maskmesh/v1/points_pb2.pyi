@@ -88,13 +88,15 @@ class FramePoints(_message.Message):
     def __init__(self, frame_index: _Optional[int] = ..., points: _Optional[_Iterable[_Union[TrackedPoint, _Mapping]]] = ..., trace_id: _Optional[str] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., stage_times: _Optional[_Iterable[_Union[_types_pb2.StageTime, _Mapping]]] = ..., time: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., repeats_previous: _Optional[bool] = ...) -> None: ...
 
 class TrackPointsResponse(_message.Message):
-    __slots__ = ("frame", "resume_token", "model", "motion_windows")
+    __slots__ = ("frame", "resume_token", "model", "points", "motion_windows")
     FRAME_FIELD_NUMBER: _ClassVar[int]
     RESUME_TOKEN_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
+    POINTS_FIELD_NUMBER: _ClassVar[int]
     MOTION_WINDOWS_FIELD_NUMBER: _ClassVar[int]
     frame: FramePoints
     resume_token: str
     model: _types_pb2.ModelInfo
+    points: _containers.RepeatedCompositeFieldContainer[PointQuery]
     motion_windows: _containers.RepeatedCompositeFieldContainer[_motion_pb2.MotionWindow]
-    def __init__(self, frame: _Optional[_Union[FramePoints, _Mapping]] = ..., resume_token: _Optional[str] = ..., model: _Optional[_Union[_types_pb2.ModelInfo, _Mapping]] = ..., motion_windows: _Optional[_Iterable[_Union[_motion_pb2.MotionWindow, _Mapping]]] = ...) -> None: ...
+    def __init__(self, frame: _Optional[_Union[FramePoints, _Mapping]] = ..., resume_token: _Optional[str] = ..., model: _Optional[_Union[_types_pb2.ModelInfo, _Mapping]] = ..., points: _Optional[_Iterable[_Union[PointQuery, _Mapping]]] = ..., motion_windows: _Optional[_Iterable[_Union[_motion_pb2.MotionWindow, _Mapping]]] = ...) -> None: ...

@@ -84,6 +84,20 @@ POINT_CASES = [
     ),
     Case(
         "TrackPoints",
+        "too many grids",
+        track(grids=[P.PointGrid(rows=1, columns=1, first_point_id=n) for n in range(65)]),
+        InvalidRequest,
+        "grids",
+    ),
+    Case(
+        "TrackPoints",
+        "a grid of large numbers",
+        track(grids=[P.PointGrid(rows=2, columns=2, first_point_id=2**63 - 1)]),
+        InvalidRequest,
+        "grids[0].first_point_id",
+    ),
+    Case(
+        "TrackPoints",
         "a grid inside an unknown object",
         track(grids=[P.PointGrid(rows=2, columns=2, first_point_id=1, obj_id=99)]),
         ObjectNotFound,

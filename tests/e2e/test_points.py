@@ -230,8 +230,52 @@ async def test_a_broken_call_is_resumed(tapir: Mesh, clip: Path) -> None:
     check(frames, clip)
 
 
+async def test_a_call_with_points_on_many_early_frames_is_resumed(tapir: Mesh) -> None:
+    """The frames on which points were chosen lie before those that are replayed: 16 with this model."""
+    queries = [PointQuery(n, n, 100 + 5 * n, 80 + 2 * n) for n in range(24)]
+    async with AsyncClient(tapir.endpoint, timeout=60) as client, client.session() as session:
+        await session.append_frames(moving(52, 1, 1))
+        whole = [f async for f in session.track_points(queries)]
+        token = whole[47].resume_token
+        rest = [f async for f in session.track_points(queries, resume_token=token)]
+    assert [f.frame_index for f in rest] == list(range(48, 52))
+    for frame, expected in zip(rest, whole[48:], strict=True):
+        assert list(frame.points) == list(range(24))
+        near = [
+            abs(point.x - expected.points[n].x) < 0.1 and abs(point.y - expected.points[n].y) < 0.1
+            for n, point in frame.points.items()
+        ]
+        assert np.mean(near) > 0.9
+
+
+async def test_a_resumed_grid_has_the_points_of_the_first_mask(client: AsyncClient, clip: Path) -> None:
+    grid = PointGrid(6, 6, obj_id=5)
+    async with client.session() as session:
+        await session.append_video(clip)
+        await session.add_prompt(0, 5, points=[WHEEL])
+        whole = [f async for f in session.track_points(grids=[grid], max_frames=6)]
+        await session.add_prompt(0, 5, points=[(530, 185)], clear_previous=True)
+        with pytest.raises(InvalidRequest, match="not those of the interrupted call"):
+            await anext(session.track_points(grids=[grid], resume_token=whole[2].resume_token))
+        placed = whole[0].placed
+        rest = [f async for f in session.track_points(placed, resume_token=whole[2].resume_token)]
+    assert not whole[1].placed
+    assert [f.points for f in rest] == [f.points for f in whole[3:]]
+
+
+async def test_points_at_the_edge_of_a_still_picture_stay(client: AsyncClient) -> None:
+    [picture] = moving(1, 0, 0)
+    height, width, _ = picture.shape
+    queries = [PointQuery(1, 0, 0, 50), PointQuery(2, 0, width, 50), PointQuery(3, 0, 50, height)]
+    async with client.session() as session:
+        await session.append_frames([picture] * 3)
+        frames = [f async for f in session.track_points(queries)]
+    assert all(point.visible for point in frames[-1].points.values())
+
+
 async def test_the_limit_of_points(tmp_path_factory: pytest.TempPathFactory) -> None:
-    options = MeshOptions(model="test", flags={"tracker": ["--max-points", "10"]})
+    tapir = ["--point-model", "tapir-test"]
+    options = MeshOptions(model="test", flags={"encoder": tapir, "tracker": [*tapir, "--max-points", "10"]})
     async with (
         running_mesh(tmp_path_factory.mktemp("traces"), options) as mesh,
         AsyncClient(mesh.endpoint, timeout=30) as client,
@@ -308,7 +352,7 @@ async def test_motion_has_codes(tmp_path_factory: pytest.TempPathFactory) -> Non
     ):
         await session.append_frames(moving(10, 8, 2))
         frames = [f async for f in session.track_points(grids=[PointGrid(3, 3)], motion=motion)]
-        with pytest.raises(InvalidRequest, match="reads 9 points, and the window has 4") as caught:
+        with pytest.raises(InvalidRequest, match="reads 9 points .* there are 4 on 1") as caught:
             async for _ in session.track_points(grids=[PointGrid(2, 2)], motion=motion):
                 pass
     assert caught.value.field == "motion.tokens"

@@ -27,8 +27,11 @@ def settings(**given: object) -> MotionSettings:
 
 
 def frame(index: int, *, rate: float = 20.0, speed: float = 1.0, visible: bool = True) -> UsedFrame:
-    points = {1: (5 + speed * index, 3.0, visible), 7: (9.0, 2 * speed * index, True)}
-    return UsedFrame(index, index / rate, points, np.full((4, 4), index, np.uint8))
+    # The order of the points differs from frame to frame.
+    rows = [(1, 5 + speed * index, 3.0, visible), (7, 9.0, 2 * speed * index, True)][:: (-1) ** index]
+    numbers = np.array([number for number, *_ in rows])
+    points = np.array([point for _, *point in rows], np.float32)
+    return UsedFrame(index, index / rate, numbers, points, np.full((4, 4), index, np.uint8))
 
 
 def windows_of(frames: list[UsedFrame], chosen: MotionSettings) -> list[MotionWindow]:
@@ -54,7 +57,11 @@ def test_a_rate_leaves_frames_out() -> None:
 
 def test_points_that_come_later_are_left_out_and_hidden_ones_do_not_move() -> None:
     frames = [frame(n, visible=n != 2) for n in range(4)]
-    late = [f._replace(points={**f.points, 9: (0, 0, True)}) if f.frame_index > 1 else f for f in frames]
+    one = np.array([[0, 0, 1]], np.float32)
+    late = frames[:2] + [
+        f._replace(numbers=np.append(f.numbers, 9), points=np.append(f.points, one, axis=0))
+        for f in frames[2:]
+    ]
     [window] = windows_of(late, settings())
     assert window.velocities.shape == (3, 2, 2)
     assert not window.velocities[1:, 0].any()

@@ -1,7 +1,6 @@
 """Parts of the tracker's points: similarity with the surroundings, points in masks, the limit of points."""
 
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from maskmesh.errors import ResourceExhausted
-from tracker_svc.points.components import PointComponents, Room
+from tracker_svc.points.components import PointComponents
 from tracker_svc.points.local_scores import local_scores, sample
 from tracker_svc.points.point_service import points_inside
 
@@ -48,13 +47,15 @@ def test_points_inside_a_mask() -> None:
     assert points_inside(np.zeros((4, 4), np.bool_), 3, 3) == []
 
 
-def test_points_of_a_call_are_bounded_and_given_back() -> None:
-    owner: Any = SimpleNamespace(num_points=0, max_points=5)
-    first, second = Room(owner), Room(cast(PointComponents, owner))
-    first.take(3)
-    with pytest.raises(ResourceExhausted, match="follows 3 points, and 3 more exceed its limit of 5"):
-        second.take(3)
-    assert (owner.num_points, second.num_points) == (3, 0)
-    second.take(2)
-    first.take(-3)
-    assert owner.num_points == 2
+def test_points_of_calls_are_bounded_and_given_back() -> None:
+    nothing: Any = None
+    components = PointComponents(
+        model=nothing, info=nothing, worker=nothing, embeddings=nothing, tokenizer=None, max_points=5
+    )
+    with components.room(3):
+        with pytest.raises(ResourceExhausted, match="follows 3 points, and 3 more exceed its limit of 5"):
+            components.room(3).__enter__()
+        with components.room(2):
+            assert components.num_points == 5
+        assert components.num_points == 3
+    assert components.num_points == 0

@@ -27,6 +27,9 @@ from tracker_svc.points.point_set import PointModel, Query
 from tracker_svc.points.tapir import PointTrackingModel
 from tracker_svc.points.tapir_points import TapirModel
 
+# Points of all calls that are followed by optical flow.
+MAX_STATELESS_POINTS = 65536
+
 # The encoder's part of a checkpoint of TAPIR.
 ENCODER_PREFIXES = ("resnet_torch.", "extra_convs.")
 
@@ -48,13 +51,19 @@ class PointComponents:
     _device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     @contextmanager
-    def room(self) -> Iterator["Room"]:
-        """The points of one stream, which are given back at the end."""
-        room = Room(self)
+    def room(self, count: int) -> Iterator[None]:
+        """Room for the points of one stream, which is given back at the end.  Raises ResourceExhausted."""
+        if self.num_points + count > self.max_points:
+            raise ResourceExhausted(
+                f"the tracker follows {self.num_points} points, and {count} more exceed its limit of "
+                f"{self.max_points}",
+                resource="points",
+            )
+        self.num_points += count
         try:
-            yield room
+            yield
         finally:
-            room.take(-room.num_points)
+            self.num_points -= count
 
     def recorder(self, frame_index: int) -> StageRecorder:
         """A recorder of the stages of one frame."""
@@ -71,25 +80,6 @@ class PointComponents:
     async def close(self) -> None:
         """Close the connections."""
         await self.embeddings.close()
-
-
-class Room:
-    """The part of the limit that one stream has taken."""
-
-    def __init__(self, owner: PointComponents) -> None:
-        self._owner = owner
-        self.num_points = 0
-
-    def take(self, count: int) -> None:
-        """Take room for more points.  Raises ResourceExhausted."""
-        if count > 0 and self._owner.num_points + count > self._owner.max_points:
-            raise ResourceExhausted(
-                f"the tracker follows {self._owner.num_points} points, and {count} more exceed its limit of "
-                f"{self._owner.max_points}",
-                resource="points",
-            )
-        self._owner.num_points += count
-        self.num_points += count
 
 
 async def start_points(
@@ -119,7 +109,8 @@ async def start_points(
         tokenizer=None
         if settings.motion_checkpoint is None
         else await asyncio.to_thread(load_tokenizer, settings.motion_checkpoint, loaded.device),
-        max_points=settings.max_points,
+        # Without state, points take next to no memory.
+        max_points=settings.max_points if isinstance(model, TapirModel) else MAX_STATELESS_POINTS,
         _device=loaded.device,
     )
     with telemetry.tracer().start_as_current_span(telemetry.WARM_UP):

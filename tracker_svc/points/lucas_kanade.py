@@ -110,7 +110,8 @@ class FlowPoints(PointSet):
             ends, found = _flow(self._previous, grey, starts)
             back, found_back = _flow(grey, self._previous, ends)
             errors = np.hypot(*(back - starts).reshape(-1, 2).T)
-            inside = ((ends >= 0) & (ends <= len(grey) - 1)).reshape(-1, 2).all(axis=1)
+            # To the outer edges of the first and the last pixel.
+            inside = ((ends >= -0.5) & (ends <= len(grey) - 0.5)).reshape(-1, 2).all(axis=1)
             for i, (x, y), error, is_good in zip(
                 moving,
                 ends.reshape(-1, 2).tolist(),

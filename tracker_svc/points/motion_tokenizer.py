@@ -113,7 +113,7 @@ def load_tokenizer(path: Path, device: torch.device) -> MotionTokenizer:
 
 
 def _positions(count: int, dim: int) -> Tensor:
-    """Sinusoidal encodings of the numbers 0 to count: [count, dim]."""
+    """Sinusoidal encodings of the numbers from 0 on: [count, dim]."""
     frequencies = torch.exp(torch.arange(0, dim, 2) * (-math.log(10_000.0) / dim))
     angles = torch.arange(count)[:, None] * frequencies
     return torch.cat([angles.sin(), angles.cos()], dim=1)

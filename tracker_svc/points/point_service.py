@@ -1,5 +1,6 @@
 """PointService over gRPC, beside TrackerService in the same process."""
 
+import contextlib
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -9,6 +10,7 @@ from maskmesh import telemetry, wire
 from maskmesh.errors import FrameOutOfMemory, InvalidRequest, ObjectNotFound
 from maskmesh.internal.v1 import points_pb2, points_pb2_grpc
 from maskmesh.masks import BoolArray, MaskFormat, MaskOptions, PackedMask
+from maskmesh.scheduling.admission import Priority, QueueEntry
 from maskmesh.v1 import points_pb2 as public_pb2
 from tracker_svc.components import Components
 from tracker_svc.compute.mask_output import object_masks
@@ -42,16 +44,20 @@ class PointServicer(points_pb2_grpc.PointServiceServicer):
         if points is None:
             raise InvalidRequest("this tracker follows no points: --point-model sets a model", field="config")
         started = points_pb2.PointTrackStarted(
-            model=wire.model_info_to_proto(points.info), memory_frames=points.model.memory_frames
+            model=wire.model_info_to_proto(points.info),
+            memory_frames=points.model.memory_frames,
+            tokenizer_points=0 if points.tokenizer is None else points.tokenizer.num_points,
         )
-        yield points_pb2.TrackPointsResponse(started=started)
-        stream = PointStream(points, first.config.session_id)
-        self._streams.add(stream)
-        try:
-            async for response in stream.run(request_iterator):
-                yield response
-        finally:
-            self._streams.discard(stream)
+        stream = PointStream(points, first.config.session_id, first.config.points)
+        with points.room(first.config.points):
+            self._streams.add(stream)
+            try:
+                yield points_pb2.TrackPointsResponse(started=started)
+                async with contextlib.aclosing(stream.run(request_iterator)) as responses:
+                    async for response in responses:
+                        yield response
+            finally:
+                self._streams.discard(stream)
 
     async def PlacePoints(self, request: points_pb2.PlacePointsRequest, context: Any) -> Any:
         self._require_not_draining()
@@ -99,6 +105,8 @@ class PointServicer(points_pb2_grpc.PointServiceServicer):
                 field="motion.tokens",
             )
         velocities = np.frombuffer(request.velocities, np.float32)
+        if velocities.size != request.intervals * request.points * 2 or not np.isfinite(velocities).all():
+            raise InvalidRequest("they must be intervals x points x 2 finite numbers", field="velocities")
         velocities = velocities.reshape(request.intervals, request.points, 2)
         recorder = points.recorder(0)
 
@@ -106,7 +114,8 @@ class PointServicer(points_pb2_grpc.PointServiceServicer):
             with recorder.stage(telemetry.MOTION_TOKENIZER):
                 return tokenizer.tokenize(velocities)
 
-        found = await points.worker.run(run, recorder=recorder)
+        entry = QueueEntry(Priority.AHEAD, request.tenant)
+        found = await points.worker.run(run, recorder=recorder, entry=entry)
         telemetry.emit_soon(recorder.records, None)
         return points_pb2.TokenizeMotionResponse(
             codes=found.codes,
@@ -124,9 +133,7 @@ def points_inside(mask: BoolArray, rows: int, columns: int) -> list[tuple[float,
         return []
     ys, xs = np.nonzero(mask.any(axis=1))[0], np.nonzero(mask.any(axis=0))[0]
     x0, x1, y0, y1 = xs[0], xs[-1] + 1, ys[0], ys[-1] + 1
-    centres = [
-        (float(x0 + (column + 0.5) * (x1 - x0) / columns), float(y0 + (row + 0.5) * (y1 - y0) / rows))
-        for row in range(rows)
-        for column in range(columns)
-    ]
-    return [(x, y) for x, y in centres if mask[int(y), int(x)]]
+    x = x0 + (np.arange(columns) + 0.5) * (x1 - x0) / columns
+    y = y0 + (np.arange(rows) + 0.5) * (y1 - y0) / rows
+    row, column = np.nonzero(mask[y.astype(int)][:, x.astype(int)])
+    return list(zip(x[column].tolist(), y[row].tolist(), strict=True))

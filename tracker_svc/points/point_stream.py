@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -19,7 +19,7 @@ from maskmesh.v1 import points_pb2 as public_pb2
 from tracker_svc.compute.step import Frame
 from tracker_svc.embeddings.stream_embeddings import StreamEmbeddings
 from tracker_svc.frame_trace import FrameTrace
-from tracker_svc.points.components import PointComponents, Room
+from tracker_svc.points.components import PointComponents
 from tracker_svc.points.point_set import Query, TrackedPoint
 
 # Frames whose embeddings are fetched before they are tracked.
@@ -54,12 +54,15 @@ class PointStream:
     Embeddings are fetched ahead.  Frames that are there are tracked together, as many as the model likes.
     """
 
-    def __init__(self, components: PointComponents, session_id: str) -> None:
+    def __init__(self, components: PointComponents, session_id: str, max_points: int) -> None:
+        """``max_points`` is the number of points for which there is room."""
+        self._room = max_points
         self._components = components
         self._session_id = session_id
         self._points = components.model.new_set()
         self._embeddings = StreamEmbeddings(components.embeddings, self._request_embedding)
         self._received: deque[_Received] = deque()
+        self._batch: Sequence[_Received] = ()
         self._changed = asyncio.Event()
         self._is_all_received = False
         self._output: StreamOutput[points_pb2.TrackPointsResponse] = StreamOutput()
@@ -71,7 +74,7 @@ class PointStream:
 
     async def run(
         self, requests: AsyncIterator[points_pb2.TrackPointsRequest]
-    ) -> AsyncIterator[points_pb2.TrackPointsResponse]:
+    ) -> AsyncGenerator[points_pb2.TrackPointsResponse, None]:
         """Yield the responses to the messages that follow the configuration."""
         self._output.spawn(self._read(requests))
         self._output.spawn(self._track_all())
@@ -80,7 +83,7 @@ class PointStream:
                 yield response
         finally:
             await self._output.close()
-            for received in self._received:
+            for received in (*self._batch, *self._received):
                 if received.fetching is not None:
                     received.fetching.cancel()
                 received.trace.end()
@@ -131,9 +134,10 @@ class PointStream:
         self._output.put(points_pb2.TrackPointsResponse(embedding_needed=needed))
 
     async def _track_all(self) -> None:
-        with self._components.room() as room:
-            while batch := await self._next_batch():
-                await self._step(batch, room)
+        while batch := await self._next_batch():
+            self._batch = batch
+            await self._step(batch)
+            self._batch = ()
         self._output.finish()
 
     async def _next_batch(self) -> list[_Received]:
@@ -144,6 +148,7 @@ class PointStream:
             self._changed.clear()
             await self._changed.wait()
         batch = [self._received.popleft()]
+        self._fetch_ahead()
         if batch[0].message.purpose == points_pb2.FRAME_PURPOSE_QUERIES:
             return batch
         await asyncio.wait({batch[0].prefetch})
@@ -155,7 +160,7 @@ class PointStream:
         self._fetch_ahead()
         return batch
 
-    async def _step(self, batch: Sequence[_Received], room: Room) -> None:
+    async def _step(self, batch: Sequence[_Received]) -> None:
         """Add the points of the first frame, track the frames, and send their results."""
         first = batch[0]
         frames = [await self._embeddings.get(r.index, r.prefetch, r.trace) for r in batch]
@@ -170,7 +175,11 @@ class PointStream:
             entry=QueueEntry(Priority.AHEAD, first.ref.tenant),
         )
         if first.message.points:
-            room.take(len(first.message.points))
+            self._room -= len(first.message.points)
+            if self._room < 0:
+                raise InvalidRequest(
+                    "there are more points than the configuration says", field="frame.points"
+                )
             queries = [Query(point.point_id, point.x, point.y) for point in first.message.points]
             await run(lambda: self._points.add(frames[0], queries, recorders[0]))
         if first.message.purpose == points_pb2.FRAME_PURPOSE_QUERIES:

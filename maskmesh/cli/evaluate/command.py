@@ -71,6 +71,12 @@ def evaluate(
 
     The pixels of a true mask with a palette are object numbers, as in DAVIS; any other mask is one object.
     """
+    if sum((erase, points, video, bool(concept))) > 1 and not (video and concept):
+        raise click.UsageError("--erase, --points, --video and --concept exclude one another")
+    if (erase or points) and records.folder is not None:
+        raise click.UsageError("--records is not for --erase and --points")
+    if points and (images is not None or masks is not None):
+        raise click.UsageError("--points draws its own clips: it takes no --images and --masks")
     if not points and (images is None or (masks is None and not erase)):
         raise click.UsageError("--images and --masks are needed, or --images and --erase, or --points")
     folders = [folder for folder in (images, masks) if folder is not None]
@@ -95,5 +101,7 @@ def evaluate(
     flags = ["--point-model", point_model]
     if point_checkpoint is not None:
         flags += ["--point-checkpoint", str(point_checkpoint)]
-    mesh = records.mesh_options(with_flags(options, {"encoder": flags, "tracker": flags}))
+    # A hole is a prompt on every frame.
+    limit = ["--max-prompted-frames", "100000"] if erase else []
+    mesh = records.mesh_options(with_flags(options, {"encoder": flags, "tracker": [*flags, *limit]}))
     run(with_gateway(work, gateway, mesh))

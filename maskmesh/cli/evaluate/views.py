@@ -21,6 +21,9 @@ from maskmesh.evaluation.holes import moving_shapes, stationary_boxes
 from maskmesh.evaluation.points import PointScores, evaluate_points
 from maskmesh.media.pictures import read_picture
 
+# Structural similarity compares windows of 7 x 7.
+MIN_SIDE = 16
+
 ERASE_LEGEND = (
     "PSNR in dB, SSIM and flicker (warping error in levels) inside the holes; alone: each frame is filled "
     "from its own edge.  Invented: the share that no frame has shown."
@@ -33,7 +36,12 @@ async def evaluate_erased_clip(
 ) -> None:
     """Erase holes in a clip: moving shapes of masks, or boxes without masks.  Raises ValueError."""
     frames = [read_picture(path) for path in folder_frames(images)]
+    for path, frame in zip(folder_frames(images), frames, strict=True):
+        if frame.shape != frames[0].shape:
+            raise ValueError(f"{path.name} has another size than the first frame")
     height, width = frames[0].shape[:2]
+    if min(height, width) < MIN_SIDE:
+        raise ValueError(f"frames have at least {MIN_SIDE} pixels a side, not {width} x {height}")
     if masks is None:
         holes = stationary_boxes(height, width, len(frames))
     else:

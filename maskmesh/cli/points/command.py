@@ -122,6 +122,10 @@ def points_command(
         raise click.UsageError("at least one --point or a --grid is needed")
     if inside is not None and grid is None:
         raise click.UsageError("--inside places a --grid, which is missing")
+    if motion is None and (tokens or energy_threshold or motion_fps or motion_checkpoint is not None):
+        raise click.UsageError(
+            "--tokens, --energy-threshold, --motion-fps and --motion-checkpoint need a file for --motion"
+        )
     outputs = {"--output": output, "--tracks": tracks, "--motion": motion}
     check_outputs([source] if source.is_file() else [], outputs)
     check_suffix("--output", output, is_video=True)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+import click
 import numpy as np
 from PIL import Image as PillowImage
 from PIL import ImageDraw
@@ -77,6 +78,8 @@ async def follow_points(job: PointJob, client: AsyncClient) -> None:
 
 
 async def _follow(job: PointJob, session: VideoSession, recorded: RecordedSequence) -> None:
+    if job.frame >= session.num_frames:
+        raise click.UsageError(f"--frame {job.frame}: the source has {session.num_frames} frames")
     total = session.num_frames - job.frame
     total = min(total, job.max_frames) if job.max_frames else total
     start, count, visible = time.perf_counter(), 0, 0

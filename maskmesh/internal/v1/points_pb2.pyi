@@ -22,10 +22,12 @@ FRAME_PURPOSE_REPLAY: FramePurpose
 FRAME_PURPOSE_QUERIES: FramePurpose
 
 class PointTrackConfig(_message.Message):
-    __slots__ = ("session_id",)
+    __slots__ = ("session_id", "points")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    POINTS_FIELD_NUMBER: _ClassVar[int]
     session_id: str
-    def __init__(self, session_id: _Optional[str] = ...) -> None: ...
+    points: int
+    def __init__(self, session_id: _Optional[str] = ..., points: _Optional[int] = ...) -> None: ...
 
 class PointFrame(_message.Message):
     __slots__ = ("frame_index", "embedding", "traceparent", "clock_offset_nanos", "points", "purpose")
@@ -62,12 +64,14 @@ class TrackPointsRequest(_message.Message):
     def __init__(self, config: _Optional[_Union[PointTrackConfig, _Mapping]] = ..., frame: _Optional[_Union[PointFrame, _Mapping]] = ..., embedding: _Optional[_Union[PointEmbedding, _Mapping]] = ...) -> None: ...
 
 class PointTrackStarted(_message.Message):
-    __slots__ = ("model", "memory_frames")
+    __slots__ = ("model", "memory_frames", "tokenizer_points")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     MEMORY_FRAMES_FIELD_NUMBER: _ClassVar[int]
+    TOKENIZER_POINTS_FIELD_NUMBER: _ClassVar[int]
     model: _types_pb2.ModelInfo
     memory_frames: int
-    def __init__(self, model: _Optional[_Union[_types_pb2.ModelInfo, _Mapping]] = ..., memory_frames: _Optional[int] = ...) -> None: ...
+    tokenizer_points: int
+    def __init__(self, model: _Optional[_Union[_types_pb2.ModelInfo, _Mapping]] = ..., memory_frames: _Optional[int] = ..., tokenizer_points: _Optional[int] = ...) -> None: ...
 
 class PointResult(_message.Message):
     __slots__ = ("frame", "handling", "work")
@@ -116,14 +120,16 @@ class PlacePointsResponse(_message.Message):
     def __init__(self, points: _Optional[_Iterable[_Union[_points_pb2.PointQuery, _Mapping]]] = ...) -> None: ...
 
 class TokenizeMotionRequest(_message.Message):
-    __slots__ = ("intervals", "points", "velocities")
+    __slots__ = ("intervals", "points", "velocities", "tenant")
     INTERVALS_FIELD_NUMBER: _ClassVar[int]
     POINTS_FIELD_NUMBER: _ClassVar[int]
     VELOCITIES_FIELD_NUMBER: _ClassVar[int]
+    TENANT_FIELD_NUMBER: _ClassVar[int]
     intervals: int
     points: int
     velocities: bytes
-    def __init__(self, intervals: _Optional[int] = ..., points: _Optional[int] = ..., velocities: _Optional[bytes] = ...) -> None: ...
+    tenant: str
+    def __init__(self, intervals: _Optional[int] = ..., points: _Optional[int] = ..., velocities: _Optional[bytes] = ..., tenant: _Optional[str] = ...) -> None: ...
 
 class TokenizeMotionResponse(_message.Message):
     __slots__ = ("codes", "energy", "stage_times")

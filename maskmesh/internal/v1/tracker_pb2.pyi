@@ -451,18 +451,20 @@ class GetLoadRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetLoadResponse(_message.Message):
-    __slots__ = ("sessions", "propagating", "max_sessions", "waiting", "draining")
+    __slots__ = ("sessions", "propagating", "max_sessions", "waiting", "draining", "points")
     SESSIONS_FIELD_NUMBER: _ClassVar[int]
     PROPAGATING_FIELD_NUMBER: _ClassVar[int]
     MAX_SESSIONS_FIELD_NUMBER: _ClassVar[int]
     WAITING_FIELD_NUMBER: _ClassVar[int]
     DRAINING_FIELD_NUMBER: _ClassVar[int]
+    POINTS_FIELD_NUMBER: _ClassVar[int]
     sessions: int
     propagating: int
     max_sessions: int
     waiting: int
     draining: bool
-    def __init__(self, sessions: _Optional[int] = ..., propagating: _Optional[int] = ..., max_sessions: _Optional[int] = ..., waiting: _Optional[int] = ..., draining: _Optional[bool] = ...) -> None: ...
+    points: int
+    def __init__(self, sessions: _Optional[int] = ..., propagating: _Optional[int] = ..., max_sessions: _Optional[int] = ..., waiting: _Optional[int] = ..., draining: _Optional[bool] = ..., points: _Optional[int] = ...) -> None: ...
 
 class GetTrackerStatusRequest(_message.Message):
     __slots__ = ()
