@@ -45,5 +45,5 @@ clean:
 	touch $@
 
 .venv/dev: .venv/services
-	$(BIN)/pip install --quiet -c constraints.txt -e '.[services,train,dev]'
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[services,erase-model,train,dev]'
 	touch $@

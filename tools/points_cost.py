@@ -10,18 +10,35 @@ Weights are random unless --point-checkpoint names a file; the speed is the same
 
 import asyncio
 import statistics
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import click
 import numpy as np
+import torch
+from safetensors.torch import save_file
 
-from maskmesh import AsyncClient, PointGrid, PointQuery, VideoSession
+from encoder_svc.model.config import POINT_PRESETS as POINT_BACKBONES
+from encoder_svc.model.config import PointBackboneConfig
+from encoder_svc.model.point_backbone import PointEncoder
+from maskmesh import AsyncClient, PointGrid, PointQuery, VideoSession, telemetry
 from maskmesh.cli.mesh.local_mesh import LocalMesh, MeshOptions
 from maskmesh.masks import ByteArray
 from maskmesh.records.budget import Budget
 from maskmesh.records.window_timer import WindowTimer
+from tracker_svc.points.config import POINT_PRESETS
+from tracker_svc.points.tapir import PointTrackingModel
+
+# Of the features of a frame, until they are in the tracker.
+FEATURE_STAGES = (
+    telemetry.DECODE_IMAGE,
+    telemetry.PREPROCESS,
+    telemetry.IMAGE_ENCODER,
+    telemetry.FETCH_EMBEDDING,
+)
 
 LENGTH, STRIDE, FRAMES_PER_SECOND = 16, 4, 10.0
 
@@ -33,16 +50,34 @@ def frames(count: int, seed: int) -> list[ByteArray]:
     return [np.ascontiguousarray(large[100 + 2 * n : 460 + 2 * n, 100 + n : 740 + n]) for n in range(count)]
 
 
-async def seconds_of_window(session: VideoSession, start: int) -> float:
+def random_checkpoint(folder: Path) -> Path:
+    """A checkpoint of TAPIR with random weights."""
+    torch.manual_seed(0)
+    config = POINT_BACKBONES["tapir"]
+    assert isinstance(config, PointBackboneConfig)
+    parts = PointEncoder(config), PointTrackingModel(POINT_PRESETS["tapir"])
+    path = folder / "tapir.safetensors"
+    save_file({key: value for part in parts for key, value in part.state_dict().items()}, path)
+    return path
+
+
+class WindowSeconds(NamedTuple):
+    """The seconds of a window with one point: in all, and of its features."""
+
+    whole: float
+    features: float
+
+
+async def seconds_of_window(session: VideoSession, start: int) -> WindowSeconds:
     """The seconds that one point takes over the frames of a window."""
-    begun = time.perf_counter()
-    async for _ in session.track_points([PointQuery(1, start, 300, 200)], max_frames=LENGTH):
-        pass
-    return time.perf_counter() - begun
+    begun, features = time.perf_counter(), 0.0
+    async for frame in session.track_points([PointQuery(1, start, 300, 200)], max_frames=LENGTH):
+        features += sum(frame.stage_seconds.get(stage, 0.0) for stage in FEATURE_STAGES)
+    return WindowSeconds(time.perf_counter() - begun, features)
 
 
-async def cached_and_anew(client: AsyncClient, windows: int) -> tuple[float, float]:
-    """Median seconds of a window with one point: with 12 of its 16 frames cached, and with none."""
+async def cached_and_anew(client: AsyncClient, windows: int) -> tuple[WindowSeconds, WindowSeconds]:
+    """Medians of a window: with 12 of its 16 frames cached, and with none."""
     async with client.session() as session:
         await session.append_frames(frames(LENGTH + STRIDE * windows, 0))
         starts = range(0, STRIDE * windows + 1, STRIDE)
@@ -52,7 +87,9 @@ async def cached_and_anew(client: AsyncClient, windows: int) -> tuple[float, flo
         async with client.session() as session:
             await session.append_frames(frames(LENGTH, seed))
             anew.append(await seconds_of_window(session, 0))
-    return statistics.median(cached), statistics.median(anew)
+    return WindowSeconds(*map(statistics.median, zip(*cached, strict=True))), WindowSeconds(
+        *map(statistics.median, zip(*anew, strict=True))
+    )
 
 
 async def windows_in_budget(client: AsyncClient, side: int, count: int) -> tuple[int, int, float]:
@@ -77,23 +114,26 @@ async def windows_in_budget(client: AsyncClient, side: int, count: int) -> tuple
 @click.option("--windows", default=6, help="Windows whose time is measured with and without the cache.")
 @click.option("--frames", "count", default=64, help="Frames for each number of points.")
 @click.option("--side", "sides", type=int, multiple=True, default=(5, 10, 14, 20), help="Side of the grid.")
-def main(point_checkpoint: Path | None, windows: int, count: int, sides: Sequence[int]) -> None:
+@click.option("--threads", default=2, show_default=True, help="Threads of encoder and tracker.")
+def main(point_checkpoint: Path | None, windows: int, count: int, sides: Sequence[int], threads: int) -> None:
     """Print the cost of following points with TAPIR on this machine."""
-    flags = ["--point-model", "tapir"]
-    if point_checkpoint is not None:
-        flags += ["--point-checkpoint", str(point_checkpoint.absolute())]
 
-    async def measure() -> None:
-        options = MeshOptions(flags={"encoder": flags, "tracker": flags})
+    async def measure(checkpoint: Path) -> None:
+        flags = ["--point-model", "tapir", "--point-checkpoint", str(checkpoint.absolute())]
+        options = MeshOptions(threads=threads, flags={"encoder": flags, "tracker": flags})
         async with LocalMesh(options) as mesh, AsyncClient(mesh.endpoint) as client:
             cached, anew = await cached_and_anew(client, windows)
-            click.echo(f"window of {LENGTH} frames, one point: cached {cached:.2f} s, anew {anew:.2f} s")
-            click.echo(f"ratio {anew / cached:.2f}")
+            for name, before, after in zip(("whole", "features"), anew, cached, strict=True):
+                ratio = before / after
+                click.echo(
+                    f"{name} of a window: anew {before:.2f} s, cached {after:.2f} s, ratio {ratio:.2f}"
+                )
             for side in sides:
                 kept, total, median = await windows_in_budget(client, side, count)
                 click.echo(f"{side * side} points: {kept} of {total} windows in budget, {median:.2f} s")
 
-    asyncio.run(measure())
+    with tempfile.TemporaryDirectory() as folder:
+        asyncio.run(measure(point_checkpoint or random_checkpoint(Path(folder))))
 
 
 if __name__ == "__main__":

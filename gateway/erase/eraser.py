@@ -100,10 +100,9 @@ class Eraser:
         """
         last = self._ahead[-1] if self._ahead else self._before
         with recorder.stage(telemetry.ERASE_FLOW):
-            number = self._number + len(self._ahead)
             frame = _Frame(
                 pixels,
-                Hole.of(mask, number),
+                Hole.of(mask),
                 self._flow.image(pixels, mask),
                 recorder,
                 time.time_ns(),
@@ -120,6 +119,7 @@ class Eraser:
             return None
         frame = self._ahead.popleft()
         recorder, hole = frame.recorder, frame.hole
+        hole.begin(self._number)
         if self.options.look_ahead:
             recorder.wait(frame.pushed_ns, time.time_ns(), "look_ahead")
         out = frame.pixels

@@ -39,8 +39,8 @@ class Hole:
     age: IntArray
 
     @classmethod
-    def of(cls, mask: BoolArray, number: int) -> Self:
-        """The pixels of a mask [H, W], whose content is that of frame ``number`` at the same place."""
+    def of(cls, mask: BoolArray) -> Self:
+        """The pixels of a mask [H, W], without content."""
         y, x = (each.astype(np.int32) for each in np.nonzero(mask))
         left, top = (int(x.min()), int(y.min())) if len(x) else (0, 0)
         size = (int(y.max()) - top + 1, int(x.max()) - left + 1) if len(x) else (0, 0)
@@ -54,12 +54,19 @@ class Hole:
             left=left,
             top=top,
             index=index,
-            number=np.full(len(x), number, np.int32),
-            source_x=x.astype(np.float32),
-            source_y=y.astype(np.float32),
-            offset=np.zeros((len(x), 3), np.float32),
-            age=np.full(len(x), INVENTED, np.int32),
+            number=np.zeros(0, np.int32),
+            source_x=np.zeros(0, np.float32),
+            source_y=np.zeros(0, np.float32),
+            offset=np.zeros((0, 3), np.float32),
+            age=np.zeros(0, np.int32),
         )
+
+    def begin(self, number: int) -> None:
+        """Make room for the content, which is that of frame ``number`` at the same place."""
+        self.number = np.full(len(self), number, np.int32)
+        self.source_x, self.source_y = self.x.astype(np.float32), self.y.astype(np.float32)
+        self.offset = np.zeros((len(self), 3), np.float32)
+        self.age = np.full(len(self), INVENTED, np.int32)
 
     def __len__(self) -> int:
         return len(self.x)

@@ -352,7 +352,7 @@ async def test_motion_has_codes(tmp_path_factory: pytest.TempPathFactory) -> Non
     ):
         await session.append_frames(moving(10, 8, 2))
         frames = [f async for f in session.track_points(grids=[PointGrid(3, 3)], motion=motion)]
-        with pytest.raises(InvalidRequest, match="reads 9 points .* there are 4 on 1") as caught:
+        with pytest.raises(InvalidRequest, match=r"reads 9 points .* there are 4 on 1") as caught:
             async for _ in session.track_points(grids=[PointGrid(2, 2)], motion=motion):
                 pass
     assert caught.value.field == "motion.tokens"
