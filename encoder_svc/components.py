@@ -15,6 +15,9 @@ from maskmesh.nn.loading import POINT_HINT, load_model, point_settings
 from maskmesh.rpc.addresses import reachable_address
 from maskmesh.storage.redis_store import RedisStore
 
+# Embeddings for points may take this part of the cache's budget in shared memory, besides the others.
+POINT_SHARE = 1 / 4
+
 # Timeout of a lookup in the shared cache; a slower lookup would not save time.
 SHARED_CACHE_SECONDS = 0.25
 SHARED_CACHE_PAUSE_SECONDS = 10.0
@@ -65,10 +68,13 @@ async def start(settings: EncoderSettings, port: int) -> Components:
             load_model, point_settings(settings), POINT_PRESETS, point_backbone.build, POINT_HINT
         )
         point_encoder = Encoder(points, settings, device)
-    for each in filter(None, (encoder, point_encoder)):
+    shares = [(encoder, settings.cache_bytes)]
+    if point_encoder is not None:
+        shares.append((point_encoder, int(settings.cache_bytes * POINT_SHARE)))
+    for each, budget_bytes in shares:
         await each.warm_up()
         if settings.shared_memory_dir is not None:
-            await asyncio.to_thread(each.share_memory, settings.shared_memory_dir, settings.cache_bytes)
+            await asyncio.to_thread(each.share_memory, settings.shared_memory_dir, budget_bytes)
     return Components(
         settings=settings,
         address=settings.advertise or reachable_address(settings.host, port),

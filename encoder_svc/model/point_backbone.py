@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from encoder_svc.model.config import GreyConfig, PointBackboneConfig
 from maskmesh.nn.image_features import GreyFeatures, PointFeatures
 from maskmesh.nn.loading import seeded
+from maskmesh.nn.preemption import PausePoint
 
 PREFIXES = ("resnet_torch.", "extra_convs.")
 """The encoder's part of a checkpoint of TAPIR."""
@@ -76,12 +77,14 @@ class ResidualNetwork(nn.Module):
             Stage(before, after, num_blocks=config.blocks_per_stage, stride=stride)
             for before, after, stride in zip(inputs, config.channels, (1, 2, 2, 1), strict=True)
         )
+        self.pause = PausePoint()
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """image: [B, 3, S, S]; returns the maps at stride 4, [B, channels[1], S / 4, S / 4], and at 8."""
         x = self.initial_conv(F.pad(image, _STEM_PADDING))
         maps = []
         for stage in self.block_groups:
+            self.pause()
             x = stage(x)
             maps.append(x)
         return maps[1], maps[3]
@@ -108,12 +111,15 @@ class ExtraConvolutions(nn.Module):
 
     def __init__(self, channels: int, num_blocks: int) -> None:
         super().__init__()
-        self.blocks = nn.Sequential(*(ExtraConvolutionBlock(channels) for _ in range(num_blocks)))
+        self.blocks = nn.ModuleList(ExtraConvolutionBlock(channels) for _ in range(num_blocks))
+        self.pause = PausePoint()
 
     def forward(self, x: Tensor) -> Tensor:
         """x: [B, C, H, W]; returns the same shape."""
-        out: Tensor = self.blocks(x)
-        return out
+        for block in self.blocks:
+            self.pause()
+            x = block(x)
+        return x
 
 
 class PointEncoder(nn.Module):

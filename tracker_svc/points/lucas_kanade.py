@@ -6,7 +6,7 @@ is lost.
 """
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple, Self, cast
 
 import cv2
@@ -73,10 +73,6 @@ class FlowPoints(PointSet):
         for query in queries:
             x, y = query.x * side / frame.width - 0.5, query.y * side / frame.height - 0.5
             self._points[query.point_id] = _Point(x, y, 1.0, is_new=True)
-
-    def remove(self, point_ids: Collection[int]) -> None:
-        for point_id in point_ids:
-            self._points.pop(point_id, None)
 
     def track(self, frames: Sequence[Frame], recorders: Sequence[StageRecorder]) -> list[list[TrackedPoint]]:
         results = []

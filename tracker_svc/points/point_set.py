@@ -1,7 +1,7 @@
 """The points of one stream, by whatever model."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from maskmesh.telemetry import StageRecorder
@@ -33,10 +33,6 @@ class PointSet(ABC):
     @abstractmethod
     def add(self, frame: Frame, queries: Sequence[Query], recorder: StageRecorder) -> None:
         """Add points that were chosen on a frame."""
-
-    @abstractmethod
-    def remove(self, point_ids: Collection[int]) -> None:
-        """Remove points; those that are not there are ignored."""
 
     @abstractmethod
     def track(self, frames: Sequence[Frame], recorders: Sequence[StageRecorder]) -> list[list[TrackedPoint]]:

@@ -1,6 +1,6 @@
 """The points of one stream, tracked by TAPIR."""
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import cast
 
 import torch
@@ -74,15 +74,6 @@ class TapirPoints(PointSet):
                 for pair in zip(self._states, new, strict=True)
             ]
             self._point_ids += [query.point_id for query in queries]
-
-    @torch.inference_mode()
-    def remove(self, point_ids: Collection[int]) -> None:
-        kept = [row for row, point_id in enumerate(self._point_ids) if point_id not in point_ids]
-        if self._queries is None or len(kept) == len(self._point_ids):
-            return
-        self._queries = PointQueries(*(values[kept] for values in self._queries))
-        self._states = [MixerState(*(values[:, kept] for values in state)) for state in self._states]
-        self._point_ids = [self._point_ids[row] for row in kept]
 
     @torch.inference_mode()
     def track(self, frames: Sequence[Frame], recorders: Sequence[StageRecorder]) -> list[list[TrackedPoint]]:
