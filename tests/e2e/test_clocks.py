@@ -52,11 +52,11 @@ async def test_spans_are_in_order_whatever_the_clocks_say(
         client.session() as session,
     ):
         await session.append_video(fresh_clip)
-        # The first calls and results show by how much the clocks differ.
+        # The first calls and results show by how much the clocks differ; on a busy machine it takes some.
         first = await session.add_prompt(0, 1, points=[(110, 262)])
-        frames = [f.trace_id async for f in session.propagate(max_frames=12)]
+        frames = [f.trace_id async for f in session.propagate(max_frames=16)]
         click = await session.add_prompt(20, 1, points=[(110, 262)])
-        ids = [*frames[2:], click.trace_id]
+        ids = [*frames[6:], click.trace_id]
         traces = list((await mesh.complete_traces([first.trace_id, *ids])).values())[1:]
     assert {trace.trace_id: outside(trace) for trace in traces if outside(trace)} == {}
     assert {trace.trace_id: overlapping(trace) for trace in traces if overlapping(trace)} == {}

@@ -182,6 +182,8 @@ async def test_open_click_correct_propagate_and_export(page: Page, tmp_path: Pat
 
 
 async def test_keyboard_alone(page: Page) -> None:
+    # The button is shown once the page knows that there is a sample.
+    await page.wait_for_selector("#open-sample", state="visible")
     await page.focus("#open-sample")
     await page.keyboard.press("Enter")
     await says(page, "Click an object")
