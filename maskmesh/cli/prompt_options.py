@@ -62,7 +62,7 @@ PromptsByObject = dict[tuple[int, int], FramePrompt]
 """By object and frame, in the order in which they were given."""
 
 
-class _Numbers(click.ParamType[Any]):
+class Numbers(click.ParamType[Any]):
     """Comma-separated numbers."""
 
     def __init__(self, name: str, counts: tuple[int, ...]) -> None:
@@ -80,7 +80,7 @@ class _Numbers(click.ParamType[Any]):
         return numbers
 
 
-class _Point(_Numbers):
+class _Point(Numbers):
     def __init__(self) -> None:
         super().__init__("x,y[,label]", (2, 3))
 
@@ -92,7 +92,7 @@ class _Point(_Numbers):
         return Point(numbers[0], numbers[1], len(numbers) == 2 or numbers[2] == 1)
 
 
-class _Box(_Numbers):
+class _Box(Numbers):
     def __init__(self) -> None:
         super().__init__("x0,y0,x1,y1", (4,))
 
@@ -113,7 +113,7 @@ def parse_box(text: str) -> Box:
     return box
 
 
-class _Exemplar(_Numbers):
+class _Exemplar(Numbers):
     def __init__(self) -> None:
         super().__init__("x0,y0,x1,y1[,label]", (4, 5))
 

@@ -3,7 +3,6 @@
 import asyncio
 import csv
 import signal
-from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 
@@ -17,9 +16,6 @@ from maskmesh import (
     EraseOptions,
     InvalidImage,
     InvalidRequest,
-    LiveResult,
-    MaskFormat,
-    MaskOptions,
     NothingPrompted,
     ObjectNotFound,
     ResourceExhausted,
@@ -27,7 +23,7 @@ from maskmesh import (
     telemetry,
 )
 from maskmesh.cli.mesh.local_mesh import MeshOptions
-from maskmesh.masks import ByteArray, RleMask
+from maskmesh.masks import ByteArray
 from maskmesh.media.video_reader import read_frames
 from maskmesh.trace_report.attribution import UNNAMED, attribute_frames
 from tests.e2e.test_command import maskmesh
@@ -259,48 +255,6 @@ async def test_the_number_of_streams_is_bounded(tmp_path_factory: pytest.TempPat
             except ResourceExhausted:
                 await asyncio.sleep(0.1)
         assert frame.frame_index == 0
-
-
-async def live(client: AsyncClient, sources: Sequence[ByteArray]) -> list[LiveResult]:
-    results: list[LiveResult] = []
-    async with client.stream(erase=EraseOptions(image_format="raw")) as stream:
-        await stream.send(sources[0])
-        results.append(await anext(aiter(stream)))
-        await stream.add_prompt(1, points=[WHEEL])
-        for picture in sources[1:]:
-            await stream.send(picture)
-        await stream.finish()
-        results += [result async for result in stream]
-    return results
-
-
-async def test_live_frames_are_erased(client: AsyncClient, clip: Path) -> None:
-    sources = pictures(clip, 5)
-    results = await live(client, sources)
-    assert len(results) == 5
-    first = results[0].erased
-    assert first is not None
-    assert first.is_untouched
-    assert np.array_equal(first.decode(), sources[0])
-    for result, source in zip(results[1:], sources[1:], strict=True):
-        frame, image = result.frame, result.erased
-        assert image is not None
-        mask = frame.objects[1].mask
-        assert isinstance(mask, RleMask)
-        changed = (image.decode() != source).any(axis=2)
-        assert changed[mask.decode()].mean() > 0.8
-        assert telemetry.ERASE_FLOW in frame.stage_seconds
-
-
-async def test_live_options_are_checked(client: AsyncClient) -> None:
-    for options, masks, field in (
-        (EraseOptions(look_ahead=2), MaskOptions(), "config.erase.look_ahead"),
-        (EraseOptions(), MaskOptions(MaskFormat.LOW_RES_LOGITS), "config.mask_options"),
-    ):
-        with pytest.raises(InvalidRequest) as caught:
-            async with client.stream(erase=options, mask_options=masks):
-                pass
-        assert caught.value.metadata["field"] == field
 
 
 async def test_the_command_writes_a_video(mesh: Mesh, clip: Path, tmp_path: Path) -> None:

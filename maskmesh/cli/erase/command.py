@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from maskmesh.cli.erase.erase import EraseJob, check_job, erase
+from maskmesh.cli.media.source_frames import SourcePath
 from maskmesh.cli.mesh.gateway_options import Gateway, gateway_options, with_gateway
 from maskmesh.cli.mesh.local_mesh import MeshOptions
 from maskmesh.cli.mesh.mesh_options import mesh_options, with_flags
@@ -18,7 +19,7 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 
 
 @click.command(name="erase", cls=ConceptCommand)
-@click.argument("source", type=click.Path(exists=True, path_type=Path))
+@click.argument("source", type=SourcePath())
 @mesh_options
 @gateway_options
 @click.option("-o", "--output", type=_FILE, required=True, help="File for the video without the objects.")

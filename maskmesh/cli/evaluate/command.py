@@ -7,7 +7,7 @@ import click
 
 from maskmesh.cli.media.outputs import check_outputs
 from maskmesh.cli.mesh.gateway_options import Gateway, gateway_options, with_gateway
-from maskmesh.cli.mesh.mesh_options import mesh_options, with_flags
+from maskmesh.cli.mesh.mesh_options import mesh_options, point_flags, with_flags
 from maskmesh.cli.records.options import RecordOptions, record_options
 from maskmesh.cli.run import run, verbose_option
 from maskmesh.client.async_client import AsyncClient
@@ -98,9 +98,7 @@ def evaluate(
                 client, images, masks, EvaluationOptions(video, concept, json_path, records)
             )
 
-    flags = ["--point-model", point_model]
-    if point_checkpoint is not None:
-        flags += ["--point-checkpoint", str(point_checkpoint)]
+    flags = point_flags(point_model, point_checkpoint)
     # A hole is a prompt on every frame.
     limit = ["--max-prompted-frames", "100000"] if erase else []
     mesh = records.mesh_options(with_flags(options, {"encoder": flags, "tracker": [*flags, *limit]}))

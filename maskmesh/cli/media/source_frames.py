@@ -15,6 +15,19 @@ from maskmesh.points import FramePoints
 from maskmesh.types import FrameMasks
 
 
+class SourcePath(click.Path):
+    """A file or folder that exists."""
+
+    def __init__(self) -> None:
+        super().__init__(exists=True, path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Returns a path.  Raises BadParameter if it does not exist, or is a URL."""
+        if isinstance(value, str) and "://" in value:
+            self.fail(f"{value} is no file: for cameras and URLs use maskmesh stream", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 def folder_frames(folder: Path) -> list[Path]:
     """The images of a folder by the numbers in their names.  Raises UsageError if it has none."""
 

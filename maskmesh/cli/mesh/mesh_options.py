@@ -82,6 +82,12 @@ def with_flags(options: dict[str, Any], flags: Mapping[str, Sequence[str]]) -> d
     return {**options, "flags": merged}
 
 
+def point_flags(model: str, checkpoint: Path | None) -> list[str]:
+    """The flags of encoder and tracker for a model for points."""
+    flags = ["--point-model", model]
+    return flags if checkpoint is None else [*flags, "--point-checkpoint", str(checkpoint.absolute())]
+
+
 def _settings(name: str, options: dict[str, Any], *, has_dtype: bool) -> PresetSettings:
     """The settings of a preset, or those that fit this machine.  Raises UsageError."""
     model, device = options["model"], options["device"]

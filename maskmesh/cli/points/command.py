@@ -6,9 +6,11 @@ from typing import Any
 import click
 
 from maskmesh.cli.media.outputs import check_outputs, check_suffix
+from maskmesh.cli.media.source_frames import SourcePath
 from maskmesh.cli.mesh.gateway_options import Gateway, gateway_options, with_gateway
-from maskmesh.cli.mesh.mesh_options import mesh_options, with_flags
+from maskmesh.cli.mesh.mesh_options import mesh_options, point_flags, with_flags
 from maskmesh.cli.points.follow import PointJob, follow_points
+from maskmesh.cli.prompt_options import Numbers
 from maskmesh.cli.records.options import RecordOptions, record_options
 from maskmesh.cli.run import run, verbose_option
 from maskmesh.points import MotionOptions
@@ -17,19 +19,6 @@ from maskmesh.points import MotionOptions
 MAX_WINDOW = 256
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
-
-
-class _Place(click.ParamType[tuple[float, float]]):
-    """A place: X,Y."""
-
-    name = "X,Y"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        try:
-            x, y = map(float, str(value).split(","))
-        except ValueError:
-            self.fail(f"{value!r} is not X,Y", param, ctx)
-        return x, y
 
 
 class _Grid(click.ParamType[tuple[int, int]]):
@@ -46,13 +35,15 @@ class _Grid(click.ParamType[tuple[int, int]]):
 
 
 @click.command(name="points")
-@click.argument("source", type=click.Path(exists=True, path_type=Path))
+@click.argument("source", type=SourcePath())
 @mesh_options
 @gateway_options
-@click.option("--point", "places", type=_Place(), multiple=True, help="A point to follow.")
+@click.option("--point", "places", type=Numbers("X,Y", (2,)), multiple=True, help="A point to follow.")
 @click.option("--grid", type=_Grid(), help="Follow a grid of points.")
 @click.option(
-    "--inside", type=_Place(), help="Put the grid inside the object at this place, which is segmented first."
+    "--inside",
+    type=Numbers("X,Y", (2,)),
+    help="Put the grid inside the object at this place, which is segmented first.",
 )
 @click.option("--frame", type=click.IntRange(0), default=0, help="Frame on which the points are chosen.")
 @click.option("--max-frames", type=click.IntRange(0), default=0, help="Number of frames; 0 means all.")
@@ -145,9 +136,7 @@ def points_command(
         options_of_motion,
         records,
     )
-    flags = ["--point-model", point_model]
-    if point_checkpoint is not None:
-        flags += ["--point-checkpoint", str(point_checkpoint)]
+    flags = point_flags(point_model, point_checkpoint)
     tokenizer = []
     if motion_checkpoint is not None:
         tokenizer = ["--motion-checkpoint", str(motion_checkpoint.absolute())]

@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from maskmesh.cli.media.source_frames import SourcePath
 from maskmesh.cli.mesh.gateway_options import Gateway, gateway_options, with_gateway
 from maskmesh.cli.mesh.mesh_options import mesh_options
 from maskmesh.cli.prompt_options import ConceptCommand, FrameConcept, PromptsByObject
@@ -19,21 +20,8 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 _FRAMES = click.IntRange(min=0)
 
 
-class _Source(click.Path):
-    """A file or folder that exists."""
-
-    def __init__(self) -> None:
-        super().__init__(exists=True, path_type=Path)
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Returns a path.  Raises BadParameter if it does not exist, or is a URL."""
-        if isinstance(value, str) and "://" in value:
-            self.fail(f"{value} is no file: for cameras and URLs use maskmesh stream", param, ctx)
-        return super().convert(value, param, ctx)
-
-
 @click.command(name="segment", cls=ConceptCommand)
-@click.argument("source", type=_Source())
+@click.argument("source", type=SourcePath())
 @mesh_options
 @gateway_options
 @click.option("--max-frames", type=_FRAMES, default=0, help="Number of frames; 0 means all.")
