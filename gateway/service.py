@@ -14,7 +14,7 @@ from gateway.components import Components
 from gateway.config import GatewaySettings
 from gateway.erase_objects import EraseCalls
 from gateway.image_call import ImageCalls
-from gateway.live_calls import LiveCalls
+from gateway.live.live_calls import LiveCalls
 from gateway.mesh_status import mesh_status
 from gateway.points.point_tracking import PointCalls
 from gateway.segment_concepts import segment_concepts
@@ -69,7 +69,9 @@ class SegmentationServicer(segmentation_pb2_grpc.SegmentationServiceServicer):
             self._lifecycle, self._components.sessions.check_bytes, limit=self._settings.pixel_limit
         )
         parts = self._components
-        self._live = LiveCalls(self._lifecycle, self._contexts, parts.erasers, parts.model, self._settings)
+        self._live = LiveCalls(
+            self._lifecycle, self._contexts, parts.erasers, self._points, parts.model, self._settings
+        )
 
     async def drain(self) -> None:
         """End streams that clients can continue at another gateway."""

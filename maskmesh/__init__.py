@@ -1,7 +1,8 @@
 """maskmesh: promptable image and video segmentation as a mesh of gRPC services."""
 
 from maskmesh.client.async_client import AsyncClient
-from maskmesh.client.live import LiveResult, LiveStream
+from maskmesh.client.live.live_result import LiveResult
+from maskmesh.client.live.live_stream import LiveStream
 from maskmesh.client.session import VideoSession
 from maskmesh.client.sync_client import Client, SyncLiveStream, SyncVideoSession
 from maskmesh.concepts import (

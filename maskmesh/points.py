@@ -42,8 +42,9 @@ class TrackedPoint:
     """The probability that it is in sight and near the position, 0 to 1."""
 
 
-MotionStatus: TypeAlias = Literal["moving", "still", "unmoved"]
-"""A window with motion, one on whose frames nothing changes, or one in which the points do not move."""
+MotionStatus: TypeAlias = Literal["moving", "still", "unmoved", "other_points"]
+"""A window with motion, one on whose frames nothing changes, one in which the points do not move, or one with
+another number of points than the tokenizer reads, which has no codes."""
 
 
 class MotionThreshold(NamedTuple):

@@ -58,7 +58,7 @@ EDGES = (
         "gateway/segment_everything.py",
         "gateway/segment_image.py",
         "gateway/warm_up.py",
-        "gateway/live_calls.py",
+        "gateway/live/live_calls.py",
         "gateway/mesh_status.py",
     ),
     *("gateway/backends/", "gateway/points/", "gateway/sessions/", "gateway/streams/"),

@@ -1,4 +1,4 @@
-"""The motion of a TrackPoints call: options, tokens of a tracker, and messages."""
+"""The motion of followed points: options, tokens of a tracker, and messages."""
 
 import asyncio
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from maskmesh.internal.v1 import points_pb2 as internal_pb2
 from maskmesh.masks import ByteArray
 from maskmesh.media.pictures import grey_thumbnail
 from maskmesh.types import Image
-from maskmesh.v1 import motion_pb2, points_pb2
+from maskmesh.v1 import motion_pb2, points_pb2, types_pb2
 
 MAX_LENGTH = 256
 DEFAULT_LENGTH, DEFAULT_STRIDE = 16, 4
@@ -88,16 +88,26 @@ class PointMotion:
         self._windows = MotionWindows(settings)
         self._boundaries = ActionBoundaries(settings.energy_threshold)
         self._greys: dict[int, ByteArray] = {}
+        self._tokenizer_points = 0
+
+    @property
+    def has_tokens(self) -> bool:
+        """Whether windows need the tokenizer of a tracker."""
+        return self._settings.tokens
+
+    def check_tokenizer(self, tokenizer_points: int, *, field: str = "motion.tokens") -> None:
+        """Check that a tracker has the tokenizer that is needed.  Raises InvalidRequest."""
+        if self.has_tokens and not tokenizer_points:
+            raise InvalidRequest(
+                "this mesh has no motion tokenizer: start trackers with --motion-checkpoint", field=field
+            )
+        self._tokenizer_points = tokenizer_points
 
     def check(self, tokenizer_points: int, queries: Queries) -> None:
-        """Check that the tokenizer of a tracker can read the points.  Raises InvalidRequest."""
-        if not self._settings.tokens:
+        """Check that the tokenizer of a tracker can read the points of a call.  Raises InvalidRequest."""
+        if not self.has_tokens:
             return
-        if not tokenizer_points:
-            raise InvalidRequest(
-                "this mesh has no motion tokenizer: start trackers with --motion-checkpoint",
-                field="motion.tokens",
-            )
+        self.check_tokenizer(tokenizer_points)
         count = sum(map(len, queries.values()))
         if count != tokenizer_points or len(queries) > 1:
             raise InvalidRequest(
@@ -116,6 +126,15 @@ class PointMotion:
     async def add(self, frame: points_pb2.FramePoints) -> Sequence[motion_pb2.MotionWindow]:
         """The windows that end with a frame.  Raises InvalidRequest, Unavailable."""
         time = frame.time.ToNanoseconds() / 1e9 if frame.HasField("time") else None
+        window = await self.collect(frame, time)
+        if window is None:
+            return ()
+        message, stage_times = await self.evaluate(window)
+        frame.stage_times.extend(stage_times)
+        return [message]
+
+    async def collect(self, frame: points_pb2.FramePoints, time: float | None) -> MotionWindow | None:
+        """Add the next frame, at ``time`` in seconds; returns the window that it completes."""
         grey = self._greys.pop(frame.frame_index, None)
         used = UsedFrame(
             frame.frame_index,
@@ -124,29 +143,34 @@ class PointMotion:
             np.array([(p.x, p.y, p.visible) for p in frame.points], np.float32).reshape(-1, 3),
             grey,
         )
-        window = await asyncio.to_thread(self._windows.add, used)
-        if window is None:
-            return ()
-        codes: Sequence[int] = ()
+        return await asyncio.to_thread(self._windows.add, used)
+
+    async def evaluate(
+        self, window: MotionWindow
+    ) -> tuple[motion_pb2.MotionWindow, Sequence[types_pb2.StageTime]]:
+        """The motion in a window, and the stages that it took.  Raises InvalidRequest, Unavailable."""
+        message = motion_pb2.MotionWindow(
+            window=window.window,
+            first_frame_index=window.first_frame_index,
+            last_frame_index=window.last_frame_index,
+            status=_STATUSES[window.status],
+            points=window.velocities.shape[1],
+            mean_velocity=window.mean_velocity,
+        )
         energy = 0.0 if window.status != "moving" else window.mean_velocity
-        if self._settings.tokens and window.status == "moving":
+        stage_times: Sequence[types_pb2.StageTime] = ()
+        if self.has_tokens and window.status == "moving":
+            if message.points != self._tokenizer_points:
+                message.status = motion_pb2.MOTION_STATUS_OTHER_POINTS
+                message.energy = self._boundaries.energy
+                return message, ()
             response = await self._tokenize(window)
-            codes, energy = response.codes, response.energy
-            frame.stage_times.extend(response.stage_times)
-        found = self._boundaries.add(window, energy, codes[-1] if codes else None)
-        return [
-            motion_pb2.MotionWindow(
-                window=window.window,
-                first_frame_index=window.first_frame_index,
-                last_frame_index=window.last_frame_index,
-                status=_STATUSES[window.status],
-                points=window.velocities.shape[1],
-                mean_velocity=window.mean_velocity,
-                energy=self._boundaries.energy,
-                codes=codes,
-                boundaries=[_boundary(boundary) for boundary in found],
-            )
-        ]
+            message.codes.extend(response.codes)
+            energy, stage_times = response.energy, response.stage_times
+        found = self._boundaries.add(window, energy, message.codes[-1] if message.codes else None)
+        message.energy = self._boundaries.energy
+        message.boundaries.extend(_boundary(boundary) for boundary in found)
+        return message, stage_times
 
     async def _tokenize(self, window: MotionWindow) -> internal_pb2.TokenizeMotionResponse:
         intervals, points, _ = window.velocities.shape

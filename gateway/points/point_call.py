@@ -5,7 +5,7 @@ When its tracker is lost, another one gets the frames again on which results dep
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -204,8 +204,12 @@ class PointCall:
                     await self._write(index, await self._encode(index), points_pb2.FRAME_PURPOSE_QUERIES)
                 for index in replayed:
                     await self._write(index, await self._encode(index), points_pb2.FRAME_PURPOSE_REPLAY)
-            for index, sent in self._unanswered.items():
-                await self._write(index, sent.ref, points_pb2.FRAME_PURPOSE_RESULT, sent.traceparent)
+            await self._send_unanswered()
+
+    async def _send_unanswered(self) -> None:
+        """Send the frames again that have no result."""
+        for index, sent in self._unanswered.items():
+            await self._write(index, sent.ref, points_pb2.FRAME_PURPOSE_RESULT, sent.traceparent)
 
     async def _read(self, call: StreamCall) -> AsyncIterator[PointResult]:
         with translate_rpc_errors():
@@ -218,9 +222,14 @@ class PointCall:
                         self._last = result.frame.frame_index
                         self._host = result.handling.host
                         yield PointResult(result.frame, result.handling, result.work, received_ns)
+                    case "room":
+                        self._on_room(response.room.is_taken)
                     case "embedding_needed":
                         index = response.embedding_needed.frame_index
                         self._embedding_tasks.spawn(self._send_embedding(call, index))
+
+    def _on_room(self, is_taken: bool) -> None:
+        """The tracker has answered a change of the number of points."""
 
     def _fail(self, error: BaseException) -> None:
         """End the stream, because the tracker waits for an embedding that cannot be computed."""
@@ -247,8 +256,13 @@ class PointCall:
             clock_offset_nanos=telemetry.offset_of(self._host),
             points=self._queries.get(frame_index, ()),
             purpose=purpose,
+            removed_point_ids=self._take_removed(),
         )
         await self._stream.write(points_pb2.TrackPointsRequest(frame=frame))
+
+    def _take_removed(self) -> Collection[int]:
+        """The points that the next frame removes."""
+        return ()
 
 
 def _window() -> RetryWindow:

@@ -48,7 +48,7 @@ class PointCalls:
         session = await self.lifecycle.find(request.session_id)
         if session.is_live:
             raise InvalidRequest("the frames of a live session are not kept", field="session_id")
-        model = await self._model()
+        model = await self.model()
         motion = None
         if request.HasField("motion"):
             settings = motion_settings(request.motion, field="motion")
@@ -68,7 +68,7 @@ class PointCalls:
             finally:
                 await responses.aclose()
 
-    async def _model(self) -> ModelInfo:
+    async def model(self) -> ModelInfo:
         """The encoders' model for points.  Raises InvalidRequest if they have none."""
         try:
             return await self.encoders.model()

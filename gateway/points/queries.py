@@ -39,14 +39,14 @@ async def points_of(
     for number, grid in enumerate(request.grids):
         _check_grid(grid, session, f"grids[{number}]")
     plain = (grid.rows * grid.columns for grid in request.grids if not grid.HasField("obj_id"))
-    _check_count(len(request.points) + sum(plain))
+    check_count(len(request.points) + sum(plain))
     found = list(request.points)
     for number, grid in enumerate(request.grids):
         if not grid.HasField("obj_id"):
             found += _centres(grid, session.frames.width, session.frames.height)
         else:
             found += await _inside(grid, session, router, timeout, f"grids[{number}]")
-            _check_count(len(found))
+            check_count(len(found))
     seen: set[int] = set()
     by_frame: dict[int, list[public_pb2.PointQuery]] = defaultdict(list)
     for point in found:
@@ -66,7 +66,8 @@ def digest_of(queries: Queries) -> str:
     return digest.hexdigest()[:16]
 
 
-def _check_count(count: int) -> None:
+def check_count(count: int) -> None:
+    """Raises InvalidRequest if a call has too many points."""
     if count > MAX_POINTS:
         raise InvalidRequest(f"{count} points, and a call has at most {MAX_POINTS}", field="points")
 

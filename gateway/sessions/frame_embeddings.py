@@ -54,6 +54,18 @@ async def encode_frame(
     return encoded
 
 
+async def encode_received_frame(
+    session: GatewaySession, encoders: Encoders, frame_index: int, image: Image, options: EncodeOptions
+) -> Encoded:
+    """Encode a frame that was just received, as :func:`encode_frame`."""
+    recorder = StageRecorder()
+    with recorder.handling(telemetry.PREPARE):
+        key = await digest_of(image)
+    telemetry.emit_soon(recorder.records, None)
+    frame = ReadFrame(image, key, recorder.records)
+    return await encode_frame(session, encoders, frame_index, frame, options)
+
+
 async def encode_read_frame(
     encoders: Encoders, frame_index: int, frame: ReadFrame, options: EncodeOptions
 ) -> Encoded:

@@ -127,9 +127,8 @@ class FrameStream(OpenStream, Generic[T]):
         return self._with_trace(result)
 
     async def _erase(self, view: EraseView, image: Image, result: Result) -> erase_pb2.ErasedImage | None:
-        """A received frame without the objects."""
+        """A frame, whose result was received, without the objects."""
         frame_trace = self._traces[result.frame.frame_index]
-        frame_trace.received(result, was_held=False)
         recorder = view.recorder()
         recorder.wait(result.received_ns, time.time_ns(), "previous_frame")
         erased = await view.push(image, result.frame, recorder)

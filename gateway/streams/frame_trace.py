@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from contextvars import copy_context
 from typing import Any, Protocol, TypeVar
 
@@ -97,6 +97,19 @@ class FrameTrace:
         """Record stages of the gateway's own that follow the tracker's result."""
         self.ran(records)
         self._received_ns = records[-1].end_ns
+
+    @property
+    def traceparent(self) -> str:
+        """The W3C trace context for work that other services do beside the tracking of objects."""
+        return telemetry.traceparent(self._root.get_span_context())
+
+    def followed_points(self, result: "TrackerResult", stage_seconds: Mapping[str, float]) -> None:
+        """Record the result of the frame's points, for which the frame waited after that of its objects."""
+        self.work.add(wire.work_from_proto(result.work))
+        self._stage_seconds = add_seconds(self._stage_seconds, stage_seconds)
+        if result.received_ns > self._received_ns:
+            self.waited(self._received_ns, result.received_ns, "points")
+            self._received_ns = result.received_ns
 
     def gated(self, ready_ns: int) -> None:
         """Record that the frame has the masks of an earlier one, for whose result it waited since

@@ -19,7 +19,8 @@ from typing import Self
 
 from maskmesh import wire
 from maskmesh.client.connection import GatewayConnection
-from maskmesh.client.live import OVERLOAD_POLICIES, LiveStream, OnRejected, Overload
+from maskmesh.client.live.live_stream import LiveStream, OnRejected
+from maskmesh.client.live.overload import OVERLOAD_POLICIES, Overload
 from maskmesh.client.prompts import checked_message
 from maskmesh.client.session import DEFAULT_MASKS, VideoSession, new_key
 from maskmesh.concepts import Concept, ImageConcepts, as_concept
@@ -28,6 +29,7 @@ from maskmesh.errors import SessionNotFound
 from maskmesh.image_objects import ImageObjects
 from maskmesh.masks import MaskOptions
 from maskmesh.media.pictures import ImageLike, as_image
+from maskmesh.points import MotionOptions
 from maskmesh.records.budget import NO_BUDGET, Budget
 from maskmesh.status import MeshStatus
 from maskmesh.types import ImageMasks, ObjectMask, Prompt, Tls
@@ -213,6 +215,7 @@ class AsyncClient:
         budget: Budget = NO_BUDGET,
         motion_gate: float | None = None,
         erase: EraseOptions | None = None,
+        motion: MotionOptions | None = None,
         mask_options: MaskOptions = DEFAULT_MASKS,
         ttl: timedelta | None = None,
         resume_token: str = "",
@@ -226,6 +229,7 @@ class AsyncClient:
         camera; with "drop_oldest" bursts of up to 8 frames are kept.  Results tell whether their windows kept
         the ``budget``.  A ``motion_gate`` skips the encoding of frames on which no part has changed by more
         than so many grey levels (0 means 4).  With ``erase``, results have the frame without the objects.
+        With ``motion``, they have the motion of the points that :meth:`LiveStream.add_points` adds.
         ``ttl`` is how long the session stays after the stream broke; ``resume_token`` of its last result
         continues it.  ``on_rejected`` is called for each frame that cannot be used.
         """
@@ -237,6 +241,7 @@ class AsyncClient:
             budget=wire.budget_to_proto(budget),
             motion_gate=None if motion_gate is None else budget_pb2.MotionGate(threshold=motion_gate),
             erase=None if erase is None else wire.erase_options_to_proto(erase),
+            motion=None if motion is None else wire.motion_options_to_proto(motion),
             resume_token=resume_token,
         )
         if ttl is not None:

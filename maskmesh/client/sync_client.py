@@ -20,10 +20,13 @@ from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar
 
 from maskmesh.client.async_client import AsyncClient
 from maskmesh.client.background_loop import BackgroundLoop
-from maskmesh.client.live import LiveResult, LiveStream, OnRejected, Overload
+from maskmesh.client.live.live_result import LiveResult
+from maskmesh.client.live.live_stream import LiveStream, OnRejected
+from maskmesh.client.live.overload import Overload
 from maskmesh.client.session import DEFAULT_MASKS, VideoSession
 from maskmesh.erasing import EraseOptions
 from maskmesh.masks import MaskOptions
+from maskmesh.points import MotionOptions
 from maskmesh.records.budget import NO_BUDGET, Budget
 from maskmesh.records.summary import StreamSummary
 from maskmesh.types import ModelInfo, Tls
@@ -132,6 +135,8 @@ class SyncLiveStream(_Blocking[LiveStream]):
     remove_object = _blocking(LiveStream.remove_object)
     add_concept = _blocking(LiveStream.add_concept)
     remove_concept = _blocking(LiveStream.remove_concept)
+    add_points = _blocking(LiveStream.add_points)
+    remove_points = _blocking(LiveStream.remove_points)
     finish = _blocking(LiveStream.finish)
     leave = _blocking(LiveStream.leave)
 
@@ -210,6 +215,7 @@ class Client(_Blocking[AsyncClient]):
         budget: Budget = NO_BUDGET,
         motion_gate: float | None = None,
         erase: EraseOptions | None = None,
+        motion: MotionOptions | None = None,
         mask_options: MaskOptions = DEFAULT_MASKS,
         ttl: timedelta | None = None,
         resume_token: str = "",
@@ -220,6 +226,7 @@ class Client(_Blocking[AsyncClient]):
             budget=budget,
             motion_gate=motion_gate,
             erase=erase,
+            motion=motion,
             mask_options=mask_options,
             ttl=ttl,
             resume_token=resume_token,

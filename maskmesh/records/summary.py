@@ -111,6 +111,8 @@ class StreamSummary:
     gate_threshold: float
     """The threshold of the motion gate, in grey levels; 0 without a gate."""
     run: RunSummary
+    dropped_motion_windows: int = 0
+    """Windows of the points' motion that were dropped, because the previous one was still being computed."""
 
     def to_json(self) -> dict[str, Any]:
         """The summary, for JSON."""
@@ -122,6 +124,8 @@ class StreamSummary:
         if self.gate_threshold:
             content["gate_threshold"] = self.gate_threshold
             content["encodes_saved"] = self.run.gated_frames
+        if self.dropped_motion_windows:
+            content["dropped_motion_windows"] = self.dropped_motion_windows
         return content | self.run.to_json()
 
 

@@ -81,7 +81,7 @@ class TimeStatistics(_message.Message):
     def __init__(self, name: _Optional[str] = ..., mean: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., p50: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., p95: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., max: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class StreamSummary(_message.Message):
-    __slots__ = ("received_frames", "delivered_frames", "skipped_frames", "rejected_frames", "gated_frames", "gate_threshold", "windows", "ok_windows", "frames_per_second", "windows_per_second", "first", "times")
+    __slots__ = ("received_frames", "delivered_frames", "skipped_frames", "rejected_frames", "gated_frames", "gate_threshold", "windows", "ok_windows", "frames_per_second", "windows_per_second", "first", "times", "dropped_motion_windows")
     RECEIVED_FRAMES_FIELD_NUMBER: _ClassVar[int]
     DELIVERED_FRAMES_FIELD_NUMBER: _ClassVar[int]
     SKIPPED_FRAMES_FIELD_NUMBER: _ClassVar[int]
@@ -94,6 +94,7 @@ class StreamSummary(_message.Message):
     WINDOWS_PER_SECOND_FIELD_NUMBER: _ClassVar[int]
     FIRST_FIELD_NUMBER: _ClassVar[int]
     TIMES_FIELD_NUMBER: _ClassVar[int]
+    DROPPED_MOTION_WINDOWS_FIELD_NUMBER: _ClassVar[int]
     received_frames: int
     delivered_frames: int
     skipped_frames: int
@@ -106,4 +107,5 @@ class StreamSummary(_message.Message):
     windows_per_second: float
     first: WindowRecord
     times: _containers.RepeatedCompositeFieldContainer[TimeStatistics]
-    def __init__(self, received_frames: _Optional[int] = ..., delivered_frames: _Optional[int] = ..., skipped_frames: _Optional[int] = ..., rejected_frames: _Optional[int] = ..., gated_frames: _Optional[int] = ..., gate_threshold: _Optional[float] = ..., windows: _Optional[int] = ..., ok_windows: _Optional[int] = ..., frames_per_second: _Optional[float] = ..., windows_per_second: _Optional[float] = ..., first: _Optional[_Union[WindowRecord, _Mapping]] = ..., times: _Optional[_Iterable[_Union[TimeStatistics, _Mapping]]] = ...) -> None: ...
+    dropped_motion_windows: int
+    def __init__(self, received_frames: _Optional[int] = ..., delivered_frames: _Optional[int] = ..., skipped_frames: _Optional[int] = ..., rejected_frames: _Optional[int] = ..., gated_frames: _Optional[int] = ..., gate_threshold: _Optional[float] = ..., windows: _Optional[int] = ..., ok_windows: _Optional[int] = ..., frames_per_second: _Optional[float] = ..., windows_per_second: _Optional[float] = ..., first: _Optional[_Union[WindowRecord, _Mapping]] = ..., times: _Optional[_Iterable[_Union[TimeStatistics, _Mapping]]] = ..., dropped_motion_windows: _Optional[int] = ...) -> None: ...

@@ -16,6 +16,7 @@ class MotionStatus(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     MOTION_STATUS_MOVING: _ClassVar[MotionStatus]
     MOTION_STATUS_STILL: _ClassVar[MotionStatus]
     MOTION_STATUS_UNMOVED: _ClassVar[MotionStatus]
+    MOTION_STATUS_OTHER_POINTS: _ClassVar[MotionStatus]
 
 class BoundaryKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -26,6 +27,7 @@ MOTION_STATUS_UNSPECIFIED: MotionStatus
 MOTION_STATUS_MOVING: MotionStatus
 MOTION_STATUS_STILL: MotionStatus
 MOTION_STATUS_UNMOVED: MotionStatus
+MOTION_STATUS_OTHER_POINTS: MotionStatus
 BOUNDARY_KIND_UNSPECIFIED: BoundaryKind
 BOUNDARY_KIND_START: BoundaryKind
 BOUNDARY_KIND_END: BoundaryKind

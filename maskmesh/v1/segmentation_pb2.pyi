@@ -4,6 +4,7 @@ from google.protobuf import duration_pb2 as _duration_pb2
 from maskmesh.v1 import budget_pb2 as _budget_pb2
 from maskmesh.v1 import erase_pb2 as _erase_pb2
 from maskmesh.v1 import error_reason_pb2 as _error_reason_pb2
+from maskmesh.v1 import motion_pb2 as _motion_pb2
 from maskmesh.v1 import points_pb2 as _points_pb2
 from maskmesh.v1 import session_pb2 as _session_pb2
 from maskmesh.v1 import status_pb2 as _status_pb2
@@ -345,7 +346,7 @@ class PropagateVideoResponse(_message.Message):
     def __init__(self, frame: _Optional[_Union[_types_pb2.FrameMasks, _Mapping]] = ..., resume_token: _Optional[str] = ...) -> None: ...
 
 class StreamConfig(_message.Message):
-    __slots__ = ("mask_options", "overload", "ttl", "resume_token", "next_sequence", "budget", "motion_gate", "erase")
+    __slots__ = ("mask_options", "overload", "ttl", "resume_token", "next_sequence", "budget", "motion_gate", "erase", "motion")
     MASK_OPTIONS_FIELD_NUMBER: _ClassVar[int]
     OVERLOAD_FIELD_NUMBER: _ClassVar[int]
     TTL_FIELD_NUMBER: _ClassVar[int]
@@ -354,6 +355,7 @@ class StreamConfig(_message.Message):
     BUDGET_FIELD_NUMBER: _ClassVar[int]
     MOTION_GATE_FIELD_NUMBER: _ClassVar[int]
     ERASE_FIELD_NUMBER: _ClassVar[int]
+    MOTION_FIELD_NUMBER: _ClassVar[int]
     mask_options: _types_pb2.MaskOptions
     overload: OverloadPolicy
     ttl: _duration_pb2.Duration
@@ -362,7 +364,8 @@ class StreamConfig(_message.Message):
     budget: _budget_pb2.Budget
     motion_gate: _budget_pb2.MotionGate
     erase: _erase_pb2.EraseOptions
-    def __init__(self, mask_options: _Optional[_Union[_types_pb2.MaskOptions, _Mapping]] = ..., overload: _Optional[_Union[OverloadPolicy, str]] = ..., ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., resume_token: _Optional[str] = ..., next_sequence: _Optional[int] = ..., budget: _Optional[_Union[_budget_pb2.Budget, _Mapping]] = ..., motion_gate: _Optional[_Union[_budget_pb2.MotionGate, _Mapping]] = ..., erase: _Optional[_Union[_erase_pb2.EraseOptions, _Mapping]] = ...) -> None: ...
+    motion: _motion_pb2.MotionOptions
+    def __init__(self, mask_options: _Optional[_Union[_types_pb2.MaskOptions, _Mapping]] = ..., overload: _Optional[_Union[OverloadPolicy, str]] = ..., ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., resume_token: _Optional[str] = ..., next_sequence: _Optional[int] = ..., budget: _Optional[_Union[_budget_pb2.Budget, _Mapping]] = ..., motion_gate: _Optional[_Union[_budget_pb2.MotionGate, _Mapping]] = ..., erase: _Optional[_Union[_erase_pb2.EraseOptions, _Mapping]] = ..., motion: _Optional[_Union[_motion_pb2.MotionOptions, _Mapping]] = ...) -> None: ...
 
 class StreamFrame(_message.Message):
     __slots__ = ("sequence", "image")
@@ -394,6 +397,26 @@ class StreamRemoval(_message.Message):
     obj_id: int
     def __init__(self, request_id: _Optional[str] = ..., obj_id: _Optional[int] = ...) -> None: ...
 
+class StreamPoints(_message.Message):
+    __slots__ = ("request_id", "sequence", "points", "grids")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    POINTS_FIELD_NUMBER: _ClassVar[int]
+    GRIDS_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    sequence: int
+    points: _containers.RepeatedCompositeFieldContainer[_points_pb2.PointQuery]
+    grids: _containers.RepeatedCompositeFieldContainer[_points_pb2.PointGrid]
+    def __init__(self, request_id: _Optional[str] = ..., sequence: _Optional[int] = ..., points: _Optional[_Iterable[_Union[_points_pb2.PointQuery, _Mapping]]] = ..., grids: _Optional[_Iterable[_Union[_points_pb2.PointGrid, _Mapping]]] = ...) -> None: ...
+
+class StreamPointsRemoval(_message.Message):
+    __slots__ = ("request_id", "point_ids")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    POINT_IDS_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    point_ids: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, request_id: _Optional[str] = ..., point_ids: _Optional[_Iterable[int]] = ...) -> None: ...
+
 class StreamConcept(_message.Message):
     __slots__ = ("request_id", "concept_id", "concept", "sequence", "options")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
@@ -423,7 +446,7 @@ class StreamFinish(_message.Message):
     def __init__(self) -> None: ...
 
 class SegmentStreamRequest(_message.Message):
-    __slots__ = ("config", "frame", "prompt", "removal", "finish", "concept", "concept_removal")
+    __slots__ = ("config", "frame", "prompt", "removal", "finish", "concept", "concept_removal", "points", "points_removal")
     CONFIG_FIELD_NUMBER: _ClassVar[int]
     FRAME_FIELD_NUMBER: _ClassVar[int]
     PROMPT_FIELD_NUMBER: _ClassVar[int]
@@ -431,6 +454,8 @@ class SegmentStreamRequest(_message.Message):
     FINISH_FIELD_NUMBER: _ClassVar[int]
     CONCEPT_FIELD_NUMBER: _ClassVar[int]
     CONCEPT_REMOVAL_FIELD_NUMBER: _ClassVar[int]
+    POINTS_FIELD_NUMBER: _ClassVar[int]
+    POINTS_REMOVAL_FIELD_NUMBER: _ClassVar[int]
     config: StreamConfig
     frame: StreamFrame
     prompt: StreamPrompt
@@ -438,7 +463,9 @@ class SegmentStreamRequest(_message.Message):
     finish: StreamFinish
     concept: StreamConcept
     concept_removal: StreamConceptRemoval
-    def __init__(self, config: _Optional[_Union[StreamConfig, _Mapping]] = ..., frame: _Optional[_Union[StreamFrame, _Mapping]] = ..., prompt: _Optional[_Union[StreamPrompt, _Mapping]] = ..., removal: _Optional[_Union[StreamRemoval, _Mapping]] = ..., finish: _Optional[_Union[StreamFinish, _Mapping]] = ..., concept: _Optional[_Union[StreamConcept, _Mapping]] = ..., concept_removal: _Optional[_Union[StreamConceptRemoval, _Mapping]] = ...) -> None: ...
+    points: StreamPoints
+    points_removal: StreamPointsRemoval
+    def __init__(self, config: _Optional[_Union[StreamConfig, _Mapping]] = ..., frame: _Optional[_Union[StreamFrame, _Mapping]] = ..., prompt: _Optional[_Union[StreamPrompt, _Mapping]] = ..., removal: _Optional[_Union[StreamRemoval, _Mapping]] = ..., finish: _Optional[_Union[StreamFinish, _Mapping]] = ..., concept: _Optional[_Union[StreamConcept, _Mapping]] = ..., concept_removal: _Optional[_Union[StreamConceptRemoval, _Mapping]] = ..., points: _Optional[_Union[StreamPoints, _Mapping]] = ..., points_removal: _Optional[_Union[StreamPointsRemoval, _Mapping]] = ...) -> None: ...
 
 class ReceiveStreamRequest(_message.Message):
     __slots__ = ("config",)
@@ -481,7 +508,7 @@ class StreamStarted(_message.Message):
     def __init__(self, session_id: _Optional[str] = ..., ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., model: _Optional[_Union[_types_pb2.ModelInfo, _Mapping]] = ..., next_sequence: _Optional[int] = ..., window: _Optional[int] = ..., resume_token: _Optional[str] = ...) -> None: ...
 
 class StreamResult(_message.Message):
-    __slots__ = ("frame", "sequence", "skipped", "resume_token", "window", "gated", "newer_frames", "erased")
+    __slots__ = ("frame", "sequence", "skipped", "resume_token", "window", "gated", "newer_frames", "erased", "points", "motion_windows", "lost_point_ids")
     FRAME_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     SKIPPED_FIELD_NUMBER: _ClassVar[int]
@@ -490,6 +517,9 @@ class StreamResult(_message.Message):
     GATED_FIELD_NUMBER: _ClassVar[int]
     NEWER_FRAMES_FIELD_NUMBER: _ClassVar[int]
     ERASED_FIELD_NUMBER: _ClassVar[int]
+    POINTS_FIELD_NUMBER: _ClassVar[int]
+    MOTION_WINDOWS_FIELD_NUMBER: _ClassVar[int]
+    LOST_POINT_IDS_FIELD_NUMBER: _ClassVar[int]
     frame: _types_pb2.FrameMasks
     sequence: int
     skipped: _containers.RepeatedScalarFieldContainer[int]
@@ -498,7 +528,10 @@ class StreamResult(_message.Message):
     gated: bool
     newer_frames: int
     erased: _erase_pb2.ErasedImage
-    def __init__(self, frame: _Optional[_Union[_types_pb2.FrameMasks, _Mapping]] = ..., sequence: _Optional[int] = ..., skipped: _Optional[_Iterable[int]] = ..., resume_token: _Optional[str] = ..., window: _Optional[_Union[_budget_pb2.WindowRecord, _Mapping]] = ..., gated: _Optional[bool] = ..., newer_frames: _Optional[int] = ..., erased: _Optional[_Union[_erase_pb2.ErasedImage, _Mapping]] = ...) -> None: ...
+    points: _points_pb2.FramePoints
+    motion_windows: _containers.RepeatedCompositeFieldContainer[_motion_pb2.MotionWindow]
+    lost_point_ids: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, frame: _Optional[_Union[_types_pb2.FrameMasks, _Mapping]] = ..., sequence: _Optional[int] = ..., skipped: _Optional[_Iterable[int]] = ..., resume_token: _Optional[str] = ..., window: _Optional[_Union[_budget_pb2.WindowRecord, _Mapping]] = ..., gated: _Optional[bool] = ..., newer_frames: _Optional[int] = ..., erased: _Optional[_Union[_erase_pb2.ErasedImage, _Mapping]] = ..., points: _Optional[_Union[_points_pb2.FramePoints, _Mapping]] = ..., motion_windows: _Optional[_Iterable[_Union[_motion_pb2.MotionWindow, _Mapping]]] = ..., lost_point_ids: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class StreamPrompted(_message.Message):
     __slots__ = ("request_id", "frame", "revision")
@@ -519,6 +552,24 @@ class StreamRemoved(_message.Message):
     obj_ids: _containers.RepeatedScalarFieldContainer[int]
     revision: int
     def __init__(self, request_id: _Optional[str] = ..., obj_ids: _Optional[_Iterable[int]] = ..., revision: _Optional[int] = ...) -> None: ...
+
+class StreamPointsAdded(_message.Message):
+    __slots__ = ("request_id", "points", "model")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    POINTS_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    points: _containers.RepeatedCompositeFieldContainer[_points_pb2.PointQuery]
+    model: _types_pb2.ModelInfo
+    def __init__(self, request_id: _Optional[str] = ..., points: _Optional[_Iterable[_Union[_points_pb2.PointQuery, _Mapping]]] = ..., model: _Optional[_Union[_types_pb2.ModelInfo, _Mapping]] = ...) -> None: ...
+
+class StreamPointsRemoved(_message.Message):
+    __slots__ = ("request_id", "point_ids")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    POINT_IDS_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    point_ids: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, request_id: _Optional[str] = ..., point_ids: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class StreamConceptAdded(_message.Message):
     __slots__ = ("request_id", "frame", "revision")
@@ -564,7 +615,7 @@ class StreamRejected(_message.Message):
     def __init__(self, request_id: _Optional[str] = ..., sequence: _Optional[int] = ..., reason: _Optional[_Union[_error_reason_pb2.ErrorReason, str]] = ..., message: _Optional[str] = ..., metadata: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class SegmentStreamResponse(_message.Message):
-    __slots__ = ("started", "result", "prompted", "removed", "rejected", "concept_added", "concept_removed", "summary")
+    __slots__ = ("started", "result", "prompted", "removed", "rejected", "concept_added", "concept_removed", "summary", "points_added", "points_removed")
     STARTED_FIELD_NUMBER: _ClassVar[int]
     RESULT_FIELD_NUMBER: _ClassVar[int]
     PROMPTED_FIELD_NUMBER: _ClassVar[int]
@@ -573,6 +624,8 @@ class SegmentStreamResponse(_message.Message):
     CONCEPT_ADDED_FIELD_NUMBER: _ClassVar[int]
     CONCEPT_REMOVED_FIELD_NUMBER: _ClassVar[int]
     SUMMARY_FIELD_NUMBER: _ClassVar[int]
+    POINTS_ADDED_FIELD_NUMBER: _ClassVar[int]
+    POINTS_REMOVED_FIELD_NUMBER: _ClassVar[int]
     started: StreamStarted
     result: StreamResult
     prompted: StreamPrompted
@@ -581,7 +634,9 @@ class SegmentStreamResponse(_message.Message):
     concept_added: StreamConceptAdded
     concept_removed: StreamConceptRemoved
     summary: _budget_pb2.StreamSummary
-    def __init__(self, started: _Optional[_Union[StreamStarted, _Mapping]] = ..., result: _Optional[_Union[StreamResult, _Mapping]] = ..., prompted: _Optional[_Union[StreamPrompted, _Mapping]] = ..., removed: _Optional[_Union[StreamRemoved, _Mapping]] = ..., rejected: _Optional[_Union[StreamRejected, _Mapping]] = ..., concept_added: _Optional[_Union[StreamConceptAdded, _Mapping]] = ..., concept_removed: _Optional[_Union[StreamConceptRemoved, _Mapping]] = ..., summary: _Optional[_Union[_budget_pb2.StreamSummary, _Mapping]] = ...) -> None: ...
+    points_added: StreamPointsAdded
+    points_removed: StreamPointsRemoved
+    def __init__(self, started: _Optional[_Union[StreamStarted, _Mapping]] = ..., result: _Optional[_Union[StreamResult, _Mapping]] = ..., prompted: _Optional[_Union[StreamPrompted, _Mapping]] = ..., removed: _Optional[_Union[StreamRemoved, _Mapping]] = ..., rejected: _Optional[_Union[StreamRejected, _Mapping]] = ..., concept_added: _Optional[_Union[StreamConceptAdded, _Mapping]] = ..., concept_removed: _Optional[_Union[StreamConceptRemoved, _Mapping]] = ..., summary: _Optional[_Union[_budget_pb2.StreamSummary, _Mapping]] = ..., points_added: _Optional[_Union[StreamPointsAdded, _Mapping]] = ..., points_removed: _Optional[_Union[StreamPointsRemoved, _Mapping]] = ...) -> None: ...
 
 class RemoveObjectRequest(_message.Message):
     __slots__ = ("session_id", "obj_id", "idempotency_key", "expected_revision")

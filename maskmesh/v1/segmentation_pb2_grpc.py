@@ -308,8 +308,8 @@ class SegmentationServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SegmentStream(self, request_iterator, context):
-        """SegmentStream tracks objects in live video.  The client sends frames, prompts, concepts and removals in any
-        order; the server returns masks in the order of the frames.  An invalid message is rejected with
+        """SegmentStream tracks objects in live video, and follows points.  The client sends frames, prompts, concepts,
+        points and removals in any order; the server returns masks in the order of the frames.  An invalid message is rejected with
         StreamRejected, and the stream continues.  If the stream breaks, the session stays, and a new stream
         can resume it.
         Reasons: INVALID_REQUEST, SESSION_NOT_FOUND, and SESSION_BUSY if another stream resumed the session.

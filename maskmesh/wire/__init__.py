@@ -48,7 +48,14 @@ from maskmesh.wire.masks import (
     stage_times_to_proto,
 )
 from maskmesh.wire.models import model_info_from_proto, model_info_to_proto
-from maskmesh.wire.motion import motion_options_to_proto, motion_window_from_proto
+from maskmesh.wire.points import (
+    frame_points_from_proto,
+    motion_options_to_proto,
+    motion_window_from_proto,
+    point_grid_to_proto,
+    point_queries_from_proto,
+    point_query_to_proto,
+)
 from maskmesh.wire.prompts import MAX_POINTS, check_contradiction, prompt_from_proto, prompt_to_proto
 from maskmesh.wire.sessions import (
     direction_to_proto,
@@ -99,6 +106,7 @@ __all__ = [
     "fill_image",
     "found_mask_from_proto",
     "frame_masks_from_proto",
+    "frame_points_from_proto",
     "frame_range_from_proto",
     "frame_range_to_proto",
     "grid_options_from_proto",
@@ -117,6 +125,9 @@ __all__ = [
     "motion_window_from_proto",
     "object_mask_from_proto",
     "object_mask_to_proto",
+    "point_grid_to_proto",
+    "point_queries_from_proto",
+    "point_query_to_proto",
     "prompt_from_proto",
     "prompt_to_proto",
     "recorded_prompt_from_proto",

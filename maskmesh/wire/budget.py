@@ -93,6 +93,7 @@ def stream_summary_to_proto(summary: StreamSummary) -> budget_pb2.StreamSummary:
         rejected_frames=summary.rejected_frames,
         gated_frames=run.gated_frames,
         gate_threshold=summary.gate_threshold,
+        dropped_motion_windows=summary.dropped_motion_windows,
         windows=run.windows,
         ok_windows=run.ok_windows or 0,
         frames_per_second=run.frames_per_second,
@@ -121,6 +122,7 @@ def stream_summary_from_proto(message: budget_pb2.StreamSummary) -> StreamSummar
         skipped_frames=message.skipped_frames,
         rejected_frames=message.rejected_frames,
         gate_threshold=message.gate_threshold,
+        dropped_motion_windows=message.dropped_motion_windows,
         run=RunSummary(
             frames=message.delivered_frames,
             windows=message.windows,

@@ -21,9 +21,9 @@ from maskmesh.nn.checkpoint import bundled_weights
 from tests.golden import DATA, needs_data
 from tests.mesh import Mesh
 from tools.make_sample import CLICKS, FOLDER
+from tools.train_micro.data.sources import VALIDATION_NAMES, load_sources
 from tools.train_micro.evaluate import held_out_images
-from tools.train_micro.sources import VALIDATION_NAMES, load_sources
-from tools.train_micro.suites import SUITES, Suites
+from tools.train_micro.scenes.suites import SUITES, Suites
 
 # Lower bounds for the bundled weights; MODEL_CARD.md has the measured figures.  The targets are higher: a J
 # of 0.70 on clips, and of 0.85 on every object of the sample clip.

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from gateway.frames.frame_ring import FrameRing
-from gateway.streams.inbox import Command, Inbox, PromptCommand, ReceivedFrame, RemovalCommand
+from gateway.live.inbox import Command, Inbox, PromptCommand, ReceivedFrame, RemovalCommand
 from maskmesh import InvalidRequest, MaskmeshError
 from maskmesh.media.pictures import PixelLimit
 from maskmesh.types import RawImage

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
-from gateway.streams.motion_gate import CELL, CELLS, DEFAULT_THRESHOLD, motion
+from gateway.live.motion_gate import CELL, CELLS, DEFAULT_THRESHOLD, motion
 from maskmesh.masks import ByteArray
 from maskmesh.media.pictures import grey_thumbnail
 from maskmesh.types import EncodedImage, Image, RawImage

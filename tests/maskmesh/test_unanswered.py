@@ -1,6 +1,6 @@
 """The requests that a client resends when it resumes a live stream."""
 
-from maskmesh.client.resend_buffer import Request, ResendBuffer
+from maskmesh.client.live.resend_buffer import Request, ResendBuffer
 
 
 def frame(sequence: int) -> Request:

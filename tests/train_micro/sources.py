@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tools.train_micro.sources import SOURCE_SIZE, Source
+from tools.train_micro.data.sources import SOURCE_SIZE, Source
 
 
 def drawn_sources(count: int) -> list[Source]:

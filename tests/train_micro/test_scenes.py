@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from tests.train_micro.sources import drawn_sources
-from tools.train_micro.compose import Composer, still
-from tools.train_micro.scenes import Layer, Pose, render
+from tools.train_micro.scenes.compose import Composer, still
+from tools.train_micro.scenes.render import Layer, Pose, render
 
 SIDE = 64
 WHOLE = still(Pose(0.5, 0.5, 1.0))

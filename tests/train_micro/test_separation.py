@@ -14,12 +14,12 @@ from tests.train_micro.sources import drawn_sources
 from tools import make_sample
 from tools.train_micro import __main__ as command
 from tools.train_micro.clips import Clips
-from tools.train_micro.compose import Composer
+from tools.train_micro.data.sources import TRAINING_NAMES, VALIDATION_NAMES, Source, load_sources
 from tools.train_micro.images import Stills
-from tools.train_micro.seeds import EVALUATION_STREAMS, TRAINING_STREAMS, VALIDATION_STREAM
-from tools.train_micro.sources import TRAINING_NAMES, VALIDATION_NAMES, Source, load_sources
-from tools.train_micro.suites import FRAMES, SUITES, Suites
-from tools.train_micro.textures import TRAINING_TEXTURES
+from tools.train_micro.scenes.compose import Composer
+from tools.train_micro.scenes.seeds import EVALUATION_STREAMS, TRAINING_STREAMS, VALIDATION_STREAM
+from tools.train_micro.scenes.suites import FRAMES, SUITES, Suites
+from tools.train_micro.scenes.textures import TRAINING_TEXTURES
 
 
 def test_training_and_validation_names_are_disjoint() -> None:

@@ -20,10 +20,10 @@ from tools.train_micro.clips import (
     clips_and_stills_loss,
     clips_loss,
 )
-from tools.train_micro.compose import Composer
 from tools.train_micro.images import Stills, images_loss
 from tools.train_micro.micro import PRESET, Micro, export, folded
 from tools.train_micro.prompts import correcting_clicks, sample_box, sample_click
+from tools.train_micro.scenes.compose import Composer
 from tools.train_micro.trainer import LossFunction, Plan, Trainer
 
 SIZE = 64

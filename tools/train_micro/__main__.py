@@ -1,7 +1,7 @@
 """Train the embedded model: first on single images, then on clips.
 
-    python -m tools.train_micro images --data ECSSD --out RUN
-    python -m tools.train_micro clips --data ECSSD --out RUN
+    python -m tools.train_micro images --data ECSSD --sets SETS --out RUN
+    python -m tools.train_micro clips --data ECSSD --sets SETS --out RUN
     python -m tools.train_micro evaluate --data ECSSD --checkpoint RUN/clips-256/micro.safetensors
 
 An interrupted command resumes from its last checkpoint when it is run again.
@@ -18,62 +18,19 @@ import torch
 from rich.console import Console
 
 from maskmesh.evaluation.table import LEGEND, make_table
-from tools.train_micro.clips import ClipPlan, Clips, ClipsAndStills, clips_and_stills_loss, clips_loss
-from tools.train_micro.compose import Composer
+from tools.train_micro.clips import Clips, ClipsAndStills, clips_and_stills_loss, clips_loss
+from tools.train_micro.data.material import Material
+from tools.train_micro.data.sources import TRAINING_NAMES, VALIDATION_NAMES, Pool, load_sources
 from tools.train_micro.evaluate import evaluate_all
 from tools.train_micro.images import Stills, images_loss
-from tools.train_micro.micro import Micro
-from tools.train_micro.seeds import STILLS, TRAINING_STREAMS, VALIDATION_STREAM
-from tools.train_micro.sources import TRAINING_NAMES, VALIDATION_NAMES, load_sources
-from tools.train_micro.suites import CLIPS
-from tools.train_micro.trainer import Figures, Plan, Trainer
+from tools.train_micro.micro import Micro, start_from
+from tools.train_micro.plans import CLIP_PLANS, IMAGE_PLANS, with_steps
+from tools.train_micro.scenes.compose import Composer
+from tools.train_micro.scenes.seeds import STILLS, TRAINING_STREAMS, VALIDATION_STREAM
+from tools.train_micro.scenes.suites import CLIPS
+from tools.train_micro.trainer import Figures, Trainer
 from tools.train_micro.validate import validate_clips, validate_images
 
-# The first plan uses a smaller image size: it costs half as much, and the weights transfer to the full
-# size.
-IMAGE_PLANS = (
-    Plan(name="images-192", image_size=192, steps=3600, batch=32, learning_rate=4e-3, final_rate=0.3),
-    Plan(
-        name="images-256",
-        image_size=256,
-        steps=2000,
-        batch=24,
-        learning_rate=1.5e-3,
-        final_rate=0.05,
-        warm_up=100,
-    ),
-)
-# The first plan trains tracking over one or two steps, the second plan long-term memory.
-CLIP_PLANS = (
-    ClipPlan(
-        name="clips-short",
-        image_size=256,
-        steps=600,
-        batch=8,
-        lengths=(3,),
-        learning_rate=1e-3,
-        final_rate=0.5,
-        encoder_rate=0.25,
-        warm_up=100,
-        frozen_norms=True,
-        validate_every=300,
-        save_every=100,
-    ),
-    ClipPlan(
-        name="clips-256",
-        image_size=256,
-        steps=1700,
-        batch=7,
-        lengths=(3, 8, 4, 5),
-        stills=True,
-        learning_rate=1e-3,
-        encoder_rate=0.3,
-        warm_up=100,
-        frozen_norms=True,
-        validate_every=400,
-        save_every=100,
-    ),
-)
 VALIDATION_LENGTH = 8
 
 
@@ -93,6 +50,12 @@ _DATA = click.option(
     required=True,
     help="Folder with ECSSD.",
 )
+_SETS = click.option(
+    "--sets", type=click.Path(path_type=Path, exists=True), help="Folder with images and clips of other sets."
+)
+_OPEN = click.option(
+    "--open-data", is_flag=True, help="Train only on sets whose terms permit any use; needs --sets."
+)
 _OUT = click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the run.")
 _SEED = click.option("--seed", default=0, show_default=True, help="Equal seeds train equal models.")
 _WORKERS = click.option("--workers", default=2, show_default=True, help="Processes that compose scenes.")
@@ -100,21 +63,44 @@ _WORKERS = click.option("--workers", default=2, show_default=True, help="Process
 
 @main.command()
 @_DATA
+@_SETS
+@_OPEN
 @_OUT
 @_SEED
 @_WORKERS
-def images(data: Path, out: Path, seed: int, workers: int) -> None:
+@click.option(
+    "--start",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Exported weights to train further; only the last plan of the phase runs.",
+)
+@click.option("--steps", type=click.IntRange(min=1), help="Steps of the last plan, if others.")
+def images(
+    *,
+    data: Path,
+    sets: Path | None,
+    open_data: bool,
+    out: Path,
+    seed: int,
+    workers: int,
+    start: Path | None,
+    steps: int | None,
+) -> None:
     """Run the first phase: clicks, boxes and corrections on single images."""
     torch.manual_seed(seed)
-    training, held_out = load_sources(data, TRAINING_NAMES), load_sources(data, VALIDATION_NAMES)
+    material = Material.read(data, sets, only_open=open_data)
+    training, held_out = Pool(material.training), material.held_out
     state = None
-    for plan in IMAGE_PLANS:
+    plans = with_steps(IMAGE_PLANS, steps)
+    for plan in plans if start is None else plans[-1:]:
         model = Micro(plan.image_size)
+        composer = Composer(training, plan.image_size, composed=plan.composed)
+        stills = Stills(composer, (seed, TRAINING_STREAMS[plan.name]))
         if state is not None:
             model.load_state_dict(state)
+        elif start is not None:
+            start_from(model, start, torch.stack([stills[index]["frame"] for index in range(plan.batch)]))
         trainer = Trainer(plan, model, out / plan.name, seed=seed, device=_device())
         validate = partial(validate_images, sources=held_out, device=trainer.device)
-        stills = Stills(Composer(training, plan.image_size), (seed, TRAINING_STREAMS[plan.name]))
         trainer.run(stills, images_loss, validate, workers=workers)
         state = trainer.model.state_dict()
 

@@ -1,13 +1,10 @@
 """The second phase of training: tracking objects through clips, with memory."""
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from tools.train_micro.compose import Composer, degrade
 from tools.train_micro.images import (
     Points,
     Stills,
@@ -22,7 +19,7 @@ from tools.train_micro.losses import decoder_loss
 from tools.train_micro.micro import Micro, take
 from tools.train_micro.prompts import rough_logits, sample_box, sample_click
 from tools.train_micro.rollout import Rollout
-from tools.train_micro.trainer import Plan
+from tools.train_micro.scenes.compose import Composer, degrade
 
 OBJECTS = 2
 
@@ -40,14 +37,6 @@ CORRECTION_WEIGHT = 0.5
 
 STILL = "still_"
 STILLS_WEIGHT = 0.4
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClipPlan(Plan):
-    """A phase on clips; batches cycle through ``lengths``; ``stills`` adds an image to each clip."""
-
-    lengths: tuple[int, ...]
-    stills: bool = False
 
 
 class Clips(Dataset[dict[str, Tensor]]):

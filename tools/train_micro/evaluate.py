@@ -10,9 +10,9 @@ from maskmesh.cli.mesh.local_mesh import LocalMesh, MeshOptions
 from maskmesh.client.async_client import AsyncClient
 from maskmesh.evaluation.clips import TrueFrame, evaluate_clip, evaluate_images, read_labels
 from maskmesh.evaluation.table import Row, clips_row, images_row
+from tools.train_micro.data.sources import VALIDATION_NAMES, load_sources
 from tools.train_micro.micro import PRESET
-from tools.train_micro.sources import VALIDATION_NAMES, load_sources
-from tools.train_micro.suites import SUITES, Suites
+from tools.train_micro.scenes.suites import SUITES, Suites
 
 
 def held_out_images(data: Path) -> list[TrueFrame]:

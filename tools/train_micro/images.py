@@ -9,16 +9,19 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from maskmesh.nn.image_features import ImageFeatures
-from tools.train_micro.compose import Composer, degrade
 from tools.train_micro.losses import decoder_loss
-from tools.train_micro.micro import Micro
+from tools.train_micro.micro import Micro, take
 from tools.train_micro.prompts import correcting_clicks, sample_box, sample_click
 from tools.train_micro.rollout import chosen
+from tools.train_micro.scenes.compose import Composer, degrade
 from tracker_svc.compute.prompt_tensors import PREVIOUS_LOGIT_LIMIT
 from tracker_svc.model.mask_decoder import DecodedMasks
 from tracker_svc.model.prompt_encoder import PointLabel
 
 CORRECTION_WEIGHT = 0.5
+
+# Clicks, and boxes, on each image: its features are computed once, and decoding is cheap.
+PROMPTS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,15 +49,17 @@ class Stills(Dataset[dict[str, Tensor]]):
         self.seeds = seeds
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        """A frame, a click on an object, a box around an object, and the masks of both objects."""
+        """A frame [S, S, 3], clicks [PROMPTS, 1, 2], boxes [PROMPTS, 2, 2], the masks of their objects."""
         random = np.random.default_rng((*self.seeds, index))
-        scene, layers = self.composer.still_scene(random)
-        clicked, boxed = (scene.masks[0, random.choice(layers)] for _ in range(2))
+        scene, objects = self.composer.still_scene(random)
+        # A scene with few objects is prompted again, by other clicks and boxes.
+        chosen = [int(number) for number in np.resize(random.permutation(objects), 2 * PROMPTS)]
+        clicked, boxed = scene.masks[0, chosen[:PROMPTS]], scene.masks[0, chosen[PROMPTS:]]
         return {
             "frame": torch.from_numpy(degrade(scene.frames, random)[0]),
-            "click": torch.from_numpy(sample_click(clicked, random)[None]),
+            "click": torch.from_numpy(np.stack([sample_click(mask, random)[None] for mask in clicked])),
             "clicked": torch.from_numpy(clicked),
-            "box": torch.from_numpy(sample_box(boxed, random)),
+            "box": torch.from_numpy(np.stack([sample_box(mask, random) for mask in boxed])),
             "boxed": torch.from_numpy(boxed),
         }
 
@@ -110,15 +115,17 @@ def corrected(
 
 def images_loss(model: Micro, batch: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
     """The losses of clicks, boxes and corrections."""
-    features = model.encode(batch["frame"])
+    frames = batch["frame"]
+    rows = torch.arange(len(frames), device=frames.device).repeat_interleave(PROMPTS)
+    features = take(model.encode(frames), rows)
     conditioned = model.tracker.without_memory(features)
     losses = {}
-    in_sight = torch.ones(len(batch["frame"]), dtype=torch.bool, device=batch["frame"].device)
+    in_sight = torch.ones(len(rows), dtype=torch.bool, device=frames.device)
     # Each step corrects one of the two kinds, chosen at random.
     to_correct = "click" if torch.rand((), generator=generator) < 0.5 else "box"
     for name, points, masks in (
-        ("click", click(batch["click"]), batch["clicked"]),
-        ("box", box(batch["box"]), batch["boxed"]),
+        ("click", click(batch["click"].flatten(0, 1)), batch["clicked"].flatten(0, 1)),
+        ("box", box(batch["box"].flatten(0, 1)), batch["boxed"].flatten(0, 1)),
     ):
         truth = shrink(masks, model.size // 2)
         decoded = decode(model, features, conditioned, points)

@@ -14,6 +14,7 @@ from encoder_svc.model.config import IMAGENET, ImageEncoderConfig
 from encoder_svc.model.config import PRESETS as ENCODER_PRESETS
 from encoder_svc.model.image_encoder import ImageEncoder
 from encoder_svc.model.residual_trunk import Conv
+from maskmesh.nn.checkpoint import read_checkpoint
 from maskmesh.nn.image_features import ImageFeatures
 from tracker_svc.model import weights as tracker_weights
 from tracker_svc.model.config import PRESETS as TRACKER_PRESETS
@@ -29,6 +30,13 @@ NOTICE = "Trained by maskmesh on ECSSD, a research data set; see maskmesh/nn/wei
 EMBEDDINGS = ("embed", "token", "tpos_enc", "no_obj_ptr", "no_mem_pos_enc")
 
 
+def encoder_config() -> ImageEncoderConfig:
+    """The dimensions of the image encoder."""
+    config = ENCODER_PRESETS[PRESET]
+    assert isinstance(config, ImageEncoderConfig)
+    return config
+
+
 class Micro(nn.Module):
     """Encoder and tracking model of the preset, with batch normalisation in the trunk.
 
@@ -38,9 +46,7 @@ class Micro(nn.Module):
     def __init__(self, size: int | None = None) -> None:
         super().__init__()
         self.size = size or ENCODER_PRESETS[PRESET].image_size
-        encoder = ENCODER_PRESETS[PRESET]
-        assert isinstance(encoder, ImageEncoderConfig)
-        self.encoder = ImageEncoder(encoder)
+        self.encoder = ImageEncoder(encoder_config())
         self.tracker = TrackingModel(replace(TRACKER_PRESETS[PRESET], image_size=self.size))
         for module in self.encoder.modules():
             if isinstance(module, Conv):
@@ -76,6 +82,39 @@ def folded(model: Micro) -> Micro:
             module.conv = fuse_conv_bn_eval(module.conv, module.norm)
             module.norm = nn.Identity()
     return served
+
+
+def start_from(model: Micro, path: Path, frames: Tensor) -> None:
+    """Load exported weights to train them further; frames: [B, S, S, 3], uint8, typical ones.
+
+    The export has no batch normalisation.  Its statistics are those of ``frames``, and its scale and offset
+    undo them, so that the model computes the same.  Raises what :func:`read_checkpoint` raises.
+    """
+    state = {name: tensor.float() for name, tensor in read_checkpoint(PRESET, path).items()}
+    plain = ImageEncoder(encoder_config())
+    encoder_weights.load(plain, state)
+    model.encoder.load_state_dict(plain.state_dict(), strict=False)
+    tracker_weights.load(model.tracker, state)
+    hooks = [
+        module.register_forward_pre_hook(_take_statistics)
+        for module in model.encoder.modules()
+        if isinstance(module, nn.BatchNorm2d)
+    ]
+    with torch.no_grad():
+        model.eval().encode(frames)
+    for hook in hooks:
+        hook.remove()
+
+
+def _take_statistics(norm: nn.Module, inputs: tuple[Tensor]) -> None:
+    assert isinstance(norm, nn.BatchNorm2d)
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    variance, mean = torch.var_mean(inputs[0], dim=(0, 2, 3))
+    norm.running_mean.copy_(mean)
+    norm.running_var.copy_(variance)
+    norm.bias.copy_(mean)
+    norm.weight.copy_((variance + norm.eps).sqrt())
 
 
 def export(model: Micro, path: Path) -> None:

@@ -13,12 +13,20 @@ from tracker_svc.model.prompt_encoder import PointLabel
 
 
 def sample_click(mask: BoolArray, random: np.random.Generator) -> NDArray[np.float32]:
-    """A click on an object, (x, y): often at its innermost point, sometimes anywhere on it."""
+    """A click on the largest piece of an object, (x, y): often at its innermost point, or anywhere on it."""
+    mask = largest_piece(mask)
     depths = cv2.distanceTransform(np.pad(mask, 1).astype(np.uint8), cv2.DIST_L2, 5)[1:-1, 1:-1]
     depth = random.choice([0.0, 0.3, 0.6, 1.0], p=[0.2, 0.2, 0.2, 0.4]) * depths.max()
     rows, columns = np.nonzero((depths >= depth) & mask)
     chosen = int(random.integers(len(rows)))
     return np.array((columns[chosen], rows[chosen]), dtype=np.float32)
+
+
+def largest_piece(mask: BoolArray) -> BoolArray:
+    """The largest connected component of a mask that is not empty."""
+    _, pieces, statistics, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
+    piece: BoolArray = pieces == 1 + int(statistics[1:, cv2.CC_STAT_AREA].argmax())
+    return piece
 
 
 def sample_box(mask: BoolArray, random: np.random.Generator) -> NDArray[np.float32]:

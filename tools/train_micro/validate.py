@@ -12,31 +12,37 @@ from maskmesh.evaluation.mask_metrics import bounding_box, innermost_point
 from maskmesh.nn.image_features import ImageFeatures
 from maskmesh.types import Box, Point
 from tools.train_micro.clips import MIN_SIGHT
+from tools.train_micro.data.sources import SOURCE_SIZE, Source
 from tools.train_micro.images import Points, box, click, decode
 from tools.train_micro.micro import Micro, take
+from tools.train_micro.prompts import largest_piece
 from tools.train_micro.rollout import Rollout
-from tools.train_micro.sources import SOURCE_SIZE, Source
 
 BATCH = 20
+MOST_OF_ONE = 5
 
 
 @torch.no_grad()
 def validate_images(model: Micro, sources: Sequence[Source], device: torch.device) -> dict[str, float]:
     """Mean IoU from one click at the innermost point and from the box; the model is in evaluation mode.
 
+    At most :data:`MOST_OF_ONE` objects of an image count.  The figures of a set have its name as prefix;
     ``click_best`` uses the alternative with the highest true IoU, as an upper bound for the selection.
     """
+    objects = [(source, label) for source in sources for label in source.ids()[:MOST_OF_ONE]]
     ious: dict[str, list[Tensor]] = {"click": [], "click_single": [], "click_best": [], "box": []}
-    for start in range(0, len(sources), BATCH):
-        part = sources[start : start + BATCH]
-        pictures = torch.from_numpy(np.stack([s.picture for s in part])).permute(0, 3, 1, 2).float()
+    for start in range(0, len(objects), BATCH):
+        part = objects[start : start + BATCH]
+        pictures = torch.from_numpy(np.stack([s.picture for s, _ in part])).permute(0, 3, 1, 2).float()
         frames = F.interpolate(pictures, size=(model.size, model.size), mode="bilinear", antialias=True)
         frames = frames.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).to(device)
-        masks = [s.mask > 127 for s in part]
+        masks = [source.mask(label) > 0 for source, label in part]
         truth = torch.from_numpy(np.stack(masks)).to(device)
         features = model.encode(frames)
         conditioned = model.tracker.without_memory(features)
-        inner = torch.tensor([[_xy(innermost_point(mask))] for mask in masks], dtype=torch.float32)
+        inner = torch.tensor(
+            [[_xy(innermost_point(largest_piece(mask)))] for mask in masks], dtype=torch.float32
+        )
         corners = torch.tensor([_corners(bounding_box(m)) for m in masks], dtype=torch.float32)
         for points in (
             click(inner.to(device) * model.size / SOURCE_SIZE),
@@ -50,7 +56,13 @@ def validate_images(model: Micro, sources: Sequence[Source], device: torch.devic
             ious["click"].append(found[:, 1:].gather(1, best)[:, 0])
             ious["click_single"].append(found[:, 0])
             ious["click_best"].append(found[:, 1:].amax(dim=1))
-    return {name: float(torch.cat(values).mean()) for name, values in ious.items()}
+    figures = {name: float(torch.cat(values).mean()) for name, values in ious.items()}
+    names = np.array([source.image_set.name for source, _ in objects])
+    for image_set in dict.fromkeys(names.tolist()):
+        rows = torch.from_numpy(names == image_set)
+        for name in ("click", "box"):
+            figures[f"{image_set}_{name}"] = float(torch.cat(ious[name]).cpu()[rows].mean())
+    return figures
 
 
 @torch.no_grad()

@@ -51,19 +51,19 @@ class PointComponents:
     _device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     @contextmanager
-    def room(self, count: int) -> Iterator[None]:
+    def room(self, count: int) -> Iterator["PointRoom"]:
         """Room for the points of one stream, which is given back at the end.  Raises ResourceExhausted."""
-        if self.num_points + count > self.max_points:
+        room = PointRoom(self)
+        if not room.resize(count):
             raise ResourceExhausted(
                 f"the tracker follows {self.num_points} points, and {count} more exceed its limit of "
                 f"{self.max_points}",
                 resource="points",
             )
-        self.num_points += count
         try:
-            yield
+            yield room
         finally:
-            self.num_points -= count
+            room.resize(0)
 
     def recorder(self, frame_index: int) -> StageRecorder:
         """A recorder of the stages of one frame."""
@@ -80,6 +80,23 @@ class PointComponents:
     async def close(self) -> None:
         """Close the connections."""
         await self.embeddings.close()
+
+
+class PointRoom:
+    """The number of points of one stream that count against the limit."""
+
+    def __init__(self, owner: PointComponents) -> None:
+        self._owner = owner
+        self.size = 0
+
+    def resize(self, count: int) -> bool:
+        """Change the number; returns whether there is room for it, and changes nothing if not."""
+        owner = self._owner
+        total = owner.num_points - self.size + count
+        if total > owner.max_points and count > self.size:
+            return False
+        owner.num_points, self.size = total, count
+        return True
 
 
 async def start_points(

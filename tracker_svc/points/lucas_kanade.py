@@ -6,7 +6,7 @@ is lost.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple, Self, cast
 
 import cv2
@@ -73,6 +73,17 @@ class FlowPoints(PointSet):
         for query in queries:
             x, y = query.x * side / frame.width - 0.5, query.y * side / frame.height - 0.5
             self._points[query.point_id] = _Point(x, y, 1.0, is_new=True)
+
+    def __len__(self) -> int:
+        return len(self._points)
+
+    def join(self, others: Self) -> None:
+        self._points |= others._points
+        if self._previous is None:
+            self._previous = others._previous
+
+    def remove(self, point_ids: Collection[int]) -> None:
+        self._points = {i: point for i, point in self._points.items() if i not in point_ids}
 
     def track(self, frames: Sequence[Frame], recorders: Sequence[StageRecorder]) -> list[list[TrackedPoint]]:
         results = []

@@ -48,8 +48,8 @@ class PointServicer(points_pb2_grpc.PointServiceServicer):
             memory_frames=points.model.memory_frames,
             tokenizer_points=0 if points.tokenizer is None else points.tokenizer.num_points,
         )
-        stream = PointStream(points, first.config.session_id, first.config.points)
-        with points.room(first.config.points):
+        with points.room(first.config.points) as room:
+            stream = PointStream(points, first.config.session_id, room)
             self._streams.add(stream)
             try:
                 yield points_pb2.TrackPointsResponse(started=started)

@@ -1,8 +1,8 @@
 """The points of one stream, by whatever model."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Collection, Sequence
+from typing import NamedTuple, Self
 
 from maskmesh.telemetry import StageRecorder
 from tracker_svc.compute.step import Frame
@@ -33,6 +33,18 @@ class PointSet(ABC):
     @abstractmethod
     def add(self, frame: Frame, queries: Sequence[Query], recorder: StageRecorder) -> None:
         """Add points that were chosen on a frame."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """The number of points."""
+
+    @abstractmethod
+    def join(self, others: Self) -> None:
+        """Take over the points of another set that has followed the same last frame."""
+
+    @abstractmethod
+    def remove(self, point_ids: Collection[int]) -> None:
+        """Remove points; numbers that there are not are ignored."""
 
     @abstractmethod
     def track(self, frames: Sequence[Frame], recorders: Sequence[StageRecorder]) -> list[list[TrackedPoint]]:

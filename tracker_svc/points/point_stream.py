@@ -19,8 +19,8 @@ from maskmesh.v1 import points_pb2 as public_pb2
 from tracker_svc.compute.step import Frame
 from tracker_svc.embeddings.stream_embeddings import StreamEmbeddings
 from tracker_svc.frame_trace import FrameTrace
-from tracker_svc.points.components import PointComponents
-from tracker_svc.points.point_set import Query, TrackedPoint
+from tracker_svc.points.components import PointComponents, PointRoom
+from tracker_svc.points.point_set import PointSet, Query, TrackedPoint
 
 # Frames whose embeddings are fetched before they are tracked.
 FRAMES_AHEAD = 8
@@ -52,14 +52,19 @@ class PointStream:
     """Follows the points of one stream.
 
     Embeddings are fetched ahead.  Frames that are there are tracked together, as many as the model likes.
+    Points that are chosen on an earlier frame are followed apart to the last frame, and then join the others.
     """
 
-    def __init__(self, components: PointComponents, session_id: str, max_points: int) -> None:
-        """``max_points`` is the number of points for which there is room."""
-        self._room = max_points
+    def __init__(self, components: PointComponents, session_id: str, room: PointRoom) -> None:
+        """``room`` is that of the points."""
+        self._room = room
         self._components = components
         self._session_id = session_id
         self._points = components.model.new_set()
+        self._late_points: PointSet | None = None
+        """Points that are not yet followed to the last frame."""
+        self._late_index = 0
+        """The last frame to which they are followed."""
         self._embeddings = StreamEmbeddings(components.embeddings, self._request_embedding)
         self._received: deque[_Received] = deque()
         self._batch: Sequence[_Received] = ()
@@ -67,6 +72,8 @@ class PointStream:
         self._is_all_received = False
         self._output: StreamOutput[points_pb2.TrackPointsResponse] = StreamOutput()
         self._last: int | None = None
+        self._last_late: int | None = None
+        """The last frame of :attr:`_late_points`, None if there are none."""
 
     def end(self, error: BaseException) -> None:
         """End the stream with an error, after the results so far."""
@@ -97,6 +104,9 @@ class PointStream:
                     case "embedding":
                         ref = wire.embedding_ref_from_proto(request.embedding.embedding)
                         self._embeddings.resolve(request.embedding.frame_index, ref)
+                    case "room":
+                        taken = points_pb2.PointRoomTaken(is_taken=self._room.resize(request.room.points))
+                        self._output.put(points_pb2.TrackPointsResponse(room=taken))
                     case _:
                         raise InvalidRequest("the configuration must be sent only once", field="config")
         finally:
@@ -108,9 +118,7 @@ class PointStream:
         """Check a frame and begin to fetch its embedding."""
         ref = wire.embedding_ref_from_proto(message.embedding)
         self._embeddings.check(ref)
-        if message.frame_index < 0 or (self._last is not None and message.frame_index <= self._last):
-            raise InvalidRequest("frames must be sent in order", field="frame.frame_index")
-        self._last = message.frame_index
+        self._check_order(message)
         trace = FrameTrace(
             message.frame_index,
             session_id=self._session_id,
@@ -121,6 +129,20 @@ class PointStream:
         self._received.append(_Received(message, ref, trace))
         self._fetch_ahead()
         self._changed.set()
+
+    def _check_order(self, message: points_pb2.PointFrame) -> None:
+        """Check that frames increase, and that late points reach the last frame before the next one."""
+        index = message.frame_index
+        if message.purpose == points_pb2.FRAME_PURPOSE_CATCH_UP:
+            is_next = self._last_late in (None, self._last) or index > (self._last_late or 0)
+            is_in_order = is_next and self._last is not None and 0 <= index <= self._last
+            self._last_late = index
+        else:
+            is_in_order = index >= 0 and (self._last is None or index > self._last)
+            is_in_order &= self._last_late in (None, self._last)
+            self._last, self._last_late = index, None
+        if not is_in_order:
+            raise InvalidRequest("frames must be sent in order", field="frame.frame_index")
 
     def _fetch_ahead(self) -> None:
         """Begin to fetch the embeddings of the next frames; a replay has many more than the cache holds."""
@@ -154,7 +176,9 @@ class PointStream:
         await asyncio.wait({batch[0].prefetch})
         while len(batch) < self._components.model.frames_at_once and self._received:
             following = self._received[0]
-            if following.message.points or not following.prefetch.done():
+            is_other = following.message.purpose != batch[0].message.purpose
+            changes = following.message.points or following.message.removed_point_ids
+            if is_other or changes or not following.prefetch.done():
                 break
             batch.append(self._received.popleft())
         self._fetch_ahead()
@@ -174,23 +198,44 @@ class PointStream:
             recorder=recorders[0],
             entry=QueueEntry(Priority.AHEAD, first.ref.tenant),
         )
+        points = self._points_of(first.message)
         if first.message.points:
-            self._room -= len(first.message.points)
-            if self._room < 0:
-                raise InvalidRequest(
-                    "there are more points than the configuration says", field="frame.points"
-                )
+            if self._num_points + len(first.message.points) > self._room.size:
+                raise InvalidRequest("there are more points than were announced", field="frame.points")
             queries = [Query(point.point_id, point.x, point.y) for point in first.message.points]
-            await run(lambda: self._points.add(frames[0], queries, recorders[0]))
+            await run(lambda: points.add(frames[0], queries, recorders[0]))
         if first.message.purpose == points_pb2.FRAME_PURPOSE_QUERIES:
             first.trace.end()
             return
-        tracked = await run(lambda: self._points.track(frames, recorders))
-        for received, frame, recorder, points in zip(batch, frames, recorders, tracked, strict=True):
-            if received.message.purpose == points_pb2.FRAME_PURPOSE_REPLAY:
+        tracked = await run(lambda: points.track(frames, recorders))
+        for received, frame, recorder, found in zip(batch, frames, recorders, tracked, strict=True):
+            if received.message.purpose in (
+                points_pb2.FRAME_PURPOSE_REPLAY,
+                points_pb2.FRAME_PURPOSE_CATCH_UP,
+            ):
                 received.trace.end()
             else:
-                self._send(received, frame, recorder, points)
+                self._send(received, frame, recorder, found)
+
+    @property
+    def _num_points(self) -> int:
+        return len(self._points) + (0 if self._late_points is None else len(self._late_points))
+
+    def _points_of(self, message: points_pb2.PointFrame) -> PointSet:
+        """The points that are followed to a frame, without those that it removes."""
+        is_late = message.purpose == points_pb2.FRAME_PURPOSE_CATCH_UP
+        late = self._late_points
+        if late is not None and (not is_late or message.frame_index <= self._late_index):
+            self._points.join(late)
+            late = None
+        if message.removed_point_ids:
+            self._points.remove(set(message.removed_point_ids))
+        self._late_index = message.frame_index
+        if not is_late:
+            self._late_points = None
+            return self._points
+        self._late_points = self._components.model.new_set() if late is None else late
+        return self._late_points
 
     def _send(
         self, received: _Received, frame: Frame, recorder: StageRecorder, points: Sequence[TrackedPoint]

@@ -1,7 +1,7 @@
 """The points of one stream, tracked by TAPIR."""
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import cast
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import Self, cast
 
 import torch
 
@@ -62,18 +62,38 @@ class TapirPoints(PointSet):
             size = self._model.config.image_size
             shares = torch.tensor([(q.x / frame.width, q.y / frame.height) for q in queries]) * size
             found = self._model.query_features(features, shares.to(features.point_features.device))
-            before = self._queries
-            self._queries = (
-                found
-                if before is None
-                else PointQueries(*(torch.cat(p) for p in zip(before, found, strict=True)))
+            self._append(
+                [query.point_id for query in queries], found, self._model.initial_state(len(queries))
             )
-            new = self._model.initial_state(len(queries))
-            self._states = [
-                MixerState(*(torch.cat(parts, dim=1) for parts in zip(*pair, strict=True)))
-                for pair in zip(self._states, new, strict=True)
-            ]
-            self._point_ids += [query.point_id for query in queries]
+
+    def __len__(self) -> int:
+        return len(self._point_ids)
+
+    @torch.inference_mode()
+    def join(self, others: Self) -> None:
+        if others._queries is not None:
+            self._append(others._point_ids, others._queries, others._states)
+
+    @torch.inference_mode()
+    def remove(self, point_ids: Collection[int]) -> None:
+        rows = [row for row, point_id in enumerate(self._point_ids) if point_id not in point_ids]
+        self._point_ids = [self._point_ids[row] for row in rows]
+        if self._queries is not None:
+            self._queries = PointQueries(*(values[rows] for values in self._queries))
+        self._states = [MixerState(*(values[:, rows] for values in state)) for state in self._states]
+
+    def _append(self, point_ids: list[int], queries: PointQueries, states: list[MixerState]) -> None:
+        before = self._queries
+        self._queries = (
+            queries
+            if before is None
+            else PointQueries(*(torch.cat(p) for p in zip(before, queries, strict=True)))
+        )
+        self._states = [
+            MixerState(*(torch.cat(parts, dim=1) for parts in zip(*pair, strict=True)))
+            for pair in zip(self._states, states, strict=True)
+        ]
+        self._point_ids = [*self._point_ids, *point_ids]
 
     @torch.inference_mode()
     def track(self, frames: Sequence[Frame], recorders: Sequence[StageRecorder]) -> list[list[TrackedPoint]]:

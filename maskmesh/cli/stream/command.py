@@ -13,7 +13,7 @@ from maskmesh.cli.run import run, verbose_option
 from maskmesh.cli.stream.job import StreamJob, check_job
 from maskmesh.cli.stream.stream import stream_source
 from maskmesh.cli.stream.terminal import is_interactive
-from maskmesh.client.live import Overload
+from maskmesh.client.live.overload import Overload
 from maskmesh.concepts import ConceptOptions
 
 _FILE = click.Path(dir_okay=False, path_type=Path)

@@ -10,7 +10,7 @@ from maskmesh.cli.media.live_source import source_files
 from maskmesh.cli.media.outputs import check_outputs, check_suffix
 from maskmesh.cli.prompt_options import FrameConcept, PromptsByObject
 from maskmesh.cli.records.options import RecordOptions
-from maskmesh.client.live import Overload
+from maskmesh.client.live.overload import Overload
 from maskmesh.concepts import ConceptOptions
 
 

@@ -9,7 +9,7 @@ from maskmesh.cli.media.live_source import LiveFrame, LiveSource
 from maskmesh.cli.media.outputs import frame_json, rle_masks
 from maskmesh.cli.media.overlay import OverlayThread, VideoWriter, concept_labels
 from maskmesh.cli.stream.job import StreamJob
-from maskmesh.client.live import LiveResult
+from maskmesh.client.live.live_result import LiveResult
 
 
 class StreamOutput:

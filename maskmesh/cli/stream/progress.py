@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from maskmesh.cli.records.recorder import Recorder
-from maskmesh.client.live import LiveResult
+from maskmesh.client.live.live_result import LiveResult
 from maskmesh.records.budget import WindowRecord
 from maskmesh.records.summary import MODEL, TOTAL, StreamSummary
 

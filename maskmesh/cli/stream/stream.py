@@ -20,7 +20,8 @@ from maskmesh.cli.stream.progress import StreamProgress
 from maskmesh.cli.stream.terminal import showing
 from maskmesh.cli.stream.typed_commands import StreamControl, TypedCommands
 from maskmesh.client.async_client import AsyncClient
-from maskmesh.client.live import LiveStream, Overload
+from maskmesh.client.live.live_stream import LiveStream
+from maskmesh.client.live.overload import Overload
 from maskmesh.errors import MaskmeshError
 from maskmesh.records.summary import StreamSummary
 

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 import click
 
 from maskmesh.cli.prompt_options import parse_box, parse_point
-from maskmesh.client.live import LiveStream
+from maskmesh.client.live.live_stream import LiveStream
 from maskmesh.concepts import ConceptOptions
 from maskmesh.errors import MaskmeshError
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from maskmesh.client.live import LiveResult
+from maskmesh.client.live.live_result import LiveResult
 from maskmesh.masks import RleMask
 from maskmesh.records.budget import WindowRecord
 from maskmesh.status import MeshStatus

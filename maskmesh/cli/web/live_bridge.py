@@ -9,7 +9,7 @@ from aiohttp import WSMsgType, web
 from maskmesh.cli.web.json_forms import live_json, model_json
 from maskmesh.cli.web.requests import RequestError, box_of, integer_of, points_of
 from maskmesh.client.async_client import AsyncClient
-from maskmesh.client.live import LiveStream
+from maskmesh.client.live.live_stream import LiveStream
 from maskmesh.errors import MaskmeshError
 from maskmesh.records.budget import Budget
 

@@ -16,10 +16,12 @@ class FramePurpose(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     FRAME_PURPOSE_RESULT: _ClassVar[FramePurpose]
     FRAME_PURPOSE_REPLAY: _ClassVar[FramePurpose]
     FRAME_PURPOSE_QUERIES: _ClassVar[FramePurpose]
+    FRAME_PURPOSE_CATCH_UP: _ClassVar[FramePurpose]
 FRAME_PURPOSE_UNSPECIFIED: FramePurpose
 FRAME_PURPOSE_RESULT: FramePurpose
 FRAME_PURPOSE_REPLAY: FramePurpose
 FRAME_PURPOSE_QUERIES: FramePurpose
+FRAME_PURPOSE_CATCH_UP: FramePurpose
 
 class PointTrackConfig(_message.Message):
     __slots__ = ("session_id", "points")
@@ -30,20 +32,22 @@ class PointTrackConfig(_message.Message):
     def __init__(self, session_id: _Optional[str] = ..., points: _Optional[int] = ...) -> None: ...
 
 class PointFrame(_message.Message):
-    __slots__ = ("frame_index", "embedding", "traceparent", "clock_offset_nanos", "points", "purpose")
+    __slots__ = ("frame_index", "embedding", "traceparent", "clock_offset_nanos", "points", "purpose", "removed_point_ids")
     FRAME_INDEX_FIELD_NUMBER: _ClassVar[int]
     EMBEDDING_FIELD_NUMBER: _ClassVar[int]
     TRACEPARENT_FIELD_NUMBER: _ClassVar[int]
     CLOCK_OFFSET_NANOS_FIELD_NUMBER: _ClassVar[int]
     POINTS_FIELD_NUMBER: _ClassVar[int]
     PURPOSE_FIELD_NUMBER: _ClassVar[int]
+    REMOVED_POINT_IDS_FIELD_NUMBER: _ClassVar[int]
     frame_index: int
     embedding: _embedding_pb2.EmbeddingRef
     traceparent: str
     clock_offset_nanos: int
     points: _containers.RepeatedCompositeFieldContainer[_points_pb2.PointQuery]
     purpose: FramePurpose
-    def __init__(self, frame_index: _Optional[int] = ..., embedding: _Optional[_Union[_embedding_pb2.EmbeddingRef, _Mapping]] = ..., traceparent: _Optional[str] = ..., clock_offset_nanos: _Optional[int] = ..., points: _Optional[_Iterable[_Union[_points_pb2.PointQuery, _Mapping]]] = ..., purpose: _Optional[_Union[FramePurpose, str]] = ...) -> None: ...
+    removed_point_ids: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, frame_index: _Optional[int] = ..., embedding: _Optional[_Union[_embedding_pb2.EmbeddingRef, _Mapping]] = ..., traceparent: _Optional[str] = ..., clock_offset_nanos: _Optional[int] = ..., points: _Optional[_Iterable[_Union[_points_pb2.PointQuery, _Mapping]]] = ..., purpose: _Optional[_Union[FramePurpose, str]] = ..., removed_point_ids: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class PointEmbedding(_message.Message):
     __slots__ = ("frame_index", "embedding")
@@ -53,15 +57,29 @@ class PointEmbedding(_message.Message):
     embedding: _embedding_pb2.EmbeddingRef
     def __init__(self, frame_index: _Optional[int] = ..., embedding: _Optional[_Union[_embedding_pb2.EmbeddingRef, _Mapping]] = ...) -> None: ...
 
+class PointRoom(_message.Message):
+    __slots__ = ("points",)
+    POINTS_FIELD_NUMBER: _ClassVar[int]
+    points: int
+    def __init__(self, points: _Optional[int] = ...) -> None: ...
+
+class PointRoomTaken(_message.Message):
+    __slots__ = ("is_taken",)
+    IS_TAKEN_FIELD_NUMBER: _ClassVar[int]
+    is_taken: bool
+    def __init__(self, is_taken: _Optional[bool] = ...) -> None: ...
+
 class TrackPointsRequest(_message.Message):
-    __slots__ = ("config", "frame", "embedding")
+    __slots__ = ("config", "frame", "embedding", "room")
     CONFIG_FIELD_NUMBER: _ClassVar[int]
     FRAME_FIELD_NUMBER: _ClassVar[int]
     EMBEDDING_FIELD_NUMBER: _ClassVar[int]
+    ROOM_FIELD_NUMBER: _ClassVar[int]
     config: PointTrackConfig
     frame: PointFrame
     embedding: PointEmbedding
-    def __init__(self, config: _Optional[_Union[PointTrackConfig, _Mapping]] = ..., frame: _Optional[_Union[PointFrame, _Mapping]] = ..., embedding: _Optional[_Union[PointEmbedding, _Mapping]] = ...) -> None: ...
+    room: PointRoom
+    def __init__(self, config: _Optional[_Union[PointTrackConfig, _Mapping]] = ..., frame: _Optional[_Union[PointFrame, _Mapping]] = ..., embedding: _Optional[_Union[PointEmbedding, _Mapping]] = ..., room: _Optional[_Union[PointRoom, _Mapping]] = ...) -> None: ...
 
 class PointTrackStarted(_message.Message):
     __slots__ = ("model", "memory_frames", "tokenizer_points")
@@ -90,14 +108,16 @@ class PointEmbeddingNeeded(_message.Message):
     def __init__(self, frame_index: _Optional[int] = ...) -> None: ...
 
 class TrackPointsResponse(_message.Message):
-    __slots__ = ("started", "result", "embedding_needed")
+    __slots__ = ("started", "result", "embedding_needed", "room")
     STARTED_FIELD_NUMBER: _ClassVar[int]
     RESULT_FIELD_NUMBER: _ClassVar[int]
     EMBEDDING_NEEDED_FIELD_NUMBER: _ClassVar[int]
+    ROOM_FIELD_NUMBER: _ClassVar[int]
     started: PointTrackStarted
     result: PointResult
     embedding_needed: PointEmbeddingNeeded
-    def __init__(self, started: _Optional[_Union[PointTrackStarted, _Mapping]] = ..., result: _Optional[_Union[PointResult, _Mapping]] = ..., embedding_needed: _Optional[_Union[PointEmbeddingNeeded, _Mapping]] = ...) -> None: ...
+    room: PointRoomTaken
+    def __init__(self, started: _Optional[_Union[PointTrackStarted, _Mapping]] = ..., result: _Optional[_Union[PointResult, _Mapping]] = ..., embedding_needed: _Optional[_Union[PointEmbeddingNeeded, _Mapping]] = ..., room: _Optional[_Union[PointRoomTaken, _Mapping]] = ...) -> None: ...
 
 class PlacePointsRequest(_message.Message):
     __slots__ = ("session_id", "epoch", "grid", "width", "height")

@@ -4,18 +4,18 @@ import asyncio
 import logging
 import uuid
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import Any, TypeAlias
 
 from maskmesh import wire
+from maskmesh.client.live.followed_points import FollowedPoints
+from maskmesh.client.live.live_result import LiveResult
+from maskmesh.client.live.resumable_stream import ResumableStream
 from maskmesh.client.prompts import integer, prompt_message
-from maskmesh.client.resumable_stream import ResumableStream
 from maskmesh.concepts import DEFAULT_OPTIONS, Concept, ConceptOptions, as_concept
-from maskmesh.erasing import ErasedImage
 from maskmesh.errors import MaskmeshError, Unavailable
 from maskmesh.media.pictures import ImageLike, as_image
-from maskmesh.records.budget import WindowRecord
+from maskmesh.points import PointGrid, PointQuery
 from maskmesh.records.summary import StreamSummary
 from maskmesh.rpc.status import from_reason
 from maskmesh.rpc.stream_call import StreamCall
@@ -29,41 +29,8 @@ logger = logging.getLogger(__name__)
 MAX_SKIPPABLE = 16
 MAX_UNACKNOWLEDGED = 1024
 
-Overload: TypeAlias = Literal["wait", "skip", "drop_oldest"]
-"""What happens to frames that come faster than they are tracked: sending waits; all but the newest are
-skipped; or up to 8 are queued, and the oldest are dropped."""
-
-OVERLOAD_POLICIES: dict[Overload, segmentation_pb2.OverloadPolicy] = {
-    "wait": segmentation_pb2.OVERLOAD_POLICY_WAIT,
-    "skip": segmentation_pb2.OVERLOAD_POLICY_SKIP,
-    "drop_oldest": segmentation_pb2.OVERLOAD_POLICY_DROP_OLDEST,
-}
-
 OnRejected: TypeAlias = Callable[[int, MaskmeshError], None]
 """Called with the number of a frame that cannot be used, and the reason."""
-
-
-@dataclass(frozen=True, slots=True)
-class LiveResult:
-    """One frame of a live stream."""
-
-    frame: FrameMasks
-    """Its objects; its ``frame_index`` counts the tracked frames."""
-    sequence: int
-    """The frame's number as :meth:`LiveStream.send` returned it."""
-    skipped: Sequence[int]
-    """The frames that were skipped since the previous result."""
-    resume_token: str
-    """Continues the stream after this frame."""
-    window: WindowRecord | None = None
-    """The last window that is complete, see :class:`maskmesh.Budget`; this result completed it if its
-    ``last_sequence`` is the sequence of this result."""
-    gated: bool = False
-    """Whether nothing has moved since the frame whose masks these are, so that this one was not encoded."""
-    newer_frames: int = 0
-    """Number of frames that the gateway had received after this one when it sent the result."""
-    erased: ErasedImage | None = None
-    """The frame without the objects, if the stream erases them."""
 
 
 class LiveStream(ResumableStream):
@@ -93,6 +60,7 @@ class LiveStream(ResumableStream):
         self.summary: StreamSummary | None = None
         """Statistics of the stream, once its results have ended after :meth:`finish`.  If the stream broke
         and was continued, they are those of the last call."""
+        self._followed = FollowedPoints()
         self._rejected: set[int] = set()  # frames whose rejection was reported; they may be rejected again
         self._sending = asyncio.Lock()
 
@@ -189,6 +157,47 @@ class LiveStream(ResumableStream):
         request = segmentation_pb2.SegmentStreamRequest(concept_removal=removal)
         return list((await self._request(removal.request_id, request)).obj_ids)
 
+    async def add_points(
+        self,
+        points: Mapping[int, Sequence[float]] | None = None,
+        *,
+        grids: Sequence[PointGrid] = (),
+        sequence: int | None = None,
+    ) -> Sequence[PointQuery]:
+        """Follow points on the frames that are sent after this; returns all of them, also those of grids.
+
+        points: the positions (x, y) on the frame ``sequence``, by their numbers; a grid's ``frame_index`` is
+        left at 0.  ``sequence`` is as in :meth:`add_prompt`.  Raises InvalidRequest, ObjectNotFound,
+        FrameOutOfMemory, ResourceExhausted.
+        """
+        if sequence is None and self._next_sequence:
+            sequence = self._next_sequence - 1
+        message = segmentation_pb2.StreamPoints(
+            request_id=uuid.uuid4().hex,
+            sequence=sequence,
+            points=[
+                wire.point_query_to_proto(PointQuery(integer("point_id", point_id), 0, *place))
+                for point_id, place in (points or {}).items()
+            ],
+            grids=[wire.point_grid_to_proto(grid) for grid in grids],
+        )
+        request = segmentation_pb2.SegmentStreamRequest(points=message)
+        response = await self._request(message.request_id, request)
+        added = wire.point_queries_from_proto(response.points)
+        self._followed.added(added, message.sequence)
+        return added
+
+    async def remove_points(self, point_ids: Sequence[int] = ()) -> list[int]:
+        """Stop following points, by default all of them; returns those that remain.
+
+        Raises InvalidRequest.
+        """
+        removal = segmentation_pb2.StreamPointsRemoval(request_id=uuid.uuid4().hex, point_ids=point_ids)
+        request = segmentation_pb2.SegmentStreamRequest(points_removal=removal)
+        remaining = list((await self._request(removal.request_id, request)).point_ids)
+        self._followed.keep(remaining)
+        return remaining
+
     async def finish(self) -> None:
         """Send no more frames; iterating ends after the results in progress.
 
@@ -233,6 +242,10 @@ class LiveStream(ResumableStream):
                 self._set_response(response.concept_added.request_id, response.concept_added)
             case "concept_removed":
                 self._set_response(response.concept_removed.request_id, response.concept_removed)
+            case "points_added":
+                self._set_response(response.points_added.request_id, response.points_added)
+            case "points_removed":
+                self._set_response(response.points_removed.request_id, response.points_removed)
             case "rejected":
                 self._reject(response.rejected)
             case "summary":
@@ -243,6 +256,8 @@ class LiveStream(ResumableStream):
         self._config.resume_token = result.resume_token
         self._unacknowledged.acknowledge_frame(result.sequence)
         self._rejected = {s for s in self._rejected if s > result.sequence}
+        points = wire.frame_points_from_proto(result.points) if result.HasField("points") else None
+        lost = self._followed.update(points, result.sequence, result.lost_point_ids)
         self._results.append(
             LiveResult(
                 wire.frame_masks_from_proto(result.frame),
@@ -253,12 +268,18 @@ class LiveStream(ResumableStream):
                 result.gated,
                 result.newer_frames,
                 wire.erased_image_from_proto(result.erased) if result.HasField("erased") else None,
+                points,
+                tuple(wire.motion_window_from_proto(w) for w in result.motion_windows),
+                lost,
             )
         )
         self._changed.set()
         while len(self._results) >= self._max_results:
             self._changed.clear()
             await self._changed.wait()
+
+    def _restored(self) -> Sequence[segmentation_pb2.SegmentStreamRequest]:
+        return [segmentation_pb2.SegmentStreamRequest(points=m) for m in self._followed.restored()]
 
     def _on_end(self) -> None:
         for future in self._pending_requests.values():
@@ -281,7 +302,7 @@ class LiveStream(ResumableStream):
                 return
             self._rejected.add(rejected.sequence)
             self._on_rejected(rejected.sequence, error)
-        else:
+        elif not self._followed.was_rejected(rejected.request_id):
             self._set_response(rejected.request_id, error)
 
 

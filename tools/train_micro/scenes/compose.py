@@ -3,7 +3,6 @@
 All randomness comes from one generator; equal seeds give equal scenes.
 """
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import cv2
@@ -11,13 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskmesh.masks import ByteArray
-from tools.train_micro.scenes import Layer, Motion, Pose, Rendered, render
-from tools.train_micro.sources import Source, resized
-from tools.train_micro.textures import SIDE, draw_shape, draw_texture
+from tools.train_micro.data.sources import Pool, Source, resized
+from tools.train_micro.scenes.render import Layer, Motion, Pose, Rendered, render
+from tools.train_micro.scenes.textures import SIDE, draw_shape, draw_texture
 
 # Minimum visible part of a prompted object on the first frame.
 MIN_VISIBLE_PIXELS = 150
 MIN_VISIBLE_SHARE = 0.35
+
+# Maximum number of a photograph's objects that one scene prompts, and their minimum area, in pixels of the
+# stored square.
+MOST_OBJECTS = 4
+MIN_OBJECT_PIXELS = 280
 
 # Fractions of foreground layers that are cut-outs, and object shapes with another texture; the others are
 # synthetic shapes.
@@ -38,15 +42,14 @@ def still(pose: Pose) -> Motion:
     return lambda _: pose
 
 
-def cut_out(source: Source) -> Sprite | None:
-    """The object of a photograph, cut out into a square; None if its mask is too small."""
-    rows, columns = np.nonzero(source.mask > 127)
-    if len(rows) < 500:
-        return None
+def cut_out(source: Source, label: int) -> Sprite:
+    """One object of a photograph, cut out into a square; the source shows it."""
+    mask = source.mask(label)
+    rows, columns = np.nonzero(mask)
     top, left = int(rows.min()), int(columns.min())
     side = max(int(np.ptp(rows)), int(np.ptp(columns))) + 5
     # Mask outlines are not exact to the pixel; eroding the mask removes a rim of the old background.
-    alpha = cv2.GaussianBlur(cv2.erode(source.mask, np.ones((3, 3), dtype=np.uint8)), (0, 0), 1.0)
+    alpha = cv2.GaussianBlur(cv2.erode(mask, np.ones((3, 3), dtype=np.uint8)), (0, 0), 1.0)
     square = np.zeros((side, side, 4), dtype=np.uint8)
     part = np.dstack((source.picture, np.asarray(alpha, dtype=np.uint8)))[
         top : top + side, left : left + side
@@ -55,6 +58,21 @@ def cut_out(source: Source) -> Sprite | None:
     square[down : down + part.shape[0], right : right + part.shape[1]] = part
     sprite = resized(square, SIDE)
     return np.ascontiguousarray(sprite[..., :3]), np.ascontiguousarray(sprite[..., 3])
+
+
+def chosen_masks(source: Source, random: np.random.Generator) -> ByteArray:
+    """The masks of some objects of a photograph, [K, N, N], 0 or 255; none of them is tiny.
+
+    Of parts that form a whole, half of the calls give the whole.
+    """
+    if source.image_set.is_whole and random.random() < 0.5:
+        return source.mask(0)[None]
+    counts = np.bincount(source.labels.ravel())
+    large = [label for label in range(1, len(counts)) if counts[label] >= MIN_OBJECT_PIXELS]
+    chosen = random.permutation(large)[:MOST_OBJECTS]
+    if not len(chosen):
+        return np.zeros((0, *source.labels.shape), dtype=np.uint8)
+    return np.stack([source.mask(int(label)) for label in chosen])
 
 
 def recolour(picture: ByteArray, random: np.random.Generator, strength: float) -> ByteArray:
@@ -91,16 +109,16 @@ def degrade(frames: ByteArray, random: np.random.Generator) -> ByteArray:
 
 
 class Composer:
-    """Composes scenes from a list of photographs."""
+    """Composes scenes from photographs; ``composed`` is the fraction of still scenes with cut-outs."""
 
-    def __init__(self, sources: Sequence[Source], size: int) -> None:
-        self.sources = sources
+    def __init__(self, pool: Pool, size: int, *, composed: float = 0.5) -> None:
+        self.pool = pool
         self.size = size
-        self._cut_outs = [sprite for source in sources if (sprite := cut_out(source)) is not None]
+        self.composed = composed
 
     def still_scene(self, random: np.random.Generator) -> tuple[Rendered, list[int]]:
-        """One frame, and the indices of its promptable layers (at least one)."""
-        if random.random() < 0.5:
+        """One frame, and the indices of its promptable objects (at least one)."""
+        if random.random() >= self.composed:
             layers = [self._photograph(random, close=random.random() < 0.6)]
             if random.random() < 0.15:
                 layers.append(self._sprite(random, size=random.uniform(0.1, 0.4)))
@@ -115,7 +133,7 @@ class Composer:
         return (rendered, visible) if visible else self.still_scene(random)
 
     def clip_scene(self, random: np.random.Generator, frames: int) -> tuple[Rendered, list[int]]:
-        """Frames of a scene in motion, and the indices of the layers promptable on the first frame."""
+        """Frames of a scene in motion, and the indices of the objects promptable on the first frame."""
         pace = random.uniform(0.3, 1.0)  # speed of the scene, from slow to fast
         kind = random.random()
         if kind < 0.3:
@@ -140,14 +158,11 @@ class Composer:
     def _promptable(self, rendered: Rendered) -> list[int]:
         pixels, shares = rendered.masks[0].sum(axis=(1, 2)), rendered.shares[0]
         enough = (pixels >= MIN_VISIBLE_PIXELS) & (shares >= MIN_VISIBLE_SHARE)
-        return [int(layer) for layer in np.nonzero(enough)[0]]
-
-    def _source(self, random: np.random.Generator) -> Source:
-        return self.sources[int(random.integers(len(self.sources)))]
+        return [int(number) for number in np.nonzero(enough)[0]]
 
     def _photograph(self, random: np.random.Generator, *, close: bool) -> Layer:
         """A photograph that covers the canvas; ``close`` keeps it nearly unchanged."""
-        source = self._source(random)
+        source = self.pool.photograph(random)
         size = random.uniform(1.0, 1.12) if close else random.uniform(1.05, 1.7)
         aspect = np.exp(random.uniform(-0.05, 0.05) if close else random.uniform(-0.2, 0.2))
         aspect = float(np.clip(aspect, 1 / size, size))
@@ -160,7 +175,7 @@ class Composer:
             aspect=aspect,
             flip=bool(random.random() < 0.5),
         )
-        return Layer(source.picture, source.mask, None, still(pose))
+        return Layer(source.picture, chosen_masks(source, random), None, still(pose))
 
     def _ground(self, random: np.random.Generator) -> Layer:
         """A background: a photograph, or a texture without an object."""
@@ -168,12 +183,12 @@ class Composer:
             return self._photograph(random, close=False)
         texture = draw_texture(random)
         pose = Pose(0.5, 0.5, random.uniform(1.0, 2.0), turn=random.uniform(0, 6.3))
-        return Layer(texture, np.zeros(texture.shape[:2], dtype=np.uint8), None, still(pose))
+        return Layer(texture, np.zeros((0, *texture.shape[:2]), dtype=np.uint8), None, still(pose))
 
     def _sprite(self, random: np.random.Generator, *, size: float) -> Layer:
         """A cut-out, or a shape with another texture, at a random position on the canvas."""
         kind = random.random()
-        picture, alpha = self._cut_outs[int(random.integers(len(self._cut_outs)))]
+        picture, alpha = cut_out(*self.pool.object(random))
         if kind >= CUT_OUTS:
             picture = draw_texture(random) if random.random() < 0.5 else self._patch(random)
         if kind >= CUT_OUTS + OBJECT_SHAPES:
@@ -189,11 +204,11 @@ class Composer:
             flip=bool(random.random() < 0.5),
             shear=random.normal(0, 0.2) if random.random() < 0.5 else 0.0,
         )
-        return Layer(picture, alpha, alpha, still(pose))
+        return Layer(picture, alpha[None], alpha, still(pose))
 
     def _patch(self, random: np.random.Generator) -> ByteArray:
         """A patch of a photograph as a texture."""
-        picture = self._source(random).picture
+        picture = self.pool.photograph(random).picture
         side = int(random.integers(60, SIDE))
         top, left = (int(random.integers(0, picture.shape[axis] - side)) for axis in (0, 1))
         patch = picture[top : top + side, left : left + side]
@@ -246,7 +261,7 @@ class Composer:
             flip=bool(random.random() < 0.5),
         )
         picture = recolour(of.picture, random, random.uniform(0, 0.4))
-        return Layer(picture, of.mask, of.alpha, self._wander(moved, random, pace, frames))
+        return Layer(picture, of.masks, of.alpha, self._wander(moved, random, pace, frames))
 
     def _passer_by(self, of: Layer, random: np.random.Generator, frames: int) -> Layer:
         """A layer that crosses in front of another layer near the middle of the clip."""

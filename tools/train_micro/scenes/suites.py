@@ -12,11 +12,11 @@ import numpy as np
 
 from maskmesh.evaluation.clips import TrueFrame
 from maskmesh.masks import ByteArray
-from tools.train_micro.compose import cut_out, still
-from tools.train_micro.scenes import Layer, Motion, Pose, render
-from tools.train_micro.seeds import EVALUATION_STREAMS
-from tools.train_micro.sources import Source, resized
-from tools.train_micro.textures import SIDE
+from tools.train_micro.data.sources import Pool, Source, resized
+from tools.train_micro.scenes.compose import cut_out, still
+from tools.train_micro.scenes.render import Layer, Motion, Pose, render
+from tools.train_micro.scenes.seeds import EVALUATION_STREAMS
+from tools.train_micro.scenes.textures import SIDE
 
 FRAMES = 40
 SIZE = 360
@@ -40,8 +40,9 @@ class Suites:
     def __init__(self, sources: Sequence[Source], *, seed: int = 0) -> None:
         self._sources = sources
         # A click is ambiguous if one mask has several objects; such masks are evaluated on images only.
-        sprites = (cut_out(source) for source in sources)
-        self._cut_outs = [s for s in sprites if s is not None and _is_one_piece(s[1])]
+        pool = Pool(sources)
+        sprites = (cut_out(source, label) for source, label in pool.all_objects())
+        self._cut_outs = [sprite for sprite in sprites if _is_one_piece(sprite[1])]
         self._seed = seed
 
     def clips(self, suite: str, count: int = CLIPS) -> list[Clip]:
@@ -79,9 +80,9 @@ class Suites:
         size = random.uniform(0.24, 0.32)
         layer = self._object(random, lambda t: (0.15 + 0.7 * t, 0.5), size)
         screen = self._object(random, lambda t: (0.5, 0.5), 0.5)
-        solid = np.full_like(screen.mask, 255)
+        solid = np.full_like(screen.masks, 255)
         # The occluder is a whole photograph, because a cut-out has gaps.
-        wall = replace(screen, picture=self._picture(random), alpha=solid, mask=solid)
+        wall = replace(screen, picture=self._picture(random), alpha=solid[0], masks=solid)
         return [self._ground(random), layer, wall], 1
 
     def _shoot(self, name: str, layers: list[Layer], tracked: int, random: np.random.Generator) -> Clip:
@@ -92,7 +93,7 @@ class Suites:
         for index, picture in enumerate(rendered.frames):
             labels = np.zeros((SIZE, SIZE), dtype=np.int64)
             for obj_id in range(1, tracked + 1):
-                labels[rendered.masks[index, obj_id]] = obj_id
+                labels[rendered.masks[index, obj_id - 1]] = obj_id
             frames.append(TrueFrame(f"{index:05d}", picture, labels))
         return Clip(name, frames)
 
@@ -102,7 +103,8 @@ class Suites:
 
     def _ground(self, random: np.random.Generator) -> Layer:
         source = self._sources[int(random.integers(len(self._sources)))]
-        return Layer(source.picture, source.mask, None, still(Pose(0.5, 0.5, 1.35)))
+        nothing = np.zeros((0, *source.labels.shape), dtype=np.uint8)
+        return Layer(source.picture, nothing, None, still(Pose(0.5, 0.5, 1.35)))
 
     def _object(self, random: np.random.Generator, way: Way, size: float) -> Layer:
         picture, alpha = self._cut_outs[int(random.integers(len(self._cut_outs)))]
@@ -113,7 +115,7 @@ class Suites:
             x, y = way(time)
             return replace(start, x=x, y=y, size=size * float(np.exp(growth * time)), turn=turning * time)
 
-        return Layer(picture, alpha, alpha, motion)
+        return Layer(picture, alpha[None], alpha, motion)
 
     @staticmethod
     def _placed(layer: Layer, way: Way, *, flip: bool) -> Layer:

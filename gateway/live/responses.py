@@ -5,8 +5,10 @@ from dataclasses import dataclass
 
 from gateway.erase.erase_view import EraseView
 from gateway.frames.frame_ring import FrameRing
+from gateway.live.inbox import Inbox
+from gateway.live.live_points import LivePoints
+from gateway.points.motion_windows import MotionSettings
 from gateway.sessions.resume_point import ResumePoint
-from gateway.streams.inbox import Inbox
 from maskmesh import wire
 from maskmesh.errors import MaskmeshError
 from maskmesh.masks import MaskOptions
@@ -28,6 +30,8 @@ class LiveOptions:
     budget: Budget
     erase: EraseView | None
     """Erases objects from the frames; None for masks only."""
+    motion: MotionSettings | None
+    """Motion of the points; None computes none."""
     gate_threshold: float | None
     """The threshold of the motion gate in grey levels; None for no gate."""
 
@@ -35,9 +39,10 @@ class LiveOptions:
 class LiveResponses:
     """Makes the responses of one stream, in the order in which they are sent, and times them."""
 
-    def __init__(self, session_id: str, ring: FrameRing, options: LiveOptions) -> None:
+    def __init__(self, session_id: str, ring: FrameRing, points: LivePoints, options: LiveOptions) -> None:
         self._session_id = session_id
         self._ring = ring
+        self._points = points
         self._gate_threshold = options.gate_threshold or 0.0
         self._timer = WindowTimer(options.budget)
         self._statistics = RunStatistics()
@@ -70,6 +75,7 @@ class LiveResponses:
             newer_frames=max(0, newest - sequence),
             erased=self.erased,
         )
+        self._points.fill(message)
         return Response(result=message)
 
     def rejection(
@@ -93,6 +99,7 @@ class LiveResponses:
             skipped_frames=self._num_skipped,
             rejected_frames=self._num_rejected,
             gate_threshold=self._gate_threshold,
+            dropped_motion_windows=self._points.num_dropped_windows,
             run=self._statistics.summary(),
         )
         return Response(summary=wire.stream_summary_to_proto(summary))

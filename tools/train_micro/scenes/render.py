@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskmesh.masks import BoolArray, ByteArray
-from tools.train_micro.sources import resized
+from tools.train_micro.data.sources import resized
 
 Affine = NDArray[np.float64]  # [3, 3]
 # Layers with a smaller scale are resized before they are warped.
@@ -55,25 +55,25 @@ Motion = Callable[[float], Pose]
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """A square image with its alpha, its mask and its motion.
+    """A square image with its alpha, the masks of its objects and its motion.
 
-    ``alpha`` is None for a background that covers the canvas; ``mask`` is the mask of the object (the
-    object of a background photograph, or the shape of the layer).
+    ``alpha`` is None for a background that covers the canvas.  A photograph shows any number of objects, a
+    texture none, and a cut-out one: its own shape.
     """
 
     picture: ByteArray  # [N, N, 3]
-    mask: ByteArray  # [N, N], 0 to 255
+    masks: ByteArray  # [K, N, N], 0 to 255
     alpha: ByteArray | None
     motion: Motion
 
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """Frames, and the visible masks of the objects of all layers."""
+    """Frames, and the visible masks of the objects of all layers, in the order of the layers."""
 
     frames: ByteArray  # [T, S, S, 3]
-    masks: BoolArray  # [T, layers, S, S]
-    shares: NDArray[np.float64]  # [T, layers], visible fraction of each object's area
+    masks: BoolArray  # [T, objects, S, S]
+    shares: NDArray[np.float64]  # [T, objects], visible fraction of each object's area
 
 
 def render(layers: Sequence[Layer], camera: Motion, times: Sequence[float], size: int) -> Rendered:
@@ -82,12 +82,15 @@ def render(layers: Sequence[Layer], camera: Motion, times: Sequence[float], size
     ``camera`` is the pose of the whole canvas; (0.5, 0.5) with size 1 is the identity.
     """
     frames = np.empty((len(times), size, size, 3), dtype=np.uint8)
-    masks = np.zeros((len(times), len(layers), size, size), dtype=np.bool_)
-    shares = np.zeros((len(times), len(layers)))
+    objects = sum(len(layer.masks) for layer in layers)
+    masks = np.zeros((len(times), objects, size, size), dtype=np.bool_)
+    shares = np.zeros((len(times), objects))
     for step, time in enumerate(times):
         view = camera(time).matrix(size, size)
         canvas = np.zeros((size, size, 3), dtype=np.uint8)
-        for number, layer in enumerate(layers):
+        after = 0
+        for layer in layers:
+            first, after = after, after + len(layer.masks)
             side = layer.picture.shape[0]
             matrix = view @ layer.motion(time).matrix(side, size)
             if layer.alpha is None:
@@ -102,12 +105,13 @@ def render(layers: Sequence[Layer], camera: Motion, times: Sequence[float], size
                 below = canvas[window].astype(np.int16)
                 step_up = (picture.astype(np.int16) - below) * (alpha[..., None].astype(np.int32) + 1) // 256
                 canvas[window] = below + step_up
-                masks[(step, slice(0, number), *window)] &= alpha < 128
+                masks[(step, slice(0, first), *window)] &= alpha < 128
             # Beyond its edges, a background is mirrored, and its object with it.
             border = cv2.BORDER_REFLECT_101 if layer.alpha is None else cv2.BORDER_CONSTANT
-            masks[(step, number, *window)] = _warp(layer.mask, matrix, window, border) > 127
-            whole = np.count_nonzero(layer.mask > 127) * abs(np.linalg.det(matrix[:2, :2]))
-            shares[step, number] = 1 / max(whole, 1.0)
+            for number, mask in enumerate(layer.masks, start=first):
+                masks[(step, number, *window)] = _warp(mask, matrix, window, border) > 127
+                whole = np.count_nonzero(mask > 127) * abs(np.linalg.det(matrix[:2, :2]))
+                shares[step, number] = 1 / max(whole, 1.0)
         frames[step] = canvas
     return Rendered(frames, masks, shares * masks.sum(axis=(2, 3)))
 

@@ -1,18 +1,21 @@
-"""The commands of a live stream: prompts, concepts, and removals of objects and concepts."""
+"""The commands of a live stream: prompts, concepts, points, and their removals."""
 
 import time
 
 from gateway.frames.frame_ring import FrameRing
-from gateway.sessions.prompting import add_concept, add_prompt
-from gateway.sessions.session import GatewaySession
-from gateway.streams.frame_stream import StreamContext
-from gateway.streams.inbox import (
+from gateway.live.inbox import (
     Command,
     ConceptCommand,
     ConceptRemovalCommand,
+    PointsCommand,
+    PointsRemovalCommand,
     PromptCommand,
     RemovalCommand,
 )
+from gateway.live.live_points import LivePoints
+from gateway.sessions.prompting import add_concept, add_prompt
+from gateway.sessions.session import GatewaySession
+from gateway.streams.frame_stream import StreamContext
 from maskmesh import wire
 from maskmesh.errors import MaskmeshError
 from maskmesh.internal.v1 import tracker_pb2
@@ -27,6 +30,8 @@ _MESSAGES = {
     RemovalCommand: "removal",
     ConceptCommand: "concept",
     ConceptRemovalCommand: "concept_removal",
+    PointsCommand: "points",
+    PointsRemovalCommand: "points_removal",
 }
 _RENAMED = {"idempotency_key": "request_id", "frame_index": "sequence"}
 
@@ -35,11 +40,17 @@ class LiveCommands:
     """Carries out the commands of one stream on its session."""
 
     def __init__(
-        self, session: GatewaySession, ring: FrameRing, context: StreamContext, options: MaskOptions
+        self,
+        session: GatewaySession,
+        ring: FrameRing,
+        context: StreamContext,
+        points: LivePoints,
+        options: MaskOptions,
     ) -> None:
         self._session = session
         self._ring = ring
         self._context = context
+        self._points = points
         self._mask_options = wire.mask_options_to_proto(options)
 
     async def carry_out(self, command: Command) -> _Response:
@@ -54,6 +65,11 @@ class LiveCommands:
                     return await self._add_concept(message, sequence)
                 case ConceptRemovalCommand(message):
                     return await self._remove_concept(message)
+                case PointsCommand(message, sequence):
+                    index = self._ring.index_of(sequence)
+                    return _Response(points_added=await self._points.add(message, index))
+                case PointsRemovalCommand(message):
+                    return _Response(points_removed=await self._points.remove(message))
         except MaskmeshError as error:
             _rename_field(error, _MESSAGES[type(command)])
             raise

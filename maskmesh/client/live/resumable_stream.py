@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -11,7 +11,7 @@ import grpc
 
 from maskmesh import wire
 from maskmesh.aio import RetryWindow
-from maskmesh.client.resend_buffer import ResendBuffer
+from maskmesh.client.live.resend_buffer import ResendBuffer
 from maskmesh.client.session import RESUME_PAUSE_SECONDS, RESUME_SECONDS
 from maskmesh.errors import Unavailable
 from maskmesh.rpc.status import from_rpc_error, translate_rpc_errors
@@ -56,6 +56,10 @@ class ResumableStream(ABC):
     @abstractmethod
     async def _process(self, response: segmentation_pb2.SegmentStreamResponse) -> None:
         """Process a response; no further one is read before this returns."""
+
+    @abstractmethod
+    def _restored(self) -> Sequence[segmentation_pb2.SegmentStreamRequest]:
+        """The messages that restore what a broken call had and the session does not keep."""
 
     @abstractmethod
     def _on_end(self) -> None:
@@ -177,7 +181,7 @@ class ResumableStream(ABC):
         """Send the unacknowledged requests again in their order, while responses are received."""
         call = self._call
         try:
-            for request in self._unacknowledged.since(next_sequence):
+            for request in (*self._restored(), *self._unacknowledged.since(next_sequence)):
                 await _send(call, request)
         except grpc.RpcError:
             return  # the receiver resumes the stream again

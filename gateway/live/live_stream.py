@@ -6,22 +6,23 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from typing import TypeAlias
 
 from gateway.backends.encoders import Encoded
-from gateway.backends.image_encoding import digest_of
 from gateway.frames.frame_ring import FrameRing
-from gateway.sessions.frame_embeddings import ReadFrame, encode_frame, frame_embedding
+from gateway.live.commands import LiveCommands
+from gateway.live.gated_frames import GatedFrame, GatedFrames, GatedResult
+from gateway.live.inbox import MAX_QUEUED_COMMANDS, Command, Inbox, ReceivedFrame
+from gateway.live.live_points import LivePoints
+from gateway.live.motion_gate import MotionGate
+from gateway.live.responses import LiveOptions, LiveResponses, Response
+from gateway.points.point_tracking import PointCalls
+from gateway.sessions.frame_embeddings import encode_received_frame, frame_embedding
 from gateway.sessions.resume_point import ResumePoint
 from gateway.sessions.session import GatewaySession
 from gateway.streams.frame_stream import FrameStream, StreamContext
-from gateway.streams.gated_frames import GatedFrame, GatedFrames, GatedResult
-from gateway.streams.inbox import MAX_QUEUED_COMMANDS, Command, Inbox, ReceivedFrame
-from gateway.streams.live_commands import LiveCommands
-from gateway.streams.live_responses import LiveOptions, LiveResponses, Response
-from gateway.streams.motion_gate import MotionGate
 from gateway.streams.track_call import Result
 from maskmesh import telemetry
 from maskmesh.errors import InternalError, InvalidRequest, MaskmeshError, SessionNotFound, Unavailable
 from maskmesh.media.pictures import PixelLimit
-from maskmesh.types import EmbeddingRef, Image
+from maskmesh.types import EmbeddingRef
 from maskmesh.v1 import segmentation_pb2
 
 # Maximum number of responses that are not delivered yet; no requests are read while there are more.
@@ -47,6 +48,7 @@ class LiveStream(FrameStream[Response | Result | GatedResult]):
         self,
         session: GatewaySession,
         context: StreamContext,
+        points: PointCalls,
         *,
         options: LiveOptions,
         limit: PixelLimit,
@@ -62,9 +64,10 @@ class LiveStream(FrameStream[Response | Result | GatedResult]):
         if options.gate_threshold is not None:
             self._gate = MotionGate(session, options.gate_threshold)
         self._gated = GatedFrames()
-        self._responses = LiveResponses(session.session_id, self._ring, options)
+        self._points = LivePoints(session, self._ring, points)
+        self._responses = LiveResponses(session.session_id, self._ring, self._points, options)
         self._ordered: asyncio.Queue[_Encoding | Command | None] = asyncio.Queue(MAX_QUEUED_COMMANDS)
-        self._commands = LiveCommands(session, self._ring, context, options.masks)
+        self._commands = LiveCommands(session, self._ring, context, self._points, options.masks)
         self._sequences: dict[int, int] = {}  # of the frames in progress
         self._received_ns: dict[int, int] = {}  # of the same frames
         self._num_unanswered = 0
@@ -94,6 +97,7 @@ class LiveStream(FrameStream[Response | Result | GatedResult]):
                     await self._call.open(
                         self._options.masks, after_another=after_another, tracked=range(first) or None
                     )
+                    await self._points.start(self._options.motion)
                 started.next_sequence = self._ring.next_sequence
                 received = 0 if resume_point is None else resume_point.start
                 started.resume_token = str(ResumePoint(self._session.session_id, first, 0, start=received))
@@ -115,6 +119,7 @@ class LiveStream(FrameStream[Response | Result | GatedResult]):
                     yield self._responses.summary(self._inbox)
             finally:
                 self._gated.abandon()
+                await self._points.close()
                 await self._end()
 
     @property
@@ -173,7 +178,12 @@ class LiveStream(FrameStream[Response | Result | GatedResult]):
                 self._output.put(result)
             return
         self._received_ns[index] = received.received_ns
-        self._enqueue(index, trace.task(self._encode(index, received.image)))
+        self._points.begin(index, received.received_ns, trace)
+        context = self._context
+        encoding = encode_received_frame(
+            self._session, context.encoders, index, received.image, context.encode_options
+        )
+        self._enqueue(index, trace.task(encoding))
 
     async def _accept_again(self, first_index: int) -> None:
         self._ring.skipped += self._ring.dropped_from(first_index)
@@ -189,15 +199,6 @@ class LiveStream(FrameStream[Response | Result | GatedResult]):
         self._sequences[index] = self._ring.sequence(index)
         self._output.tasks.hold(task)
         self._ordered.put_nowait((index, task))
-
-    async def _encode(self, index: int, image: Image) -> Encoded:
-        recorder = telemetry.StageRecorder()
-        with recorder.handling(telemetry.PREPARE):
-            key = await digest_of(image)
-        telemetry.emit_soon(recorder.records, None)
-        frame = ReadFrame(image, key, recorder.records)
-        context = self._context
-        return await encode_frame(self._session, context.encoders, index, frame, context.encode_options)
 
     async def _send(self) -> None:
         """Send frames to the tracker, and carry out the commands between them."""
@@ -215,6 +216,7 @@ class LiveStream(FrameStream[Response | Result | GatedResult]):
             trace.encoded(encoded)
             self._num_unanswered += 1
             await self._call.send(index, encoded.ref, self._sent(trace, encoded))
+            await self._points.send(index, trace)
         self._is_all_sent = True
         await self._finish_call_if_answered()
 
@@ -237,6 +239,9 @@ class LiveStream(FrameStream[Response | Result | GatedResult]):
 
     async def _receive(self) -> None:
         async for result in self._call.results():
+            await self._points.wait(result.frame.frame_index)
+            if self._is_all_sent and self._num_unanswered == 1:
+                await self._points.finish()
             self._output.put(result)
             for gated in self._gated.answer(result):
                 self._output.put(gated)
@@ -252,13 +257,13 @@ class LiveStream(FrameStream[Response | Result | GatedResult]):
 
     async def _result_response(self, result: Result) -> Response:
         index = result.frame.frame_index
-        if self._options.erase is None:
-            frame = self._complete(result)
-        else:
+        trace = self._traces[index]
+        trace.received(result, was_held=False)
+        self._points.deliver(index, trace)
+        if self._options.erase is not None:
             self._responses.erased = await self._erase(self._options.erase, self._ring.read(index), result)
-            frame = self._with_trace(result)
         return self._responses.result(
-            frame,
+            self._with_trace(result),
             self._sequences.pop(index),
             self._received_ns.pop(index),
             newest=self._inbox.newest_sequence,
@@ -266,14 +271,10 @@ class LiveStream(FrameStream[Response | Result | GatedResult]):
         )
 
     def _gated_response(self, result: GatedResult) -> Response:
-        gated = result.gated
+        gated, newest = result.gated, self._inbox.newest_sequence
         gated.trace.gated(gated.ready_ns)
         return self._responses.result(
-            result.frame(),
-            gated.sequence,
-            gated.received_ns,
-            newest=self._inbox.newest_sequence,
-            gated=True,
+            result.frame(), gated.sequence, gated.received_ns, newest=newest, gated=True
         )
 
     def _delivered_gated(self, result: GatedResult) -> None:
@@ -288,6 +289,7 @@ class LiveStream(FrameStream[Response | Result | GatedResult]):
         self._slots.release()
         error.metadata["field"] = "frame.image"
         self._received_ns.pop(index, None)
+        self._points.drop(index)
         self._reject(error, sequence=self._sequences.pop(index))
         if self._gate is not None:
             self._gate.open()

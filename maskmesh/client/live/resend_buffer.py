@@ -7,7 +7,7 @@ from maskmesh.v1 import segmentation_pb2
 Request = segmentation_pb2.SegmentStreamRequest
 
 # The messages that have a request id.
-_COMMANDS = ("prompt", "removal", "concept", "concept_removal")
+_COMMANDS = ("prompt", "removal", "concept", "concept_removal", "points", "points_removal")
 
 
 class ResendBuffer:

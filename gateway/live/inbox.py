@@ -1,4 +1,4 @@
-"""The queue of the requests of a live stream: frames, prompts, concepts and removals."""
+"""The queue of the requests of a live stream: frames, and commands between them."""
 
 import asyncio
 import time
@@ -60,7 +60,29 @@ class ConceptRemovalCommand:
     message: segmentation_pb2.StreamConceptRemoval
 
 
-Command = PromptCommand | RemovalCommand | ConceptCommand | ConceptRemovalCommand
+@dataclass(frozen=True, slots=True)
+class PointsCommand:
+    """Points on the frame with the client's sequence number ``sequence``."""
+
+    message: segmentation_pb2.StreamPoints
+    sequence: int
+
+
+@dataclass(frozen=True, slots=True)
+class PointsRemovalCommand:
+    """The removal of points."""
+
+    message: segmentation_pb2.StreamPointsRemoval
+
+
+Command = (
+    PromptCommand
+    | RemovalCommand
+    | ConceptCommand
+    | ConceptRemovalCommand
+    | PointsCommand
+    | PointsRemovalCommand
+)
 
 
 class Reject(Protocol):
@@ -120,13 +142,17 @@ class Inbox:
                     await self._add_concept(request.concept)
                 case "concept_removal":
                     await self._add_command(ConceptRemovalCommand(request.concept_removal))
+                case "points":
+                    await self._add_points(request.points)
+                case "points_removal":
+                    await self._add_command(PointsRemovalCommand(request.points_removal))
                 case "finish":
                     self.is_finished = True
                     await self._notify()
                     return
                 case _:
                     raise InvalidRequest(
-                        "only frames, prompts, concepts and removals may follow the configuration",
+                        "only frames, commands and finish may follow the configuration",
                         field="content",
                     )
             awaited_ns = time.time_ns()
@@ -181,6 +207,11 @@ class Inbox:
         sequence = prompt.sequence if prompt.HasField("sequence") else self._newest
         if self._mark(sequence, "prompt.sequence", prompt.request_id) and sequence is not None:
             await self._add_command(PromptCommand(prompt, sequence))
+
+    async def _add_points(self, points: segmentation_pb2.StreamPoints) -> None:
+        sequence = points.sequence if points.HasField("sequence") else self._newest
+        if self._mark(sequence, "points.sequence", points.request_id) and sequence is not None:
+            await self._add_command(PointsCommand(points, sequence))
 
     async def _add_concept(self, concept: segmentation_pb2.StreamConcept) -> None:
         sequence = concept.sequence if concept.HasField("sequence") else None

@@ -8,14 +8,16 @@ from dataclasses import replace
 from gateway.config import GatewaySettings
 from gateway.erase.erase_view import Erasers, EraseView
 from gateway.erase.options import erase_options
+from gateway.live.live_stream import LiveStream
+from gateway.live.motion_gate import DEFAULT_THRESHOLD
+from gateway.live.pushed_requests import PushedRequests
+from gateway.live.responses import LiveOptions
+from gateway.points.motion import motion_settings
+from gateway.points.point_tracking import PointCalls
 from gateway.sessions.lifecycle import Lifecycle
 from gateway.sessions.resume_point import ResumePoint
 from gateway.sessions.session import GatewaySession
 from gateway.streams.frame_stream import StreamContexts
-from gateway.streams.live import LiveStream
-from gateway.streams.live_responses import LiveOptions
-from gateway.streams.motion_gate import DEFAULT_THRESHOLD
-from gateway.streams.pushed_requests import PushedRequests
 from maskmesh import wire
 from maskmesh.errors import InvalidRequest, SessionNotFound, Unavailable
 from maskmesh.masks import MaskFormat, MaskOptions, MaskSpace
@@ -44,12 +46,14 @@ class LiveCalls:
         lifecycle: Lifecycle,
         contexts: StreamContexts,
         erasers: Erasers,
+        points: PointCalls,
         model: ModelInfo,
         settings: GatewaySettings,
     ) -> None:
         self._lifecycle = lifecycle
         self._contexts = contexts
         self._erasers = erasers
+        self._points = points
         self._model = model
         self._settings = settings
         self._pushed: dict[str, PushedRequests] = {}  # by session id
@@ -86,7 +90,7 @@ class LiveCalls:
         for index, message in enumerate(request.messages):
             if message.WhichOneof("content") in (None, "config"):
                 raise InvalidRequest(
-                    "only frames, prompts, concepts, removals and finish may follow the configuration",
+                    "only frames, commands and finish may follow the configuration",
                     field=f"messages[{index}].content",
                 )
         session = await self._lifecycle.find(request.session_id)
@@ -107,6 +111,7 @@ class LiveCalls:
             stream = LiveStream(
                 session,
                 self._contexts.make(session, window, None),
+                self._points,
                 options=replace(options, erase=view),
                 limit=self._settings.pixel_limit,
             )
@@ -170,5 +175,6 @@ def _live_options(config: segmentation_pb2.StreamConfig) -> LiveOptions:
         erase=None,
         max_queued_frames=_QUEUED_FRAMES.get(config.overload, 0),
         budget=wire.budget_from_proto(config.budget, field="config.budget"),
+        motion=motion_settings(config.motion, field="config.motion") if config.HasField("motion") else None,
         gate_threshold=threshold,
     )

@@ -1,0 +1,1 @@
+"""Live streams: SegmentStream, its commands and its results."""

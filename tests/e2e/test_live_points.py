@@ -1,0 +1,335 @@
+"""Points that are followed in live streams."""
+
+import asyncio
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from maskmesh import (
+    AsyncClient,
+    InvalidRequest,
+    LiveResult,
+    LiveStream,
+    MotionOptions,
+    ObjectNotFound,
+    PointGrid,
+    PointQuery,
+    ResourceExhausted,
+    telemetry,
+)
+from maskmesh.cli.mesh.local_mesh import MeshOptions
+from maskmesh.masks import ByteArray, RleMask
+from maskmesh.media.video_reader import read_frames
+from tests.e2e.test_live import collect
+from tests.e2e.test_points import moving
+from tests.e2e.test_resume import Gateway
+from tests.mesh import Mesh, running_mesh
+from tracker_svc.points.motion_tokenizer import MotionTokenizer
+
+
+async def send_and_take(stream: LiveStream, frames: list[ByteArray]) -> list[LiveResult]:
+    """Send frames one by one, each after the result of the one before."""
+    results = aiter(stream)
+    found = []
+    for frame in frames:
+        await stream.send(frame)
+        found.append(await asyncio.wait_for(anext(results), 60))
+    return found
+
+
+async def test_points_of_a_stream_are_those_of_the_stored_video(client: AsyncClient) -> None:
+    frames = moving(8, 3, 2)
+    async with client.session() as session:
+        await session.append_frames(frames)
+        queries = [PointQuery(1, 2, 100.5, 80.5), PointQuery(2, 2, 200.5, 60.5)]
+        expected = {f.frame_index: f async for f in session.track_points(queries)}
+    async with client.stream() as stream:
+        before = await send_and_take(stream, frames[:3])
+        added = await stream.add_points({1: (100.5, 80.5), 2: (200.5, 60.5)})
+        after = await send_and_take(stream, frames[3:])
+    assert added == tuple(queries)
+    assert [r.points for r in before] == [None] * 3
+    for result in after:
+        assert result.points is not None
+        assert result.points.points == expected[result.frame.frame_index].points
+        assert result.points.trace_id == result.frame.trace_id
+        assert telemetry.OPTICAL_FLOW in result.frame.stage_seconds
+
+
+async def test_points_come_and_go(client: AsyncClient) -> None:
+    frames = moving(12, 3, 2)
+    async with client.stream() as stream:
+        await send_and_take(stream, frames[:2])
+        await stream.add_points({1: (100.5, 80.5)})
+        first = await send_and_take(stream, frames[2:4])
+        # On an earlier frame: the point is followed from there.
+        await stream.add_points({5: (120.5, 80.5)}, sequence=1)
+        both = await send_and_take(stream, frames[4:6])
+        assert await stream.remove_points([1]) == [5]
+        second = await send_and_take(stream, frames[6:8])
+        # A number that was removed can be chosen again.
+        again = await stream.add_points(grids=[PointGrid(1, 2, first_point_id=1)])
+        last = await send_and_take(stream, frames[8:10])
+        assert await stream.remove_points() == []
+        none = await send_and_take(stream, frames[10:])
+    ids = [[list(r.points.points) for r in part if r.points] for part in (first, both, second, last, none)]
+    assert ids == [[[1]] * 2, [[1, 5]] * 2, [[5]] * 2, [[5, 1, 2]] * 2, []]
+    assert [(q.point_id, q.frame_index, q.x, q.y) for q in again] == [(1, 7, 80, 120), (2, 7, 240, 120)]
+    for n, result in enumerate((*both, *second), start=4):
+        assert result.points is not None
+        point = result.points.points[5]
+        assert (point.x, point.y) == pytest.approx((120.5 + 3 * (n - 1), 80.5 + 2 * (n - 1)), abs=0.5)
+    assert last[0].points is not None
+    assert (last[0].points.points[1].x, last[0].points.points[1].y) == pytest.approx((83, 122), abs=0.5)
+
+
+async def test_points_join_while_frames_are_in_progress(client: AsyncClient) -> None:
+    """No result is taken before the points are chosen: several frames are on their way."""
+    frames = moving(30, 3, 2)
+    async with client.stream() as stream:
+        results = asyncio.ensure_future(collect(stream))
+        for index, frame in enumerate(frames):
+            await stream.send(frame)
+            if index in (5, 9, 14):
+                await stream.add_points({index: (100.5 + 3 * index, 80.5 + 2 * index)})
+            if index == 20:
+                await stream.remove_points([5])
+        await stream.finish()
+        found = await asyncio.wait_for(results, 60)
+    shown = [list(r.points.points) if r.points else [] for r in found]
+    assert shown[6:10] == [[5]] * 4
+    assert shown[15:19] == [[5, 9, 14]] * 4
+    assert shown[21:] == [[9, 14]] * 9
+    for n, result in enumerate(found):
+        for point in result.points.points.values() if result.points else ():
+            assert (point.x, point.y) == pytest.approx((100.5 + 3 * n, 80.5 + 2 * n), abs=0.7)
+
+
+async def test_a_grid_lies_inside_an_object_of_the_stream(client: AsyncClient, clip: Path) -> None:
+    frames = [frame for frame, _ in zip(read_frames(clip), range(4), strict=False)]
+    async with client.stream() as stream:
+        await send_and_take(stream, frames[:1])
+        prompted = await stream.add_prompt(5, points=[(110, 262)])
+        added = await stream.add_points(grids=[PointGrid(6, 6, obj_id=5)])
+        with pytest.raises(ObjectNotFound):
+            await stream.add_points(grids=[PointGrid(6, 6, obj_id=6, first_point_id=100)])
+        found = await send_and_take(stream, frames[1:])
+    mask = prompted.objects[5].mask
+    assert isinstance(mask, RleMask)
+    pixels = mask.decode()
+    assert 10 < len(added) < 36
+    assert all(pixels[int(p.y), int(p.x)] for p in added)
+    assert all(r.points is not None and len(r.points.points) == len(added) for r in found)
+    assert list(found[-1].frame.objects) == [5]
+
+
+async def test_wrong_commands_change_nothing(client: AsyncClient) -> None:
+    frames = moving(6, 3, 2)
+    async with client.stream() as stream:
+        with pytest.raises(InvalidRequest, match="has not been sent"):
+            await stream.add_points({1: (1, 1)}, sequence=3)
+        await send_and_take(stream, frames[:2])
+        with pytest.raises(InvalidRequest, match="1 is not followed") as caught:
+            await stream.remove_points([1])
+        assert caught.value.field == "points_removal.point_ids"
+        await stream.add_points({1: (100.5, 80.5)})
+        for points, grids, field, message in (
+            ({}, [], "points.points", "at least one point or grid"),
+            ({1: (5, 5)}, [], "points.points", "1 is followed already"),
+            ({2: (321, 5)}, [], "points.points[0].x", "0 to 320"),
+            ({}, [PointGrid(2, 2, frame_index=1)], "points.grids[0].frame_index", "sequence is the frame"),
+            ({}, [PointGrid(0, 2)], "points.grids[0].rows", "1 to 256"),
+            ({}, [PointGrid(64, 64, first_point_id=10)], "points.points", "at most 4096"),
+        ):
+            with pytest.raises(InvalidRequest, match=message) as caught:
+                await stream.add_points(points, grids=grids)
+            assert caught.value.field == field
+        found = await send_and_take(stream, frames[2:])
+    assert [list(r.points.points) for r in found if r.points] == [[1]] * 4
+
+
+async def test_motion_is_computed_in_a_stream(client: AsyncClient) -> None:
+    moved = moving(11, 8, 0)
+    options = MotionOptions(window_length=4, window_stride=2, velocity_scale=10, energy_threshold=0.4)
+    async with client.stream(motion=options) as stream:
+        await send_and_take(stream, moved[:1])
+        await stream.add_points(grids=[PointGrid(4, 4)])
+        found = await send_and_take(stream, [*moved[1:], *[moved[-1]] * 8])
+        await stream.finish()
+        async for _ in stream:
+            pass
+    windows = [window for result in found for window in result.motion_windows]
+    assert [w.first_frame_index for w in windows] == [1, 3, 5, 7, 9, 11, 13, 15]
+    assert [w.status for w in windows] == ["moving"] * 5 + ["still"] * 3
+    assert windows[0].mean_velocity == pytest.approx(0.8, abs=0.05)
+    events = [boundary for w in windows for boundary in w.boundaries]
+    assert [(b.kind, b.frame_index) for b in events] == [("start", 4), ("end", 16)]
+    assert events[0].time is not None
+    assert 0 < events[0].time < 60
+    assert stream.summary is not None
+    assert stream.summary.dropped_motion_windows == 0
+
+
+async def test_options_of_motion_are_checked(client: AsyncClient) -> None:
+    for motion, field in (
+        (MotionOptions(window_length=1), "config.motion.window_length"),
+        (MotionOptions(tokens=True), "config.motion.tokens"),
+    ):
+        with pytest.raises(InvalidRequest) as caught:
+            async with client.stream(motion=motion):
+                pass
+        assert caught.value.field == field
+
+
+async def test_windows_with_tokens(tmp_path_factory: pytest.TempPathFactory) -> None:
+    torch.manual_seed(1)
+    path = tmp_path_factory.mktemp("motion") / "motion.safetensors"
+    save_file(MotionTokenizer(num_points=9, hidden_dim=64).state_dict(), path)
+    options = MeshOptions(flags={"tracker": ["--motion-checkpoint", str(path)]})
+    motion = MotionOptions(window_length=5, window_stride=5, tokens=True)
+    async with (
+        running_mesh(tmp_path_factory.mktemp("traces"), options) as mesh,
+        AsyncClient(mesh.endpoint, timeout=60) as client,
+        client.stream(motion=motion) as stream,
+    ):
+        frames = moving(22, 4, 2)
+        await send_and_take(stream, frames[:1])
+        await stream.add_points(grids=[PointGrid(3, 3)])
+        found = await send_and_take(stream, frames[1:11])
+        await stream.add_points({100: (100.5, 80.5)})
+        found += await send_and_take(stream, frames[11:21])
+        await stream.send(frames[21])
+        await stream.finish()
+        found += [result async for result in stream]
+    assert stream.summary is not None
+    windows = [window for result in found for window in result.motion_windows]
+    assert len(windows) + stream.summary.dropped_motion_windows == 4
+    assert {w.status for w in windows} == {"moving", "other_points"}
+    assert all(len(w.codes) == (4 if w.points == 9 else 0) for w in windows)
+
+
+async def test_points_outlive_their_tracker(tmp_path_factory: pytest.TempPathFactory) -> None:
+    frames = moving(30, 3, 2)
+    found = []
+    async with (
+        running_mesh(tmp_path_factory.mktemp("traces"), MeshOptions(trackers=2)) as mesh,
+        AsyncClient(mesh.endpoint, timeout=60) as client,
+        client.stream() as stream,
+    ):
+        await send_and_take(stream, frames[:1])
+        # The second one leaves the picture, and is lost with the tracker.
+        await stream.add_points({1: (100.5, 80.5), 2: (300.5, 80.5)})
+        for start, name in ((1, "tracker"), (11, "tracker-2"), (21, "")):
+            found += await send_and_take(stream, frames[start : start + 9])
+            if name:
+                mesh.local.kill(name, signal.SIGKILL)
+                found += await send_and_take(stream, frames[start + 9 : start + 10])
+                await mesh.local.restart(name)
+    assert [r.sequence for r in found] == list(range(1, 30))
+    for n, result in enumerate(found, start=1):
+        assert result.points is not None
+        point = result.points.points[1]
+        assert point.visible
+        assert (point.x, point.y) == pytest.approx((100.5 + 3 * n, 80.5 + 2 * n), abs=1)
+    assert [i for r in found for i in r.lost_points] == [2]
+    assert found[-1].points is not None
+    assert list(found[-1].points.points) == [1]
+
+
+async def test_points_outlive_a_broken_connection(mesh: Mesh) -> None:
+    line = Gateway(mesh.local.ports["gateway"])
+    frames = moving(20, 3, 2)
+    found = []
+    async with (
+        AsyncClient(f"127.0.0.1:{await line.start()}", timeout=60) as client,
+        client.stream() as stream,
+    ):
+        await send_and_take(stream, frames[:1])
+        await stream.add_points({1: (100.5, 80.5), 2: (300.5, 80.5), 3: (120.5, 90.5)})
+        found += await send_and_take(stream, frames[1:8])
+        assert await stream.remove_points([3]) == [1, 2]
+        line.cut()
+        found += await send_and_take(stream, frames[8:12])
+        line.cut()
+        found += await send_and_take(stream, frames[12:])
+    await line.stop()
+    for n, result in enumerate(found, start=1):
+        assert result.points is not None
+        point = result.points.points[1]
+        assert (point.x, point.y) == pytest.approx((100.5 + 3 * n, 80.5 + 2 * n), abs=1)
+    assert [i for r in found for i in r.lost_points] == [2]
+    assert list(found[7].points.points) == [1]  # type: ignore[union-attr]
+
+
+async def test_equal_frames_have_the_points_of_the_first(client: AsyncClient) -> None:
+    moved = moving(4, 3, 2)
+    async with client.stream(motion_gate=4) as stream:
+        await send_and_take(stream, moved[:1])
+        await stream.add_points({1: (100.5, 80.5)})
+        found = await send_and_take(stream, [*moved[1:3], moved[2], moved[2], moved[3]])
+    assert [r.gated for r in found] == [False, False, True, True, False]
+    assert [r.points is not None for r in found] == [True] * 5
+    assert found[2].points == found[1].points
+    last = found[4].points
+    assert last is not None
+    assert (last.points[1].x, last.points[1].y) == pytest.approx((109.5, 86.5), abs=0.7)
+
+
+async def test_the_stages_of_points_are_in_the_trace_of_the_frame(mesh: Mesh, client: AsyncClient) -> None:
+    frames = moving(3, 5, 1)
+    async with client.stream() as stream:
+        await send_and_take(stream, frames[:1])
+        await stream.add_points(grids=[PointGrid(4, 4)])
+        last = (await send_and_take(stream, frames[1:]))[-1]
+    trace_id = last.frame.trace_id
+    traces = await mesh.complete_traces([trace_id])
+    spans = traces[trace_id].spans.values()
+    assert {span.name for span in spans} >= {
+        telemetry.FRAME, telemetry.TRACK, telemetry.MEMORY_ATTENTION, telemetry.OPTICAL_FLOW,
+    } - {telemetry.MEMORY_ATTENTION}  # fmt: skip
+
+
+async def test_points_of_tapir_have_a_limit(tmp_path_factory: pytest.TempPathFactory) -> None:
+    tapir = ["--point-model", "tapir-test"]
+    options = MeshOptions(model="test", flags={"encoder": tapir, "tracker": [*tapir, "--max-points", "10"]})
+    async with (
+        running_mesh(tmp_path_factory.mktemp("traces"), options) as mesh,
+        AsyncClient(mesh.endpoint, timeout=60) as client,
+        client.stream() as stream,
+    ):
+        frames = moving(8, 1, 1)
+        await send_and_take(stream, frames[:1])
+        await stream.add_points(grids=[PointGrid(2, 4)])
+        with pytest.raises(ResourceExhausted, match="no room for 12 points"):
+            await stream.add_points(grids=[PointGrid(2, 2, first_point_id=20)])
+        first = await send_and_take(stream, frames[1:3])
+        await stream.remove_points([1, 2])
+        await stream.add_points(grids=[PointGrid(2, 2, first_point_id=20)])
+        second = await send_and_take(stream, frames[3:6])
+        # The points are given back with the stream.
+        await stream.remove_points()
+        await stream.add_points(grids=[PointGrid(2, 5, first_point_id=50)])
+        third = await send_and_take(stream, frames[6:])
+    counts = [len(r.points.points) if r.points else 0 for part in (first, second, third) for r in part]
+    assert counts == [8, 8, 10, 10, 10, 10, 10]
+    assert {"point_query", "point_initialize", "point_refine"} <= set(first[0].frame.stage_seconds) | {
+        "point_query"
+    }
+
+
+async def test_a_mesh_without_a_model_for_points(tmp_path_factory: pytest.TempPathFactory) -> None:
+    none = {kind: ["--point-model", ""] for kind in ("encoder", "tracker")}
+    options = MeshOptions(model="test", flags=none)
+    async with (
+        running_mesh(tmp_path_factory.mktemp("traces"), options) as mesh,
+        AsyncClient(mesh.endpoint, timeout=30) as client,
+        client.stream() as stream,
+    ):
+        frames = moving(3, 1, 1)
+        await send_and_take(stream, frames[:1])
+        with pytest.raises(InvalidRequest, match="--point-model"):
+            await stream.add_points({1: (5, 5)})
+        assert len(await send_and_take(stream, frames[1:])) == 2

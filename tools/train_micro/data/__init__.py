@@ -1,0 +1,1 @@
+"""The training material on disk: its sets, images and clips."""

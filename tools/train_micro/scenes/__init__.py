@@ -1,0 +1,1 @@
+"""Training and evaluation scenes, rendered from photographs, shapes and textures."""
