@@ -1,6 +1,7 @@
 """Invalid calls of SegmentStream, and invalid messages in a stream."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from google.protobuf.duration_pb2 import Duration
 
@@ -9,10 +10,11 @@ from maskmesh import (
     InvalidImage,
     InvalidPrompt,
     InvalidRequest,
+    MaskmeshError,
     ObjectNotFound,
     Unavailable,
 )
-from maskmesh.v1 import budget_pb2, types_pb2
+from maskmesh.v1 import budget_pb2, motion_pb2, points_pb2, types_pb2
 from tests.e2e.bad_inputs import (
     BAD_IMAGES,
     BAD_OPTIONS,
@@ -31,6 +33,23 @@ from tests.e2e.wrong_calls import (
     live_prompt,
     received,
     rejected,
+)
+
+_POINT = points_pb2.PointQuery(x=1, y=1)
+
+BAD_POINTS: Sequence[tuple[str, dict[str, Any], type[MaskmeshError], str]] = (
+    ("none", {}, InvalidRequest, "points"),
+    ("on a frame that was not sent yet", {"points": [_POINT], "sequence": 3}, InvalidRequest, "sequence"),
+    ("a frame", {"points": [points_pb2.PointQuery(frame_index=1)]}, InvalidRequest, "points[0].frame_index"),
+    ("outside", {"points": [points_pb2.PointQuery(x=-1)]}, InvalidRequest, "points[0].x"),
+    ("a number twice", {"points": [_POINT, _POINT]}, InvalidRequest, "points"),
+    ("no columns", {"grids": [points_pb2.PointGrid(rows=2)]}, InvalidRequest, "grids[0].columns"),
+    (
+        "inside an unknown object",
+        {"grids": [points_pb2.PointGrid(rows=2, columns=2, obj_id=9)]},
+        ObjectNotFound,
+        "",
+    ),
 )
 
 LIVE_CASES: Sequence[Case] = (
@@ -145,6 +164,42 @@ LIVE_CASES: Sequence[Case] = (
         "a removal: an unknown object",
         rejected(V1.SegmentStreamRequest(removal=V1.StreamRemoval(request_id="gone", obj_id=7))),
         ObjectNotFound,
+    ),
+    *(
+        Case(
+            "SegmentStream",
+            f"points: {what}",
+            rejected(V1.SegmentStreamRequest(points=V1.StreamPoints(request_id="wrong", **given))),
+            error,
+            f"points.{field}" if field else "",
+        )
+        for what, given, error, field in BAD_POINTS
+    ),
+    Case(
+        "SegmentStream",
+        "a removal of points: an unknown point",
+        rejected(
+            V1.SegmentStreamRequest(points_removal=V1.StreamPointsRemoval(request_id="gone", point_ids=[7]))
+        ),
+        InvalidRequest,
+        "points_removal.point_ids",
+    ),
+    *(
+        Case(
+            "SegmentStream",
+            f"motion: {name} out of range",
+            live(motion=motion_pb2.MotionOptions(**{name: value})),  # type: ignore[arg-type]
+            InvalidRequest,
+            f"config.motion.{name}",
+        )
+        for name, value in (
+            ("window_length", 257),
+            ("window_stride", 17),
+            ("frames_per_second", -1.0),
+            ("velocity_scale", 1e-9),
+            ("energy_threshold", float("nan")),
+            ("tokens", True),
+        )
     ),
     Case(
         "ReceiveStream",

@@ -1,6 +1,7 @@
 """``maskmesh stream`` in its own process: budgets, records, commands while it runs, and its end."""
 
 import asyncio
+import csv
 import fcntl
 import json
 import os
@@ -15,6 +16,7 @@ import av
 import numpy as np
 import pytest
 
+from maskmesh.media.video_reader import read_frames
 from tests.e2e.test_command import maskmesh
 from tests.mesh import Mesh
 
@@ -196,3 +198,44 @@ async def test_ctrl_c_ends_a_stream_whatever_its_source_does(
     _, errors = await asyncio.wait_for(process.communicate(), 20)
     os.close(writer)
     assert process.returncode == 128 + signal.SIGINT, errors.decode()
+
+
+async def test_points_and_their_actions_are_told(mesh: Mesh, clip: Path, tmp_path: Path) -> None:
+    process = await start(
+        clip, "--endpoint", mesh.endpoint, "--point", WHEEL, "--grid", "6x6", "--inside-object", "1",
+        "--max-frames", "24", "--commands", "-", "--window", "4", "--stride", "2",
+        "--energy-threshold", "0.005", "--motion", "motion.jsonl", "--tracks", "tracks.csv",
+        "-o", "points.mp4",
+        cwd=tmp_path,
+    )  # fmt: skip
+    assert process.stdin is not None
+    process.stdin.write(b"follow 20.5,20.5 30,30\nfollow 1x\nunfollow 900\n")
+    _, said = await asyncio.wait_for(process.communicate(), 120)
+    output = said.decode()
+    assert process.returncode == 0, output
+    assert "points 37 to 38 are followed" in output
+    assert "'1x' is not ROWSxCOLUMNS" in output
+    assert "the point 900 is not followed" in output
+    first, *windows = lines(tmp_path / "motion.jsonl")
+    assert first["options"]["window_length"] == 4  # type: ignore[index]
+    assert [w["window"] for w in windows] == list(range(len(windows)))
+    assert len(windows) >= 8
+    assert "an action starts at frame" in output
+    with (tmp_path / "tracks.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {"37", "38", "1"} <= {row["point"] for row in rows}
+    assert rows[-1]["frame"] == "23"
+    assert len(list(read_frames(tmp_path / "points.mp4"))) == 24
+
+
+async def test_options_of_points_are_checked(tmp_path: Path, clip: Path) -> None:
+    for arguments, message in (
+        (["--inside-object", "1"], "--inside-object places a --grid"),
+        (["--grid", "2x2", "--inside-object", "3"], "--inside-object 3 has no --point"),
+        (["--grid", "2x2", "--tokens"], "need a file for --motion"),
+        (["--grid", "2"], "is not ROWSxCOLUMNS"),
+    ):
+        process = await start(clip, "--point", WHEEL, *arguments, cwd=tmp_path)
+        _, said = await process.communicate()
+        assert process.returncode == 2
+        assert message in said.decode()

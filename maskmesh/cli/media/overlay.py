@@ -275,8 +275,9 @@ class OverlayThread:
         masks: Mapping[int, RleMask],
         time: float | None,
         labels: Sequence[Label] = (),
+        points: Callable[[ByteArray], ByteArray] | None = None,
     ) -> None:
-        """Draw masks and labels on the frame that ``pixels`` reads, on the thread.
+        """Draw on the frame that ``pixels`` reads, on the thread: masks, labels, and what ``points`` draws.
 
         Raises the error of an earlier frame.
         """
@@ -287,7 +288,8 @@ class OverlayThread:
         def draw() -> None:
             start = monotonic()
             drawn = overlay(pixels(), masks)
-            self._writer.write(draw_labels(drawn, labels) if labels else drawn, time)
+            drawn = draw_labels(drawn, labels) if labels else drawn
+            self._writer.write(drawn if points is None else points(drawn), time)
             self._draw_seconds += monotonic() - start
 
         self._drawn.append(self._thread.submit(draw))

@@ -7,6 +7,7 @@ import click
 
 from maskmesh.cli.mesh.gateway_options import Gateway, gateway_options, with_gateway
 from maskmesh.cli.mesh.mesh_options import mesh_options
+from maskmesh.cli.points.options import Grid, PointSettings, point_options
 from maskmesh.cli.prompt_options import ConceptCommand, FrameConcept, PromptsByObject
 from maskmesh.cli.records.options import RecordOptions, record_options
 from maskmesh.cli.run import run, verbose_option
@@ -61,9 +62,17 @@ OVERLOADS: dict[str, Overload] = {"wait": "wait", "skip": "skip", "drop-oldest":
     metavar="FILE",
     help="File or pipe of commands to carry out while the stream runs; - is standard input.",
 )
+@click.option("--grid", type=Grid(), help="Follow a grid of points from the first frame on.")
+@click.option(
+    "--inside-object",
+    type=click.IntRange(0),
+    help="Put the grid inside the mask of this object, on the frame of its first prompt.",
+)
+@point_options
 @record_options
 @click.option("-o", "--output", type=_FILE, help="File for the overlay.")
 @click.option("--masks", type=_FILE, help="File for the masks (JSON lines, COCO RLE).")
+@click.option("--tracks", type=_FILE, help="File for the tracks of points (CSV).")
 @verbose_option
 def stream_command(
     *,
@@ -79,9 +88,13 @@ def stream_command(
     paced: bool,
     silence: float,
     commands: str | None,
+    grid: tuple[int, int] | None,
+    inside_object: int | None,
+    point_settings: PointSettings,
     records: RecordOptions,
     output: Path | None,
     masks: Path | None,
+    tracks: Path | None,
     **options: Any,
 ) -> None:
     """Track objects through live video.
@@ -95,9 +108,15 @@ def stream_command(
     With --fps or --budget each result tells whether its window kept its budget:
 
         maskmesh stream /dev/video0 --fps 15 --motion-gate --records run
+
+    With --grid points are followed, and with --motion their actions are told while they happen (JSON lines):
+
+        maskmesh stream rtsp://camera/1 --grid 20x20 --motion motion.jsonl --energy-threshold 0.05
     """
-    if not prompts and not concepts and commands is None and not is_interactive():
-        raise click.UsageError("at least one --point, --box, --concept or --commands is needed")
+    if not prompts and not concepts and grid is None and commands is None and not is_interactive():
+        raise click.UsageError("at least one --point, --box, --concept, --grid or --commands is needed")
+    if inside_object is not None and grid is None:
+        raise click.UsageError("--inside-object places a --grid, which is missing")
     job = StreamJob(
         source=source,
         prompts=prompts,
@@ -111,8 +130,13 @@ def stream_command(
         commands=commands,
         output=output,
         masks=masks,
+        grid=grid,
+        inside_object=inside_object,
+        tracks=tracks,
+        motion=point_settings.motion,
+        motion_options=point_settings.motion_options(records.budget),
         records=records,
     )
     check_job(job)
-    mesh = records.mesh_options(options)
+    mesh = records.mesh_options(point_settings.mesh(options))
     run(stream_source(job, lambda work: with_gateway(work, gateway, mesh)), trace="stream")

@@ -1,19 +1,23 @@
-"""The files that ``maskmesh stream`` writes as results arrive."""
+"""What ``maskmesh stream`` writes and tells as results arrive."""
 
 import json
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import IO
 
 from maskmesh.cli.media.live_source import LiveFrame, LiveSource
 from maskmesh.cli.media.outputs import frame_json, rle_masks
 from maskmesh.cli.media.overlay import OverlayThread, VideoWriter, concept_labels
+from maskmesh.cli.points.motion_file import MotionLog, boundary_text
+from maskmesh.cli.points.tracks import PointDrawing, TracksFile
+from maskmesh.cli.run import say, warn
 from maskmesh.cli.stream.job import StreamJob
 from maskmesh.client.live.live_result import LiveResult
 
 
 class StreamOutput:
-    """Writes the overlay and the masks as results arrive; both files are valid whenever the context ends."""
+    """Writes masks, tracks, motion and the overlay; the files are valid whenever the context ends."""
 
     def __init__(self, titles: Mapping[int, str]) -> None:
         """``titles`` are those of the concepts, by ``concept_id``."""
@@ -22,11 +26,17 @@ class StreamOutput:
         self._overlay: OverlayThread | None = None
         self._masks: IO[str] | None = None
         self._first: float | None = None
+        self._tracks = TracksFile(None)
+        self._drawing = PointDrawing()
+        self._motion: MotionLog | None = None
 
     async def open(self, job: StreamJob, source: LiveSource, stack: AsyncExitStack) -> None:
         """Open the files of the job until the end of ``stack``.  Raises OSError."""
         if job.masks is not None:
             self._masks = stack.enter_context(job.masks.open("w"))
+        self._tracks = stack.enter_context(TracksFile(job.tracks))
+        if job.motion is not None and job.motion_options is not None:
+            self._motion = stack.enter_context(MotionLog(job.motion, job.source, job.motion_options))
         if job.output is not None:
             writer = VideoWriter(job.output, frames_per_second=source.frames_per_second)
             self._overlay = await stack.enter_async_context(OverlayThread(writer))
@@ -46,6 +56,16 @@ class StreamOutput:
             )
             self._masks.write(json.dumps(line) + "\n")
             self._masks.flush()
+        if result.points is not None:
+            self._tracks.write(result.points, result.sequence)
+        if result.lost_points:
+            lost = ", ".join(map(str, result.lost_points[:8]))
+            warn(f"{len(result.lost_points)} points are lost: {lost}")
+        for window in result.motion_windows:
+            for boundary in window.boundaries:
+                say(boundary_text(boundary))
+            if self._motion is not None:
+                self._motion.write(window)
         if self._overlay is not None:
             frame = self._frames.pop(result.sequence)
             if self._first is None:
@@ -53,6 +73,9 @@ class StreamOutput:
             time = None if frame.time is None or self._first is None else frame.time - self._first
             objects = result.frame.objects
             labels = concept_labels(objects, self._titles)
-            await self._overlay.submit(lambda: frame.pixels, rle_masks(objects), time, labels)
+            points = None
+            if result.points is not None:
+                points = partial(self._drawing.draw, points=result.points.points)
+            await self._overlay.submit(lambda: frame.pixels, rle_masks(objects), time, labels, points)
             for sequence in [s for s in self._frames if s < result.sequence]:
                 del self._frames[sequence]

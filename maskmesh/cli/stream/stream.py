@@ -64,7 +64,13 @@ def _say_results(job: StreamJob, progress: StreamProgress, summary: StreamSummar
         say(f"prompted in {seconds * 1000:.0f} ms")
     for line in progress.summary(summary):
         say(line)
-    for name, path in (("overlay", job.output), ("masks", job.masks)):
+    files = (
+        ("overlay", job.output),
+        ("masks", job.masks),
+        ("tracks", job.tracks),
+        ("motion", job.motion),
+    )
+    for name, path in files:
         if path is not None and progress.count:
             say(f"{name}: {path}")
 
@@ -89,6 +95,7 @@ class _StreamRun:
             overload=job.overload or default,
             budget=job.records.budget,
             motion_gate=job.motion_gate,
+            motion=job.motion_options,
             on_rejected=self._rejected,
         )
         async with AsyncExitStack() as stack, stream as live:
@@ -100,6 +107,7 @@ class _StreamRun:
                 self._control,
                 concept_options=job.concept_options,
                 next_concept=len(job.concepts) + 1,
+                next_point=1 if job.grid is None else job.grid[0] * job.grid[1] + 1,
             )
             self._progress.started = time.perf_counter()
             await stack.enter_async_context(
@@ -179,6 +187,10 @@ class _StreamRun:
                     options=self._job.concept_options,
                 )
             )
+        if (grid := self._job.point_grid) is not None:
+            # After the prompts of the frame, one of which may be that of the grid's object.
+            frame = self._job.grid_frame
+            calls[frame].append(partial(live.add_points, grids=[grid], sequence=frame))
         return calls
 
     async def _timed(self, call: Callable[[], Awaitable[object]]) -> None:

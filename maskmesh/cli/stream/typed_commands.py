@@ -6,20 +6,25 @@ from collections.abc import Awaitable, Callable
 
 import click
 
+from maskmesh.cli.points.options import Grid
 from maskmesh.cli.prompt_options import parse_box, parse_point
 from maskmesh.client.live.live_stream import LiveStream
 from maskmesh.concepts import ConceptOptions
 from maskmesh.errors import MaskmeshError
+from maskmesh.points import PointGrid
 
 HELP = """\
 point OBJECT X,Y[,LABEL] ...   click; a label of 0 is negative
 box OBJECT X0,Y0,X1,Y1         box around an object
 concept PHRASE                 find all objects that a phrase names (SAM 3)
 remove OBJECT                  stop tracking an object
+follow X,Y ...                 follow points
+follow ROWSxCOLUMNS [OBJECT]   follow a grid of points, over the frame or inside an object
+unfollow [POINT ...]           stop following points, by default all
 pause, resume                  stop and continue sending frames
 quit                           stop the stream after the results in progress
 help                           this list
-Prompts apply to the last frame that was sent."""
+Prompts and points apply to the last frame that was sent."""
 
 
 class StreamControl:
@@ -47,18 +52,27 @@ class TypedCommands:
     """Carries out commands on an open stream."""
 
     def __init__(
-        self, live: LiveStream, control: StreamControl, *, concept_options: ConceptOptions, next_concept: int
+        self,
+        live: LiveStream,
+        control: StreamControl,
+        *,
+        concept_options: ConceptOptions,
+        next_concept: int,
+        next_point: int,
     ) -> None:
-        """``next_concept`` is the number of the next concept."""
+        """``next_concept`` and ``next_point`` are the numbers of the next concept and point."""
         self._live = live
         self._control = control
         self._concept_options = concept_options
         self._next_concept = next_concept
+        self._next_point = next_point
         self._actions: dict[str, Callable[[list[str]], Awaitable[str]]] = {
             "point": self._point,
             "box": self._box,
             "concept": self._concept,
             "remove": self._remove,
+            "follow": self._follow,
+            "unfollow": self._unfollow,
             "pause": self._pause,
             "resume": self._resume,
             "quit": self._quit,
@@ -112,6 +126,30 @@ class TypedCommands:
         obj_id = _object(words)
         remaining = await self._live.remove_object(obj_id)
         return f"object {obj_id} is removed; {len(remaining)} left"
+
+    async def _follow(self, words: list[str]) -> str:
+        if not words:
+            raise ValueError("a point X,Y or a grid ROWSxCOLUMNS is needed")
+        first = self._next_point
+        if "x" in words[0].lower():
+            rows, columns = Grid().convert(words[0], None, None)
+            obj_id = _object(words[1:]) if words[1:] else None
+            grids = [PointGrid(rows, columns, obj_id=obj_id, first_point_id=first)]
+            points: dict[int, tuple[float, float]] = {}
+        else:
+            grids, places = [], [parse_point(word) for word in words]
+            points = {first + number: (place.x, place.y) for number, place in enumerate(places)}
+        await self._control.has_sent.wait()
+        added = await self._live.add_points(points, grids=grids)
+        self._next_point += len(added)
+        last = first + len(added) - 1
+        return f"point {first} is followed" if last == first else f"points {first} to {last} are followed"
+
+    async def _unfollow(self, words: list[str]) -> str:
+        if not all(word.isdecimal() for word in words):
+            raise ValueError("the numbers of points are needed")
+        remaining = await self._live.remove_points([int(word) for word in words])
+        return f"{len(remaining)} points are followed"
 
     async def _pause(self, words: list[str]) -> str:
         self._control.is_running.clear()
