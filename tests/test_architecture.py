@@ -58,10 +58,9 @@ EDGES = (
         "gateway/segment_everything.py",
         "gateway/segment_image.py",
         "gateway/warm_up.py",
-        "gateway/live/live_calls.py",
         "gateway/mesh_status.py",
     ),
-    *("gateway/backends/", "gateway/points/", "gateway/sessions/", "gateway/streams/"),
+    *("gateway/backends/", "gateway/live/", "gateway/points/", "gateway/sessions/", "gateway/streams/"),
     "gateway/frames/frame_replication.py",
 )
 

@@ -40,8 +40,8 @@ class LiveStream(FrameStream[Response | Result | GatedResult]):
 
     A received frame waits for a window slot, and may be skipped meanwhile, see :class:`Inbox`.  After that,
     items keep the order in which the client sent them: frames are encoded concurrently and sent to the
-    tracker in order, and commands are carried out between them.  A frame that the motion gate answers needs
-    no slot for longer than the comparison; its result follows that of the frame that it equals.
+    tracker in order, and commands are carried out between them.  A frame that the motion gate answers needs a
+    slot only for the comparison; its result follows that of the frame that it equals.
     """
 
     def __init__(
@@ -60,9 +60,8 @@ class LiveStream(FrameStream[Response | Result | GatedResult]):
         self._inbox = Inbox(
             self._ring, max_frames=options.max_queued_frames, limit=limit, reject=self._reject
         )
-        self._gate = None
-        if options.gate_threshold is not None:
-            self._gate = MotionGate(session, options.gate_threshold)
+        threshold = options.gate_threshold
+        self._gate = None if threshold is None else MotionGate(session, threshold)
         self._gated = GatedFrames()
         self._points = LivePoints(session, self._ring, points)
         self._responses = LiveResponses(session.session_id, self._ring, self._points, options)
@@ -256,8 +255,7 @@ class LiveStream(FrameStream[Response | Result | GatedResult]):
         return (await frame_embedding(self._session, self._context.encoders, frame_index, options)).ref
 
     async def _result_response(self, result: Result) -> Response:
-        index = result.frame.frame_index
-        trace = self._traces[index]
+        trace = self._traces[index := result.frame.frame_index]
         trace.received(result, was_held=False)
         self._points.deliver(index, trace)
         if self._options.erase is not None:

@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
-from tests.train_micro.sources import drawn_sources
-from tools.train_micro.scenes.compose import Composer, still
+from tests.train_micro.sources import drawn_clip, drawn_sources
+from tools.train_micro.data.sets import IMAGE_SETS, ImageSet
+from tools.train_micro.data.sources import SOURCE_SIZE, Pool, Source
+from tools.train_micro.scenes.compose import MIN_OBJECT_PIXELS, Composer, chosen_masks, still
 from tools.train_micro.scenes.render import Layer, Pose, render
 
 SIDE = 64
@@ -14,12 +16,12 @@ WHOLE = still(Pose(0.5, 0.5, 1.0))
 def flat(colour: int, pose: Pose) -> Layer:
     """A layer that is a uniform grey square."""
     full = np.full((SIDE, SIDE), 255, dtype=np.uint8)
-    return Layer(np.full((SIDE, SIDE, 3), colour, dtype=np.uint8), full, full, still(pose))
+    return Layer(np.full((SIDE, SIDE, 3), colour, dtype=np.uint8), full[None], full, still(pose))
 
 
 def ground() -> Layer:
     black = np.zeros((SIDE, SIDE, 3), dtype=np.uint8)
-    return Layer(black, black[..., 0], None, WHOLE)
+    return Layer(black, black[None, ..., 0], None, WHOLE)
 
 
 def test_pose_sets_position_and_size() -> None:
@@ -47,7 +49,7 @@ def test_shrinking_averages_pixels() -> None:
     board = np.indices((SIDE * 4, SIDE * 4)).sum(axis=0) % 2 * 255
     picture = np.repeat(board[..., None], 3, axis=-1).astype(np.uint8)
     full = np.full(board.shape, 255, dtype=np.uint8)
-    layer = Layer(picture, full, full, still(Pose(0.25, 0.5, 0.25)))
+    layer = Layer(picture, full[None], full, still(Pose(0.25, 0.5, 0.25)))
     rendered = render([ground(), layer], WHOLE, [0.0], 128)
     rows, columns = np.nonzero(rendered.masks[0, 1])
     assert (columns.min(), columns.max() + 1, rows.min(), rows.max() + 1) == (16, 48, 48, 80)
@@ -75,7 +77,7 @@ def test_camera_moves_all_layers() -> None:
 
 @pytest.mark.parametrize("frames", [1, 6])
 def test_equal_seeds_make_equal_scenes(frames: int) -> None:
-    composer = Composer(drawn_sources(4), 96)
+    composer = Composer(Pool(drawn_sources(4)), 96)
 
     def make(seed: int) -> tuple[bytes, list[int]]:
         random = np.random.default_rng(seed)
@@ -88,8 +90,65 @@ def test_equal_seeds_make_equal_scenes(frames: int) -> None:
 
 
 def test_promptable_layers_are_visible() -> None:
-    composer = Composer(drawn_sources(4), 96)
+    composer = Composer(Pool(drawn_sources(4)), 96)
     for seed in range(30):
         scene, layers = composer.clip_scene(np.random.default_rng(seed), 4)
         assert layers
         assert all(scene.masks[0, layer].sum() >= 150 for layer in layers)
+
+
+def striped(name: str, image_set: ImageSet, stripes: int) -> Source:
+    """An image with ids 1 to ``stripes`` side by side, the first one tiny, and a margin without an object."""
+    labels = np.zeros((SOURCE_SIZE, SOURCE_SIZE), dtype=np.uint8)
+    labels[:10, :10] = 1
+    for number in range(2, stripes + 1):
+        labels[50:, 40 * (number - 1) : 40 * number] = number
+    picture = np.repeat(labels[..., None] * 20, 3, axis=-1)
+    return Source(name, picture, labels, image_set)
+
+
+def test_tiny_objects_are_not_prompted() -> None:
+    source = striped("a", IMAGE_SETS[0], 4)
+    masks = chosen_masks(source, np.random.default_rng(0))
+    assert len(masks) == 3
+    assert (np.count_nonzero(masks, axis=(1, 2)) >= MIN_OBJECT_PIXELS).all()
+
+
+def test_parts_are_prompted_alone_or_as_a_whole() -> None:
+    clothes = next(s for s in IMAGE_SETS if s.is_whole)
+    source = striped("a", clothes, 4)
+    random = np.random.default_rng(0)
+    found = [chosen_masks(source, random) for _ in range(20)]
+    whole = [masks for masks in found if len(masks) == 1]
+    assert 4 <= len(whole) <= 16
+    assert np.array_equal(whole[0][0] > 0, source.labels > 0)
+
+
+def test_sets_are_drawn_by_their_shares_and_parts_are_never_cut_out() -> None:
+    large, small = (
+        ImageSet(name=name, share=share, source="", terms="") for name, share in (("a", 3), ("b", 1))
+    )
+    parts = ImageSet(name="parts", share=4, source="", terms="", parts=True)
+    pool = Pool(
+        [striped("a1", large, 4), *(striped(f"b{n}", small, 4) for n in range(5)), striped("c", parts, 4)]
+    )
+    random = np.random.default_rng(0)
+    drawn = [pool.photograph(random).image_set.name for _ in range(800)]
+    assert drawn.count("a") == pytest.approx(300, abs=50)
+    assert drawn.count("b") == pytest.approx(100, abs=40)
+    cut_out = [pool.object(random) for _ in range(200)]
+    assert {source.image_set.name for source, _ in cut_out} == {"a", "b"}
+    assert {label for _, label in cut_out} == {2, 3, 4}
+
+
+def test_filmed_scenes_have_the_masks_of_their_frames() -> None:
+    composer = Composer(Pool(drawn_sources(2)), 96, clips=[drawn_clip(12)], filmed=1.0)
+    seen = set()
+    for seed in range(12):
+        scene, objects = composer.clip_scene(np.random.default_rng(seed), 4)
+        for number in objects:
+            for frame, mask in zip(scene.frames, scene.masks[:, number], strict=True):
+                inside = frame[mask]
+                if len(inside) > 50 and inside.std() < 12:
+                    seen.add(round(float(np.median(inside)) / 40))
+    assert {1, 5} <= seen

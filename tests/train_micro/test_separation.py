@@ -14,8 +14,10 @@ from tests.train_micro.sources import drawn_sources
 from tools import make_sample
 from tools.train_micro import __main__ as command
 from tools.train_micro.clips import Clips
+from tools.train_micro.data import material
 from tools.train_micro.data.sources import TRAINING_NAMES, VALIDATION_NAMES, Source, load_sources
 from tools.train_micro.images import Stills
+from tools.train_micro.plans import CLIP_PLANS, IMAGE_PLANS
 from tools.train_micro.scenes.compose import Composer
 from tools.train_micro.scenes.seeds import EVALUATION_STREAMS, TRAINING_STREAMS, VALIDATION_STREAM
 from tools.train_micro.scenes.suites import FRAMES, SUITES, Suites
@@ -43,7 +45,7 @@ def test_training_and_validation_files_are_disjoint() -> None:
 def test_seed_streams_are_disjoint() -> None:
     streams = [*TRAINING_STREAMS.values(), VALIDATION_STREAM, *EVALUATION_STREAMS.values()]
     assert len(set(streams)) == len(streams)
-    assert set(TRAINING_STREAMS) == {plan.name for plan in (*command.IMAGE_PLANS, *command.CLIP_PLANS)}
+    assert set(TRAINING_STREAMS) == {plan.name for plan in (*IMAGE_PLANS, *CLIP_PLANS)}
     assert set(EVALUATION_STREAMS) == set(SUITES)
     # The generator of the sample clip is seeded with one number; that of a scene with three.
     assert isinstance(make_sample.SAMPLE_SEED, int)
@@ -70,13 +72,14 @@ def test_commands_train_only_on_training_data(
 
     class Watched(Clips if phase == "clips" else Stills):  # type: ignore[misc]
         def __init__(self, composer: Composer, seeds: tuple[int, ...], *rest: Any, **named: Any) -> None:
-            composed.append((seeds, {source.name for source in composer.sources}))
+            composed.append((seeds, {source.name for source in composer.pool.sources}))
             super().__init__(composer, seeds, *rest, **named)
 
     small: dict[str, Any] = {"image_size": 64, "steps": 1, "batch": 2}
     monkeypatch.setattr(command, "load_sources", drawn)
-    monkeypatch.setattr(command, "IMAGE_PLANS", tuple(replace(p, **small) for p in command.IMAGE_PLANS))
-    monkeypatch.setattr(command, "CLIP_PLANS", tuple(replace(p, **small) for p in command.CLIP_PLANS))
+    monkeypatch.setattr(material, "load_sources", drawn)
+    monkeypatch.setattr(command, "IMAGE_PLANS", tuple(replace(p, **small) for p in IMAGE_PLANS))
+    monkeypatch.setattr(command, "CLIP_PLANS", tuple(replace(p, **small) for p in CLIP_PLANS))
     monkeypatch.setattr(command, "Clips" if phase == "clips" else "Stills", Watched)
 
     def run(name: str) -> None:
@@ -93,7 +96,7 @@ def test_commands_train_only_on_training_data(
         composed.clear()
         run("images")
     run(phase)
-    plans = command.CLIP_PLANS if phase == "clips" else command.IMAGE_PLANS
+    plans = CLIP_PLANS if phase == "clips" else IMAGE_PLANS
     trained = {seeds: names for seeds, names in composed if seeds[1] != VALIDATION_STREAM}
     assert set(trained) == {(0, TRAINING_STREAMS[plan.name]) for plan in plans}
     assert all(names <= set(TRAINING_NAMES) for names in trained.values())
@@ -108,7 +111,7 @@ def test_evaluation_clips_use_only_given_images() -> None:
     """The clips contain only pixels of the given photographs."""
     sources = drawn_sources(3)
     grey = [np.full_like(s.picture, 100) for s in sources]
-    only_grey = [type(s)(s.name, picture, s.mask) for s, picture in zip(sources, grey, strict=True)]
+    only_grey = [type(s)(s.name, picture, s.labels) for s, picture in zip(sources, grey, strict=True)]
     for suite in SUITES:
         for frame in Suites(only_grey).clips(suite, 1)[0].frames:
             assert isinstance(frame.image, np.ndarray)
@@ -135,7 +138,7 @@ def test_suites_match_their_names(suite: str) -> None:
 def test_split_matches_the_data() -> None:
     first = load_sources(DATA / "ecssd", VALIDATION_NAMES[:2])
     assert [s.name for s in first] == ["0721", "0722"]
-    assert all(s.mask.any() for s in first)
+    assert all(s.labels.any() for s in first)
 
 
 def test_missing_image_is_named(tmp_path: Path) -> None:

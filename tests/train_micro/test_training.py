@@ -2,6 +2,7 @@
 
 import itertools
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,8 +21,9 @@ from tools.train_micro.clips import (
     clips_and_stills_loss,
     clips_loss,
 )
+from tools.train_micro.data.sources import Pool
 from tools.train_micro.images import Stills, images_loss
-from tools.train_micro.micro import PRESET, Micro, export, folded
+from tools.train_micro.micro import PRESET, Micro, export, folded, start_from
 from tools.train_micro.prompts import correcting_clicks, sample_box, sample_click
 from tools.train_micro.scenes.compose import Composer
 from tools.train_micro.trainer import LossFunction, Plan, Trainer
@@ -43,7 +45,7 @@ def model() -> Micro:
 
 
 def phase(name: str) -> tuple[Dataset[dict[str, Tensor]], LossFunction]:
-    composer = Composer(drawn_sources(4), SIZE)
+    composer = Composer(Pool(drawn_sources(4)), SIZE)
     if name == "images":
         return Stills(composer, (0, 1)), images_loss
     scenes = Clips(composer, (0, 2), (3, 5), batch=2)
@@ -87,9 +89,44 @@ def test_folder_of_another_plan_is_refused(tmp_path: Path) -> None:
         Trainer(plan(3), model(), tmp_path, seed=0, device=CPU)
     with pytest.raises(ValueError, match="another seed"):
         Trainer(plan(2), model(), tmp_path, seed=1, device=CPU)
-    assert Trainer.average_of(plan(2), tmp_path)
-    with pytest.raises(ValueError, match="another plan"):
-        Trainer.average_of(plan(3), tmp_path)
+    assert Trainer.average_of(tmp_path)
+
+
+def test_average_of_an_unfinished_phase_is_refused(tmp_path: Path) -> None:
+    data, loss = phase("images")
+    calls = itertools.count()
+
+    def interrupted(*arguments: Any) -> dict[str, Tensor]:
+        if next(calls) == 2:
+            raise KeyboardInterrupt
+        return loss(*arguments)
+
+    with pytest.raises(KeyboardInterrupt):
+        Trainer(plan(4), model(), tmp_path, seed=0, device=CPU).run(
+            data, interrupted, lambda _: {}, workers=0
+        )
+    with pytest.raises(ValueError, match="is not finished"):
+        Trainer.average_of(tmp_path)
+    with pytest.raises(FileNotFoundError):
+        Trainer.average_of(tmp_path / "nothing")
+
+
+def test_exported_weights_are_trained_further(tmp_path: Path) -> None:
+    """The model that starts from an export computes the same, also with the statistics of a batch."""
+    first = model()
+    for module in first.encoder.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.uniform_(module.weight, 0.5, 1.5)
+            torch.nn.init.uniform_(module.running_var, 0.5, 2.0)
+    export(first, tmp_path / "micro.safetensors")
+    frames = torch.randint(0, 256, (4, SIZE, SIZE, 3), dtype=torch.uint8)
+    second = Micro(SIZE)
+    start_from(second, tmp_path / "micro.safetensors", frames)
+    with torch.no_grad():
+        expected = first.eval().encode(frames)
+        for further in (second.eval(), second.train()):
+            for ours, theirs in zip(further.encode(frames), expected, strict=True):
+                torch.testing.assert_close(ours, theirs, rtol=0.02, atol=0.02 * float(theirs.abs().max()))
 
 
 def test_loss_falls_on_repeated_data(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from rich.console import Console
 from maskmesh.evaluation.table import LEGEND, make_table
 from tools.train_micro.clips import Clips, ClipsAndStills, clips_and_stills_loss, clips_loss
 from tools.train_micro.data.material import Material
-from tools.train_micro.data.sources import TRAINING_NAMES, VALIDATION_NAMES, Pool, load_sources
+from tools.train_micro.data.sources import VALIDATION_NAMES, Pool, load_sources
 from tools.train_micro.evaluate import evaluate_all
 from tools.train_micro.images import Stills, images_loss
 from tools.train_micro.micro import Micro, start_from
@@ -29,7 +29,7 @@ from tools.train_micro.scenes.compose import Composer
 from tools.train_micro.scenes.seeds import STILLS, TRAINING_STREAMS, VALIDATION_STREAM
 from tools.train_micro.scenes.suites import CLIPS
 from tools.train_micro.trainer import Figures, Trainer
-from tools.train_micro.validate import validate_clips, validate_images
+from tools.train_micro.validate import validate_clips, validate_images, validate_real_clips
 
 VALIDATION_LENGTH = 8
 
@@ -61,6 +61,14 @@ _SEED = click.option("--seed", default=0, show_default=True, help="Equal seeds t
 _WORKERS = click.option("--workers", default=2, show_default=True, help="Processes that compose scenes.")
 
 
+_START = click.option(
+    "--start",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Exported weights to train further; only the last plan of the phase runs.",
+)
+_STEPS = click.option("--steps", type=click.IntRange(min=1), help="Steps of the last plan, if others.")
+
+
 @main.command()
 @_DATA
 @_SETS
@@ -68,12 +76,8 @@ _WORKERS = click.option("--workers", default=2, show_default=True, help="Process
 @_OUT
 @_SEED
 @_WORKERS
-@click.option(
-    "--start",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="Exported weights to train further; only the last plan of the phase runs.",
-)
-@click.option("--steps", type=click.IntRange(min=1), help="Steps of the last plan, if others.")
+@_START
+@_STEPS
 def images(
     *,
     data: Path,
@@ -107,38 +111,60 @@ def images(
 
 @main.command()
 @_DATA
+@_SETS
+@_OPEN
 @_OUT
 @_SEED
 @_WORKERS
-def clips(data: Path, out: Path, seed: int, workers: int) -> None:
+@_START
+@_STEPS
+def clips(
+    *,
+    data: Path,
+    sets: Path | None,
+    open_data: bool,
+    out: Path,
+    seed: int,
+    workers: int,
+    start: Path | None,
+    steps: int | None,
+) -> None:
     """Run the second phase: tracking objects through clips, from the weights of the first phase."""
     torch.manual_seed(seed)
-    training, held_out = load_sources(data, TRAINING_NAMES), load_sources(data, VALIDATION_NAMES)
-    try:
-        state = Trainer.average_of(IMAGE_PLANS[-1], out / IMAGE_PLANS[-1].name)
-    except (FileNotFoundError, ValueError) as error:
-        raise click.ClickException(f"run the first phase before the second: {error}") from error
-    for plan in CLIP_PLANS:
+    material = Material.read(data, sets, only_open=open_data)
+    training, unseen = Pool(material.training), Pool(load_sources(data, VALIDATION_NAMES))
+    plans = with_steps(CLIP_PLANS, steps)
+    state = None
+    if start is None:
+        try:
+            state = Trainer.average_of(out / IMAGE_PLANS[-1].name)
+        except (FileNotFoundError, ValueError) as error:
+            raise click.ClickException(f"run the first phase before the second: {error}") from error
+    for plan in plans if start is None else plans[-1:]:
+        seeds = (seed, TRAINING_STREAMS[plan.name])
+        composer = Composer(training, plan.image_size, clips=material.clips)
+        stills = Stills(composer, (*seeds, STILLS))
         model = Micro(plan.image_size)
-        model.load_state_dict(state)
+        if state is not None:
+            model.load_state_dict(state)
+        elif start is not None:
+            start_from(model, start, torch.stack([stills[index]["frame"] for index in range(16)]))
         trainer = Trainer(plan, model, out / plan.name, seed=seed, device=_device())
-        unseen = Clips(
-            Composer(held_out, plan.image_size), (seed, VALIDATION_STREAM), (VALIDATION_LENGTH,), batch=1
+        validation = Clips(
+            Composer(unseen, plan.image_size), (seed, VALIDATION_STREAM), (VALIDATION_LENGTH,), batch=1
         )
 
-        def validate(average: Micro, unseen: Clips = unseen) -> Figures:
-            device = _device()
-            found = validate_images(average, held_out, device)
-            return found | validate_clips(average, unseen, device)
+        def validate(average: Micro, validation: Clips = validation) -> Figures:
+            found = validate_images(average, material.held_out, _device())
+            found |= validate_clips(average, validation, _device())
+            return found | validate_real_clips(average, material.held_out_clips, _device())
 
-        seeds = (seed, TRAINING_STREAMS[plan.name])
-        composer = Composer(training, plan.image_size)
         scenes = Clips(composer, seeds, plan.lengths, batch=plan.batch)
         if plan.stills:
-            both = ClipsAndStills(scenes, Stills(composer, (*seeds, STILLS)))
-            trainer.run(both, clips_and_stills_loss, validate, workers=workers)
+            loss = partial(clips_and_stills_loss, forgets=plan.forgets)
+            trainer.run(ClipsAndStills(scenes, stills), loss, validate, workers=workers)
         else:
-            trainer.run(scenes, clips_loss, validate, workers=workers)
+            trainer.run(scenes, partial(clips_loss, forgets=plan.forgets), validate, workers=workers)
         state = trainer.model.state_dict()
 
 

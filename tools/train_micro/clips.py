@@ -80,16 +80,18 @@ class ClipsAndStills(Dataset[dict[str, Tensor]]):
 
 
 def clips_and_stills_loss(
-    model: Micro, batch: dict[str, Tensor], generator: torch.Generator
+    model: Micro, batch: dict[str, Tensor], generator: torch.Generator, *, forgets: float = 0.0
 ) -> dict[str, Tensor]:
     """The losses of clips and images; images have a lower weight."""
     stills = {k.removeprefix(STILL): v for k, v in batch.items() if k.startswith(STILL)}
     losses = images_loss(model, stills, generator)
     weighted = {f"{STILL}{name}": STILLS_WEIGHT * loss for name, loss in losses.items()}
-    return clips_loss(model, batch, generator) | weighted
+    return clips_loss(model, batch, generator, forgets=forgets) | weighted
 
 
-def clips_loss(model: Micro, batch: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
+def clips_loss(
+    model: Micro, batch: dict[str, Tensor], generator: torch.Generator, *, forgets: float = 0.0
+) -> dict[str, Tensor]:
     """The losses of the prompted frame, of tracked frames, and of corrections on both."""
     clips, length = batch["frames"].shape[:2]
     features = model.encode(batch["frames"].flatten(0, 1))
@@ -123,6 +125,8 @@ def clips_loss(model: Micro, batch: dict[str, Tensor], generator: torch.Generato
         frame = take(features, rows + step)
         in_sight = truths[step].sum(dim=(1, 2)) >= MIN_SIGHT
         truth = shrink(truths[step], model.size // 2)
+        if torch.rand((), generator=generator) < forgets:
+            rollout.forget()
         conditioned, decoded = rollout.attend(frame)
         losses["tracked"].append(decoder_loss(decoded, truth, in_sight, scored=True))
         # A correction clears the memories around it; all objects must have equal numbers of memories.

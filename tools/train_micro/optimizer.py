@@ -25,7 +25,7 @@ class _Kernel(NamedTuple):
 class MuonAndAdamW:
     """Muon and AdamW together; ``share`` returns a parameter's factor of the learning rate, by name.
 
-    AdamW updates all parameters for which ``is_vector`` is true, regardless of shape.  ``weight_decay``
+    Parameters without a gradient are left alone.  AdamW updates all parameters for which ``is_vector`` is true, regardless of shape.  ``weight_decay``
     applies to Muon only.  Raises ValueError if a weight is neither contiguous nor channels last.
     """
 
@@ -40,6 +40,8 @@ class MuonAndAdamW:
         plain: dict[float, list[nn.Parameter]] = {}
         kernels: dict[float, list[_Kernel]] = {}
         for name, parameter in model.named_parameters():
+            if not parameter.requires_grad:
+                continue
             rows = len(parameter) if parameter.ndim else 1
             if (
                 parameter.ndim in (2, 4)

@@ -16,10 +16,15 @@ class ImagePlan(Plan):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClipPlan(Plan):
-    """A phase on clips; batches cycle through ``lengths``; ``stills`` adds an image to each clip."""
+    """A phase on clips; batches cycle through ``lengths``; ``stills`` adds an image to each clip.
+
+    ``forgets`` is the probability that, before a frame, all memories but those of prompted frames are lost,
+    as after a long absence.
+    """
 
     lengths: tuple[int, ...]
     stills: bool = False
+    forgets: float = 0.1
 
 
 # The first plan uses a smaller image size: it costs half as much, and the weights transfer to the full
@@ -57,7 +62,7 @@ CLIP_PLANS = (
         image_size=256,
         steps=1700,
         batch=7,
-        lengths=(3, 8, 4, 5),
+        lengths=(3, 8, 4, 10),
         stills=True,
         learning_rate=1e-3,
         encoder_rate=0.3,

@@ -65,6 +65,10 @@ class Rollout:
         predicted = self.model.select(chosen(decoded, ambiguous=True))
         return self._remember(frame, predicted, prompted=False)
 
+    def forget(self) -> None:
+        """Lose all memories but those of prompted frames."""
+        self._frames = [frame for frame in self._frames if frame.prompted]
+
     def _remember(
         self, frame: ImageFeatures, predicted: ObjectPredictions, *, prompted: bool
     ) -> ObjectPredictions:

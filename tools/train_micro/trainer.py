@@ -57,6 +57,7 @@ class Plan:
     save_every: int = 200
     validate_every: int = 500
     frozen_norms: bool = False
+    frozen_encoder: bool = False
 
 
 def _rate(plan: Plan, step: int) -> float:
@@ -83,6 +84,7 @@ class Trainer:
     def __init__(self, plan: Plan, model: Micro, folder: Path, *, seed: int, device: torch.device) -> None:
         self.plan, self.folder, self.seed, self.device = plan, folder, seed, device
         self.model = model.to(device)
+        self.model.encoder.requires_grad_(not plan.frozen_encoder)
         self.average = copy.deepcopy(self.model).eval().requires_grad_(False)
         self.optimizer = MuonAndAdamW(
             self.model,
@@ -174,16 +176,13 @@ class Trainer:
         print(json.dumps(line), flush=True)
 
     @staticmethod
-    def average_of(plan: Plan, folder: Path) -> dict[str, Tensor]:
+    def average_of(folder: Path) -> dict[str, Tensor]:
         """The averaged weights at the end of a phase.
 
-        Raises FileNotFoundError if the phase has no checkpoint, ValueError if it is not finished or had
-        another plan.
+        Raises FileNotFoundError if the phase has no checkpoint, ValueError if it is not finished.
         """
         content = torch.load(folder / CHECKPOINT, map_location="cpu", weights_only=True)
-        if content["plan"] != asdict(plan):
-            raise ValueError(f"{folder} was trained with another plan")
-        if content["step"] < plan.steps:
+        if content["step"] < content["plan"]["steps"]:
             raise ValueError(f"the training in {folder} is not finished")
         average: dict[str, Tensor] = content["average"]
         return average

@@ -12,6 +12,7 @@ from maskmesh.evaluation.mask_metrics import bounding_box, innermost_point
 from maskmesh.nn.image_features import ImageFeatures
 from maskmesh.types import Box, Point
 from tools.train_micro.clips import MIN_SIGHT
+from tools.train_micro.data.real_clips import RealClip
 from tools.train_micro.data.sources import SOURCE_SIZE, Source
 from tools.train_micro.images import Points, box, click, decode
 from tools.train_micro.micro import Micro, take
@@ -96,6 +97,39 @@ def validate_clips(
             union = (masks[:, 0] | truths[step]).sum(dim=(1, 2))
             ious.append((both / union.clamp(min=1))[in_sight])
     return {"tracked": float(torch.cat(ious).mean()), "sight": float(torch.cat(judged).float().mean())}
+
+
+@torch.no_grad()
+def validate_real_clips(model: Micro, clips: Sequence[RealClip], device: torch.device) -> dict[str, float]:
+    """Mean IoU of the objects of held-out filmed clips, prompted by their first masks and by a click."""
+    ious: dict[str, list[float]] = {"film_mask": [], "film_click": []}
+    for clip in clips:
+        pictures = torch.from_numpy(clip.frames).permute(0, 3, 1, 2).float()
+        resized = F.interpolate(pictures, size=(model.size, model.size), mode="bilinear", antialias=True)
+        frames = resized.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).to(device)
+        features = [model.encode(frame[None]) for frame in frames]
+        for label in clip.promptable(0, 1):
+            truths = torch.from_numpy(clip.labels == label).to(device)
+            for name, found in ious.items():
+                rollout = Rollout(model.tracker)
+                if name == "film_mask":
+                    side = (model.size, model.size)
+                    given = F.interpolate(truths[:1, None].float(), size=side, mode="nearest")
+                    rollout.adopt(features[0], given)
+                else:
+                    x, y = _xy(innermost_point(largest_piece(truths[0].cpu().numpy())))
+                    scale = model.size / truths.shape[-1]
+                    points = click(torch.tensor([[[x * scale, y * scale]]], device=device))
+                    conditioned = model.tracker.without_memory(features[0])
+                    first = decode(model, features[0], conditioned, points)
+                    rollout.prompt(features[0], first, ambiguous=True)
+                for frame, truth in zip(features[1:-1], truths[1:-1], strict=True):
+                    _, decoded = rollout.attend(frame)
+                    predicted = rollout.track(frame, decoded)
+                    mask = F.interpolate(predicted.low_res_masks, size=truth.shape, mode="bilinear")[0, 0] > 0
+                    union = int((mask | truth).sum())
+                    found.append(int((mask & truth).sum()) / union if union else 1.0)
+    return {name: float(np.mean(found)) for name, found in ious.items() if found}
 
 
 def _ious(

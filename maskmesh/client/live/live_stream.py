@@ -234,22 +234,13 @@ class LiveStream(ResumableStream):
         match response.WhichOneof("content"):
             case "result":
                 await self._add_result(response.result)
-            case "prompted":
-                self._set_response(response.prompted.request_id, response.prompted)
-            case "removed":
-                self._set_response(response.removed.request_id, response.removed)
-            case "concept_added":
-                self._set_response(response.concept_added.request_id, response.concept_added)
-            case "concept_removed":
-                self._set_response(response.concept_removed.request_id, response.concept_removed)
-            case "points_added":
-                self._set_response(response.points_added.request_id, response.points_added)
-            case "points_removed":
-                self._set_response(response.points_removed.request_id, response.points_removed)
             case "rejected":
                 self._reject(response.rejected)
             case "summary":
                 self.summary = wire.stream_summary_from_proto(response.summary)
+            case str(name):
+                answer = getattr(response, name)  # the response to a command
+                self._set_response(answer.request_id, answer)
 
     async def _add_result(self, result: segmentation_pb2.StreamResult) -> None:
         """Add a result, and wait until the application has taken enough of them."""
@@ -298,10 +289,9 @@ class LiveStream(ResumableStream):
     def _reject(self, rejected: segmentation_pb2.StreamRejected) -> None:
         error = from_reason(rejected.reason, rejected.message, rejected.metadata)
         if rejected.HasField("sequence"):
-            if rejected.sequence in self._rejected:
-                return
-            self._rejected.add(rejected.sequence)
-            self._on_rejected(rejected.sequence, error)
+            if rejected.sequence not in self._rejected:
+                self._rejected.add(rejected.sequence)
+                self._on_rejected(rejected.sequence, error)
         elif not self._followed.was_rejected(rejected.request_id):
             self._set_response(rejected.request_id, error)
 

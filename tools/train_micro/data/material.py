@@ -1,9 +1,10 @@
-"""All material of a training run, split into training and held-out images."""
+"""All material of a training run, split into what trains and what is held out."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from tools.train_micro.data.real_clips import RealClip, load_clips
 from tools.train_micro.data.sources import (
     TRAINING_NAMES,
     VALIDATION_NAMES,
@@ -15,10 +16,12 @@ from tools.train_micro.data.sources import (
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    """The images of a run."""
+    """The images and clips of a run."""
 
     training: list[Source]
     held_out: list[Source]
+    clips: list[RealClip]
+    held_out_clips: list[RealClip]
 
     @classmethod
     def read(cls, ecssd: Path, sets: Path | None, *, only_open: bool = False) -> Self:
@@ -29,9 +32,13 @@ class Material:
         """
         training = [] if only_open else load_sources(ecssd, TRAINING_NAMES)
         held_out = load_sources(ecssd, VALIDATION_NAMES)
+        clips: list[RealClip] = []
+        held_out_clips: list[RealClip] = []
         if sets is not None:
+            clips = load_clips(sets, held_out=False, only_open=only_open)
+            held_out_clips = load_clips(sets, held_out=True)
             training += load_sets(sets, held_out=False, only_open=only_open)
             held_out += load_sets(sets, held_out=True)
         if not training:
             raise ValueError("the open recipe needs the folder of the sets")
-        return cls(training, held_out)
+        return cls(training, held_out, clips, held_out_clips)

@@ -3,6 +3,7 @@
 All randomness comes from one generator; equal seeds give equal scenes.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import cv2
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskmesh.masks import ByteArray
+from tools.train_micro.data.real_clips import RealClip
 from tools.train_micro.data.sources import Pool, Source, resized
 from tools.train_micro.scenes.render import Layer, Motion, Pose, Rendered, render
 from tools.train_micro.scenes.textures import SIDE, draw_shape, draw_texture
@@ -22,6 +24,9 @@ MIN_VISIBLE_SHARE = 0.35
 # stored square.
 MOST_OBJECTS = 4
 MIN_OBJECT_PIXELS = 280
+
+# Maximum distance of two frames of a filmed clip that follow one another in a scene.
+MOST_GAP = 4
 
 # Fractions of foreground layers that are cut-outs, and object shapes with another texture; the others are
 # synthetic shapes.
@@ -109,10 +114,24 @@ def degrade(frames: ByteArray, random: np.random.Generator) -> ByteArray:
 
 
 class Composer:
-    """Composes scenes from photographs; ``composed`` is the fraction of still scenes with cut-outs."""
+    """Composes scenes from photographs and filmed clips.
 
-    def __init__(self, pool: Pool, size: int, *, composed: float = 0.5) -> None:
+    ``composed`` is the fraction of still scenes with cut-outs, ``filmed`` that of moving scenes with a filmed
+    background if there are clips.
+    """
+
+    def __init__(
+        self,
+        pool: Pool,
+        size: int,
+        *,
+        composed: float = 0.5,
+        clips: Sequence[RealClip] = (),
+        filmed: float = 0.5,
+    ) -> None:
         self.pool = pool
+        self.clips = clips
+        self.filmed = filmed if clips else 0.0
         self.size = size
         self.composed = composed
 
@@ -136,7 +155,11 @@ class Composer:
         """Frames of a scene in motion, and the indices of the objects promptable on the first frame."""
         pace = random.uniform(0.3, 1.0)  # speed of the scene, from slow to fast
         kind = random.random()
-        if kind < 0.3:
+        if random.random() < self.filmed:
+            layers = [self._film(random, frames)]
+            count = int(random.choice([0, 1, 2], p=[0.5, 0.35, 0.15]))
+            pace *= 0.5  # the clip has a motion of its own
+        elif kind < 0.3:
             layers = [self._photograph(random, close=False)]
             count = int(random.integers(0, 2))
         else:
@@ -147,7 +170,7 @@ class Composer:
             layers.append(replace(layer, motion=self._wander(layer.motion(0.0), random, pace, frames)))
         if count and random.random() < 0.3:
             layers.append(self._twin(layers[-1], random, pace, frames))
-        if random.random() < 0.35:
+        if random.random() < 0.35 and layers[-1].alpha is not None:
             layers.append(self._passer_by(layers[-1], random, frames))
         layers = [layers[0], *(self._cut_short(layer, random, frames) for layer in layers[1:])]
         camera = self._camera(random, pace)
@@ -176,6 +199,29 @@ class Composer:
             flip=bool(random.random() < 0.5),
         )
         return Layer(source.picture, chosen_masks(source, random), None, still(pose))
+
+    def _film(self, random: np.random.Generator, frames: int) -> Layer:
+        """Some frames of a clip, forward or backward, with gaps, as a background that covers the canvas."""
+        clip = self.clips[int(random.integers(len(self.clips)))]
+        length = len(clip.frames)
+        gap = int(random.integers(1, max(min((length - 1) // max(frames - 1, 1), MOST_GAP), 1) + 1))
+        start = int(random.integers(length - gap * (frames - 1)))
+        chosen = start + gap * np.arange(frames)
+        if random.random() < 0.5:
+            chosen = chosen[::-1]
+        labels = random.permutation(clip.promptable(int(chosen[0]), MIN_OBJECT_PIXELS))[:MOST_OBJECTS]
+        masks = np.zeros((frames, len(labels), *clip.labels.shape[1:]), dtype=np.uint8)
+        for number, label in enumerate(labels):
+            masks[:, number] = np.where(clip.labels[chosen] == label, 255, 0)
+        size = random.uniform(1.0, 1.5)
+        room = (size - 1) / 2
+        pose = Pose(
+            0.5 + random.uniform(-room, room),
+            0.5 + random.uniform(-room, room),
+            size,
+            flip=bool(random.random() < 0.5),
+        )
+        return Layer(np.ascontiguousarray(clip.frames[chosen]), masks, None, still(pose))
 
     def _ground(self, random: np.random.Generator) -> Layer:
         """A background: a photograph, or a texture without an object."""

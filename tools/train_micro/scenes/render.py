@@ -58,13 +58,25 @@ class Layer:
     """A square image with its alpha, the masks of its objects and its motion.
 
     ``alpha`` is None for a background that covers the canvas.  A photograph shows any number of objects, a
-    texture none, and a cut-out one: its own shape.
+    texture none, and a cut-out one: its own shape.  A filmed background has a picture and masks for each
+    time.
     """
 
-    picture: ByteArray  # [N, N, 3]
-    masks: ByteArray  # [K, N, N], 0 to 255
+    picture: ByteArray  # [N, N, 3], or [T, N, N, 3]
+    masks: ByteArray  # [K, N, N], or [T, K, N, N]; 0 to 255
     alpha: ByteArray | None
     motion: Motion
+
+    @property
+    def num_objects(self) -> int:
+        """K."""
+        return int(self.masks.shape[-3])
+
+    def at(self, time: float) -> tuple[ByteArray, ByteArray]:
+        """The picture and the masks at a time."""
+        if self.picture.ndim == 3:
+            return self.picture, self.masks
+        return self.picture[int(time)], self.masks[int(time)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +94,7 @@ def render(layers: Sequence[Layer], camera: Motion, times: Sequence[float], size
     ``camera`` is the pose of the whole canvas; (0.5, 0.5) with size 1 is the identity.
     """
     frames = np.empty((len(times), size, size, 3), dtype=np.uint8)
-    objects = sum(len(layer.masks) for layer in layers)
+    objects = sum(layer.num_objects for layer in layers)
     masks = np.zeros((len(times), objects, size, size), dtype=np.bool_)
     shares = np.zeros((len(times), objects))
     for step, time in enumerate(times):
@@ -90,25 +102,26 @@ def render(layers: Sequence[Layer], camera: Motion, times: Sequence[float], size
         canvas = np.zeros((size, size, 3), dtype=np.uint8)
         after = 0
         for layer in layers:
-            first, after = after, after + len(layer.masks)
-            side = layer.picture.shape[0]
+            first, after = after, after + layer.num_objects
+            source, layer_masks = layer.at(time)
+            side = source.shape[0]
             matrix = view @ layer.motion(time).matrix(side, size)
             if layer.alpha is None:
                 window = (slice(0, size), slice(0, size))
-                canvas = _warp(layer.picture, matrix, window, cv2.BORDER_REFLECT_101)
+                canvas = _warp(source, matrix, window, cv2.BORDER_REFLECT_101)
             else:
                 window = _window(matrix, side, size)
                 if window[0].stop <= window[0].start or window[1].stop <= window[1].start:
                     continue
                 alpha = _warp(layer.alpha, matrix, window, cv2.BORDER_CONSTANT)
-                picture = _warp(layer.picture, matrix, window, cv2.BORDER_REPLICATE)
+                picture = _warp(source, matrix, window, cv2.BORDER_REPLICATE)
                 below = canvas[window].astype(np.int16)
                 step_up = (picture.astype(np.int16) - below) * (alpha[..., None].astype(np.int32) + 1) // 256
                 canvas[window] = below + step_up
                 masks[(step, slice(0, first), *window)] &= alpha < 128
             # Beyond its edges, a background is mirrored, and its object with it.
             border = cv2.BORDER_REFLECT_101 if layer.alpha is None else cv2.BORDER_CONSTANT
-            for number, mask in enumerate(layer.masks, start=first):
+            for number, mask in enumerate(layer_masks, start=first):
                 masks[(step, number, *window)] = _warp(mask, matrix, window, border) > 127
                 whole = np.count_nonzero(mask > 127) * abs(np.linalg.det(matrix[:2, :2]))
                 shares[step, number] = 1 / max(whole, 1.0)
