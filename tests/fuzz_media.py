@@ -27,7 +27,7 @@ import numpy as np
 from PIL import Image
 
 from maskmesh import InvalidImage, InvalidVideo, PngMask, ResourceExhausted
-from maskmesh.evaluation.clips import read_labels
+from maskmesh.evaluation.truth import read_labels
 from maskmesh.media.pictures import PixelLimit, decode_picture, is_picture, picture_size
 from maskmesh.media.video_index import index_video
 from maskmesh.media.video_reader import ReverseVideoReader, VideoReader

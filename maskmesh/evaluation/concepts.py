@@ -12,8 +12,9 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from maskmesh.client.async_client import AsyncClient
-from maskmesh.evaluation.clips import Progress, TrueFrame
+from maskmesh.evaluation.clips import Progress
 from maskmesh.evaluation.mask_metrics import region_similarity
+from maskmesh.evaluation.truth import TrueFrame
 from maskmesh.masks import RleMask
 
 # Least IoU at which a found object is a true one.

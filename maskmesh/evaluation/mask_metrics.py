@@ -4,6 +4,7 @@ Source: Perazzi et al., "A Benchmark Dataset and Evaluation Methodology for Vide
 (2016), which DAVIS uses: J for regions, F for outlines.  Needs SciPy (the extra ``evaluate``).
 """
 
+import dataclasses
 import math
 
 import numpy as np
@@ -43,6 +44,27 @@ def innermost_point(mask: BoolArray) -> Point:
     depth = ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
     y, x = np.unravel_index(int(np.argmax(depth)), mask.shape)
     return Point(float(x), float(y))
+
+
+def corrective_click(predicted: BoolArray, true: BoolArray) -> Point:
+    """The click of a user who corrects a mask [H, W]: inside its largest wrong region.
+
+    It is the pixel that is farthest from what is right: positive where the mask misses the object, negative
+    where it goes beyond.  A mask without errors gets another positive click.  ``true`` is not empty.
+
+    Source: Sofiiuk et al., "Reviving Iterative Training with Mask Guidance for Interactive Segmentation"
+    (2022).
+    """
+    missing, excess = true & ~predicted, predicted & ~true
+    depths = [
+        float(ndimage.distance_transform_edt(np.pad(wrong, 1)).max()) if wrong.any() else 0.0
+        for wrong in (missing, excess)
+    ]
+    if not any(depths):
+        return innermost_point(true)
+    if depths[0] >= depths[1]:
+        return innermost_point(missing)
+    return dataclasses.replace(innermost_point(excess), positive=False)
 
 
 def bounding_box(mask: BoolArray) -> Box:

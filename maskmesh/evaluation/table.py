@@ -8,15 +8,21 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
-from maskmesh.evaluation.clips import ImageScores, ObjectScores
+from maskmesh.evaluation.clips import ObjectScores
 from maskmesh.evaluation.concepts import MATCH_IOU, ConceptScores
+from maskmesh.evaluation.images import ImageScores
 
 # Least IoU at which an object counts as kept: found again, and not mistaken for another.
 KEPT_IOU = 0.5
 
+# Numbers of clicks whose IoU is shown.
+SHOWN_CLICKS = (1, 3, 5, 10)
+
 COLUMNS = {
     "click": "IoU, 1 click",
+    **{f"clicks_{count}": f"{count} clicks" for count in SHOWN_CLICKS[1:]},
     "box": "IoU, box",
+    "j_and_f": "J&F",
     "j": "J",
     "f": "F",
     "j_in_sight": "J in sight",
@@ -27,7 +33,7 @@ COLUMNS = {
     "recall": "recall",
 }
 LEGEND = (
-    "J, F: regions and outlines from 1 click on frame 0, without the first and the last frame. in sight: "
+    "J, F: regions and outlines, without the first and the last frame; J&F: their mean. in sight: "
     "frames that show the object. kept: share of objects whose last five frames in sight have a mean J of "
     f"{KEPT_IOU} or more. sight: share of frames on which the object score has the right sign."
 )
@@ -53,14 +59,18 @@ class Row:
 
 def images_row(name: str, scores: Sequence[ImageScores]) -> Row:
     """Means over the objects of images.  Raises statistics.StatisticsError if ``scores`` is empty."""
-    return Row(
-        name, len(scores), {"click": fmean(s.click for s in scores), "box": fmean(s.box for s in scores)}
-    )
+    figures = {"click": fmean(s.click for s in scores), "box": fmean(s.box for s in scores)}
+    for count in SHOWN_CLICKS[1:]:
+        ious = [iou for score in scores if (iou := score.after(count)) is not None]
+        if ious:
+            figures[f"clicks_{count}"] = fmean(ious)
+    return Row(name, len(scores), figures)
 
 
 def clips_row(name: str, scores: Sequence[ObjectScores]) -> Row:
     """Means over the objects of clips.  Raises statistics.StatisticsError if ``scores`` is empty."""
     figures = {key: fmean(getattr(s, key) for s in scores) for key in ("j", "f", "sight")}
+    figures["j_and_f"] = (figures["j"] + figures["f"]) / 2
     if in_sight := [s.j_in_sight for s in scores if s.j_in_sight is not None]:
         figures["j_in_sight"] = fmean(in_sight)
     if late := [s.late_j for s in scores if s.late_j is not None]:

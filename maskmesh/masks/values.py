@@ -17,8 +17,13 @@ from maskmesh.masks.png import without_metadata
 LabelArray: TypeAlias = NDArray[np.int64]
 """The id of the object at each pixel, 0 for none: [height, width]."""
 
-# More values than this are no ids; those up to near white are the soft edges of a compressed picture.
+# More values than this are ids only if they fill areas; those up to near white are the soft edges of a
+# compressed picture.
 _MAX_IDS = 64
+
+# The share of the ids of a mask with many ids that have a square of 2 x 2 pixels somewhere: the values of
+# soft edges and of photographs have none.
+_WITH_AREA = 0.8
 _SHOWN_VALUES = 6
 
 
@@ -87,9 +92,16 @@ def object_labels(values: NDArray[Any]) -> LabelArray:
     is_grey = brightest == white if len(objects) <= _MAX_IDS else brightest > white // 2
     if is_grey and len(objects) > 2:
         return (values > white // 2).astype(np.int64)
-    if len(objects) > _MAX_IDS or objects[0] < 0:
+    if objects[0] < 0 or (len(objects) > _MAX_IDS and not _fill_areas(values, objects)):
         raise ValueError(f"the mask has {len(found)} values, {_listed(found)}: these are no ids of objects")
     return values.astype(np.int64)
+
+
+def _fill_areas(values: NDArray[Any], objects: NDArray[Any]) -> bool:
+    """Whether most values have a square of 2 x 2 pixels."""
+    corner = values[:-1, :-1]
+    same = (corner == values[1:, :-1]) & (corner == values[:-1, 1:]) & (corner == values[1:, 1:])
+    return bool(np.isin(objects, corner[same]).mean() >= _WITH_AREA)
 
 
 def image_values(image: PillowImage.Image) -> NDArray[Any]:

@@ -15,7 +15,8 @@ from safetensors.torch import load_file
 from maskmesh import AsyncClient, FrameMasks
 from maskmesh.cli.main import main
 from maskmesh.cli.segment.truth import fit, read_truth
-from maskmesh.evaluation.clips import evaluate_clip, evaluate_images
+from maskmesh.evaluation.clips import evaluate_clip
+from maskmesh.evaluation.images import evaluate_images
 from maskmesh.media.video_reader import read_frames
 from maskmesh.nn.checkpoint import bundled_weights
 from tests.golden import DATA, needs_data
@@ -135,6 +136,50 @@ def test_evaluate_command_on_a_clip(mesh: Mesh, folder: Path) -> None:
     assert figures["j"] > 0.85
     assert figures["sight"] == 1
     assert f"{figures['f']:.3f}" in output
+
+
+@pytest.mark.parametrize("prompt", ["box", "mask"])
+def test_evaluate_command_on_clips_in_folders(mesh: Mesh, folder: Path, prompt: str) -> None:
+    for name in ("one", "two"):
+        (folder / "clips" / name).mkdir(parents=True)
+        (folder / "clips" / name / "frames").symlink_to(folder / "images")
+        (folder / "clips" / name / "masks").symlink_to(folder / "numbers")
+    code, output = evaluate(
+        mesh, "--video", "--images", folder / "clips", "--masks", folder / "clips", "--prompt", prompt,
+        "--json", folder / "figures.json",
+    )  # fmt: skip
+    assert code == 0, output
+    figures = json.loads((folder / "figures.json").read_text())
+    assert [row["name"] for row in figures["sets"]] == ["one", "two"]
+    assert (figures["name"], figures["count"]) == ("all", 6)
+    assert figures["sets"][0]["j"] == figures["sets"][1]["j"] == pytest.approx(figures["j"])
+    assert figures["j"] > 0.85
+    assert figures["j_and_f"] == pytest.approx((figures["j"] + figures["f"]) / 2)
+
+
+def test_evaluate_command_corrects_masks(mesh: Mesh, folder: Path) -> None:
+    for path in sorted((folder / "images").iterdir())[1:]:
+        path.unlink()
+    code, output = evaluate(
+        mesh, "--images", folder / "images", "--masks", folder / "numbers", "--clicks", "3",
+        "--json", folder / "figures.json",
+    )  # fmt: skip
+    assert code == 0, output
+    figures = json.loads((folder / "figures.json").read_text())
+    assert all(len(score["corrected"]) == 2 for score in figures["scores"])
+    assert figures["clicks_3"] > 0.7
+    assert "3 clicks" in output
+
+
+def test_evaluate_refuses_prompts_of_the_other_kind(mesh: Mesh, folder: Path) -> None:
+    folders = ("--images", folder / "images", "--masks", folder / "numbers")
+    for arguments, message in (
+        (("--prompt", "box"), "--prompt is for --video"),
+        (("--video", "--clicks", "2"), "--clicks is for images"),
+    ):
+        code, output = evaluate(mesh, *folders, *arguments)
+        assert code == 2
+        assert message in output
 
 
 def test_evaluate_refuses_masks_of_another_size(mesh: Mesh, folder: Path) -> None:

@@ -7,10 +7,12 @@ import pytest
 from PIL import Image
 
 from maskmesh import ObjectMask, RleMask
-from maskmesh.evaluation.clips import ImageScores, ObjectScores, read_folder, read_labels, score_object
+from maskmesh.evaluation.clips import ObjectScores, score_object
 from maskmesh.evaluation.concepts import ConceptScores, matched_ious
-from maskmesh.evaluation.mask_metrics import region_similarity
+from maskmesh.evaluation.images import ImageScores
+from maskmesh.evaluation.mask_metrics import corrective_click, innermost_point, region_similarity
 from maskmesh.evaluation.table import clips_row, concepts_row, images_row, make_table
+from maskmesh.evaluation.truth import find_sets, read_folder, read_labels
 from maskmesh.masks import BoolArray
 
 
@@ -65,9 +67,10 @@ def test_one_table_for_images_and_clips() -> None:
     ]
     table = make_table(rows, "micro/1")
     titles = [str(column.header) for column in table.columns]
-    assert titles == ["", "objects", "IoU, 1 click", "IoU, box", "J", "F", "J in sight", "kept", "sight"]
+    means = ["J&F", "J", "F", "J in sight", "kept", "sight"]
+    assert titles == ["", "objects", "IoU, 1 click", "IoU, box", *means]
     cells = [list(column.cells) for column in table.columns]
-    assert [column[0] for column in cells] == ["images", "2", "0.600", "0.800", "", "", "", "", ""]
+    assert [column[0] for column in cells] == ["images", "2", "0.600", "0.800", "", "", "", "", "", ""]
     assert [column[1] for column in cells][-2:] == ["0.000", "0.900"]
 
 
@@ -133,3 +136,71 @@ def test_folder_errors_name_the_files(folder: Path) -> None:
     (folder / "none").mkdir()
     with pytest.raises(ValueError, match="no image"):
         read_folder(folder / "images", folder / "none")
+
+
+def test_corrective_clicks_are_in_the_largest_wrong_region() -> None:
+    true = np.zeros((60, 80), dtype=np.bool_)
+    true[10:50, 10:50] = True
+    missing = true.copy()
+    missing[10:50, 40:50] = False
+    click = corrective_click(missing, true)
+    assert click.positive
+    # In the middle of the band that the mask misses.
+    assert 13 <= click.y < 47
+    assert 43 <= click.x < 47
+    beyond = true.copy()
+    beyond[10:50, 50:75] = True
+    beyond[12:20, 12:20] = False
+    click = corrective_click(beyond, true)
+    assert not click.positive
+    assert 58 <= click.x < 68
+    assert corrective_click(true, true) == innermost_point(true)
+
+
+def test_scores_after_clicks() -> None:
+    rows = [images_row("a", [ImageScores("a", 0.5, 0.7, (0.6, 0.7)), ImageScores("b", 0.7, 0.9, (0.8, 0.9))])]
+    assert rows[0].figures == pytest.approx({"click": 0.6, "box": 0.8, "clicks_3": 0.8})
+    assert ImageScores("a", 0.5, 0.7).after(3) is None
+
+
+def picture(path: Path, value: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.full((8, 10), value, np.uint8)).save(path)
+
+
+def test_sets_are_found_in_folders_of_folders(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        picture(tmp_path / "JPEGImages" / name / "0.jpg", 9)
+        picture(tmp_path / "Annotations" / name / "0.png", 1)
+        picture(tmp_path / "clips" / name / "frames" / "0.jpg", 9)
+        picture(tmp_path / "clips" / name / "masks" / "0.png", 1)
+    (tmp_path / "JPEGImages" / "empty").mkdir()
+    davis = find_sets(tmp_path / "JPEGImages", tmp_path / "Annotations")
+    assert [one.name for one in davis] == ["a", "b"]
+    ours = find_sets(tmp_path / "clips", tmp_path / "clips")
+    assert [one.name for one in ours] == ["a", "b"]
+    assert [frame.objects() for one in (*davis, *ours) for frame in one.read()] == [[1]] * 4
+    [single] = find_sets(tmp_path / "JPEGImages" / "a", tmp_path / "Annotations" / "a")
+    assert single.name == "a"
+    picture(tmp_path / "JPEGImages" / "c" / "0.jpg", 9)
+    with pytest.raises(ValueError, match="c: there is no folder"):
+        find_sets(tmp_path / "JPEGImages", tmp_path / "Annotations")
+    with pytest.raises(ValueError, match="no pictures, and no folders of pictures"):
+        find_sets(tmp_path / "JPEGImages" / "empty", tmp_path)
+
+
+def test_grey_masks_with_many_ids(tmp_path: Path) -> None:
+    """More ids than a soft edge has values: they fill areas."""
+    ids = np.zeros((100, 120), np.uint8)
+    for number in range(1, 100):
+        row, column = divmod(number, 10)
+        ids[10 * row : 10 * row + 8, 12 * column : 12 * column + 10] = number
+    Image.fromarray(ids).save(tmp_path / "grey.png")
+    assert np.array_equal(read_labels(tmp_path / "grey.png"), ids)
+    large = ids.astype(np.uint16) * 300
+    Image.fromarray(large).save(tmp_path / "large.png")
+    assert np.array_equal(read_labels(tmp_path / "large.png"), large)
+    ramp = np.tile(np.arange(100, dtype=np.uint8), (60, 1))
+    Image.fromarray(ramp).save(tmp_path / "ramp.png")
+    with pytest.raises(ValueError, match="no ids of objects"):
+        read_labels(tmp_path / "ramp.png")

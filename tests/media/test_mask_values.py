@@ -12,7 +12,7 @@ from PIL import Image
 
 from maskmesh import LowResLogits, PngMask, Point, Prompt, RleMask
 from maskmesh.client.prompts import CoordinateWarning, integer, prompt_message
-from maskmesh.evaluation.clips import read_labels
+from maskmesh.evaluation.truth import read_labels
 from maskmesh.masks.values import binary_mask
 from tests.golden import DATA, needs_data
 

@@ -8,8 +8,10 @@ from rich.progress import Progress
 
 from maskmesh.cli.mesh.local_mesh import LocalMesh, MeshOptions
 from maskmesh.client.async_client import AsyncClient
-from maskmesh.evaluation.clips import TrueFrame, evaluate_clip, evaluate_images, read_labels
+from maskmesh.evaluation.clips import evaluate_clip
+from maskmesh.evaluation.images import evaluate_images
 from maskmesh.evaluation.table import Row, clips_row, images_row
+from maskmesh.evaluation.truth import TrueFrame, read_labels
 from tools.train_micro.data.sources import VALIDATION_NAMES, load_sources
 from tools.train_micro.micro import PRESET
 from tools.train_micro.scenes.suites import SUITES, Suites

@@ -25,8 +25,9 @@ class _Kernel(NamedTuple):
 class MuonAndAdamW:
     """Muon and AdamW together; ``share`` returns a parameter's factor of the learning rate, by name.
 
-    Parameters without a gradient are left alone.  AdamW updates all parameters for which ``is_vector`` is true, regardless of shape.  ``weight_decay``
-    applies to Muon only.  Raises ValueError if a weight is neither contiguous nor channels last.
+    Parameters without a gradient are left alone.  AdamW updates all parameters for which ``is_vector`` is
+    true, regardless of shape.  ``weight_decay`` applies to Muon only.  Raises ValueError if a weight is
+    neither contiguous nor channels last.
     """
 
     def __init__(

@@ -16,10 +16,28 @@ _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 
 
 @click.command()
-@click.option("--images", type=_FOLDER, help="Folder of images, or of the frames of a clip.")
+@click.option("--images", type=_FOLDER, help="Folder of images, of the frames of a clip, or of such folders.")
 @click.option("--masks", type=_FOLDER, help="Folder of true masks with the same names.")
 @click.option("--concept", default="", help="Phrase that prompts instead of clicks and boxes (SAM 3).")
-@click.option("--video", is_flag=True, help="The images are the frames of one clip, in order of their names.")
+@click.option(
+    "--video",
+    is_flag=True,
+    help="The images of a folder are the frames of one clip, in order of their names.",
+)
+@click.option(
+    "--prompt",
+    type=click.Choice(["click", "box", "mask"]),
+    default="click",
+    show_default=True,
+    help="How objects are prompted on the first frame of a clip.",
+)
+@click.option(
+    "--clicks",
+    type=click.IntRange(1, 20),
+    default=1,
+    show_default=True,
+    help="Clicks on each object of an image; all but the first correct the mask.",
+)
 @click.option(
     "--erase",
     is_flag=True,
@@ -52,6 +70,8 @@ def evaluate(
     masks: Path | None,
     concept: str,
     video: bool,
+    prompt: Any,
+    clicks: int,
     erase: bool,
     quality: Any,
     points: bool,
@@ -62,14 +82,16 @@ def evaluate(
     records: RecordOptions,
     **options: Any,
 ) -> None:
-    """Compare masks with true ones: IoU of images from a click and a box, J and F of a clip from a click.
+    """Compare masks with true ones: IoU of images from clicks and a box, J and F of clips.
 
     With --concept, the objects that a phrase finds are matched with the true ones: IoU, precision and recall.
 
     With --erase, holes are painted into a clip and erased, and what fills them is compared with the truth.
     With --points, points are followed on clips that are drawn, so that their true paths are known.
 
-    The pixels of a true mask with a palette are object numbers, as in DAVIS; any other mask is one object.
+    The pixels of a true mask are object numbers, in a palette or in grey of 8 or 16 bits; black and white is
+    one object. A folder of folders has one set or clip in each: DAVIS' JPEGImages/480p and
+    Annotations/480p, or NAME/images (or NAME/frames) and NAME/masks.
     """
     if sum((erase, points, video, bool(concept))) > 1 and not (video and concept):
         raise click.UsageError("--erase, --points, --video and --concept exclude one another")
@@ -79,8 +101,12 @@ def evaluate(
         raise click.UsageError("--points draws its own clips: it takes no --images and --masks")
     if not points and (images is None or (masks is None and not erase)):
         raise click.UsageError("--images and --masks are needed, or --images and --erase, or --points")
+    if prompt != "click" and (not video or concept):
+        raise click.UsageError("--prompt is for --video without --concept")
+    if clicks > 1 and (video or concept or erase or points):
+        raise click.UsageError("--clicks is for images")
     folders = [folder for folder in (images, masks) if folder is not None]
-    check_outputs([path for folder in folders for path in folder.iterdir()], {"--json": json_path})
+    check_outputs([path for folder in folders for path in folder.rglob("*")], {"--json": json_path})
     try:
         # Imported here, because only this command needs SciPy and others, which are an extra.
         from maskmesh.cli.evaluate.folder import EvaluationOptions, evaluate_folder
@@ -95,7 +121,7 @@ def evaluate(
             await evaluate_erased_clip(client, images, masks, quality, json_path)
         elif images is not None and masks is not None:
             await evaluate_folder(
-                client, images, masks, EvaluationOptions(video, concept, json_path, records)
+                client, images, masks, EvaluationOptions(video, concept, clicks, prompt, json_path, records)
             )
 
     flags = point_flags(point_model, point_checkpoint)

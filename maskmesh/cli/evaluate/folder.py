@@ -1,11 +1,11 @@
-"""``maskmesh evaluate``: scores of a mesh's masks on a folder of images and true masks."""
+"""``maskmesh evaluate``: scores of a mesh's masks on folders of images and true masks."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import asdict
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from rich.console import Console
 from rich.progress import Progress
@@ -13,69 +13,100 @@ from rich.progress import Progress
 from maskmesh.cli.records.options import RecordOptions
 from maskmesh.cli.records.recorder import recording
 from maskmesh.client.async_client import AsyncClient
-from maskmesh.evaluation.clips import ImageScores, ObjectScores, evaluate_clip, evaluate_images, read_folder
-from maskmesh.evaluation.concepts import ConceptScores, evaluate_clip_concept, evaluate_image_concepts
+from maskmesh.evaluation.clips import PromptKind, evaluate_clip
+from maskmesh.evaluation.concepts import evaluate_clip_concept, evaluate_image_concepts
+from maskmesh.evaluation.images import evaluate_images
 from maskmesh.evaluation.table import (
     CONCEPT_LEGEND,
     LEGEND,
+    Row,
     clips_row,
     concepts_row,
     images_row,
     make_table,
 )
+from maskmesh.evaluation.truth import FrameSet, TrueFrame, find_sets
 
 _TABLE_WIDTH = 100  # least width of the table, even if the output is a file
 
 
 class EvaluationOptions(NamedTuple):
-    """What is evaluated: images, or a clip if ``video``, from clicks and boxes or from a phrase."""
+    """What is evaluated: images, or clips if ``video``, from prompts or from a phrase.
+
+    ``clicks`` are those of an object of an image, ``prompt`` is that of an object of a clip.
+    """
 
     video: bool
     concept: str
+    clicks: int
+    prompt: PromptKind
     json_path: Path | None
     records: RecordOptions
 
 
 async def evaluate_folder(client: AsyncClient, images: Path, masks: Path, options: EvaluationOptions) -> None:
-    """Evaluate a folder and print the table; with a concept, of what its phrase finds.
+    """Evaluate a folder, or the folders in it, and print the table; see :func:`find_sets`.
 
     Raises ValueError if the images and masks do not match.
     """
-    video, concept, json_path, _ = options
-    frames = read_folder(images, masks)
-    name = images.resolve().name
+    sets = find_sets(images, masks)
     console = Console(highlight=False)
-    scores: Sequence[ImageScores | ObjectScores | ConceptScores]
     async with client.session() as session:
         model_id = session.model.model_id
+    rows: list[Row] = []
+    scores: dict[str, Sequence[Any]] = {}
     async with AsyncExitStack() as stack:
         progress = stack.enter_context(Progress(console=Console(stderr=True), transient=True))
-        task = progress.add_task("evaluating", total=len(frames))
-
         recorder = await stack.enter_async_context(recording(options.records, "evaluate", client))
         recorded = recorder.sequence()
+        count = 0
+        for one in sets:
+            frames = one.read()
+            task = progress.add_task(one.name, total=len(frames))
 
-        def show(done: int) -> None:
-            progress.update(task, completed=done)
-            recorded.add_call(done - 1, {})
+            def show(done: int, task: Any = task, before: int = count) -> None:
+                progress.update(task, completed=done)
+                recorded.add_call(before + done - 1, {})
 
-        if concept and video:
-            scores = found = [await evaluate_clip_concept(client, name, frames, concept, show)]
-            row = concepts_row(name, found)
-        elif concept:
-            scores = found = await evaluate_image_concepts(client, frames, concept, show)
-            row = concepts_row(name, found)
-        elif video:
-            clip = await evaluate_clip(client, name, frames, show)
-            row, scores = clips_row(name, clip), clip
-        else:
-            stills = await evaluate_images(client, frames, show)
-            row, scores = images_row(name, stills), stills
+            scores[one.name] = await _evaluate(client, one, frames, options, show)
+            rows.append(_row(one.name, scores[one.name], options))
+            count += len(frames)
+            progress.remove_task(task)
+    everything = [score for of_set in scores.values() for score in of_set]
+    total = _row(images.resolve().name if len(sets) == 1 else "all", everything, options)
     output = Console(highlight=False, width=max(console.width, _TABLE_WIDTH))
-    output.print(make_table([row], model_id))
-    if concept or video:
-        output.print(CONCEPT_LEGEND if concept else LEGEND)
-    if json_path is not None:
-        content = {"model_id": model_id, **row.to_json(), "scores": [asdict(score) for score in scores]}
-        json_path.write_text(json.dumps(content, indent=2) + "\n")
-        output.print(f"scores: {json_path}")
+    output.print(make_table(rows if len(sets) == 1 else [*rows, total], model_id))
+    if options.concept or options.video:
+        output.print(CONCEPT_LEGEND if options.concept else LEGEND)
+    if options.json_path is not None:
+        content = {"model_id": model_id, **total.to_json(), "scores": [asdict(s) for s in everything]}
+        if len(sets) > 1:
+            del content["scores"]
+            content["sets"] = [
+                row.to_json() | {"scores": [asdict(s) for s in scores[row.name]]} for row in rows
+            ]
+        options.json_path.write_text(json.dumps(content, indent=2) + "\n")
+        output.print(f"scores: {options.json_path}")
+
+
+async def _evaluate(
+    client: AsyncClient,
+    one: FrameSet,
+    frames: Sequence[TrueFrame],
+    options: EvaluationOptions,
+    show: Callable[[int], None],
+) -> Sequence[Any]:
+    """The scores of one set."""
+    if options.concept and options.video:
+        return [await evaluate_clip_concept(client, one.name, frames, options.concept, show)]
+    if options.concept:
+        return await evaluate_image_concepts(client, frames, options.concept, show)
+    if options.video:
+        return await evaluate_clip(client, one.name, frames, show, prompt=options.prompt)
+    return await evaluate_images(client, frames, show, clicks=options.clicks)
+
+
+def _row(name: str, scores: Sequence[Any], options: EvaluationOptions) -> Row:
+    if options.concept:
+        return concepts_row(name, scores)
+    return clips_row(name, scores) if options.video else images_row(name, scores)

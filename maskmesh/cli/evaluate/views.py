@@ -14,11 +14,11 @@ from rich.table import Table
 from maskmesh.cli.media.source_frames import folder_frames
 from maskmesh.client.async_client import AsyncClient
 from maskmesh.erasing import EraseOptions
-from maskmesh.evaluation.clips import read_labels
 from maskmesh.evaluation.drawn_clips import drawn_clips
 from maskmesh.evaluation.erasing import DILATION, EraseScores, evaluate_erasing
 from maskmesh.evaluation.holes import moving_shapes, stationary_boxes
 from maskmesh.evaluation.points import PointScores, evaluate_points
+from maskmesh.evaluation.truth import read_labels
 from maskmesh.media.pictures import read_picture
 
 # Structural similarity compares windows of 7 x 7.

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
-from maskmesh.evaluation.clips import TrueFrame
+from maskmesh.evaluation.truth import TrueFrame
 from maskmesh.masks import ByteArray
 from tools.train_micro.data.sources import Pool, Source, resized
 from tools.train_micro.scenes.compose import cut_out, still
