@@ -9,6 +9,7 @@ An interrupted command resumes from its last checkpoint when it is run again.
 
 import asyncio
 import json
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -118,6 +119,7 @@ def images(
 @_WORKERS
 @_START
 @_STEPS
+@click.option("--frozen-encoder", is_flag=True, help="Train only what follows the image encoder: faster.")
 def clips(
     *,
     data: Path,
@@ -128,12 +130,13 @@ def clips(
     workers: int,
     start: Path | None,
     steps: int | None,
+    frozen_encoder: bool,
 ) -> None:
     """Run the second phase: tracking objects through clips, from the weights of the first phase."""
     torch.manual_seed(seed)
     material = Material.read(data, sets, only_open=open_data)
     training, unseen = Pool(material.training), Pool(load_sources(data, VALIDATION_NAMES))
-    plans = with_steps(CLIP_PLANS, steps)
+    plans = [replace(plan, frozen_encoder=frozen_encoder) for plan in with_steps(CLIP_PLANS, steps)]
     state = None
     if start is None:
         try:

@@ -77,5 +77,8 @@ AnyPlan = TypeVar("AnyPlan", bound=Plan)
 
 
 def with_steps(plans: Sequence[AnyPlan], steps: int | None) -> list[AnyPlan]:
-    """The plans with another number of steps of the last one; None keeps it."""
-    return [*plans[:-1], replace(plans[-1], steps=steps or plans[-1].steps)]
+    """The plans with another number of steps of the last one, and a warm-up in proportion; None keeps it."""
+    last = plans[-1]
+    if steps is None:
+        return list(plans)
+    return [*plans[:-1], replace(last, steps=steps, warm_up=min(last.warm_up, steps // 10))]
