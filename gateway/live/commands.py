@@ -17,7 +17,7 @@ from gateway.sessions.prompting import add_concept, add_prompt
 from gateway.sessions.session import GatewaySession
 from gateway.streams.frame_stream import StreamContext
 from maskmesh import wire
-from maskmesh.errors import MaskmeshError
+from maskmesh.errors import InternalError, MaskmeshError, SessionNotFound, Unavailable
 from maskmesh.internal.v1 import tracker_pb2
 from maskmesh.masks import MaskOptions
 from maskmesh.v1 import segmentation_pb2
@@ -140,6 +140,16 @@ class LiveCommands:
             revision=response.revision,
         )
         return _Response(concept_removed=removed)
+
+
+def ends_stream(command: Command, error: MaskmeshError) -> bool:
+    """Whether the error of a command ends its stream; others reject the command only.
+
+    Without a tracker of its objects a stream cannot go on, without one of its points it can.
+    """
+    if isinstance(command, PointsCommand | PointsRemovalCommand):
+        return False
+    return isinstance(error, SessionNotFound | Unavailable | InternalError)
 
 
 def _rename_field(error: MaskmeshError, message: str) -> None:

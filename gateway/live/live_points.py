@@ -59,7 +59,7 @@ class LivePoints:
         self._frames: dict[int, _Frame] = {}
         self._sent: deque[int] = deque(maxlen=KEPT_FRAMES)
         """The last frames that the tracker of the objects got."""
-        self._tasks = TaskSet(lambda error: None)
+        self._tasks = TaskSet(self._fail)
         self._window_task: asyncio.Task[None] | None = None
         self._windows: list[motion_pb2.MotionWindow] = []
         self._lost: list[int] = []
@@ -117,6 +117,7 @@ class LivePoints:
             raise InvalidRequest(f"the point {min(unknown)} is not followed", field="point_ids")
         if call is not None and removed == followed:
             self._retire(call)
+            self.last = None
         elif call is not None:
             await call.remove(removed)
         return segmentation_pb2.StreamPointsRemoved(
@@ -234,8 +235,15 @@ class LivePoints:
                 if self._motion is not None:
                     await self._advance(self._motion, result, frame.time)
                 frame.answer(result)
+            self._end(call, MaskmeshError("the tracker ended the stream of the points"))
         except (MaskmeshError, grpc.RpcError) as error:
             self._end(call, error)
+
+    def _fail(self, error: BaseException) -> None:
+        """A task has failed in a way that is not expected."""
+        logger.error("session %s: its points fail", self._session.session_id, exc_info=error)
+        if self._call is not None:
+            self._end(self._call, error)
 
     def _end(self, call: LivePointCall, error: BaseException) -> None:
         """Go on without points."""

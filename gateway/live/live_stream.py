@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 from gateway.backends.encoders import Encoded
 from gateway.frames.frame_ring import FrameRing
-from gateway.live.commands import LiveCommands
+from gateway.live.commands import LiveCommands, ends_stream
 from gateway.live.gated_frames import GatedFrame, GatedFrames, GatedResult
 from gateway.live.inbox import MAX_QUEUED_COMMANDS, Command, Inbox, ReceivedFrame
 from gateway.live.live_points import LivePoints
@@ -20,7 +20,7 @@ from gateway.sessions.session import GatewaySession
 from gateway.streams.frame_stream import FrameStream, StreamContext
 from gateway.streams.track_call import Result
 from maskmesh import telemetry
-from maskmesh.errors import InternalError, InvalidRequest, MaskmeshError, SessionNotFound, Unavailable
+from maskmesh.errors import InvalidRequest, MaskmeshError
 from maskmesh.media.pictures import PixelLimit
 from maskmesh.types import EmbeddingRef
 from maskmesh.v1 import segmentation_pb2
@@ -229,9 +229,9 @@ class LiveStream(FrameStream[Response | Result | GatedResult]):
     async def _carry_out(self, command: Command) -> None:
         try:
             response = await self._commands.carry_out(command)
-        except (SessionNotFound, Unavailable, InternalError):
-            raise
         except MaskmeshError as error:
+            if ends_stream(command, error):
+                raise
             self._reject(error, request_id=command.message.request_id)
         else:
             self._output.put(response)

@@ -12,7 +12,6 @@ from gateway.frames.frame_ring import KEPT_FRAMES
 from gateway.points.point_call import PAUSE_SECONDS, Encode, PointCall, PointResult
 from maskmesh.errors import MaskmeshError, ResourceExhausted, Unavailable
 from maskmesh.internal.v1 import points_pb2
-from maskmesh.types import EmbeddingRef
 from maskmesh.v1 import points_pb2 as public_pb2
 
 
@@ -76,10 +75,6 @@ class LivePointCall(PointCall):
             del self._points[point_id]
         self._removed.update(point_ids)
         await self._take_room(len(self._points))
-
-    async def send(self, frame_index: int, ref: EmbeddingRef, traceparent: str) -> None:
-        self._sent.append(frame_index)
-        await super().send(frame_index, ref, traceparent)
 
     async def results(self) -> AsyncIterator[PointResult]:
         """Yield results in order, without removed points.  Raises the error that ended the stream."""
@@ -154,11 +149,14 @@ class LivePointCall(PointCall):
         """Send the frames from the first one with a point on, and those without a result."""
         first = min(self._queries, default=None)
         if first is not None:
-            for index in self._sent:
+            for index in list(self._sent):
                 if index >= first and index not in self._unanswered:
                     await self._write(index, await self._encode(index), points_pb2.FRAME_PURPOSE_REPLAY)
         await self._send_unanswered()
         self._queries = {}
+
+    def _sending(self, frame_index: int) -> None:
+        self._sent.append(frame_index)
 
     def _take_removed(self) -> Collection[int]:
         removed, self._removed = self._removed, set()

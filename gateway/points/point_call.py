@@ -95,6 +95,7 @@ class PointCall:
         """Send the next frame.  Errors of the stream are raised by :meth:`results`."""
         async with self._writing:
             self._unanswered[frame_index] = _SentFrame(ref, traceparent)
+            self._sending(frame_index)
             try:
                 await self._write(frame_index, ref, points_pb2.FRAME_PURPOSE_RESULT, traceparent)
             except (MaskmeshError, grpc.RpcError):
@@ -259,6 +260,9 @@ class PointCall:
             removed_point_ids=self._take_removed(),
         )
         await self._stream.write(points_pb2.TrackPointsRequest(frame=frame))
+
+    def _sending(self, frame_index: int) -> None:
+        """The next frame is sent."""
 
     def _take_removed(self) -> Collection[int]:
         """The points that the next frame removes."""

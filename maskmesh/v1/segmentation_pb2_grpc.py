@@ -314,7 +314,8 @@ class SegmentationServiceServicer:
         can resume it.
         Reasons: INVALID_REQUEST, SESSION_NOT_FOUND, and SESSION_BUSY if another stream resumed the session.
         Reasons of rejections: INVALID_REQUEST, INVALID_IMAGE, IMAGE_TOO_LARGE, INVALID_PROMPT,
-        OBJECT_NOT_FOUND, CONCEPT_NOT_FOUND, FRAME_OUT_OF_MEMORY, CONFLICT, RESOURCE_EXHAUSTED.
+        OBJECT_NOT_FOUND, CONCEPT_NOT_FOUND, FRAME_OUT_OF_MEMORY, CONFLICT, RESOURCE_EXHAUSTED, and UNAVAILABLE for
+        points that no tracker can follow.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
