@@ -1,6 +1,7 @@
 """The commands of a live stream: prompts, concepts, points, and their removals."""
 
 import time
+from collections.abc import Callable
 
 from gateway.frames.frame_ring import FrameRing
 from gateway.live.inbox import (
@@ -12,12 +13,12 @@ from gateway.live.inbox import (
     PromptCommand,
     RemovalCommand,
 )
-from gateway.live.live_points import LivePoints
+from gateway.live.live_points import LivePoints, PointsMessage, PointsResponse
 from gateway.sessions.prompting import add_concept, add_prompt
 from gateway.sessions.session import GatewaySession
 from gateway.streams.frame_stream import StreamContext
 from maskmesh import wire
-from maskmesh.errors import InternalError, MaskmeshError, SessionNotFound, Unavailable
+from maskmesh.errors import MaskmeshError
 from maskmesh.internal.v1 import tracker_pb2
 from maskmesh.masks import MaskOptions
 from maskmesh.v1 import segmentation_pb2
@@ -46,33 +47,51 @@ class LiveCommands:
         context: StreamContext,
         points: LivePoints,
         options: MaskOptions,
+        answer: Callable[[str, _Response | MaskmeshError], None],
     ) -> None:
+        """``answer`` sends the response to the command with a request id, or rejects it."""
         self._session = session
         self._ring = ring
         self._context = context
         self._points = points
+        self._answer = answer
         self._mask_options = wire.mask_options_to_proto(options)
 
-    async def carry_out(self, command: Command) -> _Response:
-        """The response to a command.  Raises MaskmeshError with the field's path in the stream's message."""
+    async def carry_out(self, command: Command) -> None:
+        """Carry out a command and answer it; those for points are answered later, by themselves.
+
+        Raises MaskmeshError with the field's path in the stream's message.
+        """
         try:
             match command:
                 case PromptCommand(message, sequence):
-                    return await self._prompt(message, sequence)
+                    response = await self._prompt(message, sequence)
                 case RemovalCommand(message):
-                    return await self._remove(message)
+                    response = await self._remove(message)
                 case ConceptCommand(message, sequence):
-                    return await self._add_concept(message, sequence)
+                    response = await self._add_concept(message, sequence)
                 case ConceptRemovalCommand(message):
-                    return await self._remove_concept(message)
+                    response = await self._remove_concept(message)
                 case PointsCommand(message, sequence):
-                    index = self._ring.index_of(sequence)
-                    return _Response(points_added=await self._points.add(message, index))
+                    self._points.carry_out(message, self._ring.index_of(sequence), self._answer_points)
+                    return
                 case PointsRemovalCommand(message):
-                    return _Response(points_removed=await self._points.remove(message))
+                    self._points.carry_out(message, 0, self._answer_points)
+                    return
         except MaskmeshError as error:
             _rename_field(error, _MESSAGES[type(command)])
             raise
+        self._answer(command.message.request_id, response)
+
+    def _answer_points(self, command: PointsMessage, outcome: PointsResponse | MaskmeshError) -> None:
+        is_removal = isinstance(command, segmentation_pb2.StreamPointsRemoval)
+        if isinstance(outcome, MaskmeshError):
+            _rename_field(outcome, "points_removal" if is_removal else "points")
+            self._answer(command.request_id, outcome)
+        elif isinstance(outcome, segmentation_pb2.StreamPointsAdded):
+            self._answer(command.request_id, _Response(points_added=outcome))
+        else:
+            self._answer(command.request_id, _Response(points_removed=outcome))
 
     async def _prompt(self, message: segmentation_pb2.StreamPrompt, sequence: int) -> _Response:
         request = segmentation_pb2.AddPromptRequest(
@@ -140,16 +159,6 @@ class LiveCommands:
             revision=response.revision,
         )
         return _Response(concept_removed=removed)
-
-
-def ends_stream(command: Command, error: MaskmeshError) -> bool:
-    """Whether the error of a command ends its stream; others reject the command only.
-
-    Without a tracker of its objects a stream cannot go on, without one of its points it can.
-    """
-    if isinstance(command, PointsCommand | PointsRemovalCommand):
-        return False
-    return isinstance(error, SessionNotFound | Unavailable | InternalError)
 
 
 def _rename_field(error: MaskmeshError, message: str) -> None:

@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 from gateway.backends.encoders import Encoded
 from gateway.frames.frame_ring import FrameRing
-from gateway.live.commands import LiveCommands, ends_stream
+from gateway.live.commands import LiveCommands
 from gateway.live.gated_frames import GatedFrame, GatedFrames, GatedResult
 from gateway.live.inbox import MAX_QUEUED_COMMANDS, Command, Inbox, ReceivedFrame
 from gateway.live.live_points import LivePoints
@@ -20,7 +20,7 @@ from gateway.sessions.session import GatewaySession
 from gateway.streams.frame_stream import FrameStream, StreamContext
 from gateway.streams.track_call import Result
 from maskmesh import telemetry
-from maskmesh.errors import InvalidRequest, MaskmeshError
+from maskmesh.errors import InternalError, InvalidRequest, MaskmeshError, SessionNotFound, Unavailable
 from maskmesh.media.pictures import PixelLimit
 from maskmesh.types import EmbeddingRef
 from maskmesh.v1 import segmentation_pb2
@@ -57,16 +57,15 @@ class LiveStream(FrameStream[Response | Result | GatedResult]):
         assert isinstance(session.frames, FrameRing), "live sessions have rings"
         self._ring: FrameRing = session.frames
         self._options = options
-        self._inbox = Inbox(
-            self._ring, max_frames=options.max_queued_frames, limit=limit, reject=self._reject
-        )
+        queued = options.max_queued_frames
+        self._inbox = Inbox(self._ring, max_frames=queued, limit=limit, reject=self._reject)
         threshold = options.gate_threshold
         self._gate = None if threshold is None else MotionGate(session, threshold)
         self._gated = GatedFrames()
-        self._points = LivePoints(session, self._ring, points)
+        self._points = LivePoints(session, points)
         self._responses = LiveResponses(session.session_id, self._ring, self._points, options)
         self._ordered: asyncio.Queue[_Encoding | Command | None] = asyncio.Queue(MAX_QUEUED_COMMANDS)
-        self._commands = LiveCommands(session, self._ring, context, self._points, options.masks)
+        self._commands = LiveCommands(session, self._ring, context, self._points, options.masks, self._answer)
         self._sequences: dict[int, int] = {}  # of the frames in progress
         self._received_ns: dict[int, int] = {}  # of the same frames
         self._num_unanswered = 0
@@ -178,10 +177,8 @@ class LiveStream(FrameStream[Response | Result | GatedResult]):
             return
         self._received_ns[index] = received.received_ns
         self._points.begin(index, received.received_ns, trace)
-        context = self._context
-        encoding = encode_received_frame(
-            self._session, context.encoders, index, received.image, context.encode_options
-        )
+        encoders, options = self._context.encoders, self._context.encode_options
+        encoding = encode_received_frame(self._session, encoders, index, received.image, options)
         self._enqueue(index, trace.task(encoding))
 
     async def _accept_again(self, first_index: int) -> None:
@@ -215,7 +212,7 @@ class LiveStream(FrameStream[Response | Result | GatedResult]):
             trace.encoded(encoded)
             self._num_unanswered += 1
             await self._call.send(index, encoded.ref, self._sent(trace, encoded))
-            await self._points.send(index, trace)
+            self._points.send(index, self._received_ns[index], trace)
         self._is_all_sent = True
         await self._finish_call_if_answered()
 
@@ -228,24 +225,26 @@ class LiveStream(FrameStream[Response | Result | GatedResult]):
 
     async def _carry_out(self, command: Command) -> None:
         try:
-            response = await self._commands.carry_out(command)
+            await self._commands.carry_out(command)
+        except (SessionNotFound, Unavailable, InternalError):
+            raise
         except MaskmeshError as error:
-            if ends_stream(command, error):
-                raise
             self._reject(error, request_id=command.message.request_id)
-        else:
-            self._output.put(response)
+
+    def _answer(self, request_id: str, outcome: Response | MaskmeshError) -> None:
+        self._output.put(self._responses.answer(request_id, outcome))
 
     async def _receive(self) -> None:
         async for result in self._call.results():
             await self._points.wait(result.frame.frame_index)
             if self._is_all_sent and self._num_unanswered == 1:
-                await self._points.finish()
+                await self._points.finish()  # the last result has what it waited for
             self._output.put(result)
             for gated in self._gated.answer(result):
                 self._output.put(gated)
             self._num_unanswered -= 1
             await self._finish_call_if_answered()
+        await self._points.finish()
         self._output.finish()
 
     async def _encode_again(self, frame_index: int, is_gone: bool) -> EmbeddingRef:

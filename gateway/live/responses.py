@@ -78,6 +78,12 @@ class LiveResponses:
         self._points.fill(message)
         return Response(result=message)
 
+    def answer(self, request_id: str, outcome: Response | MaskmeshError) -> Response:
+        """The response to a command, or its rejection."""
+        if isinstance(outcome, MaskmeshError):
+            return self.rejection(outcome, request_id=request_id)
+        return outcome
+
     def rejection(
         self, error: MaskmeshError, *, request_id: str = "", sequence: int | None = None
     ) -> Response:

@@ -133,13 +133,22 @@ class PointMotion:
         frame.stage_times.extend(stage_times)
         return [message]
 
-    async def collect(self, frame: points_pb2.FramePoints, time: float | None) -> MotionWindow | None:
-        """Add the next frame, at ``time`` in seconds; returns the window that it completes."""
+    def forget(self, frame_index: int) -> None:
+        """A frame that was read has no result."""
+        self._greys.pop(frame_index, None)
+
+    async def collect(
+        self, frame: points_pb2.FramePoints, time: float | None, numbers: Sequence[int] | None = None
+    ) -> MotionWindow | None:
+        """Add the next frame, at ``time`` in seconds; returns the window that it completes.
+
+        ``numbers`` tell points apart, where those of the client are used again for others.
+        """
         grey = self._greys.pop(frame.frame_index, None)
         used = UsedFrame(
             frame.frame_index,
             time,
-            np.array([point.point_id for point in frame.points], np.int64),
+            np.array(numbers or [point.point_id for point in frame.points], np.int64),
             np.array([(p.x, p.y, p.visible) for p in frame.points], np.float32).reshape(-1, 3),
             grey,
         )

@@ -14,7 +14,7 @@ import grpc
 from gateway.backends.trackers import Trackers
 from maskmesh import telemetry, wire
 from maskmesh.aio import RetryWindow, TaskSet
-from maskmesh.errors import MaskmeshError, ResourceExhausted, Unavailable
+from maskmesh.errors import InvalidRequest, MaskmeshError, ResourceExhausted, Unavailable
 from maskmesh.internal.v1 import embedding_pb2, points_pb2
 from maskmesh.rpc.status import translate_rpc_errors
 from maskmesh.rpc.stream_call import StreamCall
@@ -111,6 +111,7 @@ class PointCall:
         """Yield results in order.  Raises the error that ended the stream."""
         window, losses = _window(), 0
         while True:
+            opened = time.monotonic()
             try:
                 async for result in self._read(self._stream):
                     window.reset()
@@ -122,12 +123,15 @@ class PointCall:
                     raise self._failure from None
                 if self._is_finished and not self._unanswered:
                     return
-                losses += 1
+                losses = 1 if time.monotonic() - opened > RETRY_SECONDS else losses + 1
                 if self._is_cancelled or not isinstance(error, Unavailable) or losses > MAX_LOSSES:
                     raise
                 await window.wait(error)
                 async with self._writing:
                     await self._open_somewhere(window, lost=self.address)
+                if self._is_cancelled:
+                    self._stream.cancel()
+                    raise
                 # Frames are replayed before the first result, which takes long.
                 window = _window()
 
@@ -155,6 +159,8 @@ class PointCall:
         """
         excluded, refusal = {lost}, None
         while True:
+            if self._is_cancelled:
+                raise Unavailable("the stream of the points was cancelled", service="tracker")
             try:
                 self.address = await self._trackers.choose_for_points(excluded)
             except Unavailable as error:
@@ -187,7 +193,10 @@ class PointCall:
         )
         with translate_rpc_errors():
             await call.write(points_pb2.TrackPointsRequest(config=config))
-            response: Any = await call.read()
+            try:
+                response: Any = await call.read()
+            except InvalidRequest as error:
+                raise InvalidRequest(error.message, field="points") from error
             if response is grpc.aio.EOF:
                 raise await call.ending()
         started: points_pb2.PointTrackStarted = response.started
@@ -224,12 +233,12 @@ class PointCall:
                         self._host = result.handling.host
                         yield PointResult(result.frame, result.handling, result.work, received_ns)
                     case "room":
-                        self._on_room(response.room.is_taken)
+                        self._on_room(response.room)
                     case "embedding_needed":
                         index = response.embedding_needed.frame_index
                         self._embedding_tasks.spawn(self._send_embedding(call, index))
 
-    def _on_room(self, is_taken: bool) -> None:
+    def _on_room(self, answer: points_pb2.PointRoomTaken) -> None:
         """The tracker has answered a change of the number of points."""
 
     def _fail(self, error: BaseException) -> None:

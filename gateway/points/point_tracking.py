@@ -22,9 +22,12 @@ from gateway.sessions.session_router import SessionRouter
 from gateway.streams.frame_trace import FrameTrace
 from maskmesh import wire
 from maskmesh.aio import StreamOutput
-from maskmesh.errors import InvalidRequest, MaskmeshError
+from maskmesh.errors import InvalidRequest, MaskmeshError, Unavailable
 from maskmesh.types import EmbeddingRef, ModelInfo
 from maskmesh.v1 import points_pb2
+
+# How long a call waits for an encoder that tells its model.
+MODEL_SECONDS = 10.0
 
 Responses: TypeAlias = AsyncGenerator[points_pb2.TrackPointsResponse, None]
 
@@ -69,9 +72,12 @@ class PointCalls:
                 await responses.aclose()
 
     async def model(self) -> ModelInfo:
-        """The encoders' model for points.  Raises InvalidRequest if they have none."""
+        """The encoders' model for points.  Raises InvalidRequest if they have none, and Unavailable."""
         try:
-            return await self.encoders.model()
+            async with asyncio.timeout(MODEL_SECONDS):
+                return await self.encoders.model()
+        except TimeoutError as error:
+            raise Unavailable("no encoder for points can be reached", service="encoder") from error
         except InvalidRequest as error:
             raise InvalidRequest(
                 "this mesh follows no points: start encoders and trackers with --point-model", field="points"

@@ -4,12 +4,14 @@ import hashlib
 import struct
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from gateway.sessions.session import GatewaySession
 from gateway.sessions.session_router import SessionRouter
 from maskmesh.errors import InvalidRequest
 from maskmesh.internal.v1 import points_pb2
 from maskmesh.v1 import points_pb2 as public_pb2
+from maskmesh.v1 import segmentation_pb2
 
 # Points of one call.
 MAX_POINTS = 4096
@@ -55,6 +57,23 @@ async def points_of(
         seen.add(point.point_id)
         by_frame[point.frame_index].append(point)
     return dict(by_frame)
+
+
+async def points_of_stream(
+    message: segmentation_pb2.StreamPoints, frame_index: int, session: GatewaySession, router: SessionRouter
+) -> Sequence[public_pb2.PointQuery]:
+    """The points that a message of a live stream chooses on a frame.
+
+    Raises InvalidRequest, ObjectNotFound, FrameOutOfMemory.
+    """
+    request = public_pb2.TrackPointsRequest(points=message.points, grids=message.grids)
+    named: dict[str, Any] = {f"points[{n}]": point for n, point in enumerate(request.points)}
+    named |= {f"grids[{n}]": grid for n, grid in enumerate(request.grids)}
+    for name, one in named.items():
+        if one.frame_index:
+            raise InvalidRequest("it must be 0: sequence is the frame", field=f"{name}.frame_index")
+        one.frame_index = frame_index
+    return (await points_of(request, session, router, None))[frame_index]
 
 
 def digest_of(queries: Queries) -> str:

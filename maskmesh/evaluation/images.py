@@ -58,12 +58,12 @@ async def evaluate_images(
             box = {obj_id: Prompt(box=bounding_box(true))}
             clicked = await client.segment_image(frame.image, click, multimask_output=True)
             boxed = await client.segment_image(frame.image, box)
-            ious = (
+            click_iou, box_iou = (
                 region_similarity(decoded_mask(found.objects[obj_id][0]), true) for found in (clicked, boxed)
             )
             corrected = await _corrected(client, frame.image, true, clicks) if clicks > 1 else ()
             name = frame.name if len(objects) == 1 else f"{frame.name}:{obj_id}"
-            scores.append(ImageScores(name, *ious, corrected))
+            scores.append(ImageScores(name, click_iou, box_iou, corrected))
         progress(done)
     if not scores:
         raise ValueError("no mask shows an object")

@@ -112,7 +112,8 @@ class StreamSummary:
     """The threshold of the motion gate, in grey levels; 0 without a gate."""
     run: RunSummary
     dropped_motion_windows: int = 0
-    """Windows of the points' motion that were dropped, because the previous one was still being computed."""
+    """Windows of the points' motion that were not delivered: the previous one was still being computed, the
+    tokenizer failed, or the last result was sent."""
 
     def to_json(self) -> dict[str, Any]:
         """The summary, for JSON."""

@@ -2,8 +2,10 @@
 
 import asyncio
 import signal
+from collections.abc import AsyncIterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -14,6 +16,7 @@ from maskmesh import (
     LiveResult,
     LiveStream,
     MotionOptions,
+    MotionThreshold,
     ObjectNotFound,
     PointGrid,
     PointQuery,
@@ -333,3 +336,88 @@ async def test_a_mesh_without_a_model_for_points(tmp_path_factory: pytest.TempPa
         with pytest.raises(InvalidRequest, match="--point-model"):
             await stream.add_points({1: (5, 5)})
         assert len(await send_and_take(stream, frames[1:])) == 2
+
+
+@pytest.fixture(scope="module")
+async def tapir(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Mesh]:
+    """A mesh with an untrained TAPIR."""
+    flags = {kind: ["--point-model", "tapir-test"] for kind in ("encoder", "tracker")}
+    async with running_mesh(
+        tmp_path_factory.mktemp("traces"), MeshOptions(model="test", flags=flags)
+    ) as mesh:
+        yield mesh
+
+
+async def test_tapir_catches_up_exactly(tapir: Mesh) -> None:
+    """Points that are chosen on several frames at once, most of them long before the last one."""
+    frames = moving(16, 3, 2)
+    places = {1: (2, 100.5, 80.5), 2: (4, 150.5, 60.5), 3: (7, 200.5, 90.5), 4: (8, 120.5, 95.5)}
+    async with AsyncClient(tapir.endpoint, timeout=60) as client:
+        async with client.session() as session:
+            await session.append_frames(frames)
+            queries = [PointQuery(point_id, *place) for point_id, place in places.items()]
+            expected = {f.frame_index: f async for f in session.track_points(queries)}
+        async with client.stream() as stream:
+            await send_and_take(stream, frames[:1])
+            await stream.add_points({9: (50, 50)})
+            await send_and_take(stream, frames[1:9])
+            adding = [
+                stream.add_points({point_id: (x, y)}, sequence=sequence)
+                for point_id, (sequence, x, y) in places.items()
+            ]
+            await asyncio.gather(*adding, stream.remove_points([9]))
+            found = await send_and_take(stream, frames[9:])
+    for result in found:
+        assert result.points is not None
+        assert sorted(result.points.points) == [1, 2, 3, 4]
+        wanted = expected[result.frame.frame_index].points
+        near = [
+            abs(p.x - wanted[i].x) < 0.01 and abs(p.y - wanted[i].y) < 0.01
+            for i, p in result.points.points.items()
+        ]
+        assert np.mean(near) >= 0.75  # rounding may choose another cell
+
+
+async def test_points_are_replaced_while_frames_are_in_progress(client: AsyncClient) -> None:
+    """Frames that were sent before a removal may lose their points; those after the last change have them."""
+    frames = moving(33, 3, 2)
+    async with client.stream() as stream:
+        results = asyncio.ensure_future(collect(stream))
+        changes: list[asyncio.Task[object]] = []
+        for index, frame in enumerate(frames):
+            await stream.send(frame)
+            if index % 5 == 4 and index < 25:
+                # The commands are sent, and not waited for.
+                if index > 4:
+                    changes.append(asyncio.ensure_future(stream.remove_points()))
+                    await asyncio.sleep(0)
+                place = (100.5 + 3 * index, 80.5 + 2 * index)
+                changes.append(asyncio.ensure_future(stream.add_points({1: place}, sequence=index)))
+                await asyncio.sleep(0)
+        await stream.finish()
+        found = await asyncio.wait_for(results, 60)
+        await asyncio.gather(*changes)
+    assert [list(r.points.points) if r.points else [] for r in found[25:]] == [[1]] * 8
+    for n, result in enumerate(found):
+        if result.points is None or not result.points.points:
+            continue
+        point = result.points.points[1]
+        assert (point.x, point.y) == pytest.approx((100.5 + 3 * n, 80.5 + 2 * n), abs=1)
+
+
+async def test_a_number_that_is_used_again_is_no_motion(client: AsyncClient) -> None:
+    still = moving(1, 0, 0)[0]
+    options = MotionOptions(
+        window_length=3, window_stride=1, velocity_scale=1, still_gate=MotionThreshold(0, 0)
+    )
+    async with client.stream(motion=options) as stream:
+        await send_and_take(stream, [still])
+        await stream.add_points({1: (100.5, 80.5), 2: (60.5, 60.5)})
+        found = await send_and_take(stream, [still] * 4)
+        await stream.remove_points([1])
+        await stream.add_points({1: (200.5, 100.5)})
+        found += await send_and_take(stream, [still] * 5)
+    windows = [window for result in found for window in result.motion_windows]
+    assert len(windows) == 7
+    assert all(window.mean_velocity < 0.2 for window in windows)
+    assert [window.points for window in windows] == [2, 2, 1, 1, 2, 2, 2]

@@ -35,6 +35,8 @@ class _Received:
     message: points_pb2.PointFrame
     ref: EmbeddingRef
     trace: FrameTrace
+    room: int
+    """The number of points for which there was room when the frame was received."""
     fetching: "asyncio.Task[Frame] | None" = None
 
     @property
@@ -105,7 +107,9 @@ class PointStream:
                         ref = wire.embedding_ref_from_proto(request.embedding.embedding)
                         self._embeddings.resolve(request.embedding.frame_index, ref)
                     case "room":
-                        taken = points_pb2.PointRoomTaken(is_taken=self._room.resize(request.room.points))
+                        count = request.room.points
+                        is_taken = self._room.resize(count)
+                        taken = points_pb2.PointRoomTaken(is_taken=is_taken, points=count)
                         self._output.put(points_pb2.TrackPointsResponse(room=taken))
                     case _:
                         raise InvalidRequest("the configuration must be sent only once", field="config")
@@ -126,7 +130,7 @@ class PointStream:
             clock_offset_ns=message.clock_offset_nanos,
             method=METHOD,
         )
-        self._received.append(_Received(message, ref, trace))
+        self._received.append(_Received(message, ref, trace, self._room.size))
         self._fetch_ahead()
         self._changed.set()
 
@@ -200,7 +204,7 @@ class PointStream:
         )
         points = self._points_of(first.message)
         if first.message.points:
-            if self._num_points + len(first.message.points) > self._room.size:
+            if self._num_points + len(first.message.points) > first.room:
                 raise InvalidRequest("there are more points than were announced", field="frame.points")
             queries = [Query(point.point_id, point.x, point.y) for point in first.message.points]
             await run(lambda: points.add(frames[0], queries, recorders[0]))
@@ -208,6 +212,7 @@ class PointStream:
             first.trace.end()
             return
         tracked = await run(lambda: points.track(frames, recorders))
+        self._late_index = batch[-1].index
         for received, frame, recorder, found in zip(batch, frames, recorders, tracked, strict=True):
             if received.message.purpose in (
                 points_pb2.FRAME_PURPOSE_REPLAY,
@@ -230,7 +235,6 @@ class PointStream:
             late = None
         if message.removed_point_ids:
             self._points.remove(set(message.removed_point_ids))
-        self._late_index = message.frame_index
         if not is_late:
             self._late_points = None
             return self._points

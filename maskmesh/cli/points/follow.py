@@ -92,7 +92,7 @@ async def _follow(job: PointJob, session: VideoSession, recorded: RecordedSequen
             windows += frame.motion_windows
             if frame.model is not None:
                 _say_model(frame.model, len(frame.points))
-            tracks.write(frame, frame.frame_index)
+            tracks.write(frame)
             if drawing is not None:
                 await asyncio.to_thread(drawing.write, frame)
             count += 1

@@ -36,14 +36,16 @@ class TracksFile:
         if self._file is not None:
             self._file.close()
 
-    def write(self, frame: FramePoints, number: int) -> None:
-        """Add the points of the frame with a number.  Raises OSError."""
+    def write(self, frame: FramePoints) -> None:
+        """Add the points of a frame.  Raises OSError."""
         if self._writer is None:
             return
         seconds = "" if frame.time is None else round(frame.time, 6)
         for point_id, p in frame.points.items():
             place = round(p.x, 3), round(p.y, 3)
-            self._writer.writerow((number, seconds, point_id, *place, int(p.visible), round(p.confidence, 4)))
+            self._writer.writerow(
+                (frame.frame_index, seconds, point_id, *place, int(p.visible), round(p.confidence, 4))
+            )
 
 
 class PointDrawing:

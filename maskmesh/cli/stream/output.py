@@ -56,8 +56,8 @@ class StreamOutput:
             )
             self._masks.write(json.dumps(line) + "\n")
             self._masks.flush()
-        if result.points is not None:
-            self._tracks.write(result.points, result.sequence)
+        if result.points is not None and not result.gated:
+            self._tracks.write(result.points)
         if result.lost_points:
             lost = ", ".join(map(str, result.lost_points[:8]))
             warn(f"{len(result.lost_points)} points are lost: {lost}")

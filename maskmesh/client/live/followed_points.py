@@ -1,12 +1,14 @@
 """The points of a live stream as its client knows them, to follow them again after a break."""
 
+import logging
 import uuid
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from maskmesh.points import FramePoints, PointQuery
 from maskmesh.v1 import points_pb2, segmentation_pb2
+
+logger = logging.getLogger(__name__)
 
 
 class _Place(NamedTuple):
@@ -28,37 +30,43 @@ class FollowedPoints:
         self._places: dict[int, _Place] = {}
         self._hidden: set[int] = set()
         self._lost: list[int] = []
+        self._sequences: dict[str, int] = {}
+        """The frames of the additions that were not answered yet, by request id."""
         self._restoring: dict[str, Sequence[int]] = {}
         """The points of the messages that restore them, by request id."""
 
-    def added(self, points: Iterable[PointQuery], sequence: int) -> None:
-        """Points were chosen on a frame."""
-        self._places |= {p.point_id: _Place(sequence, p.x, p.y) for p in points}
+    def requested(self, message: segmentation_pb2.StreamPoints) -> None:
+        """Points are sent to be added."""
+        self._sequences[message.request_id] = message.sequence
 
-    def keep(self, point_ids: Collection[int]) -> None:
-        """Other points than these were removed."""
-        self._places = {i: place for i, place in self._places.items() if i in point_ids}
+    def answered(self, answer: Any) -> None:
+        """A command was answered, also if nobody waits for the answer any longer."""
+        if isinstance(answer, segmentation_pb2.StreamPointsAdded):
+            self._added(answer)
+        elif isinstance(answer, segmentation_pb2.StreamPointsRemoved):
+            self._keep(set(answer.point_ids))
 
-    def update(self, points: FramePoints | None, sequence: int, lost: Sequence[int]) -> tuple[int, ...]:
-        """Take the points of the next result; returns those that were lost, also by a break before it."""
-        found = {} if points is None else points.points
-        for point_id, point in found.items():
-            if point_id not in self._places:
+    def update(self, result: segmentation_pb2.StreamResult) -> tuple[int, ...]:
+        """Take the points of the next result; returns those that were lost, also by a break before it.
+
+        A result that the motion gate answers has those of an earlier frame.
+        """
+        frame = result.points
+        for point in frame.points if not result.gated else ():
+            if point.point_id not in self._places:
                 continue
-            if point.visible:
-                self._hidden.discard(point_id)
-                self._places[point_id] = _Place(sequence, point.x, point.y)
+            if point.visible and 0 <= point.x <= frame.width and 0 <= point.y <= frame.height:
+                self._hidden.discard(point.point_id)
+                self._places[point.point_id] = _Place(result.sequence, point.x, point.y)
             else:
-                self._hidden.add(point_id)
-        for point_id in lost:
-            self._places.pop(point_id, None)
-        all_lost, self._lost = (*self._lost, *lost), []
-        return all_lost
+                self._hidden.add(point.point_id)
+        self._keep(self._places.keys() - set(result.lost_point_ids))
+        lost, self._lost = (*self._lost, *result.lost_point_ids), []
+        return lost
 
     def restored(self) -> list[segmentation_pb2.StreamPoints]:
         """The messages that add the points in sight to another call, one for each frame."""
-        self._lose(self._hidden & self._places.keys())
-        self._hidden = set()
+        self._lose(self._hidden)
         by_sequence: dict[int, list[points_pb2.PointQuery]] = defaultdict(list)
         for point_id, place in self._places.items():
             query = points_pb2.PointQuery(point_id=point_id, x=place.x, y=place.y)
@@ -70,15 +78,28 @@ class FollowedPoints:
         self._restoring = {m.request_id: [p.point_id for p in m.points] for m in messages}
         return messages
 
-    def was_rejected(self, request_id: str) -> bool:
+    def was_rejected(self, rejected: segmentation_pb2.StreamRejected) -> bool:
         """Whether a rejected command restored points, which are lost then."""
-        point_ids = self._restoring.pop(request_id, None)
+        self._sequences.pop(rejected.request_id, None)
+        point_ids = self._restoring.pop(rejected.request_id, None)
         if point_ids is None:
             return False
+        logger.warning("%d points cannot be followed again: %s", len(point_ids), rejected.message)
         self._lose(point_ids)
         return True
 
+    def _added(self, answer: segmentation_pb2.StreamPointsAdded) -> None:
+        self._restoring.pop(answer.request_id, None)
+        sequence = self._sequences.pop(answer.request_id, None)
+        if sequence is not None:
+            self._places |= {p.point_id: _Place(sequence, p.x, p.y) for p in answer.points}
+            self._hidden.difference_update(p.point_id for p in answer.points)
+
+    def _keep(self, point_ids: Collection[int]) -> None:
+        self._places = {i: place for i, place in self._places.items() if i in point_ids}
+        self._hidden &= self._places.keys()
+
     def _lose(self, point_ids: Iterable[int]) -> None:
-        for point_id in sorted(point_ids):
-            if self._places.pop(point_id, None) is not None:
-                self._lost.append(point_id)
+        lost = sorted(point_id for point_id in point_ids if point_id in self._places)
+        self._lost += lost
+        self._keep(self._places.keys() - set(lost))

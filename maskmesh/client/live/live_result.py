@@ -37,4 +37,4 @@ class LiveResult:
     requested; they may have ended with an earlier frame."""
     lost_points: Sequence[int] = ()
     """Points that are not followed any longer: their tracker or the connection was lost while they were out
-    of sight."""
+    of sight, or no tracker follows points."""

@@ -182,10 +182,9 @@ class LiveStream(ResumableStream):
             grids=[wire.point_grid_to_proto(grid) for grid in grids],
         )
         request = segmentation_pb2.SegmentStreamRequest(points=message)
+        self._followed.requested(message)
         response = await self._request(message.request_id, request)
-        added = wire.point_queries_from_proto(response.points)
-        self._followed.added(added, message.sequence)
-        return added
+        return wire.point_queries_from_proto(response.points)
 
     async def remove_points(self, point_ids: Sequence[int] = ()) -> list[int]:
         """Stop following points, by default all of them; returns those that remain.
@@ -194,9 +193,7 @@ class LiveStream(ResumableStream):
         """
         removal = segmentation_pb2.StreamPointsRemoval(request_id=uuid.uuid4().hex, point_ids=point_ids)
         request = segmentation_pb2.SegmentStreamRequest(points_removal=removal)
-        remaining = list((await self._request(removal.request_id, request)).point_ids)
-        self._followed.keep(remaining)
-        return remaining
+        return list((await self._request(removal.request_id, request)).point_ids)
 
     async def finish(self) -> None:
         """Send no more frames; iterating ends after the results in progress.
@@ -240,6 +237,7 @@ class LiveStream(ResumableStream):
                 self.summary = wire.stream_summary_from_proto(response.summary)
             case str(name):
                 answer = getattr(response, name)  # the response to a command
+                self._followed.answered(answer)
                 self._set_response(answer.request_id, answer)
 
     async def _add_result(self, result: segmentation_pb2.StreamResult) -> None:
@@ -248,7 +246,7 @@ class LiveStream(ResumableStream):
         self._unacknowledged.acknowledge_frame(result.sequence)
         self._rejected = {s for s in self._rejected if s > result.sequence}
         points = wire.frame_points_from_proto(result.points) if result.HasField("points") else None
-        lost = self._followed.update(points, result.sequence, result.lost_point_ids)
+        lost = self._followed.update(result)
         self._results.append(
             LiveResult(
                 wire.frame_masks_from_proto(result.frame),
@@ -292,7 +290,7 @@ class LiveStream(ResumableStream):
             if rejected.sequence not in self._rejected:
                 self._rejected.add(rejected.sequence)
                 self._on_rejected(rejected.sequence, error)
-        elif not self._followed.was_rejected(rejected.request_id):
+        elif not self._followed.was_rejected(rejected):
             self._set_response(rejected.request_id, error)
 
 

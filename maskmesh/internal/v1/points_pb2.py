@@ -27,15 +27,15 @@ from maskmesh.v1 import points_pb2 as maskmesh_dot_v1_dot_points__pb2
 from maskmesh.v1 import types_pb2 as maskmesh_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!maskmesh/internal/v1/points.proto\x12\x14maskmesh.internal.v1\x1a$maskmesh/internal/v1/embedding.proto\x1a\x18maskmesh/v1/points.proto\x1a\x17maskmesh/v1/types.proto\"6\n\x10PointTrackConfig\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0e\n\x06points\x18\x02 \x01(\r\"\x82\x02\n\nPointFrame\x12\x13\n\x0b\x66rame_index\x18\x01 \x01(\x03\x12\x35\n\tembedding\x18\x02 \x01(\x0b\x32\".maskmesh.internal.v1.EmbeddingRef\x12\x13\n\x0btraceparent\x18\x03 \x01(\t\x12\x1a\n\x12\x63lock_offset_nanos\x18\x04 \x01(\x12\x12\'\n\x06points\x18\x05 \x03(\x0b\x32\x17.maskmesh.v1.PointQuery\x12\x33\n\x07purpose\x18\x06 \x01(\x0e\x32\".maskmesh.internal.v1.FramePurpose\x12\x19\n\x11removed_point_ids\x18\x07 \x03(\x03\"\\\n\x0ePointEmbedding\x12\x13\n\x0b\x66rame_index\x18\x01 \x01(\x03\x12\x35\n\tembedding\x18\x02 \x01(\x0b\x32\".maskmesh.internal.v1.EmbeddingRef\"\x1b\n\tPointRoom\x12\x0e\n\x06points\x18\x01 \x01(\r\"\"\n\x0ePointRoomTaken\x12\x10\n\x08is_taken\x18\x01 \x01(\x08\"\xf8\x01\n\x12TrackPointsRequest\x12\x38\n\x06\x63onfig\x18\x01 \x01(\x0b\x32&.maskmesh.internal.v1.PointTrackConfigH\x00\x12\x31\n\x05\x66rame\x18\x02 \x01(\x0b\x32 .maskmesh.internal.v1.PointFrameH\x00\x12\x39\n\tembedding\x18\x03 \x01(\x0b\x32$.maskmesh.internal.v1.PointEmbeddingH\x00\x12/\n\x04room\x18\x04 \x01(\x0b\x32\x1f.maskmesh.internal.v1.PointRoomH\x00\x42\t\n\x07\x63ontent\"k\n\x11PointTrackStarted\x12%\n\x05model\x18\x01 \x01(\x0b\x32\x16.maskmesh.v1.ModelInfo\x12\x15\n\rmemory_frames\x18\x02 \x01(\r\x12\x18\n\x10tokenizer_points\x18\x03 \x01(\r\"\x99\x01\n\x0bPointResult\x12\'\n\x05\x66rame\x18\x01 \x01(\x0b\x32\x18.maskmesh.v1.FramePoints\x12\x30\n\x08handling\x18\x02 \x01(\x0b\x32\x1e.maskmesh.internal.v1.Handling\x12/\n\x04work\x18\x03 \x01(\x0b\x32!.maskmesh.internal.v1.WorkSummary\"+\n\x14PointEmbeddingNeeded\x12\x13\n\x0b\x66rame_index\x18\x01 \x01(\x03\"\x8f\x02\n\x13TrackPointsResponse\x12:\n\x07started\x18\x01 \x01(\x0b\x32\'.maskmesh.internal.v1.PointTrackStartedH\x00\x12\x33\n\x06result\x18\x02 \x01(\x0b\x32!.maskmesh.internal.v1.PointResultH\x00\x12\x46\n\x10\x65mbedding_needed\x18\x03 \x01(\x0b\x32*.maskmesh.internal.v1.PointEmbeddingNeededH\x00\x12\x34\n\x04room\x18\x04 \x01(\x0b\x32$.maskmesh.internal.v1.PointRoomTakenH\x00\x42\t\n\x07\x63ontent\"|\n\x12PlacePointsRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12$\n\x04grid\x18\x03 \x01(\x0b\x32\x16.maskmesh.v1.PointGrid\x12\r\n\x05width\x18\x04 \x01(\r\x12\x0e\n\x06height\x18\x05 \x01(\r\">\n\x13PlacePointsResponse\x12\'\n\x06points\x18\x01 \x03(\x0b\x32\x17.maskmesh.v1.PointQuery\"^\n\x15TokenizeMotionRequest\x12\x11\n\tintervals\x18\x01 \x01(\r\x12\x0e\n\x06points\x18\x02 \x01(\r\x12\x12\n\nvelocities\x18\x03 \x01(\x0c\x12\x0e\n\x06tenant\x18\x04 \x01(\t\"d\n\x16TokenizeMotionResponse\x12\r\n\x05\x63odes\x18\x01 \x03(\r\x12\x0e\n\x06\x65nergy\x18\x02 \x01(\x02\x12+\n\x0bstage_times\x18\x03 \x03(\x0b\x32\x16.maskmesh.v1.StageTime*\x98\x01\n\x0c\x46ramePurpose\x12\x1d\n\x19\x46RAME_PURPOSE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x46RAME_PURPOSE_RESULT\x10\x01\x12\x18\n\x14\x46RAME_PURPOSE_REPLAY\x10\x02\x12\x19\n\x15\x46RAME_PURPOSE_QUERIES\x10\x03\x12\x1a\n\x16\x46RAME_PURPOSE_CATCH_UP\x10\x04\x32\xc7\x02\n\x0cPointService\x12\x66\n\x0bTrackPoints\x12(.maskmesh.internal.v1.TrackPointsRequest\x1a).maskmesh.internal.v1.TrackPointsResponse(\x01\x30\x01\x12\x62\n\x0bPlacePoints\x12(.maskmesh.internal.v1.PlacePointsRequest\x1a).maskmesh.internal.v1.PlacePointsResponse\x12k\n\x0eTokenizeMotion\x12+.maskmesh.internal.v1.TokenizeMotionRequest\x1a,.maskmesh.internal.v1.TokenizeMotionResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!maskmesh/internal/v1/points.proto\x12\x14maskmesh.internal.v1\x1a$maskmesh/internal/v1/embedding.proto\x1a\x18maskmesh/v1/points.proto\x1a\x17maskmesh/v1/types.proto\"6\n\x10PointTrackConfig\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0e\n\x06points\x18\x02 \x01(\r\"\x82\x02\n\nPointFrame\x12\x13\n\x0b\x66rame_index\x18\x01 \x01(\x03\x12\x35\n\tembedding\x18\x02 \x01(\x0b\x32\".maskmesh.internal.v1.EmbeddingRef\x12\x13\n\x0btraceparent\x18\x03 \x01(\t\x12\x1a\n\x12\x63lock_offset_nanos\x18\x04 \x01(\x12\x12\'\n\x06points\x18\x05 \x03(\x0b\x32\x17.maskmesh.v1.PointQuery\x12\x33\n\x07purpose\x18\x06 \x01(\x0e\x32\".maskmesh.internal.v1.FramePurpose\x12\x19\n\x11removed_point_ids\x18\x07 \x03(\x03\"\\\n\x0ePointEmbedding\x12\x13\n\x0b\x66rame_index\x18\x01 \x01(\x03\x12\x35\n\tembedding\x18\x02 \x01(\x0b\x32\".maskmesh.internal.v1.EmbeddingRef\"\x1b\n\tPointRoom\x12\x0e\n\x06points\x18\x01 \x01(\r\"2\n\x0ePointRoomTaken\x12\x10\n\x08is_taken\x18\x01 \x01(\x08\x12\x0e\n\x06points\x18\x02 \x01(\r\"\xf8\x01\n\x12TrackPointsRequest\x12\x38\n\x06\x63onfig\x18\x01 \x01(\x0b\x32&.maskmesh.internal.v1.PointTrackConfigH\x00\x12\x31\n\x05\x66rame\x18\x02 \x01(\x0b\x32 .maskmesh.internal.v1.PointFrameH\x00\x12\x39\n\tembedding\x18\x03 \x01(\x0b\x32$.maskmesh.internal.v1.PointEmbeddingH\x00\x12/\n\x04room\x18\x04 \x01(\x0b\x32\x1f.maskmesh.internal.v1.PointRoomH\x00\x42\t\n\x07\x63ontent\"k\n\x11PointTrackStarted\x12%\n\x05model\x18\x01 \x01(\x0b\x32\x16.maskmesh.v1.ModelInfo\x12\x15\n\rmemory_frames\x18\x02 \x01(\r\x12\x18\n\x10tokenizer_points\x18\x03 \x01(\r\"\x99\x01\n\x0bPointResult\x12\'\n\x05\x66rame\x18\x01 \x01(\x0b\x32\x18.maskmesh.v1.FramePoints\x12\x30\n\x08handling\x18\x02 \x01(\x0b\x32\x1e.maskmesh.internal.v1.Handling\x12/\n\x04work\x18\x03 \x01(\x0b\x32!.maskmesh.internal.v1.WorkSummary\"+\n\x14PointEmbeddingNeeded\x12\x13\n\x0b\x66rame_index\x18\x01 \x01(\x03\"\x8f\x02\n\x13TrackPointsResponse\x12:\n\x07started\x18\x01 \x01(\x0b\x32\'.maskmesh.internal.v1.PointTrackStartedH\x00\x12\x33\n\x06result\x18\x02 \x01(\x0b\x32!.maskmesh.internal.v1.PointResultH\x00\x12\x46\n\x10\x65mbedding_needed\x18\x03 \x01(\x0b\x32*.maskmesh.internal.v1.PointEmbeddingNeededH\x00\x12\x34\n\x04room\x18\x04 \x01(\x0b\x32$.maskmesh.internal.v1.PointRoomTakenH\x00\x42\t\n\x07\x63ontent\"|\n\x12PlacePointsRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12$\n\x04grid\x18\x03 \x01(\x0b\x32\x16.maskmesh.v1.PointGrid\x12\r\n\x05width\x18\x04 \x01(\r\x12\x0e\n\x06height\x18\x05 \x01(\r\">\n\x13PlacePointsResponse\x12\'\n\x06points\x18\x01 \x03(\x0b\x32\x17.maskmesh.v1.PointQuery\"^\n\x15TokenizeMotionRequest\x12\x11\n\tintervals\x18\x01 \x01(\r\x12\x0e\n\x06points\x18\x02 \x01(\r\x12\x12\n\nvelocities\x18\x03 \x01(\x0c\x12\x0e\n\x06tenant\x18\x04 \x01(\t\"d\n\x16TokenizeMotionResponse\x12\r\n\x05\x63odes\x18\x01 \x03(\r\x12\x0e\n\x06\x65nergy\x18\x02 \x01(\x02\x12+\n\x0bstage_times\x18\x03 \x03(\x0b\x32\x16.maskmesh.v1.StageTime*\x98\x01\n\x0c\x46ramePurpose\x12\x1d\n\x19\x46RAME_PURPOSE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x46RAME_PURPOSE_RESULT\x10\x01\x12\x18\n\x14\x46RAME_PURPOSE_REPLAY\x10\x02\x12\x19\n\x15\x46RAME_PURPOSE_QUERIES\x10\x03\x12\x1a\n\x16\x46RAME_PURPOSE_CATCH_UP\x10\x04\x32\xc7\x02\n\x0cPointService\x12\x66\n\x0bTrackPoints\x12(.maskmesh.internal.v1.TrackPointsRequest\x1a).maskmesh.internal.v1.TrackPointsResponse(\x01\x30\x01\x12\x62\n\x0bPlacePoints\x12(.maskmesh.internal.v1.PlacePointsRequest\x1a).maskmesh.internal.v1.PlacePointsResponse\x12k\n\x0eTokenizeMotion\x12+.maskmesh.internal.v1.TokenizeMotionRequest\x1a,.maskmesh.internal.v1.TokenizeMotionResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'maskmesh.internal.v1.points_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_FRAMEPURPOSE']._serialized_start=1848
-  _globals['_FRAMEPURPOSE']._serialized_end=2000
+  _globals['_FRAMEPURPOSE']._serialized_start=1864
+  _globals['_FRAMEPURPOSE']._serialized_end=2016
   _globals['_POINTTRACKCONFIG']._serialized_start=148
   _globals['_POINTTRACKCONFIG']._serialized_end=202
   _globals['_POINTFRAME']._serialized_start=205
@@ -45,25 +45,25 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_POINTROOM']._serialized_start=559
   _globals['_POINTROOM']._serialized_end=586
   _globals['_POINTROOMTAKEN']._serialized_start=588
-  _globals['_POINTROOMTAKEN']._serialized_end=622
-  _globals['_TRACKPOINTSREQUEST']._serialized_start=625
-  _globals['_TRACKPOINTSREQUEST']._serialized_end=873
-  _globals['_POINTTRACKSTARTED']._serialized_start=875
-  _globals['_POINTTRACKSTARTED']._serialized_end=982
-  _globals['_POINTRESULT']._serialized_start=985
-  _globals['_POINTRESULT']._serialized_end=1138
-  _globals['_POINTEMBEDDINGNEEDED']._serialized_start=1140
-  _globals['_POINTEMBEDDINGNEEDED']._serialized_end=1183
-  _globals['_TRACKPOINTSRESPONSE']._serialized_start=1186
-  _globals['_TRACKPOINTSRESPONSE']._serialized_end=1457
-  _globals['_PLACEPOINTSREQUEST']._serialized_start=1459
-  _globals['_PLACEPOINTSREQUEST']._serialized_end=1583
-  _globals['_PLACEPOINTSRESPONSE']._serialized_start=1585
-  _globals['_PLACEPOINTSRESPONSE']._serialized_end=1647
-  _globals['_TOKENIZEMOTIONREQUEST']._serialized_start=1649
-  _globals['_TOKENIZEMOTIONREQUEST']._serialized_end=1743
-  _globals['_TOKENIZEMOTIONRESPONSE']._serialized_start=1745
-  _globals['_TOKENIZEMOTIONRESPONSE']._serialized_end=1845
-  _globals['_POINTSERVICE']._serialized_start=2003
-  _globals['_POINTSERVICE']._serialized_end=2330
+  _globals['_POINTROOMTAKEN']._serialized_end=638
+  _globals['_TRACKPOINTSREQUEST']._serialized_start=641
+  _globals['_TRACKPOINTSREQUEST']._serialized_end=889
+  _globals['_POINTTRACKSTARTED']._serialized_start=891
+  _globals['_POINTTRACKSTARTED']._serialized_end=998
+  _globals['_POINTRESULT']._serialized_start=1001
+  _globals['_POINTRESULT']._serialized_end=1154
+  _globals['_POINTEMBEDDINGNEEDED']._serialized_start=1156
+  _globals['_POINTEMBEDDINGNEEDED']._serialized_end=1199
+  _globals['_TRACKPOINTSRESPONSE']._serialized_start=1202
+  _globals['_TRACKPOINTSRESPONSE']._serialized_end=1473
+  _globals['_PLACEPOINTSREQUEST']._serialized_start=1475
+  _globals['_PLACEPOINTSREQUEST']._serialized_end=1599
+  _globals['_PLACEPOINTSRESPONSE']._serialized_start=1601
+  _globals['_PLACEPOINTSRESPONSE']._serialized_end=1663
+  _globals['_TOKENIZEMOTIONREQUEST']._serialized_start=1665
+  _globals['_TOKENIZEMOTIONREQUEST']._serialized_end=1759
+  _globals['_TOKENIZEMOTIONRESPONSE']._serialized_start=1761
+  _globals['_TOKENIZEMOTIONRESPONSE']._serialized_end=1861
+  _globals['_POINTSERVICE']._serialized_start=2019
+  _globals['_POINTSERVICE']._serialized_end=2346
 # @@protoc_insertion_point(module_scope)

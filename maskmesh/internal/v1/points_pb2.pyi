@@ -64,10 +64,12 @@ class PointRoom(_message.Message):
     def __init__(self, points: _Optional[int] = ...) -> None: ...
 
 class PointRoomTaken(_message.Message):
-    __slots__ = ("is_taken",)
+    __slots__ = ("is_taken", "points")
     IS_TAKEN_FIELD_NUMBER: _ClassVar[int]
+    POINTS_FIELD_NUMBER: _ClassVar[int]
     is_taken: bool
-    def __init__(self, is_taken: _Optional[bool] = ...) -> None: ...
+    points: int
+    def __init__(self, is_taken: _Optional[bool] = ..., points: _Optional[int] = ...) -> None: ...
 
 class TrackPointsRequest(_message.Message):
     __slots__ = ("config", "frame", "embedding", "room")
