@@ -117,6 +117,7 @@ def test_exported_weights_are_trained_further(tmp_path: Path) -> None:
     for module in first.encoder.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             torch.nn.init.uniform_(module.weight, 0.5, 1.5)
+            assert module.running_var is not None
             torch.nn.init.uniform_(module.running_var, 0.5, 2.0)
     export(first, tmp_path / "micro.safetensors")
     frames = torch.randint(0, 256, (4, SIZE, SIZE, 3), dtype=torch.uint8)

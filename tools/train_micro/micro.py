@@ -23,7 +23,7 @@ from tracker_svc.model.tracking_model import TrackingModel
 PRESET = "micro"
 
 # Stored in the metadata of the weight file; the full text is in the NOTICE file in the same folder.
-NOTICE = "Trained by maskmesh on ECSSD, a research data set; see maskmesh/nn/weights/NOTICE."
+NOTICE = "Trained by maskmesh on ECSSD and other sets, some for research; see maskmesh/nn/weights/NOTICE."
 
 
 # Parts of the names of learned embedding vectors.
