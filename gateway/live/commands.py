@@ -73,10 +73,10 @@ class LiveCommands:
                 case ConceptRemovalCommand(message):
                     response = await self._remove_concept(message)
                 case PointsCommand(message, sequence):
-                    self._points.carry_out(message, self._ring.index_of(sequence), self._answer_points)
+                    await self._points.carry_out(message, self._ring.index_of(sequence), self._answer_points)
                     return
                 case PointsRemovalCommand(message):
-                    self._points.carry_out(message, 0, self._answer_points)
+                    await self._points.carry_out(message, 0, self._answer_points)
                     return
         except MaskmeshError as error:
             _rename_field(error, _MESSAGES[type(command)])

@@ -22,11 +22,14 @@ from gateway.sessions.session import GatewaySession
 from gateway.streams.frame_trace import FrameTrace
 from maskmesh import wire
 from maskmesh.aio import TaskSet
-from maskmesh.errors import InvalidRequest, MaskmeshError, Unavailable
+from maskmesh.errors import InternalError, InvalidRequest, MaskmeshError, Unavailable
 from maskmesh.types import EmbeddingRef
 from maskmesh.v1 import points_pb2, segmentation_pb2
 
 logger = logging.getLogger(__name__)
+
+# Commands that wait; no more messages of the stream are handled while there are more.
+MAX_QUEUED_COMMANDS = 64
 
 
 PointsMessage: TypeAlias = segmentation_pb2.StreamPoints | segmentation_pb2.StreamPointsRemoval
@@ -59,6 +62,7 @@ class LivePoints:
         self._serials = itertools.count(1)
         self._is_idle = True
         """Whether no frame and no command is in work."""
+        self._places = asyncio.Semaphore(MAX_QUEUED_COMMANDS)
         self.last: points_pb2.FramePoints | None = None
         """The points on the last frame with a result."""
 
@@ -76,8 +80,9 @@ class LivePoints:
         """Number of windows of motion that were not delivered."""
         return self._motion.num_undelivered
 
-    def carry_out(self, command: PointsMessage, frame_index: int, respond: Respond) -> None:
-        """Carry out a command after the frames before it; ``frame_index`` is that of points."""
+    async def carry_out(self, command: PointsMessage, frame_index: int, respond: Respond) -> None:
+        """Queue a command behind the frames before it; ``frame_index`` is that of points."""
+        await self._places.acquire()
         self._queue.put_nowait((command, frame_index, respond))
 
     def begin(self, frame_index: int, received_ns: int, trace: FrameTrace) -> None:
@@ -159,6 +164,7 @@ class LivePoints:
                 self._queue.task_done()
 
     async def _carry_out(self, command: PointsMessage, frame_index: int, respond: Respond) -> None:
+        self._places.release()
         try:
             if isinstance(command, segmentation_pb2.StreamPoints):
                 respond(command, await self._add(command, frame_index))
@@ -168,6 +174,9 @@ class LivePoints:
             respond(command, error)
         except grpc.RpcError as error:
             respond(command, Unavailable(f"the points cannot be followed: {error}", service="tracker"))
+        except Exception as error:
+            self._fail(error)
+            respond(command, InternalError("the points cannot be followed"))
 
     async def _add(
         self, message: segmentation_pb2.StreamPoints, frame_index: int
@@ -211,11 +220,10 @@ class LivePoints:
         frame.call = call
         try:
             encoded = await (frame.encoding or self._begin_encoding(frame))
-        except (MaskmeshError, grpc.RpcError) as error:
+            await call.send(frame.index, encoded.ref, frame.trace.traceparent)
+        except Exception as error:  # the results of frames wait for those of their points
             self._end(call, error)
             frame.answer(None)
-        else:
-            await call.send(frame.index, encoded.ref, frame.trace.traceparent)
 
     def _new_frame(self, frame_index: int, received_ns: int, trace: FrameTrace) -> FollowedFrame:
         frame = self._frames[frame_index] = FollowedFrame(frame_index, received_ns, trace)
@@ -230,7 +238,7 @@ class LivePoints:
         """Open a call in place of one whose points were lost, if there is one."""
         if self._call is not None:
             self._retire(self._call)
-        session_id, trackers = self._session.session_id, self._calls.router.trackers
+        trackers, session_id = self._calls.router.trackers, self._session.session_id
         call = LivePointCall(trackers, session_id, encode=self._encode, serials=self._serials)
         try:
             await call.open()

@@ -1,26 +1,20 @@
 """Points that are followed in live streams."""
 
 import asyncio
-import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from safetensors.torch import save_file
 
 from maskmesh import (
     AsyncClient,
     InvalidRequest,
     LiveResult,
     LiveStream,
-    MotionOptions,
-    MotionThreshold,
     ObjectNotFound,
     PointGrid,
     PointQuery,
-    ResourceExhausted,
     telemetry,
 )
 from maskmesh.cli.mesh.local_mesh import MeshOptions
@@ -28,9 +22,7 @@ from maskmesh.masks import ByteArray, RleMask
 from maskmesh.media.video_reader import read_frames
 from tests.e2e.test_live import collect
 from tests.e2e.test_points import moving
-from tests.e2e.test_resume import Gateway
 from tests.mesh import Mesh, running_mesh
-from tracker_svc.points.motion_tokenizer import MotionTokenizer
 
 
 async def send_and_take(stream: LiveStream, frames: list[ByteArray]) -> list[LiveResult]:
@@ -154,119 +146,6 @@ async def test_wrong_commands_change_nothing(client: AsyncClient) -> None:
     assert [list(r.points.points) for r in found if r.points] == [[1]] * 4
 
 
-async def test_motion_is_computed_in_a_stream(client: AsyncClient) -> None:
-    moved = moving(11, 8, 0)
-    options = MotionOptions(window_length=4, window_stride=2, velocity_scale=10, energy_threshold=0.4)
-    async with client.stream(motion=options) as stream:
-        await send_and_take(stream, moved[:1])
-        await stream.add_points(grids=[PointGrid(4, 4)])
-        found = await send_and_take(stream, [*moved[1:], *[moved[-1]] * 8])
-        await stream.finish()
-        async for _ in stream:
-            pass
-    windows = [window for result in found for window in result.motion_windows]
-    assert [w.first_frame_index for w in windows] == [1, 3, 5, 7, 9, 11, 13, 15]
-    assert [w.status for w in windows] == ["moving"] * 5 + ["still"] * 3
-    assert windows[0].mean_velocity == pytest.approx(0.8, abs=0.05)
-    events = [boundary for w in windows for boundary in w.boundaries]
-    assert [(b.kind, b.frame_index) for b in events] == [("start", 4), ("end", 16)]
-    assert events[0].time is not None
-    assert 0 < events[0].time < 60
-    assert stream.summary is not None
-    assert stream.summary.dropped_motion_windows == 0
-
-
-async def test_options_of_motion_are_checked(client: AsyncClient) -> None:
-    for motion, field in (
-        (MotionOptions(window_length=1), "config.motion.window_length"),
-        (MotionOptions(tokens=True), "config.motion.tokens"),
-    ):
-        with pytest.raises(InvalidRequest) as caught:
-            async with client.stream(motion=motion):
-                pass
-        assert caught.value.field == field
-
-
-async def test_windows_with_tokens(tmp_path_factory: pytest.TempPathFactory) -> None:
-    torch.manual_seed(1)
-    path = tmp_path_factory.mktemp("motion") / "motion.safetensors"
-    save_file(MotionTokenizer(num_points=9, hidden_dim=64).state_dict(), path)
-    options = MeshOptions(flags={"tracker": ["--motion-checkpoint", str(path)]})
-    motion = MotionOptions(window_length=5, window_stride=5, tokens=True)
-    async with (
-        running_mesh(tmp_path_factory.mktemp("traces"), options) as mesh,
-        AsyncClient(mesh.endpoint, timeout=60) as client,
-        client.stream(motion=motion) as stream,
-    ):
-        frames = moving(22, 4, 2)
-        await send_and_take(stream, frames[:1])
-        await stream.add_points(grids=[PointGrid(3, 3)])
-        found = await send_and_take(stream, frames[1:11])
-        await stream.add_points({100: (100.5, 80.5)})
-        found += await send_and_take(stream, frames[11:21])
-        await stream.send(frames[21])
-        await stream.finish()
-        found += [result async for result in stream]
-    assert stream.summary is not None
-    windows = [window for result in found for window in result.motion_windows]
-    assert len(windows) + stream.summary.dropped_motion_windows == 4
-    assert {w.status for w in windows} == {"moving", "other_points"}
-    assert all(len(w.codes) == (4 if w.points == 9 else 0) for w in windows)
-
-
-async def test_points_outlive_their_tracker(tmp_path_factory: pytest.TempPathFactory) -> None:
-    frames = moving(30, 3, 2)
-    found = []
-    async with (
-        running_mesh(tmp_path_factory.mktemp("traces"), MeshOptions(trackers=2)) as mesh,
-        AsyncClient(mesh.endpoint, timeout=60) as client,
-        client.stream() as stream,
-    ):
-        await send_and_take(stream, frames[:1])
-        # The second one leaves the picture, and is lost with the tracker.
-        await stream.add_points({1: (100.5, 80.5), 2: (300.5, 80.5)})
-        for start, name in ((1, "tracker"), (11, "tracker-2"), (21, "")):
-            found += await send_and_take(stream, frames[start : start + 9])
-            if name:
-                mesh.local.kill(name, signal.SIGKILL)
-                found += await send_and_take(stream, frames[start + 9 : start + 10])
-                await mesh.local.restart(name)
-    assert [r.sequence for r in found] == list(range(1, 30))
-    for n, result in enumerate(found, start=1):
-        assert result.points is not None
-        point = result.points.points[1]
-        assert point.visible
-        assert (point.x, point.y) == pytest.approx((100.5 + 3 * n, 80.5 + 2 * n), abs=1)
-    assert [i for r in found for i in r.lost_points] == [2]
-    assert found[-1].points is not None
-    assert list(found[-1].points.points) == [1]
-
-
-async def test_points_outlive_a_broken_connection(mesh: Mesh) -> None:
-    line = Gateway(mesh.local.ports["gateway"])
-    frames = moving(20, 3, 2)
-    found = []
-    async with (
-        AsyncClient(f"127.0.0.1:{await line.start()}", timeout=60) as client,
-        client.stream() as stream,
-    ):
-        await send_and_take(stream, frames[:1])
-        await stream.add_points({1: (100.5, 80.5), 2: (300.5, 80.5), 3: (120.5, 90.5)})
-        found += await send_and_take(stream, frames[1:8])
-        assert await stream.remove_points([3]) == [1, 2]
-        line.cut()
-        found += await send_and_take(stream, frames[8:12])
-        line.cut()
-        found += await send_and_take(stream, frames[12:])
-    await line.stop()
-    for n, result in enumerate(found, start=1):
-        assert result.points is not None
-        point = result.points.points[1]
-        assert (point.x, point.y) == pytest.approx((100.5 + 3 * n, 80.5 + 2 * n), abs=1)
-    assert [i for r in found for i in r.lost_points] == [2]
-    assert list(found[7].points.points) == [1]  # type: ignore[union-attr]
-
-
 async def test_equal_frames_have_the_points_of_the_first(client: AsyncClient) -> None:
     moved = moving(4, 3, 2)
     async with client.stream(motion_gate=4) as stream:
@@ -290,52 +169,8 @@ async def test_the_stages_of_points_are_in_the_trace_of_the_frame(mesh: Mesh, cl
     trace_id = last.frame.trace_id
     traces = await mesh.complete_traces([trace_id])
     spans = traces[trace_id].spans.values()
-    assert {span.name for span in spans} >= {
-        telemetry.FRAME, telemetry.TRACK, telemetry.MEMORY_ATTENTION, telemetry.OPTICAL_FLOW,
-    } - {telemetry.MEMORY_ATTENTION}  # fmt: skip
-
-
-async def test_points_of_tapir_have_a_limit(tmp_path_factory: pytest.TempPathFactory) -> None:
-    tapir = ["--point-model", "tapir-test"]
-    options = MeshOptions(model="test", flags={"encoder": tapir, "tracker": [*tapir, "--max-points", "10"]})
-    async with (
-        running_mesh(tmp_path_factory.mktemp("traces"), options) as mesh,
-        AsyncClient(mesh.endpoint, timeout=60) as client,
-        client.stream() as stream,
-    ):
-        frames = moving(8, 1, 1)
-        await send_and_take(stream, frames[:1])
-        await stream.add_points(grids=[PointGrid(2, 4)])
-        with pytest.raises(ResourceExhausted, match="no room for 12 points"):
-            await stream.add_points(grids=[PointGrid(2, 2, first_point_id=20)])
-        first = await send_and_take(stream, frames[1:3])
-        await stream.remove_points([1, 2])
-        await stream.add_points(grids=[PointGrid(2, 2, first_point_id=20)])
-        second = await send_and_take(stream, frames[3:6])
-        # The points are given back with the stream.
-        await stream.remove_points()
-        await stream.add_points(grids=[PointGrid(2, 5, first_point_id=50)])
-        third = await send_and_take(stream, frames[6:])
-    counts = [len(r.points.points) if r.points else 0 for part in (first, second, third) for r in part]
-    assert counts == [8, 8, 10, 10, 10, 10, 10]
-    assert {"point_query", "point_initialize", "point_refine"} <= set(first[0].frame.stage_seconds) | {
-        "point_query"
-    }
-
-
-async def test_a_mesh_without_a_model_for_points(tmp_path_factory: pytest.TempPathFactory) -> None:
-    none = {kind: ["--point-model", ""] for kind in ("encoder", "tracker")}
-    options = MeshOptions(model="test", flags=none)
-    async with (
-        running_mesh(tmp_path_factory.mktemp("traces"), options) as mesh,
-        AsyncClient(mesh.endpoint, timeout=30) as client,
-        client.stream() as stream,
-    ):
-        frames = moving(3, 1, 1)
-        await send_and_take(stream, frames[:1])
-        with pytest.raises(InvalidRequest, match="--point-model"):
-            await stream.add_points({1: (5, 5)})
-        assert len(await send_and_take(stream, frames[1:])) == 2
+    names = {span.name for span in spans}
+    assert names >= {telemetry.FRAME, telemetry.TRACK, telemetry.FETCH_EMBEDDING, telemetry.OPTICAL_FLOW}
 
 
 @pytest.fixture(scope="module")
@@ -403,21 +238,3 @@ async def test_points_are_replaced_while_frames_are_in_progress(client: AsyncCli
             continue
         point = result.points.points[1]
         assert (point.x, point.y) == pytest.approx((100.5 + 3 * n, 80.5 + 2 * n), abs=1)
-
-
-async def test_a_number_that_is_used_again_is_no_motion(client: AsyncClient) -> None:
-    still = moving(1, 0, 0)[0]
-    options = MotionOptions(
-        window_length=3, window_stride=1, velocity_scale=1, still_gate=MotionThreshold(0, 0)
-    )
-    async with client.stream(motion=options) as stream:
-        await send_and_take(stream, [still])
-        await stream.add_points({1: (100.5, 80.5), 2: (60.5, 60.5)})
-        found = await send_and_take(stream, [still] * 4)
-        await stream.remove_points([1])
-        await stream.add_points({1: (200.5, 100.5)})
-        found += await send_and_take(stream, [still] * 5)
-    windows = [window for result in found for window in result.motion_windows]
-    assert len(windows) == 7
-    assert all(window.mean_velocity < 0.2 for window in windows)
-    assert [window.points for window in windows] == [2, 2, 1, 1, 2, 2, 2]
