@@ -241,7 +241,7 @@ async def test_stream_from_a_url(mesh: Mesh, tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         (("missing.mp4", "--point", "1,1"), "there is no file missing.mp4"),
-        (("missing.mp4",), "at least one --point, --box, --concept or --commands"),
+        (("missing.mp4",), "at least one --point, --box, --concept, --grid or --commands is needed"),
         (("CLIP", "--point", "9999,1"), "prompt.prompt.points[0].x"),
         (("CLIP", "--point", "1,1", "--model", "test"), "--model has no effect with --endpoint"),
         (("CLIP", "--frame", "7", "--point", "1,1", "--max-frames", "5"), "--frame 7"),
