@@ -15,6 +15,10 @@ demo: .venv/services
 	  --truth tools/sample/masks.json -o demo/overlay.mp4 --masks demo/masks.json
 	$(BIN)/maskmesh report demo/traces -o demo/waterfall.png
 	@echo
+	MASKMESH_TRACE_DIR= $(BIN)/maskmesh segment tools/sample/table.mp4 \
+	  --point 60,165 --object 2 --point 295,200 --object 3 --point 600,225 \
+	  --truth tools/sample/table_masks.json -o demo/table.mp4 --masks demo/table_masks.json
+	@echo
 	@echo "To look at it in a browser: $(BIN)/maskmesh web --sample tools/sample/clip.mp4"
 
 test: check

@@ -1,10 +1,11 @@
-"""The sample clip: the committed files match the script that draws them, and the scene is as intended."""
+"""The sample clips: the committed files match the script that draws one, and the scenes are as intended."""
 
 import numpy as np
 
 from maskmesh.cli.segment.truth import read_truth
 from maskmesh.media.video_reader import read_frames
 from tools.make_sample import CLICKS, FOLDER, FRAMES, HEIGHT, SAMPLE_SEED, WIDTH, draw_all
+from tools.table_clip import clip as table
 
 
 def test_committed_files_match_the_script() -> None:
@@ -35,3 +36,19 @@ def test_objects_are_hidden_as_intended() -> None:
     assert 20 <= len(hidden) <= 35
     assert hidden.tolist() == list(range(hidden[0], hidden[-1] + 1))
     assert area[3][-1] > 0.95 * area[3].max()
+
+
+def test_the_mug_hides_the_orange_on_the_table() -> None:
+    truth = read_truth(FOLDER / "table_masks.json")
+    frames = list(read_frames(FOLDER / "table.mp4"))
+    assert len(frames) == len(truth) == table.FRAMES
+    assert frames[0].shape == (table.HEIGHT, table.WIDTH, 3)
+    masks = {i: {o: m.decode() for o, m in objects.items()} for i, objects in truth.items()}
+    for obj_id, (x, y) in table.CLICKS.items():
+        assert masks[0][obj_id][y, x]
+    area = {o: np.array([np.count_nonzero(masks[i][o]) for i in masks]) for o in table.CLICKS}
+    # The orange passes behind the mug, comes out completely, and stops half behind the pear.
+    orange = area[table.ORANGE] / area[table.ORANGE].max()
+    assert np.nonzero(orange == 0)[0].tolist() == [21, 22]
+    assert orange[30:40].max() > 0.95
+    assert 0.4 < orange[40:].min() < 0.6

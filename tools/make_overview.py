@@ -1,4 +1,4 @@
-"""Make the pictures of the README, an overlay frame and a waterfall, from the output of ``make demo``.
+"""Make the pictures of the README, frames of overlays and a waterfall, from the output of ``make demo``.
 
 python tools/make_overview.py
 """
@@ -12,22 +12,24 @@ from PIL import Image
 PROJECT = Path(__file__).parent.parent
 DEMO, DOCS = PROJECT / "demo", PROJECT / "docs"
 
-FRAME_INDEX = 2  # all three objects are visible
+# By overlay: a frame on which all three objects are visible.
+FRAME_INDICES = {"overlay": 2, "table": 34}
 
 
-def overlay_frame(frame_index: int) -> Image.Image:
-    """One frame of the demo's overlay.  Raises ValueError if the overlay is shorter."""
-    with av.open(DEMO / "overlay.mp4") as container:
+def overlay_frame(name: str, frame_index: int) -> Image.Image:
+    """One frame of an overlay of the demo.  Raises ValueError if the overlay is shorter."""
+    with av.open(DEMO / f"{name}.mp4") as container:
         for index, frame in enumerate(container.decode(video=0)):
             if index == frame_index:
                 image: Image.Image = frame.to_image()
                 return image
-    raise ValueError(f"the overlay has no frame {frame_index}")
+    raise ValueError(f"{name}.mp4 has no frame {frame_index}")
 
 
 def main() -> None:
     """Write the pictures."""
-    overlay_frame(FRAME_INDEX).save(DOCS / "overlay.jpg", quality=90)
+    for name, frame_index in FRAME_INDICES.items():
+        overlay_frame(name, frame_index).save(DOCS / f"{name}.jpg", quality=90)
     shutil.copy(DEMO / "waterfall.png", DOCS / "waterfall.png")
 
 

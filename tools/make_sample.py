@@ -8,7 +8,7 @@ formulas below draw everything; only the colours and the landscape depend on the
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -173,21 +173,30 @@ def make_clip(path: Path, frames: int = FRAMES, *, seed: int = SAMPLE_SEED) -> N
             writer.write(picture)
 
 
-def make_sample(folder: Path) -> None:
-    """Write the clip and its true masks."""
-    folder.mkdir(parents=True, exist_ok=True)
+def write_sample(
+    video: Path,
+    truth: Path,
+    frames: Iterable[tuple[ByteArray, dict[int, BoolArray]]],
+    *,
+    frames_per_second: int,
+) -> None:
+    """Write a video, and the visible mask of each object on each of its frames as COCO RLE."""
     rows = []
-    with VideoWriter(folder / "clip.mp4", frames_per_second=RATE) as writer:
-        for index, (picture, masks) in enumerate(draw_all(FRAMES, SAMPLE_SEED)):
+    with VideoWriter(video, frames_per_second=frames_per_second) as writer:
+        for index, (picture, masks) in enumerate(frames):
             writer.write(picture)
             objects = [
                 {"obj_id": obj_id, "segmentation": RleMask.encode(mask).to_coco()}
                 for obj_id, mask in masks.items()
             ]
             rows.append(json.dumps({"frame_index": index, "objects": objects}))
-    head = f'"source": "clip.mp4", "width": {WIDTH}, "height": {HEIGHT}, "frames": [\n'
-    (folder / "masks.json").write_text("{" + head + ",\n".join(rows) + "\n]}\n")
+    height, width = picture.shape[:2]
+    head = f'"source": "{video.name}", "width": {width}, "height": {height}, "frames": [\n'
+    truth.write_text("{" + head + ",\n".join(rows) + "\n]}\n")
 
 
 if __name__ == "__main__":
-    make_sample(Path(sys.argv[1]) if len(sys.argv) > 1 else FOLDER)
+    chosen = Path(sys.argv[1]) if len(sys.argv) > 1 else FOLDER
+    chosen.mkdir(parents=True, exist_ok=True)
+    drawn = draw_all(FRAMES, SAMPLE_SEED)
+    write_sample(chosen / "clip.mp4", chosen / "masks.json", drawn, frames_per_second=RATE)

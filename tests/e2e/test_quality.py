@@ -1,6 +1,7 @@
 """The quality of the embedded model in the mesh: masks of single images and tracking of objects."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from statistics import fmean
 
@@ -14,7 +15,7 @@ from safetensors.torch import load_file
 
 from maskmesh import AsyncClient, FrameMasks
 from maskmesh.cli.main import main
-from maskmesh.cli.segment.truth import fit, read_truth
+from maskmesh.cli.segment.truth import Fit, fit, read_truth
 from maskmesh.evaluation.clips import evaluate_clip
 from maskmesh.evaluation.images import evaluate_images
 from maskmesh.media.video_reader import read_frames
@@ -22,6 +23,7 @@ from maskmesh.nn.checkpoint import bundled_weights
 from tests.golden import DATA, needs_data
 from tests.mesh import Mesh
 from tools.make_sample import CLICKS, FOLDER
+from tools.table_clip import clip as table
 from tools.train_micro.data.sources import VALIDATION_NAMES, load_sources
 from tools.train_micro.evaluate import held_out_images
 from tools.train_micro.scenes.suites import SUITES, Suites
@@ -32,6 +34,9 @@ CLICK_IOU = 0.60
 BOX_IOU = 0.75
 CLIP_J = 0.5
 SAMPLE_IOU = {1: 0.85, 2: 0.85, 3: 0.45}
+TABLE_IOU = {table.MUG: 0.7, table.PEAR: 0.85}
+
+Clicks = Mapping[int, tuple[int, int]]
 
 
 async def test_bundled_model_is_trained(client: AsyncClient) -> None:
@@ -54,21 +59,33 @@ def test_bundled_weights_are_small_and_name_their_sources() -> None:
     assert weights.with_name("NOTICE").is_file()
 
 
-async def test_objects_of_the_sample_clip_are_tracked(client: AsyncClient) -> None:
+async def track(client: AsyncClient, video: str, truth: str, clicks: Clicks) -> dict[int, Fit]:
+    """Track objects of a sample clip from a click on each, and compare the masks with the true ones."""
     frames: list[FrameMasks] = []
     async with client.session() as session:
-        await session.append_video(FOLDER / "clip.mp4")
-        for obj_id, point in CLICKS.items():
+        await session.append_video(FOLDER / video)
+        for obj_id, point in clicks.items():
             await session.add_prompt(0, obj_id, points=[point])
         async for found in session.propagate():
             frames.append(found)
-    fits = fit(frames, read_truth(FOLDER / "masks.json"))
-    assert set(fits) == set(CLICKS)
+    fits = fit(frames, read_truth(FOLDER / truth))
+    assert set(fits) == set(clicks)
+    return fits
+
+
+async def test_objects_of_the_sample_clip_are_tracked(client: AsyncClient) -> None:
+    fits = await track(client, "clip.mp4", "masks.json", CLICKS)
     for obj_id, fitted in fits.items():
         assert fmean(fitted.ious) >= SAMPLE_IOU[obj_id], obj_id
         # At the image border a few pixels decide whether the object is visible: one frame may differ.
         assert fitted.out_of_sight - fitted.right <= 1, obj_id
     assert fits[3].out_of_sight > 20
+
+
+async def test_objects_on_the_table_are_tracked(client: AsyncClient) -> None:
+    fits = await track(client, "table.mp4", "table_masks.json", table.CLICKS)
+    for obj_id, bound in TABLE_IOU.items():
+        assert fmean(fits[obj_id].ious) >= bound, obj_id
 
 
 @needs_data

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from safetensors.torch import load_file
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -14,6 +15,7 @@ from torch.utils.data import Dataset
 from encoder_svc.model import weights as encoder_weights
 from maskmesh.nn.checkpoint import check_keys
 from tests.train_micro.sources import drawn_sources
+from tools.train_micro.__main__ import main
 from tools.train_micro.clips import (
     FIRST_PROMPTS,
     Clips,
@@ -229,3 +231,21 @@ def test_clicks_and_boxes_are_on_the_object() -> None:
         assert abs(top - 20) < 5
         assert abs(right - 50) < 10
         assert abs(bottom - 41) < 5
+
+
+def test_weights_between_two_exports(tmp_path: Path) -> None:
+    paths = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        paths.append(tmp_path / f"{seed}.safetensors")
+        export(Micro(64), paths[-1])
+    mixed = tmp_path / "mixed.safetensors"
+    result = CliRunner().invoke(
+        main, ["interpolate", *map(str, paths), "--share", "0.25", "-o", str(mixed)], catch_exceptions=False
+    )
+    assert result.exit_code == 0
+    first, second, between = (load_file(path) for path in (*paths, mixed))
+    assert first.keys() == between.keys()
+    for key, value in between.items():
+        expected = 0.75 * first[key].float() + 0.25 * second[key].float()
+        assert torch.allclose(value.float(), expected, atol=1e-3), key

@@ -2,6 +2,7 @@
 
     python -m tools.train_micro images --data ECSSD --sets SETS --out RUN
     python -m tools.train_micro clips --data ECSSD --sets SETS --out RUN
+    python -m tools.train_micro interpolate FIRST SECOND --share 0.5 -o MIXED
     python -m tools.train_micro evaluate --data ECSSD --checkpoint RUN/clips-256/micro.safetensors
 
 An interrupted command resumes from its last checkpoint when it is run again.
@@ -25,6 +26,7 @@ from tools.train_micro.data.sources import VALIDATION_NAMES, Pool, load_sources
 from tools.train_micro.evaluate import evaluate_all
 from tools.train_micro.images import Stills, images_loss
 from tools.train_micro.micro import Micro, start_from
+from tools.train_micro.micro import interpolate as write_interpolated
 from tools.train_micro.plans import CLIP_PLANS, IMAGE_PLANS, with_steps
 from tools.train_micro.scenes.compose import Composer
 from tools.train_micro.scenes.seeds import STILLS, TRAINING_STREAMS, VALIDATION_STREAM
@@ -169,6 +171,18 @@ def clips(
         else:
             trainer.run(scenes, partial(clips_loss, forgets=plan.forgets), validate, workers=workers)
         state = trainer.model.state_dict()
+
+
+@main.command()
+@click.argument("first", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.argument("second", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option("--share", type=click.FloatRange(0, 1), default=0.5, show_default=True, help="Part of SECOND.")
+@click.option(
+    "-o", "out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="The file to write."
+)
+def interpolate(first: Path, second: Path, share: float, out: Path) -> None:
+    """Write weights between two exports, of which SECOND was trained further from FIRST."""
+    write_interpolated(first, second, share, out)
 
 
 @main.command()

@@ -1,6 +1,7 @@
 """The whole model for training, and the export of its weights for the services."""
 
 import copy
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -125,6 +126,21 @@ def export(model: Micro, path: Path) -> None:
     served = folded(model)
     state = encoder_weights.to_checkpoint_keys(served.encoder.state_dict())
     state |= tracker_weights.to_checkpoint_keys(served.tracker.state_dict())
+    _write(state, path)
+
+
+def interpolate(first: Path, second: Path, share: float, path: Path) -> None:
+    """Write weights between two exports: ``1 - share`` of the first and ``share`` of the second.
+
+    If the second was trained further from the first, weights between both keep most of what either does
+    best.  Source: Wortsman et al., "Robust fine-tuning of zero-shot models" (CVPR 2022).  Raises what
+    :func:`read_checkpoint` raises.
+    """
+    one, other = read_checkpoint(PRESET, first), read_checkpoint(PRESET, second)
+    _write({key: torch.lerp(one[key].float(), other[key].float(), share) for key in one}, path)
+
+
+def _write(state: Mapping[str, Tensor], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     halves = {k: v.detach().cpu().to(torch.float16).contiguous() for k, v in state.items()}
     broken = [k for k, v in halves.items() if not v.isfinite().all()]

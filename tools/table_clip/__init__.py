@@ -1,0 +1,1 @@
+"""The second sample clip, rendered by Blender so that it looks filmed."""
