@@ -13,7 +13,7 @@ PROJECT = Path(__file__).parent.parent
 DEMO, DOCS = PROJECT / "demo", PROJECT / "docs"
 
 # By overlay: a frame on which all three objects are visible.
-FRAME_INDICES = {"overlay": 2, "table": 34}
+FRAME_INDICES = {"overlay": 2, "table": 10}
 
 
 def overlay_frame(name: str, frame_index: int) -> Image.Image:

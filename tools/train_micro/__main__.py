@@ -187,6 +187,7 @@ def interpolate(first: Path, second: Path, share: float, out: Path) -> None:
 
 @main.command()
 @_DATA
+@_SETS
 @click.option("--checkpoint", type=click.Path(path_type=Path, exists=True), help="Weights to evaluate.")
 @click.option("--endpoint", help="Endpoint of the gateway; if omitted, starts a local mesh.")
 @click.option(
@@ -194,11 +195,16 @@ def interpolate(first: Path, second: Path, share: float, out: Path) -> None:
 )
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="File for the results.")
 def evaluate(
-    data: Path, checkpoint: Path | None, endpoint: str | None, clips: int, json_path: Path | None
+    data: Path,
+    sets: Path | None,
+    checkpoint: Path | None,
+    endpoint: str | None,
+    clips: int,
+    json_path: Path | None,
 ) -> None:
-    """Compute the results of the model card through a mesh: held-out images, and clips composed of them."""
-    model_id, rows = asyncio.run(evaluate_all(data, checkpoint, endpoint, clips))
-    console = Console(width=110)
+    """Compute the results of the model card through a mesh: held-out images and clips."""
+    model_id, rows = asyncio.run(evaluate_all(data, sets, checkpoint, endpoint, clips))
+    console = Console(width=130)
     console.print(make_table(rows, model_id))
     console.print(LEGEND)
     if json_path is not None:

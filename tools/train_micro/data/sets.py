@@ -27,11 +27,11 @@ class ImageSet:
 _RESEARCH = "none stated; a research data set"
 _UNSTATED = "none stated"
 
-ECSSD = ImageSet(name="ecssd", share=0.14, source="ECSSD (Shi et al., 2016)", terms=_RESEARCH)
+ECSSD = ImageSet(name="ecssd", share=0.22, source="ECSSD (Shi et al., 2016)", terms=_RESEARCH)
 
 IMAGE_SETS = (
     ImageSet(name="osie", share=0.26, source="OSIE (Xu et al., 2014)", terms=_RESEARCH),
-    ImageSet(name="duts", share=0.12, source="DUTS-TR (Wang et al., 2017)", terms=_RESEARCH),
+    ImageSet(name="duts", share=0.15, source="DUTS-TR (Wang et al., 2017)", terms=_RESEARCH),
     ImageSet(name="subdut", share=0.02, source="DUT-OMRON (Yang et al., 2013)", terms=_RESEARCH),
     ImageSet(
         name="ccp",

@@ -155,11 +155,18 @@ def load_sets(root: Path, *, held_out: bool, only_open: bool = False) -> list[So
     for image_set in IMAGE_SETS:
         if only_open and not image_set.is_open:
             continue
-        folder = root / "images" / image_set.name
-        for number, path in enumerate(sorted((folder / "images").iterdir())):
-            if (number % HELD_OUT == 0) != held_out:
-                continue
+        for path, mask in paths_of_set(root, image_set, held_out=held_out):
             picture = resized(read_picture(path), SOURCE_SIZE)
-            labels = resized_ids(read_ids(folder / "masks" / f"{path.stem}.png"), SOURCE_SIZE)
+            labels = resized_ids(read_ids(mask), SOURCE_SIZE)
             sources.append(Source(f"{image_set.name}/{path.stem}", picture, labels, image_set))
     return sources
+
+
+def paths_of_set(root: Path, image_set: ImageSet, *, held_out: bool) -> list[tuple[Path, Path]]:
+    """The training or the held-out images of one set, each with its mask."""
+    folder = root / "images" / image_set.name
+    return [
+        (path, folder / "masks" / f"{path.stem}.png")
+        for number, path in enumerate(sorted((folder / "images").iterdir()))
+        if (number % HELD_OUT == 0) == held_out
+    ]
