@@ -12,7 +12,8 @@ from tests.mesh import running_mesh
 from tools.make_sample import CLICKS
 
 SAMPLE = Path(__file__).parents[2] / "tools" / "sample" / "clip.mp4"
-MEAN_IOU = 0.99
+# A mask of which the model is unsure may change completely by rounding.
+MEAN_IOU = 0.97
 
 
 async def tracked(client: AsyncClient) -> list[FrameMasks]:

@@ -15,6 +15,7 @@ from maskmesh import AsyncClient, FrameMasks, Point, Prompt
 from maskmesh.cli.mesh.local_mesh import MeshOptions
 from maskmesh.masks import ByteArray
 from maskmesh.media.video_reader import read_frames
+from maskmesh.nn.checkpoint import bundled_weights
 from tests.mesh import running_mesh
 from tests.previous_version import ROOT, extract, previous_version
 from tests.redis_server import RedisServer, needs_redis, running_redis
@@ -39,6 +40,11 @@ def version_before(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for kernel in ("maskmesh/nn/amx", "maskmesh/amx"):  # the second until version 0.1
             if (folder / kernel).exists():
                 shutil.copy(library, folder / kernel)
+    # Both versions must have one model: embeddings of other weights are rejected.
+    current = bundled_weights("micro")
+    assert current is not None
+    for weights in folder.rglob("micro.safetensors"):
+        shutil.copy(current, weights)
     return folder
 
 
