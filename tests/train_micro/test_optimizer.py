@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tools.train_micro.muon import Muon
 from tools.train_micro.optimizer import MuonAndAdamW
 
 RATE = 0.01
@@ -36,6 +37,7 @@ def optimizer(of: nn.Module, *, frozen: str = "nothing") -> MuonAndAdamW:
         weight_decay=0.0,
         share=lambda name: 0.0 if name.startswith(frozen) else 1.0,
         is_vector=lambda name: name.startswith("token"),
+        dtype=torch.float32,
     )
 
 
@@ -96,3 +98,19 @@ def test_non_contiguous_weight_is_refused() -> None:
     weight.data = weight.data.transpose(2, 3)
     with pytest.raises(ValueError, match=r"kernel\.weight"):
         optimizer(made)
+
+
+@pytest.mark.parametrize("shape", [(24, 40), (40, 24)])
+def test_muon_in_bfloat16_equals_that_of_torch(shape: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    start, gradients = torch.randn(shape), torch.randn(3, *shape)
+    ours, theirs = (nn.Parameter(start.clone()) for _ in range(2))
+    by = (
+        Muon([{"params": [ours]}], weight_decay=0.1, dtype=torch.bfloat16),
+        torch.optim.Muon([theirs], lr=1e-3, weight_decay=0.1, adjust_lr_fn="match_rms_adamw"),
+    )
+    for gradient in gradients:
+        for parameter, optimizer in zip((ours, theirs), by, strict=True):
+            parameter.grad = gradient.clone()
+            optimizer.step()
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-7)

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from tools.train_micro.muon import Muon
+
 # Muon orthogonalises updates; matrices with fewer rows or columns are too small to benefit.
 MIN_SIDE = 16
 
@@ -26,8 +28,8 @@ class MuonAndAdamW:
     """Muon and AdamW together; ``share`` returns a parameter's factor of the learning rate, by name.
 
     Parameters without a gradient are left alone.  AdamW updates all parameters for which ``is_vector`` is
-    true, regardless of shape.  ``weight_decay`` applies to Muon only.  Raises ValueError if a weight is
-    neither contiguous nor channels last.
+    true, regardless of shape.  ``weight_decay`` applies to Muon only, and ``dtype`` is that of its products.
+    Raises ValueError if a weight is neither contiguous nor channels last.
     """
 
     def __init__(
@@ -37,6 +39,7 @@ class MuonAndAdamW:
         weight_decay: float,
         share: Callable[[str], float],
         is_vector: Callable[[str], bool],
+        dtype: torch.dtype,
     ) -> None:
         plain: dict[float, list[nn.Parameter]] = {}
         kernels: dict[float, list[_Kernel]] = {}
@@ -59,10 +62,10 @@ class MuonAndAdamW:
             weight_decay=0.0,
             fused=True,
         )
-        self._muon = torch.optim.Muon(
+        self._muon = Muon(
             [{"params": [k.matrix for k in group], "share": part} for part, group in kernels.items()],
             weight_decay=weight_decay,
-            adjust_lr_fn="match_rms_adamw",
+            dtype=dtype,
         )
 
     def step(self, learning_rate: float) -> None:

@@ -69,10 +69,15 @@ def _rate(plan: Plan, step: int) -> float:
     return plan.final_rate + (1 - plan.final_rate) * falling
 
 
+def fast_dtype(device: torch.device) -> torch.dtype:
+    """bfloat16 where it is faster than float32."""
+    choice = choose_dtype("auto", device=device.type, bfloat16=bfloat16_of(device))
+    return torch.bfloat16 if choice.name == "bfloat16" else torch.float32
+
+
 def mixed_precision(device: torch.device) -> torch.autocast:
     """Computation in bfloat16 where it is faster than float32."""
-    choice = choose_dtype("auto", device=device.type, bfloat16=bfloat16_of(device))
-    return torch.autocast(device.type, torch.bfloat16, enabled=choice.name == "bfloat16")
+    return torch.autocast(device.type, torch.bfloat16, enabled=fast_dtype(device) == torch.bfloat16)
 
 
 class Trainer:
@@ -91,6 +96,7 @@ class Trainer:
             weight_decay=plan.weight_decay,
             share=lambda name: plan.encoder_rate if name.startswith("encoder.") else 1.0,
             is_vector=is_embedding,
+            dtype=fast_dtype(device),
         )
         self.step = 0
         self.seconds = 0.0
