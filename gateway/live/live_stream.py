@@ -211,8 +211,9 @@ class LiveStream(FrameStream[Response | Result | GatedResult]):
             trace = self._traces[index]
             trace.encoded(encoded)
             self._num_unanswered += 1
-            await self._call.send(index, encoded.ref, self._sent(trace, encoded))
+            # Before the frame is sent, because its result may be there before sending it has ended.
             self._points.send(index, self._received_ns[index], trace)
+            await self._call.send(index, encoded.ref, self._sent(trace, encoded))
         self._is_all_sent = True
         await self._finish_call_if_answered()
 

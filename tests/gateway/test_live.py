@@ -4,8 +4,10 @@ import asyncio
 
 import pytest
 
+from gateway.streams.track_call import TrackCall
 from maskmesh import LiveResult, LiveStream, ObjectNotFound
 from maskmesh.errors import MaskmeshError
+from maskmesh.types import EmbeddingRef
 from tests.gateway.in_process import InProcess, image
 
 
@@ -29,6 +31,26 @@ async def test_results_come_in_order_with_their_sequence(gateway: InProcess) -> 
     assert [result.sequence for result in results] == list(range(9))
     assert [result.frame.frame_index for result in results] == list(range(9))
     assert all(set(result.frame.objects) == {3} for result in results[1:])
+
+
+async def test_results_may_come_before_sending_has_ended(
+    gateway: InProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = TrackCall.send
+
+    async def slow(call: TrackCall, frame_index: int, ref: EmbeddingRef, traceparent: str) -> None:
+        await original(call, frame_index, ref, traceparent)
+        await asyncio.sleep(0.05)
+
+    monkeypatch.setattr(TrackCall, "send", slow)
+    async with gateway.client.stream() as stream:
+        collecting = asyncio.ensure_future(collect(stream))
+        await stream.send(image(0))
+        await stream.add_prompt(1, points=[(1, 1)])
+        await send(stream, 3, 1)
+        await stream.finish()
+        results = await collecting
+    assert [result.sequence for result in results] == [0, 1, 2, 3]
 
 
 async def test_a_slow_tracker_skips_frames_and_reports_them(gateway: InProcess) -> None:
