@@ -211,7 +211,7 @@ class LiveStream(FrameStream[Response | Result | GatedResult]):
             trace = self._traces[index]
             trace.encoded(encoded)
             self._num_unanswered += 1
-            # Before the frame is sent, because its result may be there before sending it has ended.
+            # The points get the frame first: its result may be delivered before the call of send returns.
             self._points.send(index, self._received_ns[index], trace)
             await self._call.send(index, encoded.ref, self._sent(trace, encoded))
         self._is_all_sent = True
