@@ -6,7 +6,8 @@ import pytest
 from tests.train_micro.sources import drawn_clip, drawn_sources
 from tools.train_micro.data.sets import IMAGE_SETS, ImageSet
 from tools.train_micro.data.sources import SOURCE_SIZE, Pool, Source
-from tools.train_micro.scenes.compose import MIN_OBJECT_PIXELS, Composer, chosen_masks, still
+from tools.train_micro.scenes.compose import MIN_OBJECT_PIXELS, Composer, chosen_masks
+from tools.train_micro.scenes.motions import still
 from tools.train_micro.scenes.render import Layer, Pose, render
 
 SIDE = 64

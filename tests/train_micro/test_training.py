@@ -185,6 +185,27 @@ def test_every_weight_is_trained_in_some_phase() -> None:
     assert idle <= {"tracker.no_mem_pos_enc"}
 
 
+def test_only_the_last_frames_of_a_long_clip_have_losses() -> None:
+    """The frames before them are tracked without gradients, into the same memory."""
+    trained = model().train()
+    data = Clips(Composer(Pool(drawn_sources(4)), SIZE), (0, 2), (6,), batch=2)
+    batch = {key: torch.stack([data[0][key], data[1][key]]) for key in data[0]}
+
+    def tracked(unrolled: int | None, *, inverted: int | None = None) -> float:
+        masks = batch["masks"].clone()
+        if inverted is not None:
+            masks[:, inverted] ^= True
+        generator = torch.Generator().manual_seed(seed_of("mask"))
+        losses = clips_loss(trained, batch | {"masks": masks}, generator, unrolled=unrolled)
+        assert losses["tracked"].requires_grad
+        return float(losses["tracked"].detach())
+
+    assert tracked(5) == tracked(None)
+    assert tracked(2, inverted=3) == tracked(2)
+    assert tracked(2, inverted=4) != tracked(2)
+    assert tracked(2, inverted=5) != tracked(2)
+
+
 def test_export_matches_the_model(tmp_path: Path) -> None:
     trained = model()
     frames = torch.randint(0, 256, (2, SIZE, SIZE, 3), dtype=torch.uint8)

@@ -147,7 +147,7 @@ def clips(
             raise click.ClickException(f"run the first phase before the second: {error}") from error
     for plan in plans if start is None else plans[-1:]:
         seeds = (seed, TRAINING_STREAMS[plan.name])
-        composer = Composer(training, plan.image_size, clips=material.clips)
+        composer = Composer(training, plan.image_size, clips=material.clips, encounters=plan.encounters)
         stills = Stills(composer, (*seeds, STILLS))
         model = Micro(plan.image_size)
         if state is not None:
@@ -166,10 +166,11 @@ def clips(
 
         scenes = Clips(composer, seeds, plan.lengths, batch=plan.batch)
         if plan.stills:
-            loss = partial(clips_and_stills_loss, forgets=plan.forgets)
+            loss = partial(clips_and_stills_loss, forgets=plan.forgets, unrolled=plan.unrolled)
             trainer.run(ClipsAndStills(scenes, stills), loss, validate, workers=workers)
         else:
-            trainer.run(scenes, partial(clips_loss, forgets=plan.forgets), validate, workers=workers)
+            loss = partial(clips_loss, forgets=plan.forgets, unrolled=plan.unrolled)
+            trainer.run(scenes, loss, validate, workers=workers)
         state = trainer.model.state_dict()
 
 

@@ -80,19 +80,33 @@ class ClipsAndStills(Dataset[dict[str, Tensor]]):
 
 
 def clips_and_stills_loss(
-    model: Micro, batch: dict[str, Tensor], generator: torch.Generator, *, forgets: float = 0.0
+    model: Micro,
+    batch: dict[str, Tensor],
+    generator: torch.Generator,
+    *,
+    forgets: float = 0.0,
+    unrolled: int | None = None,
 ) -> dict[str, Tensor]:
     """The losses of clips and images; images have a lower weight."""
     stills = {k.removeprefix(STILL): v for k, v in batch.items() if k.startswith(STILL)}
     losses = images_loss(model, stills, generator)
     weighted = {f"{STILL}{name}": STILLS_WEIGHT * loss for name, loss in losses.items()}
-    return clips_loss(model, batch, generator, forgets=forgets) | weighted
+    return clips_loss(model, batch, generator, forgets=forgets, unrolled=unrolled) | weighted
 
 
 def clips_loss(
-    model: Micro, batch: dict[str, Tensor], generator: torch.Generator, *, forgets: float = 0.0
+    model: Micro,
+    batch: dict[str, Tensor],
+    generator: torch.Generator,
+    *,
+    forgets: float = 0.0,
+    unrolled: int | None = None,
 ) -> dict[str, Tensor]:
-    """The losses of the prompted frame, of tracked frames, and of corrections on both."""
+    """The losses of the prompted frame, of tracked frames, and of corrections on both.
+
+    ``unrolled`` is the maximum number of tracked frames with gradients, the last of a clip; those before only
+    fill the memory.  None is all.
+    """
     clips, length = batch["frames"].shape[:2]
     features = model.encode(batch["frames"].flatten(0, 1))
     truths = batch["masks"].transpose(0, 1).flatten(1, 2)  # [T, clips * OBJECTS, S, S]
@@ -124,9 +138,13 @@ def clips_loss(
     for step in range(1, length):
         frame = take(features, rows + step)
         in_sight = truths[step].sum(dim=(1, 2)) >= MIN_SIGHT
-        truth = shrink(truths[step], model.size // 2)
         if torch.rand((), generator=generator) < forgets:
             rollout.forget()
+        if unrolled is not None and step < length - unrolled:
+            with torch.no_grad():
+                rollout.track(frame, rollout.attend(frame)[1])
+            continue
+        truth = shrink(truths[step], model.size // 2)
         conditioned, decoded = rollout.attend(frame)
         losses["tracked"].append(decoder_loss(decoded, truth, in_sight, scored=True))
         # A correction clears the memories around it; all objects must have equal numbers of memories.

@@ -19,12 +19,16 @@ class ClipPlan(Plan):
     """A phase on clips; batches cycle through ``lengths``; ``stills`` adds an image to each clip.
 
     ``forgets`` is the probability that, before a frame, all memories but those of prompted frames are lost,
-    as after a long absence.
+    as after a long absence.  ``encounters`` is the fraction of scenes in which an object is hidden for a
+    while or meets a similar one.  ``unrolled`` is the maximum number of tracked frames of a clip with
+    gradients, the last ones; None is all.
     """
 
     lengths: tuple[int, ...]
     stills: bool = False
     forgets: float = 0.1
+    encounters: float = 0.0
+    unrolled: int | None = None
 
 
 # The first plan uses a smaller image size: it costs half as much, and the weights transfer to the full
@@ -41,7 +45,8 @@ IMAGE_PLANS = (
         warm_up=100,
     ),
 )
-# The first plan trains tracking over one or two steps, the second plan long-term memory.
+# The first plan trains tracking over one or two steps, the second plan long-term memory, the third finding an
+# object again after an absence, and telling it from a similar one.
 CLIP_PLANS = (
     ClipPlan(
         name="clips-short",
@@ -70,6 +75,22 @@ CLIP_PLANS = (
         frozen_norms=True,
         validate_every=400,
         save_every=100,
+    ),
+    ClipPlan(
+        name="clips-long",
+        image_size=256,
+        steps=400,
+        batch=4,
+        lengths=(4, 10, 24, 16),
+        stills=True,
+        encounters=0.6,
+        unrolled=10,
+        learning_rate=6e-4,
+        encoder_rate=0.3,
+        warm_up=40,
+        frozen_norms=True,
+        validate_every=400,
+        save_every=50,
     ),
 )
 

@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from maskmesh.masks import ByteArray
 from tools.train_micro.data.real_clips import RealClip
 from tools.train_micro.data.sources import Pool, Source, resized
-from tools.train_micro.scenes.render import Layer, Motion, Pose, Rendered, render
+from tools.train_micro.scenes.encounters import cover, cross, pass_behind, path_of_object
+from tools.train_micro.scenes.motions import camera, cut_short, still, wander
+from tools.train_micro.scenes.render import Layer, Pose, Rendered, render
 from tools.train_micro.scenes.textures import SIDE, draw_shape, draw_texture
 
 # Minimum visible part of a prompted object on the first frame.
@@ -28,6 +30,11 @@ MIN_OBJECT_PIXELS = 280
 # Maximum distance of two frames of a filmed clip that follow one another in a scene.
 MOST_GAP = 4
 
+# Minimum number of frames of a scene with an encounter; in clips of more than ``LONG`` frames, the motion of
+# a frame is smaller.
+LEAST_ENCOUNTER = 6
+LONG = 10
+
 # Fractions of foreground layers that are cut-outs, and object shapes with another texture; the others are
 # synthetic shapes.
 CUT_OUTS = 0.5
@@ -36,15 +43,7 @@ OBJECT_SHAPES = 0.25
 # Fraction of backgrounds that are textures instead of photographs.
 PLAIN_TEXTURES = 0.25
 
-# A position outside the visible area, in sides of the canvas.
-FAR_OUT = 9.0
-
 Sprite = tuple[ByteArray, ByteArray]  # image and alpha, both [SIDE, SIDE]
-
-
-def still(pose: Pose) -> Motion:
-    """The motion of a static layer."""
-    return lambda _: pose
 
 
 def cut_out(source: Source, label: int) -> Sprite:
@@ -117,7 +116,8 @@ class Composer:
     """Composes scenes from photographs and filmed clips.
 
     ``composed`` is the fraction of still scenes with cut-outs, ``filmed`` that of moving scenes with a filmed
-    background if there are clips.
+    background if there are clips.  ``encounters`` is the fraction of moving scenes in which an object is
+    hidden for a while, or two similar objects cross.
     """
 
     def __init__(
@@ -128,10 +128,12 @@ class Composer:
         composed: float = 0.5,
         clips: Sequence[RealClip] = (),
         filmed: float = 0.5,
+        encounters: float = 0.0,
     ) -> None:
         self.pool = pool
         self.clips = clips
         self.filmed = filmed if clips else 0.0
+        self.encounters = encounters
         self.size = size
         self.composed = composed
 
@@ -153,7 +155,10 @@ class Composer:
 
     def clip_scene(self, random: np.random.Generator, frames: int) -> tuple[Rendered, list[int]]:
         """Frames of a scene in motion, and the indices of the objects promptable on the first frame."""
+        if frames >= LEAST_ENCOUNTER and random.random() < self.encounters:
+            return self._encounter(random, frames)
         pace = random.uniform(0.3, 1.0)  # speed of the scene, from slow to fast
+        pace *= min(LONG / frames, 1.0)
         kind = random.random()
         if random.random() < self.filmed:
             layers = [self._film(random, frames)]
@@ -167,16 +172,58 @@ class Composer:
             count = int(random.integers(1, 4))
         for _ in range(count):
             layer = self._sprite(random, size=random.uniform(0.2, 0.75))
-            layers.append(replace(layer, motion=self._wander(layer.motion(0.0), random, pace, frames)))
+            layers.append(replace(layer, motion=wander(layer.motion(0.0), random, pace, frames)))
         if count and random.random() < 0.3:
             layers.append(self._twin(layers[-1], random, pace, frames))
         if random.random() < 0.35 and layers[-1].alpha is not None:
             layers.append(self._passer_by(layers[-1], random, frames))
-        layers = [layers[0], *(self._cut_short(layer, random, frames) for layer in layers[1:])]
-        camera = self._camera(random, pace)
-        rendered = render(layers, camera, [float(t) for t in range(frames)], self.size)
+        layers = [layers[0], *(cut_short(layer, random, frames) for layer in layers[1:])]
+        view = camera(random, pace)
+        rendered = render(layers, view, [float(t) for t in range(frames)], self.size)
         visible = self._promptable(rendered)
         return (rendered, visible) if visible else self.clip_scene(random, frames)
+
+    def _encounter(self, random: np.random.Generator, frames: int) -> tuple[Rendered, list[int]]:
+        """A scene with an encounter; its promptable objects are those that meet, all of them."""
+        filmed = random.random() < self.filmed
+        ground = self._film(random, frames) if filmed else self._ground(random)
+        layers, tracked = [ground], []
+        kind = random.random()
+        if filmed and ground.num_objects and kind < 0.5:
+            label = int(random.integers(ground.num_objects))
+            places, side = path_of_object(ground, label, frames)
+            layers.append(cover(self._wall(random, side * random.uniform(1.1, 1.6)), places, random))
+            tracked = [label]
+        elif kind < 0.65:
+            target = self._sprite(random, size=random.uniform(0.15, 0.4))
+            wall = self._wall(random, target.motion(0.0).size * random.uniform(1.1, 2.2))
+            other = self._twin(target, random, 0.3, frames)
+            if random.random() < 0.5:
+                other = self._sprite(random, size=random.uniform(0.15, 0.4))
+            tracked = [ground.num_objects, ground.num_objects + 1]
+            layers += [other, *pass_behind(target, wall, random, frames)]
+        else:
+            first = self._sprite(random, size=random.uniform(0.2, 0.5))
+            second = self._twin(first, random, 0.3, frames)
+            if random.random() < 0.25:
+                second = self._sprite(random, size=first.motion(0.0).size)
+            tracked = [ground.num_objects, ground.num_objects + 1]
+            layers += cross(first, second, random, frames)
+        view = camera(random, min(LONG / frames, 1.0))
+        rendered = render(layers, view, [float(t) for t in range(frames)], self.size)
+        visible = set(self._promptable(rendered))
+        if not visible.issuperset(tracked[-1:]):
+            return self._encounter(random, frames)
+        return rendered, [number for number in tracked if number in visible]
+
+    def _wall(self, random: np.random.Generator, size: float) -> Layer:
+        """A solid rectangle, or a large cut-out, that can hide an object of less than its size."""
+        layer = self._sprite(random, size=min(size, 1.1))
+        if random.random() < 0.25:
+            return layer
+        solid = np.full((SIDE, SIDE), 255, dtype=np.uint8)
+        picture = draw_texture(random) if random.random() < 0.4 else self._patch(random)
+        return replace(layer, picture=picture, alpha=solid, masks=solid[None])
 
     def _promptable(self, rendered: Rendered) -> list[int]:
         pixels, shares = rendered.masks[0].sum(axis=(1, 2)), rendered.shares[0]
@@ -260,42 +307,6 @@ class Composer:
         patch = picture[top : top + side, left : left + side]
         return resized(patch, SIDE)
 
-    def _wander(self, start: Pose, random: np.random.Generator, pace: float, frames: int) -> Motion:
-        """A smooth motion; some motions reverse, so that objects leave the frame and return."""
-        speed = random.uniform(0, 0.13) * pace
-        heading = random.uniform(0, 2 * np.pi)
-        growth = random.normal(0, 0.05) * pace
-        turning = random.normal(0, 0.15) * pace
-        returns = random.random() < 0.35
-        turning_point = random.uniform(0.35, 0.65) * frames
-        if returns:
-            speed *= 2.2
-
-        def pose(time: float) -> Pose:
-            way = turning_point - abs(time - turning_point) if returns else time
-            return replace(
-                start,
-                x=start.x + speed * way * np.cos(heading),
-                y=start.y + speed * way * np.sin(heading),
-                size=float(np.clip(start.size * np.exp(growth * time), 0.08, 1.2)),
-                turn=start.turn + turning * time,
-            )
-
-        return pose
-
-    def _cut_short(self, layer: Layer, random: np.random.Generator, frames: int) -> Layer:
-        """Let some layers disappear between two frames, as at a cut, and reappear later."""
-        begin = max(random.uniform(0.1, 0.6) * frames, 0.5)
-        end = begin + random.uniform(0.2, 0.5) * frames
-        if random.random() > 0.25:
-            return layer
-
-        def pose(time: float) -> Pose:
-            there = layer.motion(time)
-            return replace(there, x=FAR_OUT) if begin <= time < end else there
-
-        return replace(layer, motion=pose)
-
     def _twin(self, of: Layer, random: np.random.Generator, pace: float, frames: int) -> Layer:
         """A similar second object at another position."""
         start = of.motion(0.0)
@@ -307,7 +318,7 @@ class Composer:
             flip=bool(random.random() < 0.5),
         )
         picture = recolour(of.picture, random, random.uniform(0, 0.4))
-        return Layer(picture, of.masks, of.alpha, self._wander(moved, random, pace, frames))
+        return Layer(picture, of.masks, of.alpha, wander(moved, random, pace, frames))
 
     def _passer_by(self, of: Layer, random: np.random.Generator, frames: int) -> Layer:
         """A layer that crosses in front of another layer near the middle of the clip."""
@@ -322,20 +333,3 @@ class Composer:
             return replace(start, x=target.x + way * np.cos(heading), y=target.y + way * np.sin(heading))
 
         return replace(layer, motion=pose)
-
-    def _camera(self, random: np.random.Generator, pace: float) -> Motion:
-        """The motion of a hand-held camera."""
-        drift_x, drift_y = random.normal(0, 0.02, 2) * pace
-        zoom, turn = random.normal(0, 0.015) * pace, random.normal(0, 0.015) * pace
-        shake = random.normal(0, 0.008 * pace, (64, 2))
-
-        def pose(time: float) -> Pose:
-            jitter = shake[int(time) % len(shake)]
-            return Pose(
-                0.5 + drift_x * time + jitter[0],
-                0.5 + drift_y * time + jitter[1],
-                float(np.exp(zoom * time)) * 1.05,
-                turn=turn * time,
-            )
-
-        return pose

@@ -3,7 +3,7 @@
 A scene's generator is seeded with the run's seed, the stream and the scene's index.
 """
 
-TRAINING_STREAMS = {"images-192": 1, "images-256": 2, "clips-short": 3, "clips-256": 4}
+TRAINING_STREAMS = {"images-192": 1, "images-256": 2, "clips-short": 3, "clips-256": 4, "clips-long": 5}
 
 # Substream of a clip stream for the single images of the same phase.
 STILLS = 1

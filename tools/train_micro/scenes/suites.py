@@ -13,7 +13,8 @@ import numpy as np
 from maskmesh.evaluation.truth import TrueFrame
 from maskmesh.masks import ByteArray
 from tools.train_micro.data.sources import Pool, Source, resized
-from tools.train_micro.scenes.compose import cut_out, still
+from tools.train_micro.scenes.compose import cut_out
+from tools.train_micro.scenes.motions import still
 from tools.train_micro.scenes.render import Layer, Motion, Pose, render
 from tools.train_micro.scenes.seeds import EVALUATION_STREAMS
 from tools.train_micro.scenes.textures import SIDE
