@@ -6,7 +6,11 @@ from typing import Any
 import pytest
 import yaml
 
+from encoder_svc.config import EncoderSettings
+from maskmesh.config import ModelSettings
+from maskmesh.nn.checkpoint import bundled_weights
 from tests.k8s.manifests import K8S, render, workloads
+from tracker_svc.config import TrackerSettings
 
 COMPOSE = yaml.safe_load((K8S.parent / "compose.yaml").read_text())
 VERSIONS = {
@@ -61,3 +65,13 @@ def test_compose_flags_are_settings(name: str) -> None:
     settings = SETTINGS[name](_cli_parse_args=flags)
     assert settings.host == "0.0.0.0"
     assert settings.metrics_port == 9464
+
+
+@pytest.mark.parametrize("settings", [EncoderSettings, TrackerSettings])
+def test_compose_runs_a_model_that_needs_no_checkpoint(
+    settings: type[ModelSettings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable, value in COMPOSE["x-service"]["environment"].items():
+        monkeypatch.setenv(variable, value)
+    made = settings(_cli_parse_args=[])
+    assert made.checkpoint is not None or bundled_weights(made.model) is not None

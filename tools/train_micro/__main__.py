@@ -3,7 +3,7 @@
     python -m tools.train_micro images --data ECSSD --sets SETS --out RUN
     python -m tools.train_micro clips --data ECSSD --sets SETS --out RUN
     python -m tools.train_micro interpolate FIRST SECOND --share 0.5 -o MIXED
-    python -m tools.train_micro evaluate --data ECSSD --checkpoint RUN/clips-256/micro.safetensors
+    python -m tools.train_micro evaluate --data ECSSD --checkpoint RUN/clips-long/micro.safetensors
 
 An interrupted command resumes from its last checkpoint when it is run again.
 """

@@ -21,7 +21,7 @@ START_SECONDS = 20.0
 _POLL_SECONDS = 0.1
 _PR_SET_PDEATHSIG = 1
 
-# Traces that are kept in memory, 50 KB each.
+# Traces that are kept in memory, about 31 KiB each.
 MAX_TRACES = 20_000
 
 
