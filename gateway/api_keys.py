@@ -80,11 +80,11 @@ class Caller:
     async def wait_for_stream_frame(self) -> None:
         """Count a frame of a stream, as soon as the rate admits it.
 
-        ``RESERVED_FRAMES`` of a burst are reserved for interactive calls, if the burst is larger than that.
+        ``RESERVED_FRAMES`` of a burst are reserved for interactive calls, if the burst has room for one more.
         """
         if self.rate is None:
             return
-        reserved = RESERVED_FRAMES if self.rate.max_rate > RESERVED_FRAMES else 0
+        reserved = RESERVED_FRAMES if self.rate.max_rate >= RESERVED_FRAMES + 1 else 0
         while not self.rate.has_capacity(1 + reserved):
             await asyncio.sleep(self.rate.time_period / self.rate.max_rate)
         await self.rate.acquire()
@@ -151,9 +151,11 @@ def _caller(entry: _Entry, previous: Caller | None) -> Caller:
     rate = None
     if entry.frames_per_second is not None:
         burst = max(entry.frames_per_second * BURST_SECONDS, 1.0)
-        rate = AsyncLimiter(burst, burst / entry.frames_per_second)
-        if previous is not None and previous.rate is not None and previous.rate.max_rate == burst:
-            rate = previous.rate
+        seconds = burst / entry.frames_per_second
+        rate = AsyncLimiter(burst, seconds)
+        known = None if previous is None else previous.rate
+        if known is not None and (known.max_rate, known.time_period) == (burst, seconds):
+            rate = known
     return Caller(
         entry.name, entry.tenant or entry.name, entry.max_sessions, entry.max_bytes, rate, entry.operator
     )

@@ -133,7 +133,7 @@ class SegmentationServicer(segmentation_pb2_grpc.SegmentationServiceServicer):
             raise InvalidRequest("at least one image is needed", field="images")
         messages = ImageMessages(request)
         with messages.naming_fields():
-            frames = await self._uploads.append(aiter(messages), context.time_remaining)
+            frames = await self._uploads.append(aiter(messages), None)
         return segmentation_pb2.AppendImagesResponse(frames=frames)
 
     async def AddPrompt(self, request: segmentation_pb2.AddPromptRequest, context: Any) -> Any:

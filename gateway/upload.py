@@ -32,9 +32,12 @@ class Uploads:
         self._limit = limit
 
     async def append(
-        self, requests: Requests, remaining: Callable[[], float | None]
+        self, requests: Requests, remaining: Callable[[], float | None] | None
     ) -> segmentation_pb2.AppendFramesResponse:
-        """Carry out AppendFrames; ``remaining`` returns the seconds to the call's deadline."""
+        """Carry out AppendFrames; ``remaining`` returns the seconds to the call's deadline.
+
+        None says that no client sends the requests: those that are left are not read.
+        """
         is_read = False
 
         async def append() -> segmentation_pb2.AppendFramesResponse:
@@ -64,11 +67,12 @@ class Uploads:
                 # This call waited for an upload with the same key that failed; retry with this call's
                 # frames.
                 response = await session.answers.run(key, config, append, field="config.idempotency_key")
-            if not is_read:
+            if not is_read and remaining is not None:
                 await drain_requests(requests, remaining())
             return response
         except MaskmeshError:
-            await drain_requests(requests, remaining())
+            if remaining is not None:
+                await drain_requests(requests, remaining())
             raise
 
 

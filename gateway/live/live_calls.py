@@ -1,13 +1,12 @@
 """SegmentStream, and its two halves for clients that cannot stream requests."""
 
 import contextlib
-import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import replace
 
 from gateway.config import GatewaySettings
 from gateway.erase.erase_view import Erasers, EraseView
-from gateway.erase.options import erase_options
+from gateway.erase.options import EraseOptions, erase_options
 from gateway.live.live_stream import LiveStream
 from gateway.live.motion_gate import DEFAULT_THRESHOLD
 from gateway.live.pushed_requests import PushedRequests
@@ -19,7 +18,7 @@ from gateway.sessions.resume_point import ResumePoint
 from gateway.sessions.session import GatewaySession
 from gateway.streams.frame_stream import StreamContexts
 from maskmesh import wire
-from maskmesh.errors import InvalidRequest, SessionNotFound, Unavailable
+from maskmesh.errors import InvalidRequest, MaskmeshError, SessionNotFound, Unavailable
 from maskmesh.masks import MaskFormat, MaskOptions, MaskSpace
 from maskmesh.types import ModelInfo
 from maskmesh.v1 import segmentation_pb2
@@ -103,8 +102,9 @@ class LiveCalls:
 
     async def _run(self, config: segmentation_pb2.StreamConfig, requests: Requests) -> Responses:
         options = _live_options(config)
-        with self._erase_view(config, options.masks) as view:
-            session, resume_point = await self._session(config)
+        erase = _erase_options(config, options.masks)
+        session, resume_point = await self._session(config)
+        async with self._erase_view(erase, session, is_new=resume_point is None) as view:
             window = self._settings.live_window
             if config.overload == segmentation_pb2.OVERLOAD_POLICY_SKIP:
                 window = min(window, NEWEST_WINDOW)
@@ -127,24 +127,25 @@ class LiveCalls:
                 with contextlib.suppress(SessionNotFound):
                     await self._lifecycle.delete(session.session_id)
 
-    @contextlib.contextmanager
-    def _erase_view(
-        self, config: segmentation_pb2.StreamConfig, masks: MaskOptions
-    ) -> Iterator[EraseView | None]:
-        """The view of a stream that erases objects, None if it does not."""
-        if not config.HasField("erase"):
-            yield None
-            return
-        options = erase_options(config.erase, field="config.erase", live=True)
-        if masks.format is MaskFormat.LOW_RES_LOGITS or masks.space is MaskSpace.MODEL:
-            raise InvalidRequest(
-                "to erase objects, masks must be binary and in the size of the frame",
-                field="config.mask_options",
-            )
-        owner = uuid.uuid4().hex  # of a session that does not exist yet
-        if config.resume_token:
-            owner = ResumePoint.parse(config.resume_token, field="config.resume_token").session_id
-        with self._erasers.view(options, owner, field="config.erase") as view:
+    @contextlib.asynccontextmanager
+    async def _erase_view(
+        self, options: EraseOptions | None, session: GatewaySession, *, is_new: bool
+    ) -> AsyncIterator[EraseView | None]:
+        """The view of a stream that erases objects, None if it does not.
+
+        A new session is deleted if there is no view for it.
+        """
+        with contextlib.ExitStack() as stack:
+            view = None
+            if options is not None:
+                try:
+                    view = stack.enter_context(
+                        self._erasers.view(options, session.session_id, field="config.erase")
+                    )
+                except MaskmeshError:
+                    if is_new:
+                        await self._lifecycle.delete(session.session_id)
+                    raise
             yield view
 
     async def _session(
@@ -159,6 +160,18 @@ class LiveCalls:
         if not session.is_live:
             raise InvalidRequest("the session is not live", field="config.resume_token")
         return session, resume_point
+
+
+def _erase_options(config: segmentation_pb2.StreamConfig, masks: MaskOptions) -> EraseOptions | None:
+    """How a stream erases objects, None if it does not.  Raises InvalidRequest."""
+    if not config.HasField("erase"):
+        return None
+    if masks.format is MaskFormat.LOW_RES_LOGITS or masks.space is MaskSpace.MODEL:
+        raise InvalidRequest(
+            "to erase objects, masks must be binary and in the size of the frame",
+            field="config.mask_options",
+        )
+    return erase_options(config.erase, field="config.erase", live=True)
 
 
 def _live_options(config: segmentation_pb2.StreamConfig) -> LiveOptions:

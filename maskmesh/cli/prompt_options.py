@@ -135,7 +135,7 @@ class PromptCommand(click.Command):
         super().__init__(*args, **kwargs)
         self._order: tuple[click.Option, ...] = (
             click.Option(["--object", "obj_id"], type=int, multiple=True, help="Object of later prompts."),
-            click.Option(["--frame"], type=int, multiple=True, help="Frame of later prompts."),
+            click.Option(["--frame"], type=click.IntRange(0), multiple=True, help="Frame of later prompts."),
             click.Option(["--point"], type=_Point(), multiple=True, help="A click; label 0 is negative."),
             click.Option(["--box"], type=_Box(), multiple=True, help="A box around the object."),
         )

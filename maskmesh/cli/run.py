@@ -89,7 +89,7 @@ def describe(error: BaseException) -> str:
         name = f"{error.filename}: " if error.filename else ""
         return f"{name}{error.strerror}"
     if isinstance(error, MaskmeshError | MeshError | OSError | ValueError):
-        return str(error)
+        return str(error) or type(error).__name__
     return f"unexpected error: {type(error).__name__}: {error} (--verbose shows where)"
 
 

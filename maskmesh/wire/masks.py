@@ -67,10 +67,13 @@ def mask_to_proto(mask: BinaryMask | LowResLogits) -> types_pb2.Mask:
             return types_pb2.Mask(low_res_logits=logits)
 
 
-def mask_from_proto(message: types_pb2.Mask, *, field: str = "mask") -> BinaryMask | LowResLogits:
+def mask_from_proto(
+    message: types_pb2.Mask, *, field: str = "mask", max_points: int | None = None
+) -> BinaryMask | LowResLogits:
     """Convert a message to a mask.
 
-    Raises InvalidPrompt if the mask is empty, or if the number of its bytes does not match its size.
+    Raises InvalidPrompt if the mask is empty, if the number of its bytes does not match its size, or if its
+    polygons have more than ``max_points`` points.
     """
     form = message.WhichOneof("form")
     if form is None:
@@ -90,7 +93,7 @@ def mask_from_proto(message: types_pb2.Mask, *, field: str = "mask") -> BinaryMa
             raise InvalidPrompt("logits must be finite", field=f"{field}.values")
         return LowResLogits(values)
     if form == "polygons":
-        return _polygons(encoded, field)
+        return _polygons(encoded, field, max_points)
     name, make = _BINARY_FORMS[form]
     data = getattr(encoded, name)
     if not data:
@@ -98,12 +101,10 @@ def mask_from_proto(message: types_pb2.Mask, *, field: str = "mask") -> BinaryMa
     return make(encoded.height, encoded.width, data)
 
 
-def _polygons(message: types_pb2.PolygonMask, field: str) -> PolygonMask:
+def _polygons(message: types_pb2.PolygonMask, field: str, max_points: int | None) -> PolygonMask:
     count = sum(len(ring.xy) // 2 for polygon in message.polygons for ring in polygon.rings)
-    if count > MAX_POLYGON_POINTS:
-        raise InvalidPrompt(
-            f"{count} points, and a mask has at most {MAX_POLYGON_POINTS}", field=f"{field}.polygons"
-        )
+    if max_points is not None and count > max_points:
+        raise InvalidPrompt(f"{count} points, and a mask has at most {max_points}", field=f"{field}.polygons")
     polygons = []
     for p, polygon in enumerate(message.polygons):
         rings = []

@@ -9,7 +9,7 @@ import numpy as np
 from maskmesh.errors import InvalidPrompt
 from maskmesh.types import Box, Point, Prompt
 from maskmesh.v1 import types_pb2
-from maskmesh.wire.masks import mask_from_proto, mask_to_proto
+from maskmesh.wire.masks import MAX_POLYGON_POINTS, mask_from_proto, mask_to_proto
 from maskmesh.wire.values import box_to_proto
 
 MAX_POINTS = 256
@@ -56,7 +56,7 @@ def prompt_from_proto(
         )
     mask = None
     if message.HasField("mask"):
-        mask = mask_from_proto(message.mask, field=f"{field}.mask")
+        mask = mask_from_proto(message.mask, field=f"{field}.mask", max_points=MAX_POLYGON_POINTS)
     if not points and box is None and mask is None:
         raise InvalidPrompt("a prompt needs points, a box or a mask", field=field)
     return Prompt(points, box, mask)

@@ -37,7 +37,12 @@ def direction_to_proto(*, reverse: bool) -> session_pb2.Direction:
 def session_objects_to_proto(objects: Sequence[SessionObject]) -> list[session_pb2.SessionObject]:
     """Convert the objects of a session to messages."""
     return [
-        session_pb2.SessionObject(obj_id=o.obj_id, prompted_frames=o.prompted_frames, concept_id=o.concept_id)
+        session_pb2.SessionObject(
+            obj_id=o.obj_id,
+            prompted_frames=o.prompted_frames,
+            concept_id=o.concept_id,
+            found=o.is_found,
+        )
         for o in objects
     ]
 

@@ -94,12 +94,34 @@ def test_unknown_suffixes_are_named(name: str) -> None:
         (["--max-frames", "-5"], "-5 is not in the range"),
         (["--multimask"], "--multimask is for images"),
         (["-o", "o.png"], "a video has one of the suffixes"),
+        (["--frame", "-1"], "-1 is not in the range"),
+        (["--tls"], "--tls has no effect without --endpoint"),
+        (["--tls-ca", __file__], "--tls-ca has no effect without --endpoint"),
+        (["--api-key", "secret"], "--api-key has no effect without --endpoint"),
     ],
 )
 def test_options_are_checked_before_the_work(source: Path, arguments: list[str], message: str) -> None:
     result = CliRunner().invoke(main, ["segment", str(source), "--point", "1,1", *arguments])
     assert result.exit_code == 2
     assert message in result.output
+
+
+def test_options_of_clicks_have_no_effect_on_concepts(tmp_path: Path) -> None:
+    photo = tmp_path / "photo.png"
+    photo.write_bytes(picture())
+    result = CliRunner().invoke(main, ["segment", str(photo), "--concept", "dog", "--multimask"])
+    assert (result.exit_code, "--multimask is for --point and --box" in result.output) == (2, True)
+
+
+def test_frames_of_a_stream_begin_at_zero(source: Path) -> None:
+    result = CliRunner().invoke(main, ["stream", str(source), "--frame", "-1", "--point", "1,1"])
+    assert (result.exit_code, "-1 is not in the range" in result.output) == (2, True)
+
+
+def test_a_window_of_motion_has_two_frames_or_more(source: Path, tmp_path: Path) -> None:
+    motion = ["--grid", "4x4", "--motion", str(tmp_path / "m.json")]
+    result = CliRunner().invoke(main, ["points", str(source), *motion, "--window", "1"])
+    assert (result.exit_code, "--window is 2 to 256" in result.output) == (2, True), result.output
 
 
 def test_sources_are_told_apart(tmp_path: Path) -> None:
@@ -116,10 +138,12 @@ def test_sources_are_told_apart(tmp_path: Path) -> None:
 
 
 def test_frames_of_a_folder_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
-    for name in ("10.jpg", "9.jpg", "frame_2.png", "frame_12.png"):
+    # A superscript is a digit, but not of a decimal number.
+    names = ["9.jpg", "10.jpg", "frame_2.png", "frame_12.png", "\N{SUPERSCRIPT TWO}.png"]
+    for name in reversed(names):
         Image.new("RGB", (8, 8)).save(tmp_path / name)
     (tmp_path / "notes.txt").write_text("no image")
-    assert [p.name for p in folder_frames(tmp_path)] == ["9.jpg", "10.jpg", "frame_2.png", "frame_12.png"]
+    assert [p.name for p in folder_frames(tmp_path)] == names
 
 
 def test_masks_are_whole_after_every_frame(tmp_path: Path) -> None:

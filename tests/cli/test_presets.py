@@ -3,10 +3,12 @@
 from dataclasses import replace
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from maskmesh.cli.batch.items import find_items
 from maskmesh.cli.main import main
 from maskmesh.cli.mesh import mesh_options
 from maskmesh.cli.mesh.presets import PRESET_NAMES, needed_bytes, plan, preset
@@ -134,6 +136,26 @@ def test_the_length_of_a_video_is_read_from_its_header(tmp_path: Path) -> None:
     assert mesh_options.video_length(tmp_path) == 0
     (tmp_path / "text").write_text("no video")
     assert mesh_options.video_length(tmp_path / "text") == 0
+
+
+def test_titles_in_any_encoding_do_not_matter(tmp_path: Path) -> None:
+    """Old files have titles in other encodings than UTF-8."""
+    with av.open(str(tmp_path / "titled.avi"), "w") as out:
+        out.metadata["title"] = "Zo__"
+        stream = out.add_stream("mjpeg", rate=10)
+        stream.pix_fmt = "yuvj420p"
+        for number in range(7):
+            frame = av.VideoFrame.from_ndarray(np.full((480, 640, 3), number, dtype=np.uint8), format="rgb24")
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode())
+    content = (tmp_path / "titled.avi").read_bytes()
+    assert b"Zo__" in content
+    titled = tmp_path / "videos" / "titled"  # without a suffix, its content tells that it is a video
+    titled.parent.mkdir()
+    titled.write_bytes(content.replace(b"Zo__", b"Zo\xeb!"))
+    assert mesh_options.video_length(titled) == 7
+    [item] = find_items(titled.parent, None, overlays=False)
+    assert item.is_video
 
 
 def test_instruction_sets_by_strength(tmp_path: Path) -> None:

@@ -76,6 +76,7 @@ class _Failure(grpc.RpcError):
         (Unavailable("no gateway"), "no gateway"),
         (FileNotFoundError(2, "No such file or directory", "a.json"), "a.json: No such file or directory"),
         (OSError("plain"), "plain"),
+        (TimeoutError(), "TimeoutError"),
         (_Failure(), "the gateway answered UNIMPLEMENTED: no such method"),
         (ExceptionGroup("several", [ValueError("first"), KeyError("second")]), "first"),
         (ZeroDivisionError("x"), "unexpected error: ZeroDivisionError: x (--verbose shows where)"),

@@ -275,9 +275,14 @@ async def test_the_command_fills_an_image(mesh: Mesh, clip: Path, tmp_path: Path
     [picture] = pictures(clip, 1)
     photo, output = tmp_path / "photo.png", tmp_path / "filled.png"
     PillowImage.fromarray(picture).save(photo)
+    report = tmp_path / "report.csv"
     await maskmesh(
-        "erase", photo, "--endpoint", mesh.endpoint, "--point", "110,262", "-o", output, cwd=tmp_path
+        *("erase", photo, "--endpoint", mesh.endpoint, "--point", "110,262"),
+        *("-o", output, "--report", report),
+        cwd=tmp_path,
     )
+    [row] = csv.DictReader(report.read_text().splitlines())
+    assert int(row["invented_pixels"]) > 1000
     filled = np.asarray(PillowImage.open(output))
     assert filled.shape == picture.shape
     changed = (filled != picture).any(axis=2)

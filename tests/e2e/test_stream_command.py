@@ -228,6 +228,17 @@ async def test_points_and_their_actions_are_told(mesh: Mesh, clip: Path, tmp_pat
     assert len(list(read_frames(tmp_path / "points.mp4"))) == 24
 
 
+async def test_two_wrong_prompts_are_one_error(mesh: Mesh, clip: Path, tmp_path: Path) -> None:
+    process = await start(
+        *(clip, "--endpoint", mesh.endpoint, "--point", "99999,1", "--object", 2, "--point", "99999,2"),
+        cwd=tmp_path,
+    )
+    _, said = await process.communicate()
+    assert process.returncode == 1
+    assert "lies outside the frame" in said.decode(), said.decode()
+    assert "Traceback" not in said.decode()
+
+
 async def test_options_of_points_are_checked(tmp_path: Path, clip: Path) -> None:
     for arguments, message in (
         (["--inside-object", "1"], "--inside-object places a --grid"),

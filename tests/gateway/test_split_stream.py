@@ -93,11 +93,12 @@ async def test_images_are_appended_by_one_call(gateway: InProcess) -> None:
             assert (response.frames.first_frame_index, response.frames.num_frames) == (0, 2)
         other = v1.AppendFramesConfig(session_id=session.session_id)
         broken = types_pb2.Image(encoded=b"no picture")
-        with pytest.raises(InvalidImage) as caught:
-            await browser.call(
-                "AppendImages", v1.AppendImagesRequest(config=other, images=[picture(2), broken])
-            )
-        assert caught.value.metadata["field"].startswith("images[1]")
+        for index in range(3):
+            images = [picture(2), picture(3), picture(4)]
+            images[index] = broken
+            with pytest.raises(InvalidImage) as caught:
+                await browser.call("AppendImages", v1.AppendImagesRequest(config=other, images=images))
+            assert caught.value.metadata["field"].startswith(f"images[{index}]")
         with pytest.raises(InvalidRequest, match="at least one image"):
             await browser.call("AppendImages", v1.AppendImagesRequest(config=other))
         assert (await session.get_state()).num_frames == 2

@@ -18,8 +18,10 @@ from maskmesh import (
     PackedMask,
     PngMask,
     Point,
+    PolygonMask,
     Prompt,
     RleMask,
+    SessionObject,
     wire,
 )
 from maskmesh.embedding_key import image_digest
@@ -140,6 +142,28 @@ def test_other_messages_round_trip() -> None:
     spec = TensorSpec("image_embedding", "bfloat16", (256, 64, 64))
     assert spec.num_bytes == 2 * 2**20
     assert wire.tensor_specs_from_proto([wire.tensor_spec_to_proto(spec)]) == [spec]
+
+
+def test_objects_of_a_session_round_trip() -> None:
+    objects = [
+        SessionObject(1, (0, 4), None, False),
+        SessionObject(1_000_001, (), 3, True),
+        SessionObject(1_000_002, (7,), None, True),  # its concept was removed
+    ]
+    assert wire.session_objects_from_proto(wire.session_objects_to_proto(objects)) == objects
+
+
+def test_only_prompts_limit_the_points_of_polygons() -> None:
+    """A result may have a more ragged outline than a prompt."""
+    ring = np.zeros((20_001, 2), dtype=np.float32)
+    ring[:, 0] = np.arange(20_001) % 7
+    message = wire.mask_to_proto(PolygonMask(9, 9, [[ring]]))
+    again = wire.mask_from_proto(message)
+    assert isinstance(again, PolygonMask)
+    np.testing.assert_array_equal(again.polygons[0][0], ring)
+    with pytest.raises(InvalidPrompt, match="20001 points, and a mask has at most 20000") as caught:
+        wire.prompt_from_proto(types_pb2.Prompt(mask=message), width=9, height=9, field="prompt")
+    assert caught.value.field == "prompt.mask.polygons.polygons"
 
 
 def test_mask_options() -> None:

@@ -73,7 +73,7 @@ def _may_be_video(path: Path) -> bool:
     if (kind or "").startswith("text/"):
         return False
     try:
-        with av.open(str(path)) as container:
+        with av.open(str(path), metadata_errors="replace") as container:
             return bool(container.streams.video)
     except (av.FFmpegError, OSError, ValueError):
         return False

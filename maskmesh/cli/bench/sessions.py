@@ -1,6 +1,7 @@
 """``maskmesh bench``: latency and throughput of a mesh, measured by a client."""
 
 import asyncio
+import contextlib
 import io
 import itertools
 import json
@@ -146,14 +147,11 @@ async def measure_throughput(client: AsyncClient, options: BenchOptions, count: 
     async def run(session: VideoSession) -> list[float]:
         return [time.perf_counter() async for _ in session.propagate()]
 
-    sessions = [await client.create_session() for _ in seeds]
-    try:
+    async with contextlib.AsyncExitStack() as stack:
+        sessions = [await stack.enter_async_context(client.session()) for _ in seeds]
         for session, seed in zip(sessions, seeds, strict=True):
             await _begin(session, options, seed)
         deliveries = await asyncio.gather(*(run(session) for session in sessions))
-    finally:
-        for session in sessions:
-            await session.delete()
     start = max(times[WARM_UP_FRAMES - 1] for times in deliveries)
     end = min(times[-1] for times in deliveries)
     if end <= start:

@@ -112,7 +112,9 @@ _ADVICE = {
 
 
 def _cores(mesh: MeshStatus) -> int:
-    """The cores of the machines of the mesh, each counted once."""
+    """The cores of the machines of the mesh, each counted once; 0 if services do not say where they run."""
+    if not all(s.host for s in mesh.services):
+        return 0
     machines = {s.host: s.usage.granted_cores for s in mesh.services if s.usage is not None}
     return sum(machines.values())
 

@@ -95,6 +95,8 @@ def _agreement(services: list[ServiceStatus]) -> Iterator[Finding]:
     by_host: dict[str, int] = {}
     cores: dict[str, int] = {}
     for service in services:
+        if not service.host:
+            continue  # the key is not an operator's: which services share a machine is not known
         if service.model is not None and service.usage is not None and service.model.device == "cpu":
             by_host[service.host] = by_host.get(service.host, 0) + service.model.threads
             cores[service.host] = service.usage.granted_cores

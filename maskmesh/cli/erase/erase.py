@@ -85,9 +85,12 @@ async def erase(job: EraseJob, client: AsyncClient) -> None:
 async def _erase_image(job: EraseJob, session: VideoSession) -> None:
     # Pixels outside of the objects stay as they are.
     options = dataclasses.replace(job.options, image_format="png")
-    async for frame in session.erase(options):
-        await asyncio.to_thread(save_picture, job.output, frame.erased.decode())
-        say(f"{frame.erased.invented_pixels} pixels are filled in: {job.output}")
+    with contextlib.ExitStack() as stack:
+        note = _report(job.report, stack)
+        async for frame in session.erase(options):
+            await asyncio.to_thread(save_picture, job.output, frame.erased.decode())
+            note(frame)
+            say(f"{frame.erased.invented_pixels} pixels are filled in: {job.output}")
 
 
 async def _erase_video(job: EraseJob, session: VideoSession) -> None:

@@ -32,7 +32,7 @@ def folder_frames(folder: Path) -> list[Path]:
     """The images of a folder by the numbers in their names.  Raises UsageError if it has none."""
 
     def key(path: Path) -> list[Any]:
-        return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", path.name)]
+        return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", path.name)]
 
     found = sorted((path for path in folder.iterdir() if path.is_file() and is_picture(path)), key=key)
     if not found:

@@ -74,6 +74,8 @@ def gateway_options(command: Callable[..., None]) -> Callable[..., None]:
     def with_gateway_of(
         *, endpoint: str | None, api_key: str, use_tls: bool, tls: Tls | None, **others: Any
     ) -> None:
+        if endpoint is None:
+            _refuse_client_options()
         if use_tls and tls is None:
             tls = Tls()
         command(gateway=Gateway(endpoint, api_key, tls), **others)
@@ -167,6 +169,15 @@ class TelemetryWarnings:
 def show_line(name: str, line: str) -> None:
     """Show a line of a service's log."""
     say(f"{name:10} {line}")
+
+
+def _refuse_client_options() -> None:
+    """Raises UsageError if the command line says how to reach a gateway, and a mesh is started."""
+    context = click.get_current_context()
+    for name in ("api_key", "use_tls", "tls_ca", "tls_cert", "tls_key", "tls_server_name"):
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            option = name.removeprefix("use_").replace("_", "-")
+            raise click.UsageError(f"--{option} has no effect without --endpoint: a mesh is started here")
 
 
 def _refuse_model_options() -> None:

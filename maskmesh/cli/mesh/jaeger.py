@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import ctypes
 import json
+import os
 import signal
 import sys
 import urllib.request
@@ -59,7 +60,7 @@ async def traced_to(jaeger: str) -> AsyncIterator[dict[str, str]]:
         yield {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{OTLP_PORT}"}
     finally:
         if process.returncode is None:
-            process.terminate()
+            os.killpg(process.pid, signal.SIGTERM)  # it may be a script that started Jaeger
         await process.wait()
         await reading
 
@@ -98,11 +99,15 @@ async def _read(process: asyncio.subprocess.Process, lines: deque[str]) -> None:
 
 
 async def _wait_until_healthy(process: asyncio.subprocess.Process, lines: deque[str]) -> None:
-    async with asyncio.timeout(START_SECONDS):
-        while not await asyncio.to_thread(_serves):
-            if process.returncode is not None:
-                raise MeshError(f"Jaeger ended with status {process.returncode}:\n" + "\n".join(lines))
-            await asyncio.sleep(_POLL_SECONDS)
+    try:
+        async with asyncio.timeout(START_SECONDS):
+            while not await asyncio.to_thread(_serves):
+                if process.returncode is not None:
+                    raise MeshError(f"Jaeger ended with status {process.returncode}:\n" + "\n".join(lines))
+                await asyncio.sleep(_POLL_SECONDS)
+    except TimeoutError:
+        said = "\n".join(lines)
+        raise MeshError(f"Jaeger does not answer after {START_SECONDS:.0f} s:\n{said}") from None
 
 
 def _serves() -> bool:

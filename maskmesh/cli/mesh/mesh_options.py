@@ -117,7 +117,7 @@ def video_length(source: object) -> int:
     if not isinstance(source, Path) or not source.is_file():
         return 0
     try:
-        with av.open(str(source)) as container:
+        with av.open(str(source), metadata_errors="replace") as container:
             return container.streams.video[0].frames
     except (av.FFmpegError, IndexError, OSError):
         return 0

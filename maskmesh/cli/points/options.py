@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from maskmesh.cli.mesh.mesh_options import point_flags, with_flags
 from maskmesh.points import MotionOptions
@@ -68,9 +69,10 @@ class PointSettings:
         if self.motion is None:
             return None
         defaults = MotionOptions()
-        length = budget.window_length if budget.window_length > 1 else defaults.window_length
+        given = click.get_current_context().get_parameter_source("window") is ParameterSource.COMMANDLINE
+        length = budget.window_length if given else defaults.window_length
         stride = budget.window_stride or min(defaults.window_stride, length)
-        if not stride <= length <= MAX_WINDOW:
+        if not max(stride, 2) <= length <= MAX_WINDOW:
             raise click.UsageError(
                 f"with --motion, --window is 2 to {MAX_WINDOW}, and --stride at most --window"
             )

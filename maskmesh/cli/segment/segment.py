@@ -79,6 +79,8 @@ def check_job(job: Job) -> None:
     check_suffix("--output", job.output, is_video=job.is_video)
     if job.is_video and job.multimask:
         raise click.UsageError("--multimask is for images: a video is tracked with one mask for each object")
+    if job.concepts and not job.is_video and job.multimask:
+        raise click.UsageError("--multimask is for --point and --box")
     if not job.is_video and job.truth is not None:
         raise click.UsageError("--truth requires a video")
     if not job.is_video and any(job.named_frames):

@@ -135,34 +135,31 @@ class _StreamRun:
         error.
         """
         prompts = self._prompts(live)
-        prompting: set[asyncio.Task[None]] = set()
         failure: OSError | None = None
         waited_seconds = 0.0
         frames = self._frames()
-        while True:
-            start = time.perf_counter()
-            try:
-                frame = await anext(frames)
-            except StopAsyncIteration:
-                break
-            except OSError as error:
-                # The results of the frames that were sent come before the error.
-                failure = error
-                break
-            waited_seconds += time.perf_counter() - start
-            sequence = live.next_sequence
-            self._output.sent(sequence, frame)
-            self._progress.sent[sequence] = time.perf_counter()
-            await live.send(frame.pixels)
-            self._control.has_sent.set()
-            for finished in [task for task in prompting if task.done()]:
-                prompting.remove(finished)
-                await finished  # an error of a prompt ends the command
-            for prompting_call in prompts.pop(sequence, ()):
-                prompting.add(asyncio.ensure_future(self._timed(prompting_call)))
-                # Let the task send the prompt before the next frame, which is then tracked with it.
-                await asyncio.sleep(0)
-        await asyncio.gather(*prompting)
+        # An error of a prompt ends the command.
+        async with asyncio.TaskGroup() as prompting:
+            while True:
+                start = time.perf_counter()
+                try:
+                    frame = await anext(frames)
+                except StopAsyncIteration:
+                    break
+                except OSError as error:
+                    # The results of the frames that were sent come before the error.
+                    failure = error
+                    break
+                waited_seconds += time.perf_counter() - start
+                sequence = live.next_sequence
+                self._output.sent(sequence, frame)
+                self._progress.sent[sequence] = time.perf_counter()
+                await live.send(frame.pixels)
+                self._control.has_sent.set()
+                for prompting_call in prompts.pop(sequence, ()):
+                    prompting.create_task(self._timed(prompting_call))
+                    # Let the task send the prompt before the next frame, which is then tracked with it.
+                    await asyncio.sleep(0)
         get_current_span().set_attribute("maskmesh.wait.source.ms", waited_seconds * 1000)
         await live.finish()
         if prompts:

@@ -160,6 +160,15 @@ def test_many_small_services_fill_the_cores() -> None:
     assert found == ["the cores are the bottleneck"]
 
 
+def test_without_hosts_nothing_is_said_about_cores() -> None:
+    """A key that is not an operator's does not see which services share a machine."""
+    services = [replace(s, host="") for s in (GATEWAY, ENCODER, TRACKER, TRACKER)]
+    many = [replace(s, model=s.model and replace(s.model, threads=4)) for s in services]
+    assert of_level(list(mesh_findings(MeshStatus(many))), "warning", "problem") == []
+    busy = {"gateway": 0.5, "encoder e:1": 0.7, "tracker t:1": 0.6}
+    assert not of_level(list(diagnose(replace(HEALTHY, busy_cores=busy), MeshStatus(services))), "note")
+
+
 def test_only_the_client_runs_here() -> None:
     subjects = {finding.subject for finding in machine_findings({}, runs_services=False)}
     assert subjects == {"versions"}
