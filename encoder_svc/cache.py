@@ -96,7 +96,9 @@ class EmbeddingCache:
         self._wait_seconds = wait_seconds
         self._entries: OrderedDict[EmbeddingKey, _Entry] = OrderedDict()
         self._fills: dict[EmbeddingKey, _Fill] = {}
-        self._flights: SingleFlight[EmbeddingKey, Embedding] = SingleFlight(cancel_abandoned=True)
+        self._flights: SingleFlight[EmbeddingKey, Embedding] = SingleFlight(
+            cancel_abandoned=True, on_end=lambda key: self._fills.pop(key, None)
+        )
         self._used_bytes = 0  # by entries and fills in progress
         self._room = asyncio.Condition()
 
@@ -182,7 +184,7 @@ class EmbeddingCache:
         """
         released = 0
         for key in keys or list(self._fills):
-            if key in self._fills:
+            if key in self._fills and key not in self._entries:
                 self._fills[key].pins.pop(owner, None)
         for key in keys or list(self._entries):
             entry = self._entries.get(key)
@@ -206,8 +208,6 @@ class EmbeddingCache:
                 self._used_bytes -= size
                 raise
         finally:
-            if self._fills.get(key) is fill:
-                del self._fills[key]
             async with self._room:
                 self._room.notify_all()
         return embedding

@@ -5,6 +5,7 @@ yields between them nor work that outlives the call that began it.
 """
 
 import asyncio
+import contextlib
 import logging
 import random
 import time
@@ -78,6 +79,23 @@ async def stop(task: "asyncio.Task[Any]") -> None:
         await asyncio.wait({task}, timeout=0.1)
 
 
+async def to_its_end(work: Coroutine[Any, Any, T]) -> T:
+    """The result of work that must not stop half-way.
+
+    If the caller is cancelled, the work still ends first; then the cancellation is raised.
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        while not task.done():
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait({task})
+        if not task.cancelled():
+            task.exception()  # the caller is gone, so nobody else reads it
+        raise
+
+
 @dataclass(slots=True, eq=False)
 class Flight(Generic[T]):
     """One piece of work that several callers wait for."""
@@ -93,8 +111,12 @@ class SingleFlight(Generic[K, T]):
     cancelled when its last caller leaves; without it the work runs to its end.
     """
 
-    def __init__(self, *, cancel_abandoned: bool = False) -> None:
+    def __init__(
+        self, *, cancel_abandoned: bool = False, on_end: Callable[[K], object] = lambda key: None
+    ) -> None:
+        """``on_end`` is called when callers with an equal key no longer join the work."""
         self._cancel_abandoned = cancel_abandoned
+        self._on_end = on_end
         self._flights: dict[K, Flight[T]] = {}
 
     def __contains__(self, key: K) -> bool:
@@ -128,6 +150,7 @@ class SingleFlight(Generic[K, T]):
     def _remove(self, key: K, flight: Flight[T]) -> None:
         if self._flights.get(key) is flight:
             del self._flights[key]
+            self._on_end(key)
         if flight.task.done() and not flight.task.cancelled():
             flight.task.exception()  # marked as retrieved: all callers may have left
 

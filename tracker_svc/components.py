@@ -29,8 +29,8 @@ from tracker_svc.model import weights
 from tracker_svc.model.config import PRESETS
 from tracker_svc.model.tracking_model import TrackingModel
 from tracker_svc.points.components import PointComponents, start_points
+from tracker_svc.sessions.limits import SessionLimits
 from tracker_svc.sessions.offloading import offload_idle
-from tracker_svc.sessions.session import SessionLimits
 from tracker_svc.sessions.session_registry import SessionRegistry
 from tracker_svc.sessions.session_table import SessionTable
 

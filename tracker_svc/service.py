@@ -86,6 +86,7 @@ class TrackerServicer(tracker_pb2_grpc.TrackerServiceServicer):
         ttl = request.ttl.ToNanoseconds() / 1e9
         if ttl < 0:
             raise InvalidRequest("a ttl must not be negative", field="ttl")
+        self._registry.replace_older(request.session_id, request.epoch)
         session = self._sessions.create(request.session_id, ttl, live=request.live)
         self._registry.own(session, request.epoch)
         response = tracker_pb2.CreateSessionResponse(model=wire.model_info_to_proto(self.components.info))
@@ -259,7 +260,7 @@ class TrackerServicer(tracker_pb2_grpc.TrackerServiceServicer):
                 await self.components.worker.run(partial(change, session))
                 response = respond(session)
                 session.record_change(request.idempotency_key, response)
-            await session.replicator.flush()
+            await session.flushed()
             return response
 
         return await session.answers.run(request.idempotency_key, without_routing(request), work)

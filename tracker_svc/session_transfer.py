@@ -20,6 +20,8 @@ async def export_session(
                 yield tracker_pb2.ExportSessionResponse(session=part)
             else:
                 yield tracker_pb2.ExportSessionResponse(state=part)
+        # Changes that wait for the lock are refused, and repeated at the other tracker.
+        session.was_exported = True
 
 
 async def import_session(

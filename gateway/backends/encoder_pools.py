@@ -86,14 +86,15 @@ class EncoderPools(Encoders):
 
     async def encode(self, image: Image, key: str, options: EncodeOptions) -> Encoded:
         work = telemetry.WorkSummary()
+        has_room = self._overflow.is_usable and self._overflow.in_flight < self._overflow.num_replicas
         try:
-            cached = await self._first.ring.look_up(key, options, work)
+            cached = await self._first.ring.look_up(key, options, work, retries=not has_room)
             if cached is not None:
                 return cached
             takes_overflow = self._would_be_sooner()
-        except ResourceExhausted:
-            # The first pool is full: better a slow encoder that is idle than none.
-            if not self._overflow.is_usable or self._overflow.in_flight >= self._overflow.num_replicas:
+        except (ResourceExhausted, Unavailable):
+            # The first pool is full or away: better a slow encoder that is idle than none.
+            if not has_room:
                 raise
             takes_overflow = True
         if takes_overflow:

@@ -138,9 +138,14 @@ class EncoderRing(Encoders):
         encoded = await self.look_up(key, options, work)
         return encoded or await self.compute(image, key, options, work)
 
-    async def look_up(self, key: str, options: EncodeOptions, work: WorkSummary) -> Encoded | None:
-        """The embedding if it is cached.  Adds to ``work``.  Raises as :meth:`encode`."""
-        return await self._encode(encoder_pb2.EncodeRequest(key=key), options, work)
+    async def look_up(
+        self, key: str, options: EncodeOptions, work: WorkSummary, *, retries: bool = True
+    ) -> Encoded | None:
+        """The embedding if it is cached.  Adds to ``work``.  Raises as :meth:`encode`.
+
+        With ``retries`` false, an encoder that is unreachable or full is an error at once.
+        """
+        return await self._encode(encoder_pb2.EncodeRequest(key=key), options, work, retries=retries)
 
     async def compute(
         self, image: Image, key: str, options: EncodeOptions, work: WorkSummary, *, retries: bool = True

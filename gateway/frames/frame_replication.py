@@ -258,6 +258,8 @@ class RingReplicator(FrameReplicator):
         if state.num_frames <= self._ring.num_frames:
             return []
         fields = await self._store.get_frames(self._session_id, [f"ring.{index}" for index, _ in state.kept])
+        if state.num_frames <= self._ring.num_frames:
+            return []  # a stream has begun meanwhile, and has newer frames
         self._ring.restore(
             state,
             {

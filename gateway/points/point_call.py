@@ -251,10 +251,13 @@ class PointCall:
         message = points_pb2.PointEmbedding(
             frame_index=frame_index, embedding=wire.embedding_ref_to_proto(ref)
         )
-        try:
-            await call.write(points_pb2.TrackPointsRequest(embedding=message))
-        except grpc.RpcError:
-            pass  # results() raises the stream's error
+        async with self._writing:
+            if call is not self._call:
+                return  # the stream was opened again, and asks again if it needs the embedding
+            try:
+                await call.write(points_pb2.TrackPointsRequest(embedding=message))
+            except grpc.RpcError:
+                pass  # results() raises the stream's error
 
     async def _write(
         self, frame_index: int, ref: EmbeddingRef, purpose: points_pb2.FramePurpose, traceparent: str = ""

@@ -10,7 +10,7 @@ import grpc
 from gateway.backends.tracker_backend import TrackerBackend
 from gateway.backends.trackers import Trackers
 from gateway.sessions.session import GatewaySession
-from maskmesh.aio import RetryWindow
+from maskmesh.aio import RetryWindow, to_its_end
 from maskmesh.errors import UNREACHABLE, MaskmeshError, SessionLost, SessionNotFound, StaleEpoch, Unavailable
 from maskmesh.internal.v1 import tracker_pb2
 from maskmesh.rpc.client_calls import TimedResponse
@@ -162,7 +162,7 @@ class SessionRouter:
             session.owner = record.owner
             return
         if isinstance(error, SessionNotFound):
-            await self._create_empty(session, owner)
+            await to_its_end(self._create_empty(session, owner))
             raise _lost(session)
         is_draining = "draining" in error.metadata
         is_cut_off = UNREACHABLE in error.metadata
@@ -179,11 +179,11 @@ class SessionRouter:
         self, session: GatewaySession, owner: Owner, error: MaskmeshError, window: RetryWindow
     ) -> None:
         if "draining" in error.metadata:
-            await self._hand_over(session, owner)
+            await to_its_end(self._hand_over(session, owner))
         elif isinstance(error, Unavailable) and window.elapsed <= RETURN_SECONDS:
             await window.wait(error)
         else:
-            await self._create_empty(session, owner)
+            await to_its_end(self._create_empty(session, owner))
             if session.num_changes:  # otherwise it had no objects that could be lost
                 raise _lost(session)
 

@@ -266,10 +266,13 @@ class TrackCall:
         message = tracker_pb2.FrameEmbedding(
             frame_index=frame_index, embedding=wire.embedding_ref_to_proto(ref)
         )
-        try:
-            await call.write(tracker_pb2.TrackRequest(embedding=message))
-        except grpc.RpcError:
-            pass  # results() raises the stream's error
+        async with self._writing:
+            if call is not self._call:
+                return  # the stream was opened again, and asks again if it needs the embedding
+            try:
+                await call.write(tracker_pb2.TrackRequest(embedding=message))
+            except grpc.RpcError:
+                pass  # results() raises the stream's error
 
     async def _write_frame(self, frame_index: int, ref: EmbeddingRef, traceparent: str) -> None:
         frame = tracker_pb2.TrackFrame(

@@ -58,10 +58,14 @@ class QueueEntry:
     tenant: str = ""
     number: int = field(default_factory=lambda: next(_entry_numbers))
     """Order of arrival."""
+    on_promoted: Callable[[], None] = field(default=lambda: None, compare=False, repr=False)
+    """Called after the priority was raised; set by the queue in which the entry waits."""
 
     def promote(self, priority: Priority) -> None:
         """Raise the entry's priority to ``priority``; never lower it."""
-        self.priority = min(self.priority, priority)
+        if priority < self.priority:
+            self.priority = priority
+            self.on_promoted()
 
 
 class FairScheduler:
@@ -170,6 +174,7 @@ class PrioritySemaphore:
         if self._queued or not self._has_slot(entry):
             granted: asyncio.Future[Priority] = asyncio.get_running_loop().create_future()
             self._queued.append((entry, granted))
+            entry.on_promoted = self._grant_slots  # an interactive entry may take a reserved slot
             self._grant_slots()
             try:
                 priority = await granted

@@ -44,6 +44,9 @@ PARTS = ("session", "snapshot", "states", "frames")
 LOCK_SECONDS = 6.0
 LOCK_PAUSE_SECONDS = 0.2
 
+# PTTL of a key that does not expire.
+NO_EXPIRY = -1
+
 # A lease in the store is renewed at most this often, and ends this much later.
 RENEWAL_SECONDS = 10.0
 
@@ -205,7 +208,7 @@ class SessionStore:
     async def put_frames(
         self, session_id: str, fields: Mapping[str, bytes], attributes: Mapping[str, str]
     ) -> None:
-        """Set fields of a session's frames, and attributes of the session."""
+        """Set fields of a session's frames, and attributes of the session.  The frames expire with it."""
         key, frames = _key(session_id, "session"), _key(session_id, "frames")
 
         async def put(redis: Redis) -> None:
@@ -214,7 +217,12 @@ class SessionStore:
                     steps.hset(frames, mapping=cast(_Fields, fields))
                 if attributes:
                     steps.hset(key, mapping=cast(_Fields, attributes))
-                await steps.execute()
+                steps.pttl(key)
+                steps.pttl(frames)
+                *_, lease, frames_lease = await steps.execute()
+            # The first write makes the hash; renewals of the lease find it later.
+            if lease > 0 and frames_lease == NO_EXPIRY:
+                await redis.pexpire(frames, lease)
 
         await self._store.run(put)
 

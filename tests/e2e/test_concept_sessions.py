@@ -45,7 +45,8 @@ from tracker_svc.compute.tokenizer import PhraseTokenizer
 from tracker_svc.compute.tracker import Tracker
 from tracker_svc.following.followed_concept import FollowedConcept
 from tracker_svc.sessions.concept_changes import add_concept, begin_following, finish_following
-from tracker_svc.sessions.session import Session, SessionLimits
+from tracker_svc.sessions.limits import SessionLimits
+from tracker_svc.sessions.session import Session
 
 pytestmark = [needs_data, pytest.mark.asyncio(loop_scope="module")]
 

@@ -165,6 +165,25 @@ async def test_encode_is_cancelled_without_waiters() -> None:
     assert cache.num_bytes == SIZE
 
 
+async def test_a_request_during_the_end_of_a_failed_encode_gets_its_error() -> None:
+    cache = EmbeddingCache(100)
+
+    async def fail() -> Embedding:
+        raise EmbeddingNotFound("not in the shared cache", key="a")
+
+    async with cache._room:  # the failed fill waits for it, to say that there is room
+        first = asyncio.ensure_future(cache.get_or_create(key("a"), SIZE, fail))
+        for _ in range(5):
+            await asyncio.sleep(0)
+        second = asyncio.ensure_future(cache.get_or_create(key("a"), SIZE, fail))
+        await asyncio.sleep(0)
+    for request in (first, second):
+        with pytest.raises(EmbeddingNotFound):
+            await request
+    assert await put(cache, "a") is Outcome.MISS
+    assert not cache.is_filling(key("a"))
+
+
 async def test_failed_encode_leaves_no_entry() -> None:
     cache = EmbeddingCache(SIZE)
 

@@ -27,7 +27,13 @@ class FakePool:
         self.done = 0
         self._free = [asyncio.Lock() for _ in range(replicas)]
 
-    async def look_up(self, key: str, options: EncodeOptions, work: WorkSummary) -> Encoded | None:
+    async def look_up(
+        self, key: str, options: EncodeOptions, work: WorkSummary, *, retries: bool = True
+    ) -> Encoded | None:
+        if retries and (self.is_full or self.is_gone):
+            await asyncio.sleep(20)  # as long as an encoder ring retries
+        if self.is_gone:
+            raise Unavailable("no encoder is reachable", service="encoder")
         if self.is_full:
             raise ResourceExhausted("the queue is full", resource="queue", retry_seconds=1.0)
         return None
@@ -125,6 +131,18 @@ async def test_a_full_pool_gives_to_idle_slow_encoders_only(
     with pytest.raises(ResourceExhausted):
         await both.encode(picture(), "b", OPTIONS)
     assert (await first).ref.address.startswith("slow")
+
+
+@pytest.mark.parametrize("trouble", ["is_full", "is_gone"])
+async def test_read_ahead_overflows_at_once(
+    pools: tuple[FakePool, FakePool, EncoderPools], trouble: str
+) -> None:
+    """Where nobody waits for an image, an encoder that is full is asked again for a while."""
+    fast, _, both = pools
+    await warm_up(both)
+    setattr(fast, trouble, True)
+    encoded = await asyncio.wait_for(both.encode(picture(), "a", EncodeOptions(interactive=False)), 5)
+    assert encoded.ref.address.startswith("slow")
 
 
 async def test_an_overflow_pool_that_is_gone_costs_its_help_only(

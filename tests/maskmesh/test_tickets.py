@@ -95,3 +95,20 @@ async def test_semaphore_reserves_a_slot_for_interactive_work() -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
     async with semaphore.acquire(QueueEntry(Priority.AHEAD)):
         pass
+
+
+async def test_a_promoted_entry_takes_a_reserved_slot() -> None:
+    """A click joins the read-ahead of its frame, which waits behind another one."""
+    semaphore = PrioritySemaphore(1, reserved=1, policy=AdmissionPolicy(2, 2), seconds_each=lambda: 0.1)
+    joined = QueueEntry(Priority.AHEAD)
+
+    async def work() -> None:
+        async with semaphore.acquire(joined):
+            pass
+
+    async with semaphore.acquire(QueueEntry(Priority.AHEAD)):
+        waiting = asyncio.ensure_future(work())
+        await asyncio.sleep(0.01)
+        assert not waiting.done()
+        joined.promote(Priority.INTERACTIVE)
+        await asyncio.wait_for(waiting, 5)

@@ -1,6 +1,7 @@
 """The session archive returns states from disk bit for bit."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -10,7 +11,9 @@ import torch
 from maskmesh import SessionNotFound
 from tracker_svc.memory.archive import SessionArchive
 from tracker_svc.memory.frame_state import FrameState, Held
+from tracker_svc.memory.memory_bank import MemoryBank
 from tracker_svc.memory.tracked_frames import TrackedFrames
+from tracker_svc.model.config import MemoryRules
 
 
 def new_archive(path: Path, *, max_bytes: int = 2**20) -> SessionArchive:
@@ -58,7 +61,7 @@ def test_states_round_trip(archive: SessionArchive) -> None:
         assert_equal(archive.get(2, index), state(100 + index, memory=index % 2 == 0, pointer=index > 2))
     assert archive.get(1, 7) is None
     assert archive.get(3, 0) is None
-    assert archive.held(2, 1, 4) == {
+    assert archive.held(2, range(1, 5)) == {
         1: Held(pointer=False, memory=False),
         2: Held(pointer=False, memory=True),
         3: Held(pointer=True, memory=False),
@@ -82,14 +85,14 @@ def test_clear_memories_and_delete(archive: SessionArchive) -> None:
         archive.put(1, index, state(index))
         archive.put(2, index, state(index))
     archive.clear_memories(1, 3, 5)
-    assert [i for i, held in archive.held(1, 0, 9).items() if not held.memory] == [3, 4, 5]
+    assert [i for i, held in archive.held(1, range(0, 10)).items() if not held.memory] == [3, 4, 5]
     kept = archive.get(1, 4)
     assert kept is not None
     assert torch.equal(kept.low_res_masks, state(4).low_res_masks)
     archive.delete(1, 0)
     archive.delete(2)
     assert archive.oldest(1) == 1
-    assert archive.held(2, 0, 9) == {}
+    assert archive.held(2, range(0, 10)) == {}
 
 
 def test_good_frames_are_found_nearest_first_without_reading_the_others(archive: SessionArchive) -> None:
@@ -113,7 +116,7 @@ def test_size_is_bounded_and_oldest_states_are_evicted(tmp_path: Path) -> None:
     large = FrameState(torch.randn(1, 64, 64), 0.5, 1.0, torch.randn(256))
     for index in range(60):
         archive.put(1, index, large)
-    held = archive.held(1, 0, 100)
+    held = archive.held(1, range(0, 101))
     assert 5 < len(held) < 20
     assert sorted(held) == list(range(60 - len(held), 60))
     assert path.stat().st_size <= 2**18 + 2**15
@@ -129,7 +132,7 @@ def test_close_deletes_the_archive(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
     # Work in progress when the session ends gets SessionNotFound and leaves no file.
     archive.put(1, 1, state(1))
-    for read in (lambda: archive.get(1, 1), lambda: archive.held(1, 0, 9), lambda: archive.oldest(1)):
+    for read in (lambda: archive.get(1, 1), lambda: archive.held(1, range(0, 10)), lambda: archive.oldest(1)):
         with pytest.raises(SessionNotFound):
             read()
     assert not list(tmp_path.iterdir())
@@ -144,13 +147,41 @@ def test_old_frames_spill_to_disk(archive: SessionArchive) -> None:
     assert tracked.recent(7) is not None
     for index in range(10):
         assert_equal(tracked.get(index), state(index))
-    assert sorted(tracked.held(0, 20)) == list(range(10))
+    assert sorted(tracked.held(range(0, 21))) == list(range(10))
     assert 4 in tracked
     assert tracked.oldest() == 0
     # Tracked again: the newer state in memory takes precedence over the archived one.
     tracked.put(2, state(50))
     assert_equal(tracked.get(2), state(50))
     tracked.clear_memories(2, 8)
-    assert [i for i, held in tracked.held(0, 9).items() if not held.memory] == [2, 3, 4, 5, 6, 7, 8]
+    assert sorted(i for i, held in tracked.held(range(0, 10)).items() if not held.memory) == [
+        2,
+        3,
+        4,
+        5,
+        6,
+        7,
+        8,
+    ]
     tracked.discard(2)
     assert 2 not in tracked
+
+
+def test_a_long_absence_is_not_read(archive: SessionArchive, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Selection by quality looks at the frames that it selects, however far back they are."""
+    looked_at: list[int] = []
+    held = SessionArchive.held
+
+    def watched(self: SessionArchive, obj_id: int, frames: Collection[int]) -> dict[int, Held]:
+        looked_at.append(len(frames))
+        return held(self, obj_id, frames)
+
+    bank = MemoryBank(1, archive, rules=MemoryRules(min_quality=0.01))
+    good, hidden = replace(state(1), object_score_logit=5.0), state(1)
+    for index in range(1, 200):
+        bank.tracked.put(index, good if index < 20 else hidden)
+        bank.tracked.spill()
+    monkeypatch.setattr(SessionArchive, "held", watched)
+    selection = bank.select(200)
+    assert len(selection.memories) > 0
+    assert max(looked_at, default=0) <= 16

@@ -77,7 +77,7 @@ def test_conditioning_clears_memories_within_seven_frames() -> None:
     made = bank(conditioning=[0], tracked=list(range(1, 30)))
     made.prompt(15, state())
     made.make_conditioning(15, FEATURES)
-    kept = [i for i, held in made.tracked.held(0, 30).items() if held.memory]
+    kept = [i for i, held in made.tracked.held(range(0, 31)).items() if held.memory]
     assert kept == [*range(1, 8), *range(23, 30)]
 
 
@@ -100,7 +100,7 @@ def test_oldest_tracked_frames_are_evicted() -> None:
         made.track(index, state())
         made.set_memory(index, FEATURES)
         made.tracked.spill()
-    assert sorted(made.tracked.held(0, 200)) == list(range(100 - MIN_RECENT_FRAMES, 100))
+    assert sorted(made.tracked.held(range(0, 201))) == list(range(100 - MIN_RECENT_FRAMES, 100))
     assert list(made.conditioning) == [0]
     assert made.is_forgotten(50)
     assert not made.is_forgotten(99)
@@ -108,6 +108,30 @@ def test_oldest_tracked_frames_are_evicted() -> None:
     # All memories and pointers that frame 100 needs are still held.
     assert len(memories(made, 100)) == 7
     assert len(pointers(made, 100)) == 16
+
+
+def test_a_correction_without_an_archive_keeps_the_frames_before_it() -> None:
+    """Detections condition frames in live streams; a prompt makes tracked frames of them again."""
+    made = MemoryBank()
+    made.prompt(0, state())
+    made.make_conditioning(0, FEATURES)
+    for index in range(1, 21):
+        made.visited.add(index, reverse=False)
+        if index == 16:
+            made.condition(16, replace(state(), memory_features=FEATURES))
+        else:
+            made.track(index, state())
+        made.tracked.spill()
+    made.prompt(18, state())
+    made.make_conditioning(18, FEATURES)
+    made.release_corrected(kept=0)
+    for index in range(21, 24):
+        made.visited.add(index, reverse=False)
+        made.track(index, state())
+        made.tracked.spill()
+    held = [i for i in range(9, 24) if not made.is_forgotten(i)]
+    assert held == list(range(9, 24))
+    assert 16 in made.tracked
 
 
 def test_clearing_a_prompt_restores_the_tracked_state() -> None:
@@ -127,7 +151,7 @@ def test_clearing_a_memorized_prompt_removes_its_memories() -> None:
     assert made.current(20) is None
     assert not made.is_forgotten(20)
     # Memories near the removed prompt may depend on it, so they are cleared.
-    assert [i for i, held in made.tracked.held(0, 40).items() if held.memory] == [
+    assert [i for i, held in made.tracked.held(range(0, 41)).items() if held.memory] == [
         *range(1, 13), *range(28, 40),
     ]  # fmt: skip
     assert 19 in made.tracked

@@ -31,6 +31,24 @@ def test_non_overlapping_masks() -> None:
     assert values == [[-10.0, 3.0, -1.0, 2.0], [2.0, -10.0, -10.0, -10.0]]
 
 
+def test_filled_holes_do_not_overlap() -> None:
+    """An object inside another one is a hole of it; what lies around it inside the hole has one owner."""
+    outer, inner = torch.full((9, 9), -5.0), torch.full((9, 9), -5.0)
+    outer[1:8, 1:8] = 1.0
+    outer[2:7, 2:7] = -5.0
+    inner[3:6, 3:6] = 1.0
+    inner[4, 4] = -5.0  # a hole of the inner object, and so of the outer one
+    states = [FrameState(one[None], 0.5, 1.0, None) for one in (outer, inner)]
+    for order in (states, states[::-1]):
+        options = MaskOptions(space=MaskSpace.MODEL, non_overlapping=True, fill_holes_area=30)
+        masks = object_masks([1, 2], order, options, width=9, height=9)
+        first, second = (m.mask.decode() for m in masks)  # type: ignore[union-attr]
+        assert not (first & second).any()
+        assert (first | second)[1:8, 1:8].all()
+        ring = (first if order is states else second)[3:6, 3:6]
+        assert not ring[0].any(), "the inner object keeps its own pixels"
+
+
 def test_all_mask_formats_agree(tracker: Tracker) -> None:
     state = Video(tracker).prompt(1, 0, Prompt([Point(50, 60)]))
     size = {"width": 320, "height": 200}

@@ -362,7 +362,7 @@ def test_evicted_frames_raise_frame_out_of_memory() -> None:
     video.prompt(1, 0, Prompt([Point(50, 60)]))
     video.track(0, 40)
     bank = video.objects[1].bank
-    assert len(bank.tracked.held(0, 40)) == 16
+    assert len(bank.tracked.held(range(0, 41))) == 16
     require_history_for_prompt(video.objects[1], 39)
     require_history_for_prompt(video.objects[1], 100)
     for forgotten in (10, 30):  # the frame itself is evicted, or a frame that it depends on

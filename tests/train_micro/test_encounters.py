@@ -87,6 +87,17 @@ def test_scenes_with_encounters_track_what_meets() -> None:
     assert 6 <= vanished <= 24
 
 
+@pytest.mark.parametrize("encounters", [0.0, 1.0])
+def test_scenes_may_be_longer_than_some_filmed_clips(encounters: float) -> None:
+    clips = [drawn_clip(10), drawn_clip(16)]
+    composer = Composer(Pool(drawn_sources(2)), 96, clips=clips, filmed=1.0, encounters=encounters)
+    for seed in range(6):
+        for frames in (12, 20):
+            scene, objects = composer.clip_scene(np.random.default_rng(seed), frames)
+            assert len(scene.frames) == frames
+            assert objects
+
+
 def test_short_clips_have_no_encounters() -> None:
     """Too few frames show no object before, during and after an absence."""
     plain, other = (Composer(Pool(drawn_sources(4)), 96, encounters=e) for e in (0.0, 1.0))

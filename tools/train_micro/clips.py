@@ -19,7 +19,8 @@ from tools.train_micro.losses import decoder_loss
 from tools.train_micro.micro import Micro, take
 from tools.train_micro.prompts import rough_logits, sample_box, sample_click
 from tools.train_micro.rollout import Rollout
-from tools.train_micro.scenes.compose import Composer, degrade
+from tools.train_micro.scenes.compose import Composer
+from tools.train_micro.scenes.lighting import degrade
 
 OBJECTS = 2
 

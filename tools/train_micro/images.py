@@ -13,7 +13,8 @@ from tools.train_micro.losses import decoder_loss
 from tools.train_micro.micro import Micro, take
 from tools.train_micro.prompts import correcting_clicks, sample_box, sample_click
 from tools.train_micro.rollout import chosen
-from tools.train_micro.scenes.compose import Composer, degrade
+from tools.train_micro.scenes.compose import Composer
+from tools.train_micro.scenes.lighting import degrade
 from tracker_svc.compute.prompt_tensors import PREVIOUS_LOGIT_LIMIT
 from tracker_svc.model.mask_decoder import DecodedMasks
 from tracker_svc.model.prompt_encoder import PointLabel

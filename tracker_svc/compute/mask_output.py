@@ -3,11 +3,12 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from maskmesh.masks import BINARY_FORMS, BinaryMask, LowResLogits, MaskOptions, PolygonMask
+from maskmesh.masks import BINARY_FORMS, BinaryMask, BoolArray, LowResLogits, MaskOptions, PolygonMask
 from maskmesh.types import Box, ObjectMask
 from tracker_svc.compute.mask_cleanup import clean
 from tracker_svc.compute.step import Frame, Tracked
@@ -35,10 +36,15 @@ def object_masks(
     # Masks of the frame's size are made one after another, because many of a large frame take much memory;
     # only those that must not overlap are needed together.
     maps: Iterable[Tensor] = (_map(state, options, (height, width)) for state in states)
+    assigned = None
     if options.non_overlapping and len(states) > 1:
-        maps = _without_overlap(list(maps))
+        exclusive = _without_overlap(list(maps))
+        assigned = np.logical_or.reduce([(logits > 0).cpu().numpy() for logits in exclusive])
+        maps = exclusive
     return [
-        _object_mask(obj_id, state, logits, options, (width / logits.shape[1], height / logits.shape[0]))
+        _object_mask(
+            obj_id, state, logits, options, (width / logits.shape[1], height / logits.shape[0]), assigned
+        )
         for obj_id, state, logits in zip(obj_ids, states, maps, strict=True)
     ]
 
@@ -103,9 +109,18 @@ def _without_overlap(maps: Sequence[Tensor]) -> list[Tensor]:
 
 
 def _object_mask(
-    obj_id: int, state: FrameState, logits: Tensor, options: MaskOptions, scale: tuple[float, float]
+    obj_id: int,
+    state: FrameState,
+    logits: Tensor,
+    options: MaskOptions,
+    scale: tuple[float, float],
+    assigned: BoolArray | None,
 ) -> ObjectMask:
-    """logits: [H, W]; scale: width and height of one logit in pixels of the frame."""
+    """logits: [H, W]; scale: width and height of one logit in pixels of the frame.
+
+    ``assigned`` are the pixels that belong to an object already, if masks must not overlap; filled holes are
+    added to them.
+    """
     mask = logits > 0
     form = BINARY_FORMS.get(options.format)
     shown: BinaryMask | LowResLogits
@@ -114,11 +129,16 @@ def _object_mask(
     else:
         pixels = mask.cpu().numpy()
         if options.fill_holes_area or options.remove_specks_area:
-            pixels = clean(
+            cleaned = clean(
                 pixels,
                 fill_holes_area=options.fill_holes_area,
                 remove_specks_area=options.remove_specks_area,
             )
+            if assigned is not None:
+                # A hole may show another object, or be filled by another one too.
+                cleaned &= pixels | ~assigned
+                assigned |= cleaned
+            pixels = cleaned
             mask = torch.from_numpy(pixels)
         if form is PolygonMask:
             shown = PolygonMask.encode(pixels, options.polygon_tolerance)

@@ -8,7 +8,7 @@ import contextlib
 import logging
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -117,17 +117,14 @@ class SessionArchive:
         )
         return None if row is None else self._tensor("object_pointer", row[0])
 
-    def held(self, obj_id: int, first: int, last: int) -> dict[int, Held]:
-        """Which parts of an object's states the archive has on the frames of a range, both ends
-        included.
-        """
+    def held(self, obj_id: int, frames: Collection[int]) -> dict[int, Held]:
+        """Which parts of an object's states the archive has on each of these frames."""
         rows = self._rows(
             "SELECT frame_index, object_pointer IS NOT NULL, memory_features IS NOT NULL,"
             " predicted_iou, object_score_logit FROM states"
-            " WHERE obj_id = ? AND frame_index BETWEEN ? AND ?",
+            f" WHERE obj_id = ? AND frame_index IN ({', '.join('?' * len(frames))})",
             obj_id,
-            first,
-            last,
+            *frames,
         )
         return {
             index: Held(bool(pointer), bool(memory), quality(iou, score))

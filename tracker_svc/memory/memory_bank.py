@@ -287,9 +287,7 @@ class MemoryBank:
         """Which parts of the states on these frames are held; conditioning frames beyond the attended ones
         count as tracked.
         """
-        if not preceding:
-            return {}
-        held = self.tracked.held(min(preceding), max(preceding))
+        held = self.tracked.held(preceding)
         return held | {
             i: self.conditioning[i].held for i in preceding if i in self.conditioning and i not in attended
         }

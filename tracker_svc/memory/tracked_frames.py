@@ -1,6 +1,6 @@
 """The tracked frames of one object: the newest in memory, older ones in the session's archive."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 from torch import Tensor
@@ -36,7 +36,7 @@ class TrackedFrames:
         self._released: set[int] = set()
 
     def __contains__(self, frame_index: int) -> bool:
-        return frame_index in self.held(frame_index, frame_index)
+        return frame_index in self.held([frame_index])
 
     def get(self, frame_index: int) -> FrameState | None:
         """The state on a frame, None if it is not held."""
@@ -85,11 +85,11 @@ class TrackedFrames:
             return self._recent[frame_index].object_pointer
         return self._archive.pointer(self._obj_id, frame_index) if self._archive is not None else None
 
-    def held(self, first: int, last: int) -> dict[int, Held]:
-        """Which parts are held on each frame of a range, both ends included."""
-        held = {i: self._recent[i].held for i in range(first, last + 1) if i in self._recent}
-        if self._archive is not None and len(held) <= last - first:
-            held = self._archive.held(self._obj_id, first, last) | held
+    def held(self, frames: Collection[int]) -> dict[int, Held]:
+        """Which parts are held on each of these frames; frames without a state are left out."""
+        held = {i: self._recent[i].held for i in frames if i in self._recent}
+        if self._archive is not None and len(held) < len(frames):
+            held |= self._archive.held(self._obj_id, [i for i in frames if i not in held])
         return held
 
     def put(self, frame_index: int, state: FrameState) -> None:
@@ -98,10 +98,17 @@ class TrackedFrames:
         self._recent[frame_index] = state
 
     def release(self, frame_index: int, state: FrameState) -> None:
-        """Add the state of an older frame: to the archive, if the session has one."""
+        """Add the state of an older frame: to the archive if the session has one, else among those in memory.
+
+        A session without an archive tracks forward only, so its frames are in memory in their order.
+        """
         if self._archive is not None:
             self._archive.put(self._obj_id, frame_index, state)
             self._released.add(frame_index)
+            return
+        later = {i: self._recent.pop(i) for i in list(self._recent) if i > frame_index}
+        self._recent[frame_index] = state
+        self._recent |= later
 
     def take_released(self) -> set[int]:
         """The frames whose states were added to the archive from elsewhere since the last call."""

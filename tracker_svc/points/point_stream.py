@@ -161,7 +161,6 @@ class PointStream:
 
     async def _track_all(self) -> None:
         while batch := await self._next_batch():
-            self._batch = batch
             await self._step(batch)
             self._batch = ()
         self._output.finish()
@@ -173,7 +172,7 @@ class PointStream:
                 return []
             self._changed.clear()
             await self._changed.wait()
-        batch = [self._received.popleft()]
+        self._batch = batch = [self._received.popleft()]
         self._fetch_ahead()
         if batch[0].message.purpose == points_pb2.FRAME_PURPOSE_QUERIES:
             return batch

@@ -19,6 +19,7 @@ from maskmesh.errors import (
     ResourceExhausted,
     SessionBusy,
     SessionNotFound,
+    Unavailable,
 )
 from maskmesh.history import ClearRecord, PromptRecord, RemovalRecord
 from maskmesh.leases import Lease
@@ -26,29 +27,15 @@ from maskmesh.rpc.idempotency import IdempotencyCache
 from maskmesh.types import EmbeddingRef, Prompt
 from tracker_svc.memory.archive import SessionArchive
 from tracker_svc.memory.frame_state import FrameState
-from tracker_svc.memory.memory_bank import MIN_RECENT_FRAMES, MemoryBank
+from tracker_svc.memory.memory_bank import MemoryBank
 from tracker_svc.memory.tracked_object import TrackedObject
-from tracker_svc.model.config import MemoryRules
 from tracker_svc.sessions.history import History
+from tracker_svc.sessions.limits import SessionLimits
 from tracker_svc.sessions.replicator import Replicator
 from tracker_svc.sessions.session_concepts import SessionConcepts
 
 # A live session has no archive, so it holds this many more frames in memory for corrections and resumption.
 LIVE_HORIZON = 16
-
-
-@dataclass(frozen=True, slots=True)
-class SessionLimits:
-    """Limits of one session."""
-
-    max_objects: int = 64
-    max_prompted_frames: int = 256
-    """Limit for one object; each prompted frame conditions every frame."""
-    max_history: int = 10_000
-    disk_bytes: int = 2**33
-    recent_frames: int = MIN_RECENT_FRAMES
-    """Tracked frames of one object in memory."""
-    memory_rules: MemoryRules = field(default_factory=MemoryRules)
 
 
 class Position(NamedTuple):
@@ -87,6 +74,8 @@ class Session(Lease):
     is_propagating: bool = False
     """Whether a propagation is open."""
     has_ended: bool = False
+    was_exported: bool = False
+    """Whether another tracker was sent the whole session: changes here would be lost."""
 
     def __post_init__(self) -> None:
         self.history = History(max_entries=self.limits.max_history)
@@ -96,6 +85,8 @@ class Session(Lease):
         """Renew the lease of a session in use.  Raises SessionNotFound if the session has ended."""
         if self.has_ended or self.is_expired:
             raise SessionNotFound("the session has ended", session_id=self.session_id)
+        if self.was_exported:
+            raise Unavailable("the session moves to another tracker", service="tracker", draining="true")
         self.renew()
 
     def record_change(self, idempotency_key: str, response: Message) -> None:
@@ -104,10 +95,20 @@ class Session(Lease):
         self.replicator.enqueue()
 
     async def flush(self, recorder: telemetry.StageRecorder) -> None:
-        """Wait until recorded changes are stored, as a ``queue`` stage.  Raises StaleEpoch."""
+        """Wait as :meth:`flushed` does, as a ``queue`` stage."""
         start = time.time_ns()
-        await self.replicator.flush()
+        await self.flushed()
         recorder.wait(start, time.time_ns(), "session_store")
+
+    async def flushed(self) -> None:
+        """Wait until recorded changes are stored.
+
+        Raises StaleEpoch, and SessionNotFound if the session has ended meanwhile: its changes were not
+        stored, and the caller repeats the call where the session is now.
+        """
+        await self.replicator.flush()
+        if self.has_ended:
+            raise SessionNotFound("the session has ended", session_id=self.session_id)
 
     @contextlib.asynccontextmanager
     async def locked(self, recorder: telemetry.StageRecorder) -> AsyncIterator[None]:

@@ -75,6 +75,12 @@ class SessionRegistry:
                 is_stored=is_stored,
             )
 
+    def replace_older(self, session_id: str, epoch: int) -> None:
+        """End a session of an earlier attempt to make it here, whose response the gateway did not receive."""
+        session = self._sessions.find_unrenewed(session_id)
+        if session is not None and 0 < session.epoch <= epoch:
+            self._sessions.end(session_id)
+
     async def find(self, session_id: str, epoch: int) -> Session:
         """Find a session and renew its lease; it is loaded from the store if this tracker does not have it.
 
@@ -121,8 +127,9 @@ class SessionRegistry:
     def finish_import(self, session: Session, epoch: int, *, is_stored: bool) -> None:
         """Add a restored session and take ownership of it.
 
-        Raises ResourceExhausted, InvalidRequest if this tracker already has the session.
+        Raises ResourceExhausted, InvalidRequest if this tracker already has the session with a newer epoch.
         """
+        self.replace_older(session.session_id, epoch)
         self._sessions.admit(session)
         self.own(session, epoch, is_stored=is_stored)
 

@@ -12,7 +12,8 @@ import torch
 from maskmesh.errors import InvalidRequest
 from maskmesh.leases import LeaseTable
 from tracker_svc.memory.archive import SessionArchive
-from tracker_svc.sessions.session import Session, SessionLimits
+from tracker_svc.sessions.limits import SessionLimits
+from tracker_svc.sessions.session import Session
 
 logger = logging.getLogger(__name__)
 

@@ -8,12 +8,12 @@ from dataclasses import replace
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from maskmesh.masks import ByteArray
 from tools.train_micro.data.real_clips import RealClip
 from tools.train_micro.data.sources import Pool, Source, resized
 from tools.train_micro.scenes.encounters import cover, cross, pass_behind, path_of_object
+from tools.train_micro.scenes.lighting import recolour
 from tools.train_micro.scenes.motions import camera, cut_short, still, wander
 from tools.train_micro.scenes.render import Layer, Pose, Rendered, render
 from tools.train_micro.scenes.textures import SIDE, draw_shape, draw_texture
@@ -79,39 +79,6 @@ def chosen_masks(source: Source, random: np.random.Generator) -> ByteArray:
     return np.stack([source.mask(int(label)) for label in chosen])
 
 
-def recolour(picture: ByteArray, random: np.random.Generator, strength: float) -> ByteArray:
-    """Change the lighting: gain and offset of each channel, saturation and gamma."""
-    if random.random() < 0.5 * strength:
-        gamma = np.exp(random.uniform(-0.5, 0.5) * strength)
-        table = (255 * np.linspace(0, 1, 256) ** gamma).round().astype(np.uint8)
-        picture = table[picture]
-    saturation = 1 + random.uniform(-0.6, 0.5) * strength
-    gain = 1 + (random.uniform(-0.25, 0.25) + random.uniform(-0.15, 0.15, 3)) * strength
-    offset = 255 * (random.uniform(-0.12, 0.12) + random.uniform(-0.05, 0.05, 3)) * strength
-    channels = saturation * np.eye(3) + (1 - saturation) / 3
-    return mix_channels(picture, np.hstack((gain[:, None] * channels, offset[:, None])))
-
-
-def mix_channels(picture: ByteArray, matrix: NDArray[np.float64]) -> ByteArray:
-    """Apply a [3, 4] matrix to the colours of [..., 3]; values are clipped to 0 to 255."""
-    flat = picture.reshape(-1, picture.shape[-2], 3)
-    return np.asarray(cv2.transform(flat, matrix), dtype=np.uint8).reshape(picture.shape)
-
-
-def degrade(frames: ByteArray, random: np.random.Generator) -> ByteArray:
-    """Simulate a camera for a whole clip: lighting, blur and grain."""
-    frames = recolour(frames, random, 0.8)
-    if random.random() < 0.05:
-        frames = mix_channels(frames, np.hstack((np.full((3, 3), 1 / 3), np.zeros((3, 1)))))
-    if random.random() < 0.2:
-        sigma = random.uniform(0.4, 1.3)
-        frames = np.stack([np.asarray(cv2.GaussianBlur(f, (0, 0), sigma)) for f in frames])
-    if random.random() < 0.2:
-        grain = random.standard_normal(frames.shape, dtype=np.float32) * np.float32(random.uniform(2, 12))
-        frames = (frames + grain).clip(0, 255).astype(np.uint8)
-    return frames
-
-
 class Composer:
     """Composes scenes from photographs and filmed clips.
 
@@ -160,7 +127,7 @@ class Composer:
         pace = random.uniform(0.3, 1.0)  # speed of the scene, from slow to fast
         pace *= min(LONG / frames, 1.0)
         kind = random.random()
-        if random.random() < self.filmed:
+        if self._is_filmed(random, frames):
             layers = [self._film(random, frames)]
             count = int(random.choice([0, 1, 2], p=[0.5, 0.35, 0.15]))
             pace *= 0.5  # the clip has a motion of its own
@@ -185,7 +152,7 @@ class Composer:
 
     def _encounter(self, random: np.random.Generator, frames: int) -> tuple[Rendered, list[int]]:
         """A scene with an encounter; its promptable objects are those that meet, all of them."""
-        filmed = random.random() < self.filmed
+        filmed = self._is_filmed(random, frames)
         ground = self._film(random, frames) if filmed else self._ground(random)
         layers, tracked = [ground], []
         kind = random.random()
@@ -225,6 +192,10 @@ class Composer:
         picture = draw_texture(random) if random.random() < 0.4 else self._patch(random)
         return replace(layer, picture=picture, alpha=solid, masks=solid[None])
 
+    def _is_filmed(self, random: np.random.Generator, frames: int) -> bool:
+        """Whether the background is filmed; some clips must be long enough."""
+        return random.random() < self.filmed and any(len(clip.frames) >= frames for clip in self.clips)
+
     def _promptable(self, rendered: Rendered) -> list[int]:
         pixels, shares = rendered.masks[0].sum(axis=(1, 2)), rendered.shares[0]
         enough = (pixels >= MIN_VISIBLE_PIXELS) & (shares >= MIN_VISIBLE_SHARE)
@@ -248,8 +219,12 @@ class Composer:
         return Layer(source.picture, chosen_masks(source, random), None, still(pose))
 
     def _film(self, random: np.random.Generator, frames: int) -> Layer:
-        """Some frames of a clip, forward or backward, with gaps, as a background that covers the canvas."""
-        clip = self.clips[int(random.integers(len(self.clips)))]
+        """Some frames of a clip, forward or backward, with gaps, as a background that covers the canvas.
+
+        A clip has at least so many frames; see :meth:`_is_filmed`.
+        """
+        clips = [clip for clip in self.clips if len(clip.frames) >= frames]
+        clip = clips[int(random.integers(len(clips)))]
         length = len(clip.frames)
         gap = int(random.integers(1, max(min((length - 1) // max(frames - 1, 1), MOST_GAP), 1) + 1))
         start = int(random.integers(length - gap * (frames - 1)))
