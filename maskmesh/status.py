@@ -1,5 +1,6 @@
 """The state of the services of a mesh, in plain values."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, TypeAlias
@@ -111,6 +112,16 @@ class MeshStatus:
     def of_kind(self, kind: ServiceKind) -> list[ServiceStatus]:
         """The services of one kind."""
         return [service for service in self.services if service.kind == kind]
+
+    def names(self) -> list[str]:
+        """A different name for each service, in their order: those without an address are numbered."""
+        seen: Counter[str] = Counter()
+        names = []
+        for service in self.services:
+            seen[service.name] += 1
+            number = seen[service.name]
+            names.append(service.name if number == 1 else f"{service.name} {number}")
+        return names
 
     @property
     def model(self) -> ModelInfo | None:

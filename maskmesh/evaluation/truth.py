@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from maskmesh.masks import BoolArray
 from maskmesh.masks.values import LabelArray, decode_mask_file, image_values, object_labels
-from maskmesh.media.pictures import NO_LIMIT, ImageLike, is_picture, picture_size
+from maskmesh.media.pictures import NO_LIMIT, ImageLike, is_picture, natural_order, picture_size
 
 # Names of the folders of a set that has its images and masks in one folder.
 _IMAGES = ("images", "frames")
@@ -22,7 +23,7 @@ class TrueFrame:
 
     name: str
     image: ImageLike
-    labels: LabelArray
+    labels: NDArray[Any]
 
     def objects(self) -> list[int]:
         """The ids of the objects that the frame shows."""
@@ -35,7 +36,7 @@ class TrueFrame:
 
 
 def read_folder(images: Path, masks: Path) -> list[TrueFrame]:
-    """Read images and masks with the same names, in order of their names.
+    """Read images and masks with the same names, in order of the numbers in them.
 
     Masks are read by the rule of :mod:`maskmesh.masks.values`: the pixels of a palette are ids of objects, as
     in DAVIS, and so are others unless they are black and white.  Images without a mask are left out.
@@ -52,7 +53,9 @@ def read_folder(images: Path, masks: Path) -> list[TrueFrame]:
         labels = read_labels(found[path.stem])
         if labels.shape != _displayed_shape(path):
             raise ValueError(f"{found[path.stem].name} and {path.name} differ in size")
-        frames.append(TrueFrame(path.stem, path, labels))
+        # A folder may have thousands of masks, so each has the smallest type that holds its ids.
+        smallest = labels.astype(np.min_scalar_type(int(labels.max(initial=0))))
+        frames.append(TrueFrame(path.stem, path, smallest))
     if not frames:
         raise ValueError(f"no image in {images} has a mask of its name in {masks}")
     return frames
@@ -111,8 +114,8 @@ def find_sets(images: Path, masks: Path) -> list[FrameSet]:
 
 
 def _pictures(folder: Path) -> list[Path]:
-    """The pictures in a folder, in order of their names."""
-    return sorted(path for path in folder.iterdir() if path.is_file() and is_picture(path))
+    """The pictures in a folder, in order of the numbers in their names."""
+    return sorted((p for p in folder.iterdir() if p.is_file() and is_picture(p)), key=natural_order)
 
 
 def _inner(folder: Path, names: Sequence[str]) -> Path:

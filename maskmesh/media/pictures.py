@@ -6,12 +6,13 @@ Of a file with several pictures (MPO, TIFF) the first one counts.
 """
 
 import io
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from PIL import Image as PillowImage
@@ -80,6 +81,11 @@ def as_image(image: ImageLike) -> Image:
     if isinstance(image, bytes):
         return EncodedImage(image)
     return EncodedImage(Path(image).read_bytes())
+
+
+def natural_order(path: Path) -> list[Any]:
+    """A key that sorts files by the numbers in their names: 9.jpg before 10.jpg."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", path.name)]
 
 
 def is_picture(path: Path) -> bool:

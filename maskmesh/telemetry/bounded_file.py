@@ -3,6 +3,9 @@
 import os
 from pathlib import Path
 
+# The suffix of the predecessor.
+OLD_SUFFIX = ".old.jsonl"
+
 
 class BoundedFile:
     """A text stream into a file and its predecessor, together at most ``max_bytes``.
@@ -22,7 +25,7 @@ class BoundedFile:
         """Write one line."""
         if self._file.tell() and self._file.tell() + len(text) > self._half:
             self._file.close()
-            self._path.replace(self._path.with_suffix(".old.jsonl"))
+            self._path.replace(self._path.with_suffix(OLD_SUFFIX))
             self._file = self._path.open("a", encoding="utf-8")
         return self._file.write(text)
 

@@ -1,6 +1,7 @@
 """The charts of a run as one picture: shares of stages, latencies, memory, processor time."""
 
 from pathlib import Path
+from statistics import fmean
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -56,6 +57,9 @@ def _draw_shares(run: RunData, axes: Axes) -> None:
         ]
         for name in names
     }
+    if not names:  # a run whose results have no stages
+        names = [UNNAMED]
+        heights = {UNNAMED: [1000 * fmean(run.frames[int(i)].total_s for i in part) for part in parts]}
     shown = sorted(names, key=lambda name: -sum(heights[name]))
     axes.stackplot(
         times,

@@ -82,6 +82,7 @@ def test_coco_is_read_by_its_own_tools(tmp_path: Path, capsys: pytest.CaptureFix
 
 def test_yolo_polygons_cover_the_masks(tmp_path: Path) -> None:
     folder = export(tmp_path, PICTURE, "yolo", "yolo", "--tolerance", "0")
+    assert "path:" not in (folder / "data.yaml").read_text(), "folders are relative to the file"
     lines = (folder / "labels" / "photo.txt").read_text().splitlines()
     assert [line.split()[0] for line in lines] == ["0", "1"]
     for line, mask in zip(lines, (RING, DISC), strict=True):
@@ -113,6 +114,14 @@ def cvat_pixels(shape: ElementTree.Element) -> BoolArray:
     mask = np.zeros((HEIGHT, WIDTH), dtype=bool)
     mask[top : top + height, left : left + width] = flat.reshape(height, width)
     return mask
+
+
+def test_davis_masks_have_the_names_of_their_pictures(tmp_path: Path) -> None:
+    named = VIDEO | {"files": ["img_010.jpg", "img_015.jpg", "img_020.jpg"]}
+    folder = export(tmp_path, named, "davis", "davis")
+    assert sorted(path.name for path in folder.iterdir()) == ["img_010.png", "img_015.png", "img_020.png"]
+    folder = export(tmp_path, PICTURE, "davis", "of-one")
+    assert [path.name for path in folder.iterdir()] == ["photo.png"]
 
 
 def test_cvat_gets_every_mask_of_a_video(tmp_path: Path) -> None:

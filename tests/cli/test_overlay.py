@@ -1,6 +1,8 @@
 """Overlays: times and aspect of their source, whole on every way out."""
 
 import asyncio
+import contextlib
+import gc
 import subprocess
 import sys
 from fractions import Fraction
@@ -81,6 +83,27 @@ async def test_errors_of_the_overlay_are_raised_at_the_end(
     with pytest.raises(OSError, match="disk is full"):
         async with OverlayThread(VideoWriter(tmp_path / "p.mp4", frames_per_second=25)) as thread:
             await thread.submit(partial(disc, 1), {}, None)
+
+
+async def test_every_error_of_drawing_is_read(tmp_path: Path) -> None:
+    """asyncio would print a traceback for each that nobody reads."""
+    said: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: said.append(context))
+
+    def fail(*_: object) -> np.ndarray:
+        raise OSError("the disk is full")
+
+    thread = OverlayThread(VideoWriter(tmp_path / "o.mp4", frames_per_second=25))
+    for _ in range(5):
+        with contextlib.suppress(OSError):  # that of an earlier frame
+            await thread.submit(fail, {}, None)
+    with pytest.raises(OSError, match="disk is full"):
+        async with thread:
+            pass
+    del thread
+    gc.collect()
+    await asyncio.sleep(0)
+    assert said == []
 
 
 @pytest.mark.parametrize("size", [(1, 9), (9, 1), (1, 1), (33, 21)])

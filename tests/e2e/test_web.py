@@ -238,6 +238,30 @@ async def test_clicks_of_a_frame_are_cleared(page: Page) -> None:
     await says(page, "Object 1:")
 
 
+async def test_an_object_without_clicks_is_gone_from_every_frame(page: Page, tmp_path: Path) -> None:
+    await open_sample(page)
+    for place, number in ((WHEEL, 1), (FLOWER, 2)):
+        await click(page, *place)
+        await says(page, f"Object {number}:")
+        await page.click("#new-object")
+    await page.click("#forward")
+    await says(page, "60 frames are done")
+    await page.locator("#timeline").fill("0")
+    await page.wait_for_function("document.getElementById('frame-number').textContent.startsWith('0 ')")
+    await page.get_by_role("button", name="object 2").click()
+    await page.click("#clear-frame")
+    await says(page, "The clicks of object 2 on this frame are removed")
+    async with page.expect_download() as waiting:
+        await page.click("#export")
+    path = tmp_path / "masks.json"
+    await (await waiting.value).save_as(path)
+    frames = json.loads(path.read_text())["frames"]
+    assert len(frames) == 60
+    assert {o["obj_id"] for frame in frames for o in frame["objects"]} == {1}
+    await page.click("#new-object")
+    await says(page, "Object 2 is new")
+
+
 async def test_the_page_works_under_its_own_policy(browser: Browser, server: Server) -> None:
     """The other tests switch the policy off, because it forbids the code by which they wait."""
     context = await browser.new_context(viewport={"width": 1400, "height": 1000})

@@ -1,5 +1,6 @@
 """Reading of image folders, and object scores compared with values computed by hand."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -103,6 +104,15 @@ def test_images_without_a_mask_are_skipped(folder: Path) -> None:
     assert [frame.name for frame in frames] == ["0", "2"]
     assert frames[0].objects() == [1]
     assert np.array_equal(frames[0].mask(1), columns(40))
+
+
+def test_frames_are_in_the_order_of_their_numbers(folder: Path) -> None:
+    for kind, suffix in (("images", "jpg"), ("masks", "png")):
+        for index in (9, 10, 11):
+            shutil.copy(folder / kind / f"0.{suffix}", folder / kind / f"{index}.{suffix}")
+    frames = read_folder(folder / "images", folder / "masks")
+    assert [frame.name for frame in frames] == ["0", "1", "2", "9", "10", "11"]
+    assert frames[0].labels.dtype == np.uint8, "thousands of masks fit into memory"
 
 
 def test_palette_masks_are_read_as_indices(tmp_path: Path) -> None:

@@ -92,6 +92,18 @@ def test_charts_and_page_of_records(recorded: Path, tmp_path: Path) -> None:
     assert data["usage"][0]["resident_mib"] == [100, 101, 102]
 
 
+def test_charts_of_results_without_stages(recorded: Path, tmp_path: Path) -> None:
+    """Calls on images are recorded without the times of their stages."""
+    windows = [{"win": n, "time_s": 1.0 * n, "t_total_s": 0.05, "status": "OK"} for n in range(3)]
+    write_lines(recorded / "windows.jsonl", windows)
+    charts = tmp_path / "charts.png"
+    result = CliRunner().invoke(
+        main, ["report", str(recorded), "--charts", str(charts)], catch_exceptions=False
+    )
+    assert result.exit_code == 0, result.output
+    assert charts.stat().st_size > 10_000
+
+
 def test_data_cannot_end_the_script(recorded: Path, tmp_path: Path) -> None:
     (recorded / "summary.json").write_text(json.dumps({"command": "</script><b>x"}))
     page = tmp_path / "page.html"

@@ -217,7 +217,12 @@ class _Run:
             await asyncio.to_thread(save_picture, drawn, draw_labels(picture, labels))
 
     def _header(self, width: int, height: int) -> dict[str, Any]:
-        header: dict[str, Any] = {"source": self._item.name, "width": width, "height": height}
+        header: dict[str, Any] = {
+            "source": self._item.name,
+            "width": width,
+            "height": height,
+            "is_image": not self._item.is_video,
+        }
         if self._titles:
             header["concepts"] = [{"concept_id": n, "phrase": title} for n, title in self._titles.items()]
         return header

@@ -2,8 +2,8 @@
 
 import statistics
 import time
-from collections import defaultdict
-from collections.abc import Awaitable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field
 
 from maskmesh.cli.bench.sessions import disc, draw_frames
@@ -85,8 +85,9 @@ def _counter(mesh: MeshStatus, name: str) -> int:
 
 
 def _busy_cores(before: MeshStatus, after: MeshStatus, seconds: float) -> dict[str, float]:
-    started: Sequence[tuple[str, float]] = [(s.name, s.usage.cpu_seconds) for s in before.services if s.usage]
-    known = dict(started)
+    """The mean number of cores that each service kept busy, by name; without those that share a name."""
+    counts = Counter(service.name for service in before.services)
+    known = {s.name: s.usage.cpu_seconds for s in before.services if s.usage and counts[s.name] == 1}
     return {
         service.name: (service.usage.cpu_seconds - known[service.name]) / seconds
         for service in after.services

@@ -77,7 +77,8 @@ def write_yolo(document: MasksDocument, folder: Path, tolerance: float) -> None:
             "".join(lines), encoding="utf-8"
         )
     names = "".join(f"  {number}: {json.dumps(name)}\n" for number, name in enumerate(categories))
-    data = f"path: .\ntrain: images\nval: images\nnames:\n{names}"
+    # Without a path, folders are relative to this file.
+    data = f"train: images\nval: images\nnames:\n{names}"
     (folder / "data.yaml").write_text(data, encoding="utf-8")
 
 
@@ -98,7 +99,11 @@ def write_davis(document: MasksDocument, folder: Path, tolerance: float) -> None
             values[obj.pixels()] = numbers[obj.obj_id]
         picture = PillowImage.fromarray(values, "P")
         picture.putpalette(davis_palette())
-        picture.save(folder / f"{frame.index:05d}.png")
+        # Masks are paired with pictures by their names; the frames of a video have numbers, as in DAVIS.
+        name = f"{frame.index:05d}"
+        if document.is_image or document.files:
+            name = Path(document.picture_name(frame)).stem
+        picture.save(folder / f"{name}.png")
 
 
 def davis_palette() -> list[int]:

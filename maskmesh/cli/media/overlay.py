@@ -5,7 +5,7 @@ import contextlib
 import errno
 import os
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
@@ -244,6 +244,12 @@ class VideoWriter:
 _MAX_WAITING = 64
 
 
+async def _ended(drawn: Iterable[Future[None]]) -> None:
+    """Wait for frames that are drawn; never raises what they raise, and never cancels them."""
+    waits = [asyncio.wrap_future(future) for future in drawn]
+    await asyncio.shield(asyncio.gather(*waits, return_exceptions=True))
+
+
 class OverlayThread:
     """Draws on a thread of its own, so that the mesh seldom waits for it.  An asynchronous context manager.
 
@@ -264,7 +270,7 @@ class OverlayThread:
         self._drawn.append(self._thread.submit(self._writer.close))
         self._thread.shutdown(wait=False)
         with step("draw") as span:  # what the caller waits for; most frames were drawn before
-            await asyncio.shield(asyncio.wait([asyncio.wrap_future(future) for future in self._drawn]))
+            await _ended(self._drawn)
             span.set_attribute("maskmesh.stage.draw.ms", self._draw_seconds * 1000)
         if error is None:
             self._check()
@@ -282,7 +288,7 @@ class OverlayThread:
         Raises the error of an earlier frame.
         """
         if len(self._drawn) >= _MAX_WAITING:
-            await asyncio.wait([asyncio.wrap_future(self._drawn[0])])
+            await _ended([self._drawn[0]])
         self._check()
 
         def draw() -> None:

@@ -1,6 +1,5 @@
 """The frames of a source, read again for its overlay."""
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +7,7 @@ import click
 
 from maskmesh.cli.media.overlay import VideoWriter
 from maskmesh.masks import ByteArray
-from maskmesh.media.pictures import is_picture, read_picture
+from maskmesh.media.pictures import is_picture, natural_order, read_picture
 from maskmesh.media.video_index import VideoIndex, index_video
 from maskmesh.media.video_reader import VideoReader
 from maskmesh.points import FramePoints
@@ -30,11 +29,7 @@ class SourcePath(click.Path):
 
 def folder_frames(folder: Path) -> list[Path]:
     """The images of a folder by the numbers in their names.  Raises UsageError if it has none."""
-
-    def key(path: Path) -> list[Any]:
-        return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", path.name)]
-
-    found = sorted((path for path in folder.iterdir() if path.is_file() and is_picture(path)), key=key)
+    found = sorted((p for p in folder.iterdir() if p.is_file() and is_picture(p)), key=natural_order)
     if not found:
         raise click.UsageError(f"{folder} has no images")
     return found

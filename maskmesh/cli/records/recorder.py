@@ -96,17 +96,17 @@ class Recorder:
         line: dict[str, Any] = {"time_s": round(time.perf_counter() - self._start, 3)}
         used = {"command": {"resident_bytes": own.resident_bytes, "cpu_s": round(own.cpu_seconds, 3)}}
         self._peaks["command"] = {"resident_bytes": own.peak_resident_bytes}
-        for service in mesh.services:
+        for name, service in zip(mesh.names(), mesh.services, strict=True):
             if service.usage is None:
                 continue
-            used[service.name] = {
+            used[name] = {
                 "resident_bytes": service.usage.resident_bytes,
                 "cpu_s": round(service.usage.cpu_seconds, 3),
             }
-            self._peaks[service.name] = {"resident_bytes": service.usage.peak_resident_bytes}
+            self._peaks[name] = {"resident_bytes": service.usage.peak_resident_bytes}
             if (device := service.device_memory) is not None:
-                used[service.name]["device_bytes"] = device.allocated_bytes
-                self._peaks[service.name]["device_bytes"] = device.peak_allocated_bytes
+                used[name]["device_bytes"] = device.allocated_bytes
+                self._peaks[name]["device_bytes"] = device.peak_allocated_bytes
         if self._files is not None:
             self._files.write_usage(line | {"services": used})
 

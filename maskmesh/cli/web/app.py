@@ -85,8 +85,9 @@ class WebApp:
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Refuse what other pages send, and turn errors into JSON."""
         host = request.host.rpartition(":")[0] if ":" in request.host else request.host
+        host = host.strip("[]").lower()
         origin = request.headers.get("Origin")
-        if host.strip("[]") not in self._hosts or (origin and origin.split("://")[-1] != request.host):
+        if host not in self._hosts or (origin and origin.split("://")[-1] != request.host):
             return web.json_response({"message": "requests come from this page only"}, status=403)
         try:
             response = await handler(request)
@@ -198,8 +199,12 @@ class WebApp:
 
     async def _clear(self, request: web.Request) -> web.StreamResponse:
         body = await _body(request)
-        frame = await self._source(request).clear(integer_of(body, "frame_index"), integer_of(body, "obj_id"))
-        return web.json_response({"frame": None if frame is None else frame_json(frame)})
+        frame, obj_ids = await self._source(request).clear(
+            integer_of(body, "frame_index"), integer_of(body, "obj_id")
+        )
+        return web.json_response(
+            {"frame": None if frame is None else frame_json(frame), "obj_ids": list(obj_ids)}
+        )
 
     async def _concept(self, request: web.Request) -> web.StreamResponse:
         body = await _body(request)

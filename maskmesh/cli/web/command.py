@@ -54,16 +54,16 @@ def web(*, gateway: Gateway, host: str, port: int, sample: Path | None, **option
         environment = {} if traces is None else {"MASKMESH_TRACE_DIR": str(traces)}
 
         async def work(client: AsyncClient) -> None:
-            hosts = ("127.0.0.1", "localhost", "::1", host)
+            hosts = ("127.0.0.1", "localhost", "::1", host.lower())
             app = WebApp(client, hosts=hosts, traces=traces, sample=sample).application()
             runner = aiohttp_web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
             await runner.setup()
             try:
                 site = aiohttp_web.TCPSite(runner, host, port)
                 await site.start()
-                address = runner.addresses[0]
-                name = f"[{address[0]}]" if ":" in address[0] else address[0]
-                say(f"the page is at http://{name}:{address[1]}/")
+                # The name that was given, because the page answers no other.
+                name = f"[{host}]" if ":" in host else host
+                say(f"the page is at http://{name}:{runner.addresses[0][1]}/")
                 await asyncio.Event().wait()
             finally:
                 await runner.cleanup()

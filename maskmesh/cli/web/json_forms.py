@@ -72,8 +72,8 @@ def window_json(window: WindowRecord) -> dict[str, Any]:
 def mesh_json(mesh: MeshStatus) -> dict[str, Any]:
     """What the page shows of each replica."""
     services = []
-    for service in mesh.services:
-        content: dict[str, Any] = {"name": service.name, "kind": service.kind, "error": service.error}
+    for name, service in zip(mesh.names(), mesh.services, strict=True):
+        content: dict[str, Any] = {"name": name, "kind": service.kind, "error": service.error}
         content["queues"] = dict(service.queues)
         if (usage := service.usage) is not None:
             content["resident_bytes"] = usage.resident_bytes

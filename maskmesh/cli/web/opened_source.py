@@ -6,7 +6,7 @@ import io
 import logging
 import shutil
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -100,22 +100,26 @@ class OpenedSource:
             self._merge(found)
         return found
 
-    async def clear(self, frame_index: int, obj_id: int) -> FrameMasks | None:
-        """Remove the prompts of an object on a frame, and its mask there; returns the masks that remain."""
-        await self.session.clear_prompts(frame_index, obj_id)
-        known = self.results.get(frame_index)
-        if known is None:
-            return None
-        kept = {i: mask for i, mask in known.objects.items() if i != obj_id}
-        self.results[frame_index] = _with_objects(known, kept)
-        return self.results[frame_index]
+    async def clear(self, frame_index: int, obj_id: int) -> tuple[FrameMasks | None, list[int]]:
+        """Remove the prompts of an object on a frame, and its mask there.
+
+        An object without prompts is removed, with its masks on all frames.  Returns the masks that remain on
+        the frame, and the objects that remain.
+        """
+        remaining = await self.session.clear_prompts(frame_index, obj_id)
+        self._drop_masks(obj_id, [frame_index] if obj_id in remaining else list(self.results))
+        return self.results.get(frame_index), remaining
 
     async def remove_object(self, obj_id: int) -> None:
         """Remove an object and its masks."""
         await self.session.remove_object(obj_id)
-        for index, frame in self.results.items():
-            kept = {i: mask for i, mask in frame.objects.items() if i != obj_id}
-            self.results[index] = _with_objects(frame, kept)
+        self._drop_masks(obj_id, list(self.results))
+
+    def _drop_masks(self, obj_id: int, frames: Iterable[int]) -> None:
+        for index in frames:
+            if (known := self.results.get(index)) is not None:
+                kept = {i: mask for i, mask in known.objects.items() if i != obj_id}
+                self.results[index] = _with_objects(known, kept)
 
     async def propagate(self, start: int, *, reverse: bool) -> AsyncIterator[FrameMasks]:
         """Track all objects from a frame on."""

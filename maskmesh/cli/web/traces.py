@@ -3,11 +3,19 @@
 import threading
 from collections import OrderedDict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from maskmesh.telemetry.bounded_file import OLD_SUFFIX
 from maskmesh.trace_report.trace_files import Span, group_traces, spans_of_line
 
 MAX_TRACES = 2000
+
+
+class _Position(NamedTuple):
+    """How far a file was read."""
+
+    inode: int
+    offset: int
 
 
 class LocalTraces:
@@ -15,7 +23,9 @@ class LocalTraces:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._offsets = {path: path.stat().st_size for path in folder.glob("*.jsonl")}
+        self._positions = {
+            path: _Position(path.stat().st_ino, path.stat().st_size) for path in folder.glob("*.jsonl")
+        }
         self._lock = threading.Lock()
         self._traces: OrderedDict[str, list[Span]] = OrderedDict()
 
@@ -45,16 +55,25 @@ class LocalTraces:
 
     def _read_on(self) -> None:
         for path in sorted(self._folder.glob("*.jsonl")):
-            offset = self._offsets.get(path, 0)
-            if path.stat().st_size < offset:  # the file was replaced, to bound its size
-                offset = 0
-            with path.open("rb") as file:
-                file.seek(offset)
-                data = file.read()
-            whole, _, _ = data.rpartition(b"\n")
-            self._offsets[path] = offset + len(whole) + (1 if whole else 0)
-            for line in whole.split(b"\n"):
-                for span in spans_of_line(line.decode("utf-8", "replace")):
-                    self._traces.setdefault(span.trace_id, []).append(span)
-        while len(self._traces) > MAX_TRACES:
-            self._traces.popitem(last=False)
+            if path.name.endswith(OLD_SUFFIX):
+                continue  # it was read under its first name
+            position = self._positions.get(path, _Position(path.stat().st_ino, 0))
+            if path.stat().st_ino != position.inode:  # it was renamed, to bound its size, and begun anew
+                old = path.with_suffix(OLD_SUFFIX)
+                if old.exists() and old.stat().st_ino == position.inode:
+                    self._read(old, position.offset)
+                position = _Position(path.stat().st_ino, 0)
+            self._positions[path] = _Position(position.inode, self._read(path, position.offset))
+
+    def _read(self, path: Path, offset: int) -> int:
+        """Add the spans of the whole lines from an offset on; returns the offset of the first other line."""
+        with path.open("rb") as file:
+            file.seek(offset)
+            data = file.read()
+        whole, _, _ = data.rpartition(b"\n")
+        for line in whole.split(b"\n"):
+            for span in spans_of_line(line.decode("utf-8", "replace")):
+                self._traces.setdefault(span.trace_id, []).append(span)
+            while len(self._traces) > MAX_TRACES:
+                self._traces.popitem(last=False)
+        return offset + len(whole) + (1 if whole else 0)

@@ -195,3 +195,8 @@ def test_a_machine_is_described(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "no matrix units" in found["processor"].text
     assert "one core" in found["cores"].text
     assert "1.0 GiB are little" in found["memory"].text
+
+
+def test_names_of_services_without_addresses_differ() -> None:
+    hidden = [replace(service, address="") for service in (ENCODER, ENCODER, TRACKER)]
+    assert MeshStatus(hidden).names() == ["encoder", "encoder 2", "tracker"]

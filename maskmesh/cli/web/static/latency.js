@@ -112,8 +112,9 @@ export class Latency {
         `${(service.cache.used_bytes / 2 ** 20).toFixed(0)} of ${(service.cache.budget_bytes / 2 ** 20).toFixed(0)} MiB` : "";
       const memory = service.resident_bytes ? `${(service.resident_bytes / 2 ** 20).toFixed(0)} MiB` : service.error;
       const before = this.busy.get(service.name);
-      this.busy.set(service.name, [now, service.cpu_seconds]);
-      const cores = before ? Math.max(0, (service.cpu_seconds - before[1]) * 1000 / (now - before[0])).toFixed(2) : "";
+      if (service.cpu_seconds === undefined) this.busy.delete(service.name);
+      else this.busy.set(service.name, [now, service.cpu_seconds]);
+      const cores = before && service.cpu_seconds !== undefined ? Math.max(0, (service.cpu_seconds - before[1]) * 1000 / (now - before[0])).toFixed(2) : "";
       return row([service.name, queue, cache, memory, cores]);
     }));
     return mesh;

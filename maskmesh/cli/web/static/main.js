@@ -171,12 +171,11 @@ async function clearFrame() {
   const key = `${state.frame}/${state.current}`;
   if (!state.source || !state.clicks.has(key)) return say("There are no clicks of this object on this frame.");
   const id = state.current;
-  const { frame } = await call(`/api/sources/${state.source.id}/clear`, { frame_index: state.frame, obj_id: id });
+  const { frame, obj_ids } = await call(`/api/sources/${state.source.id}/clear`,
+    { frame_index: state.frame, obj_id: id });
   state.clicks.delete(key);
   if (frame) state.results.set(state.frame, frame);
-  if (![...state.clicks.keys()].some((other) => other.endsWith(`/${id}`))) {
-    state.objects = state.objects.filter((other) => other !== id);
-  }
+  if (!obj_ids.includes(id)) forgetObject(id);
   listObjects();
   refresh();
   say(`The clicks of object ${id} on this frame are removed.`);
@@ -186,14 +185,18 @@ async function removeObject(id) {
   if (state.camera) state.camera.command({ type: "remove", obj_id: id });
   else {
     await call(`/api/sources/${state.source.id}/remove`, { obj_id: id });
-    for (const result of state.results.values()) result.objects = result.objects.filter((object) => object.obj_id !== id);
-    for (const key of [...state.clicks.keys()]) if (key.endsWith(`/${id}`)) state.clicks.delete(key);
   }
-  state.objects = state.objects.filter((other) => other !== id);
+  forgetObject(id);
   if (state.current === id) state.current = state.objects[0] || 1;
   listObjects();
   refresh();
   say(`Object ${id} is removed.`);
+}
+
+function forgetObject(id) {
+  for (const result of state.results.values()) result.objects = result.objects.filter((object) => object.obj_id !== id);
+  for (const key of [...state.clicks.keys()]) if (key.endsWith(`/${id}`)) state.clicks.delete(key);
+  state.objects = state.objects.filter((other) => other !== id);
 }
 
 async function findConcept(phrase) {
