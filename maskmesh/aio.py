@@ -9,7 +9,8 @@ import contextlib
 import logging
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Hashable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Hashable, Iterable
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -77,6 +78,12 @@ async def stop(task: "asyncio.Task[Any]") -> None:
         # redis-py loses a cancellation that comes together with a response, so one may not be enough.
         task.cancel()
         await asyncio.wait({task}, timeout=0.1)
+
+
+async def ended(futures: Iterable[Future[Any]]) -> None:
+    """Wait for the work of other threads; never raises what it raises, and never cancels it."""
+    waits = [asyncio.wrap_future(future) for future in futures]
+    await asyncio.shield(asyncio.gather(*waits, return_exceptions=True))
 
 
 async def to_its_end(work: Coroutine[Any, Any, T]) -> T:

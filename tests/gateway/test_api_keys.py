@@ -55,7 +55,7 @@ async def test_a_changed_rate_is_applied(before: float, after: float, tmp_path: 
 
 
 @pytest.mark.parametrize("name", ["team-a", "team 😀", 'a "b" \\ c', "tab\there", "del\x7f", "Zoë"])
-def test_a_printed_entry_is_read(name: str, tmp_path: Path) -> None:
+async def test_a_printed_entry_is_read(name: str, tmp_path: Path) -> None:
     result = CliRunner().invoke(main, ["key", name])
     assert result.exit_code == 0, result.output
     path = tmp_path / "keys.toml"

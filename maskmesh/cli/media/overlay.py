@@ -1,11 +1,10 @@
 """Overlays: objects drawn on frames, as a picture or a video."""
 
-import asyncio
 import contextlib
 import errno
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 from PIL import Image as PillowImage
 from PIL import ImageDraw, ImageFont
 
+from maskmesh.aio import ended
 from maskmesh.cli.tracing import step
 from maskmesh.masks import BoolArray, ByteArray, RleMask
 from maskmesh.types import Box, ObjectMask
@@ -244,12 +244,6 @@ class VideoWriter:
 _MAX_WAITING = 64
 
 
-async def _ended(drawn: Iterable[Future[None]]) -> None:
-    """Wait for frames that are drawn; never raises what they raise, and never cancels them."""
-    waits = [asyncio.wrap_future(future) for future in drawn]
-    await asyncio.shield(asyncio.gather(*waits, return_exceptions=True))
-
-
 class OverlayThread:
     """Draws on a thread of its own, so that the mesh seldom waits for it.  An asynchronous context manager.
 
@@ -270,7 +264,7 @@ class OverlayThread:
         self._drawn.append(self._thread.submit(self._writer.close))
         self._thread.shutdown(wait=False)
         with step("draw") as span:  # what the caller waits for; most frames were drawn before
-            await _ended(self._drawn)
+            await ended(self._drawn)
             span.set_attribute("maskmesh.stage.draw.ms", self._draw_seconds * 1000)
         if error is None:
             self._check()
@@ -288,7 +282,7 @@ class OverlayThread:
         Raises the error of an earlier frame.
         """
         if len(self._drawn) >= _MAX_WAITING:
-            await _ended([self._drawn[0]])
+            await ended([self._drawn[0]])
         self._check()
 
         def draw() -> None:
