@@ -5,7 +5,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Collection, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -68,13 +68,17 @@ class Mesh:
     def address(self, service: str) -> str:
         return f"127.0.0.1:{self.local.ports[service]}"
 
-    async def complete_traces(self, ids: Iterable[str]) -> dict[str, Trace]:
-        """Wait until all services have exported the spans of these traces; returns the traces by id."""
+    async def complete_traces(self, ids: Iterable[str], spans: Collection[str] = ()) -> dict[str, Trace]:
+        """Wait until all services have exported the spans of these traces; returns the traces by id.
+
+        ``spans`` are names that each trace has in the end: spans without children may be exported after all
+        others.
+        """
         wanted = set(ids)
         deadline = time.monotonic() + 20
         while True:
             traces = {t.trace_id: t for t in group_traces(read_spans(self.traces))}
-            if wanted <= traces.keys() and all(_is_complete(traces[i]) for i in wanted):
+            if wanted <= traces.keys() and all(_is_complete(traces[i], spans) for i in wanted):
                 return {i: traces[i] for i in wanted}
             assert time.monotonic() < deadline, "the services did not export the spans in time"
             await asyncio.sleep(0.05)
@@ -84,8 +88,12 @@ class Mesh:
         return group_traces(read_spans(self.traces))
 
 
-def _is_complete(trace: Trace) -> bool:
-    """Whether all parent and server spans are exported, and the postprocess span of a call with masks."""
+def _is_complete(trace: Trace, spans: Collection[str]) -> bool:
+    """Whether all parent and server spans are exported, those with these names, and the postprocess span of a
+    call with masks.
+    """
+    if not {s.name for s in trace.spans.values()}.issuperset(spans):
+        return False
     if any(s.parent_id and s.parent_id not in trace.spans for s in trace.spans.values()):
         return False
     called = {s.parent_id for s in trace.spans.values() if s.kind == KIND_SERVER}
