@@ -5,7 +5,7 @@ import logging
 
 import pytest
 
-from maskmesh.aio import RetryWindow, SingleFlight, StreamOutput, TaskSet, retry, stop
+from maskmesh.aio import RetryWindow, SingleFlight, StreamOutput, TaskSet, retry, stop, to_its_end
 
 
 class Failure(Exception):
@@ -180,3 +180,21 @@ async def test_a_failed_task_ends_the_stream_after_earlier_items() -> None:
     with pytest.raises(Failure):
         await anext(items)
     await output.close()
+
+
+async def test_work_that_must_not_stop_half_way_ends_before_its_cancelled_caller() -> None:
+    steps: list[str] = []
+
+    async def work() -> None:
+        steps.append("begun")
+        await asyncio.sleep(0.05)
+        steps.append("ended")
+
+    caller = asyncio.ensure_future(to_its_end(work()))
+    await asyncio.sleep(0.01)
+    for _ in range(2):
+        caller.cancel()
+        await asyncio.sleep(0.005)
+    with pytest.raises(asyncio.CancelledError):
+        await caller
+    assert steps == ["begun", "ended"]
