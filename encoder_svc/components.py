@@ -73,6 +73,11 @@ async def start(settings: EncoderSettings, port: int) -> Components:
         shares.append((point_encoder, int(settings.cache_bytes * POINT_SHARE)))
     for each, budget_bytes in shares:
         await each.warm_up()
+        if each.num_bytes > settings.cache_bytes:
+            raise ValueError(
+                f"cache_bytes is {settings.cache_bytes}, and one embedding of {each.info.model_id} has "
+                f"{each.num_bytes} bytes"
+            )
         if settings.shared_memory_dir is not None:
             await asyncio.to_thread(each.share_memory, settings.shared_memory_dir, budget_bytes)
     return Components(

@@ -1,6 +1,7 @@
 """Metrics and state of the encoder service."""
 
 import time
+from collections.abc import Sequence
 
 from encoder_svc.cache import EmbeddingCache
 from encoder_svc.encoder import Encoder
@@ -13,11 +14,16 @@ from maskmesh.telemetry.metrics import observe
 from maskmesh.version import __version__
 
 
-def observe_encoder(encoder: Encoder, cache: EmbeddingCache, shared: RedisEmbeddingCache | None) -> None:
-    """Register metrics of queues, caches and device memory; values are read at each collection."""
+def observe_encoders(
+    encoders: Sequence[Encoder], cache: EmbeddingCache, shared: RedisEmbeddingCache | None
+) -> None:
+    """Register metrics of queues, caches and device memory; values are read at each collection.
+
+    The encoders share one device.
+    """
     observe(
         metrics.QUEUE_DEPTH,
-        lambda: {"device": encoder.num_queued, "decoder": encoder.num_undecoded},
+        lambda: _queues(encoders),
         by="queue",
         unit="{item}",
         description="Images in the queue",
@@ -75,13 +81,22 @@ def observe_encoder(encoder: Encoder, cache: EmbeddingCache, shared: RedisEmbedd
             counts=True,
         )
         metrics.observe_store("cache", shared.store)
-    observe_device_memory(encoder.info.device)
+    observe_device_memory(encoders[0].info.device)
+
+
+def _queues(encoders: Sequence[Encoder]) -> dict[str, int]:
+    """The images that wait for the device that the encoders share, and those that wait to be decoded."""
+    return {
+        "device": encoders[0].num_queued,
+        "decoder": sum(encoder.num_undecoded for encoder in encoders),
+    }
 
 
 def encoder_status(
-    encoder: Encoder, cache: EmbeddingCache, shared: RedisEmbeddingCache | None
+    encoders: Sequence[Encoder], cache: EmbeddingCache, shared: RedisEmbeddingCache | None
 ) -> ServiceStatus:
-    """The state of the service."""
+    """The state of the service; the first encoder's model is that of the service."""
+    encoder = encoders[0]
     statistics = cache.statistics
     return ServiceStatus(
         kind="encoder",
@@ -90,7 +105,7 @@ def encoder_status(
         model=encoder.info,
         usage=process_usage(),
         device_memory=device_memory(encoder.info.device),
-        queues={"device": encoder.num_queued, "decoder": encoder.num_undecoded},
+        queues=_queues(encoders),
         cache=CacheStatus(
             hits=statistics.hits,
             misses=statistics.misses,

@@ -16,7 +16,7 @@ from encoder_svc.cache import Embedding, Outcome, Pin
 from encoder_svc.components import Components
 from encoder_svc.config import EncoderSettings
 from encoder_svc.encoder import Encoder
-from encoder_svc.metrics import encoder_status, observe_encoder
+from encoder_svc.metrics import encoder_status, observe_encoders
 from encoder_svc.references import cache_key, embedding_ref, shared_block
 from maskmesh import telemetry, wire
 from maskmesh.embedding_key import EmbeddingKey
@@ -54,7 +54,7 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
         """Load the model and warm it up.  Raises CheckpointError, OSError."""
         self.components = parts = await components.start(self._settings, port)
         self._cache, self._shared_cache = parts.cache, parts.shared_cache
-        observe_encoder(parts.encoder, parts.cache, parts.shared_cache)
+        observe_encoders(parts.encoders, parts.cache, parts.shared_cache)
 
     async def close(self) -> None:
         """Stop the threads."""
@@ -74,13 +74,14 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
         with handler.handling(telemetry.CACHE_LOOKUP, received_ns()):
             encoder = self._encoder_of(request.family)
             key, pin = self._key_and_pin(request, encoder)
-            cached = await self._find_cached(key, pin, encoder)
+            queue_entry = _queue_entry(request)
+            cached = await self._find_cached(key, pin, encoder, queue_entry)
             if cached is not None:
                 return self._response(key, encoder, *cached, handler.records)
             trace.get_current_span().set_attribute(telemetry.CACHE_OUTCOME, Outcome.MISS.value)
             if not self._cache.is_filling(key):
                 # Refuse now rather than after the caller has sent the image.
-                encoder.check_room(_queue_entry(request))
+                encoder.check_room(queue_entry)
             return encoder_pb2.EncodeResponse(cache_outcome=encoder_pb2.CACHE_OUTCOME_MISS)
 
     def _encoder_of(self, family: embedding_pb2.ModelFamily) -> Encoder:
@@ -134,9 +135,12 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
         return response
 
     async def _find_cached(
-        self, key: EmbeddingKey, pin: Pin | None, encoder: Encoder
+        self, key: EmbeddingKey, pin: Pin | None, encoder: Encoder, queue_entry: QueueEntry
     ) -> tuple[Embedding, Outcome] | None:
-        """An embedding in this encoder's cache or in the shared cache."""
+        """An embedding in this encoder's cache or in the shared cache, or one that is being encoded.
+
+        An encode in progress that has a lower priority than ``queue_entry`` gets its priority.
+        """
         if (cached := self._cache.hit(key, pin)) is not None:
             return cached, Outcome.HIT
         if (shared := self._shared_cache) is None:
@@ -150,7 +154,7 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
 
         try:
             embedding, outcome = await self._cache.get_or_create(
-                key, encoder.num_bytes, fetch, pin, counts=False
+                key, encoder.num_bytes, fetch, pin, queue_entry, counts=False
             )
         except EmbeddingNotFound:
             return None
@@ -234,7 +238,7 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
         return encoder_pb2.GetModelResponse(model=wire.model_info_to_proto(info))
 
     async def GetEncoderStatus(self, request: encoder_pb2.GetEncoderStatusRequest, context: Any) -> Any:
-        status = encoder_status(self.components.encoder, self._cache, self._shared_cache)
+        status = encoder_status(self.components.encoders, self._cache, self._shared_cache)
         return encoder_pb2.GetEncoderStatusResponse(status=wire.service_status_to_proto(status))
 
     async def GetCacheStatistics(self, request: encoder_pb2.GetCacheStatisticsRequest, context: Any) -> Any:

@@ -50,9 +50,12 @@ class _File(BaseModel):
     key: list[_Entry]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Caller:
-    """The owner of a key.  Without a key file, every caller is :data:`ANYBODY`, which has no limits."""
+    """The owner of a key.  Without a key file, every caller is :data:`ANYBODY`, which has no limits.
+
+    The limits change when the key file does, also for the sessions that the caller has.
+    """
 
     name: str = ""
     tenant: str = DEFAULT_TENANT
@@ -82,12 +85,12 @@ class Caller:
 
         ``RESERVED_FRAMES`` of a burst are reserved for interactive calls, if the burst has room for one more.
         """
-        if self.rate is None:
-            return
-        reserved = RESERVED_FRAMES if self.rate.max_rate >= RESERVED_FRAMES + 1 else 0
-        while not self.rate.has_capacity(1 + reserved):
-            await asyncio.sleep(self.rate.time_period / self.rate.max_rate)
-        await self.rate.acquire()
+        while (rate := self.rate) is not None:
+            reserved = RESERVED_FRAMES if rate.max_rate >= RESERVED_FRAMES + 1 else 0
+            if rate.has_capacity(1 + reserved):
+                await rate.acquire()
+                return
+            await asyncio.sleep(rate.time_period / rate.max_rate)
 
 
 ANYBODY = Caller()
@@ -142,20 +145,24 @@ class ApiKeys:
             entries = _File.model_validate(tomllib.loads(self._path.read_text())).key
         except (ValidationError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise ValueError(f"{self._path}: {error}") from error
-        previous = {caller.name: caller for caller in self._callers.values()}
-        self._callers = {bytes.fromhex(e.sha256): _caller(e, previous.get(e.name)) for e in entries}
+        known = {(caller.name, caller.tenant): caller for caller in self._callers.values()}
+        self._callers = {}
+        for entry in entries:
+            identity = entry.name, entry.tenant or entry.name
+            caller = self._callers[bytes.fromhex(entry.sha256)] = known.setdefault(
+                identity, Caller(*identity)
+            )
+            caller.max_sessions, caller.max_bytes = entry.max_sessions, entry.max_bytes
+            caller.rate = _limiter(entry.frames_per_second, caller.rate)
+            caller.is_operator = entry.operator
 
 
-def _caller(entry: _Entry, previous: Caller | None) -> Caller:
-    """Create the caller of an entry; the limiter of an unchanged rate is reused, with its count."""
-    rate = None
-    if entry.frames_per_second is not None:
-        burst = max(entry.frames_per_second * BURST_SECONDS, 1.0)
-        seconds = burst / entry.frames_per_second
-        rate = AsyncLimiter(burst, seconds)
-        known = None if previous is None else previous.rate
-        if known is not None and (known.max_rate, known.time_period) == (burst, seconds):
-            rate = known
-    return Caller(
-        entry.name, entry.tenant or entry.name, entry.max_sessions, entry.max_bytes, rate, entry.operator
-    )
+def _limiter(frames_per_second: float | None, previous: AsyncLimiter | None) -> AsyncLimiter | None:
+    """The limiter of a rate; the previous one if its rate is the same, with its count."""
+    if frames_per_second is None:
+        return None
+    burst = max(frames_per_second * BURST_SECONDS, 1.0)
+    seconds = burst / frames_per_second
+    if previous is not None and (previous.max_rate, previous.time_period) == (burst, seconds):
+        return previous
+    return AsyncLimiter(burst, seconds)

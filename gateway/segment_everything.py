@@ -76,6 +76,10 @@ async def segment_everything(
     with ClickTrace(start_ns=start_ns, tenant=current_caller().tenant, num_objects=0) as click:
         image = wire.image_from_proto(request.image, field="image", limit=limit)
         options = wire.mask_options_from_proto(request.mask_options)
+        if options.non_overlapping:
+            raise InvalidRequest(
+                "parts of objects are objects too, and overlap them", field="mask_options.non_overlapping"
+            )
         grid = wire.grid_options_from_proto(request.options)
         message = tracker_pb2.SegmentGridRequest(options=request.options, mask_options=request.mask_options)
         if not request.options.crop_layers:
@@ -107,11 +111,6 @@ def _check_options(options: MaskOptions) -> None:
         )
     if not options.is_upsampled:
         raise InvalidRequest("with crop_layers, masks have the size of the image", field="mask_options.space")
-    if options.non_overlapping:
-        raise InvalidRequest(
-            "with crop_layers, masks come from several parts and may overlap",
-            field="mask_options.non_overlapping",
-        )
 
 
 async def _search(

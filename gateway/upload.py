@@ -7,9 +7,11 @@ from functools import partial
 
 from gateway.api_keys import Caller
 from gateway.frames.frame_store import Addition, FrameStore
+from gateway.frames.upload_replication import stored_upload_response
 from gateway.sessions.lifecycle import Lifecycle
 from gateway.sessions.session import GatewaySession
 from maskmesh import wire
+from maskmesh.aio import to_its_end
 from maskmesh.errors import Conflict, InvalidRequest, MaskmeshError, SessionNotFound
 from maskmesh.media.pictures import PixelLimit
 from maskmesh.v1 import segmentation_pb2
@@ -38,16 +40,22 @@ class Uploads:
 
         None says that no client sends the requests: those that are left are not read.
         """
-        is_read = False
+        has_run = is_read = False
 
-        async def append() -> segmentation_pb2.AppendFramesResponse:
+        async def rest() -> Requests:
             nonlocal is_read
             is_read = True
+            async for request in requests:
+                yield request
+
+        async def append() -> segmentation_pb2.AppendFramesResponse:
+            nonlocal has_run
+            has_run = True
             async with self._lifecycle.keeping_alive(session):
                 return await append_frames(
                     session,
                     config,
-                    requests,
+                    rest(),
                     limit=self._limit,
                     check_bytes=partial(self._check_bytes, session.caller),
                 )
@@ -62,7 +70,7 @@ class Uploads:
             try:
                 response = await session.answers.run(key, config, append, field="config.idempotency_key")
             except InvalidRequest:
-                if is_read or not key:
+                if has_run or not key:
                     raise
                 # This call waited for an upload with the same key that failed; retry with this call's
                 # frames.
@@ -117,22 +125,16 @@ async def append_frames(
     frames = session.frames
     if not isinstance(frames, FrameStore):
         raise InvalidRequest("a live session receives frames by SegmentStream", field="config.session_id")
-    async with frames.adding, session.replicator.upload_lock():
+    async with frames.adding, session.replicator.upload_lock() as record:
+        if record is not None and (response := stored_upload_response(record, config)) is not None:
+            return response  # another gateway has added the frames while this one waited for it
         if config.HasField("first_frame_index") and config.first_frame_index != frames.num_frames:
             raise Conflict(
                 f"the session has {frames.num_frames} frames, not {config.first_frame_index}",
                 field="config.first_frame_index",
                 num_frames=frames.num_frames,
             )
-        first = await _add_frames(session, frames, requests, limit, check_bytes)
-        response = segmentation_pb2.AppendFramesResponse(
-            first_frame_index=first,
-            num_frames=frames.num_frames,
-            width=frames.width,
-            height=frames.height,
-            frames_per_second=frames.frames_per_second,
-        )
-        await session.replicator.replicate_upload(first, config, response)
+        response = await _add_frames(session, frames, config, requests, limit, check_bytes)
     await session.prepare_reader()
     return response
 
@@ -140,14 +142,15 @@ async def append_frames(
 async def _add_frames(
     session: GatewaySession,
     frames: FrameStore,
+    config: segmentation_pb2.AppendFramesConfig,
     requests: Requests,
     limit: PixelLimit,
     check_bytes: Callable[[], None],
-) -> int:
-    """Add all frames of a call or none; returns the index of the first.
+) -> segmentation_pb2.AppendFramesResponse:
+    """Add all frames of a call or none.
 
     The steps run on one thread, so the cancellation of a call interrupts no step; its frames are dropped
-    after the step.
+    after the step, but once they are being added they are added in the store too.
     """
     try:
         addition = await frames.on_thread(Addition, frames)
@@ -162,7 +165,7 @@ async def _add_frames(
                 case "video_chunk":
                     await frames.on_thread(addition.add_video_chunk, request.video_chunk)
                 case "finish":
-                    return await frames.on_thread(addition.commit)
+                    return await to_its_end(_commit(session, frames, addition, config))
                 case _:
                     raise InvalidRequest("only frames may follow the configuration", field="content")
             session.upload_bytes = addition.num_bytes
@@ -171,6 +174,25 @@ async def _add_frames(
     finally:
         session.upload_bytes = 0
         await frames.on_thread(addition.close)
+
+
+async def _commit(
+    session: GatewaySession,
+    frames: FrameStore,
+    addition: Addition,
+    config: segmentation_pb2.AppendFramesConfig,
+) -> segmentation_pb2.AppendFramesResponse:
+    """Add the received frames to the session, here and in the store."""
+    first = await frames.on_thread(addition.commit)
+    response = segmentation_pb2.AppendFramesResponse(
+        first_frame_index=first,
+        num_frames=frames.num_frames,
+        width=frames.width,
+        height=frames.height,
+        frames_per_second=frames.frames_per_second,
+    )
+    await session.replicator.replicate_upload(first, config, response)
+    return response
 
 
 async def drain_requests(requests: Requests, remaining: float | None) -> None:

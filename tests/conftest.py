@@ -1,6 +1,5 @@
 """Shared fixtures (a mesh of real processes, clips), and the check of skipped tests in CI."""
 
-import itertools
 import os
 import sys
 from collections.abc import AsyncIterator
@@ -8,18 +7,17 @@ from pathlib import Path
 
 # Imported here because hypothesis would import it after the last test, when the import can fail in
 # CPython 3.11 (python/cpython#106905).
-import hypothesis.internal.observability  # noqa: F401
+import hypothesis.internal.observability
 import pytest
 import torch
 
 from maskmesh import AsyncClient
 from maskmesh.cli.mesh.local_mesh import MeshOptions
+from tests.fresh_clips import write_fresh_clip
 from tests.mesh import THREADS, Mesh, running_mesh
 from tools.make_sample import make_clip
 
 CLIP_FRAMES = 60
-
-_seeds = itertools.count(100)
 
 # The same as in the services, so that results are equal bit for bit.
 torch.set_num_threads(THREADS)
@@ -58,6 +56,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--moments", type=int, default=1, help="random moments for each case of test_chaos.py")
     parser.addoption("--image-base", help="base image for the test that builds the image")
     parser.addoption("--cases", type=int, default=600, help="number of random requests in test_fuzz.py")
+    parser.addoption(
+        "--examples", type=int, default=10, help="number of random sequences of each state machine"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    hypothesis.settings.register_profile(
+        "state machines",
+        max_examples=config.getoption("--examples"),
+        stateful_step_count=12,
+        deadline=None,
+        derandomize="CI" in os.environ,
+        suppress_health_check=list(hypothesis.HealthCheck),
+    )
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -124,8 +136,8 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def fresh_clip(tmp_path: Path) -> Path:
+def fresh_clip(tmp_path: Path, clip: Path) -> Path:
     """A clip of 50 frames of which no cache has embeddings."""
     path = tmp_path / "fresh.mp4"
-    make_clip(path, 50, seed=next(_seeds))
+    write_fresh_clip(path, clip, 50)
     return path

@@ -5,16 +5,25 @@ import logging
 import os
 import signal
 import time
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Collection, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from maskmesh import telemetry
 from maskmesh.cli.mesh.local_mesh import LocalMesh, MeshOptions
 from maskmesh.cli.mesh.service_process import ServiceProcess
 from maskmesh.trace_report.report import CALLS
-from maskmesh.trace_report.trace_files import KIND_CLIENT, KIND_SERVER, Trace, group_traces, read_spans
+from maskmesh.trace_report.trace_files import (
+    KIND_CLIENT,
+    KIND_SERVER,
+    Span,
+    Trace,
+    group_traces,
+    spans_of_line,
+    trace_files,
+)
 from maskmesh.types import DTypeSetting
 from tests.warm_parent import WarmServiceProcess
 
@@ -37,14 +46,27 @@ class BreakableMesh(LocalMesh):
     ) -> None:
         super().__init__(options, log=log)
         self._code = code
+        self._broken: dict[str, signal.Signals] = {}
 
     def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> None:
         """Send a signal to a service."""
         os.kill(self.pid(name), number)
+        self._broken[name] = number
+
+    async def mend(self) -> None:
+        """Continue or restart all services that were sent a signal."""
+        for name, number in self._broken.items():
+            if number is signal.SIGSTOP:
+                os.kill(self.pid(name), signal.SIGCONT)
+        for name, number in list(self._broken.items()):
+            if number not in (signal.SIGSTOP, signal.SIGCONT):
+                await self.restart(name)
+        self._broken.clear()
 
     async def restart(self, name: str, *, code: Path | None = None) -> None:
         """Stop a service, if it has not ended, and start it again on its port; returns when it is ready."""
         process = self._processes[name]
+        self._broken.pop(name, None)
         await process.stop()
         await process.start(self._environment, folder=code)
         await self._wait_ready(name)
@@ -60,6 +82,10 @@ class Mesh:
 
     local: BreakableMesh
     traces: Path
+    _reader: "_TraceReader" = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._reader = _TraceReader(self.traces)
 
     @property
     def endpoint(self) -> str:
@@ -77,15 +103,41 @@ class Mesh:
         wanted = set(ids)
         deadline = time.monotonic() + 20
         while True:
-            traces = {t.trace_id: t for t in group_traces(read_spans(self.traces))}
-            if wanted <= traces.keys() and all(_is_complete(traces[i], spans) for i in wanted):
-                return {i: traces[i] for i in wanted}
+            traces = {t.trace_id: t for t in self._reader.traces(wanted)}
+            if wanted == traces.keys() and all(_is_complete(t, spans) for t in traces.values()):
+                return traces
             assert time.monotonic() < deadline, "the services did not export the spans in time"
             await asyncio.sleep(0.05)
 
     def all_traces(self) -> list[Trace]:
         """The traces that were exported so far."""
-        return group_traces(read_spans(self.traces))
+        return self._reader.traces()
+
+
+class _TraceReader:
+    """Reads the trace files of a folder, each line once."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._read: dict[Path, int] = {}
+        """Number of bytes that were read of each file."""
+        self._spans: dict[str, list[Span]] = defaultdict(list)
+
+    def traces(self, ids: Collection[str] | None = None) -> list[Trace]:
+        """The traces that were exported so far, those with these ids or all."""
+        for path in trace_files(self._folder):
+            with path.open("rb") as file:
+                start = self._read.get(path, 0)
+                if path.stat().st_size < start:
+                    start = 0  # a file that reached its maximum size starts again
+                file.seek(start)
+                lines, end, _ = file.read().rpartition(b"\n")
+            self._read[path] = start + len(lines) + len(end)
+            for line in lines.decode().splitlines():
+                for span in spans_of_line(line):
+                    self._spans[span.trace_id].append(span)
+        chosen = self._spans if ids is None else ids
+        return group_traces(span for i in chosen for span in self._spans.get(i, ()))
 
 
 def _is_complete(trace: Trace, spans: Collection[str]) -> bool:

@@ -8,6 +8,8 @@ output, which tests can stop and kill.
 import asyncio
 import atexit
 import contextlib
+import gc
+import importlib
 import json
 import os
 import random
@@ -27,6 +29,9 @@ from maskmesh.cli.mesh.service_process import ENVIRONMENT, ServiceProcess
 # Read when a package is imported, so that a child cannot change them.
 _READ_ON_IMPORT = ("OTEL_PROPAGATORS",)
 _MAX_REQUEST = 2**17
+
+# What the services import, with all that these import.
+_IMPORTED = ("encoder_svc.service", "tracker_svc.service", "gateway.service", "maskmesh.telemetry.otel_sdk")
 
 
 class ForkedProcess:
@@ -113,7 +118,11 @@ def _fork(request: bytes, output: int) -> int:
 
 def main() -> None:
     """Fork a child for each request; returns in the child when its service has ended."""
-    import tracker_svc.service  # noqa: F401
+    for module in _IMPORTED:
+        importlib.import_module(module)
+    # A child that collects garbage would copy every page with one of these objects.
+    gc.collect()
+    gc.freeze()
 
     requests = socket.socket(fileno=int(sys.argv[1]))
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # children are not awaited

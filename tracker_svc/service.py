@@ -11,6 +11,7 @@ from google.protobuf.message import Message
 from opentelemetry import trace
 
 from maskmesh import telemetry, wire
+from maskmesh.aio import to_its_end
 from maskmesh.errors import InvalidRequest, SessionBusy, StaleEpoch, Unavailable
 from maskmesh.history import SessionObject
 from maskmesh.internal.v1 import points_pb2_grpc, tracker_pb2, tracker_pb2_grpc
@@ -169,9 +170,10 @@ class TrackerServicer(tracker_pb2_grpc.TrackerServiceServicer):
             started = tracker_pb2.TrackStarted(
                 first_prompted_frame_index=first_prompted, last_frame_index=propagation.last_frame_index
             )
-            yield tracker_pb2.TrackResponse(started=started)
+            self._require_not_draining()  # it may have begun since the session was found
             self._propagations.add(propagation)
             try:
+                yield tracker_pb2.TrackResponse(started=started)
                 async for response in propagation.run(request_iterator):
                     yield response
             finally:
@@ -253,13 +255,17 @@ class TrackerServicer(tracker_pb2_grpc.TrackerServiceServicer):
         """Change a session under its lock, on the device's thread because its archive is on disk."""
         session = await self._find(request)
 
+        async def apply(session: Session) -> T:
+            await self.components.worker.run(partial(change, session))
+            response = respond(session)
+            session.record_change(request.idempotency_key, response)
+            return response
+
         async def work() -> T:
             async with session.lock:
                 session.require_open()
                 session.check_revision(expected_revision(request))
-                await self.components.worker.run(partial(change, session))
-                response = respond(session)
-                session.record_change(request.idempotency_key, response)
+                response = await to_its_end(apply(session))
             await session.flushed()
             return response
 

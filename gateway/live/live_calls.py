@@ -1,11 +1,11 @@
 """SegmentStream, and its two halves for clients that cannot stream requests."""
 
-import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, nullcontext, suppress
 from dataclasses import replace
 
 from gateway.config import GatewaySettings
-from gateway.erase.erase_view import Erasers, EraseView
+from gateway.erase.erase_view import Erasers
 from gateway.erase.options import EraseOptions, erase_options
 from gateway.live.live_stream import LiveStream
 from gateway.live.motion_gate import DEFAULT_THRESHOLD
@@ -18,7 +18,7 @@ from gateway.sessions.resume_point import ResumePoint
 from gateway.sessions.session import GatewaySession
 from gateway.streams.frame_stream import StreamContexts
 from maskmesh import wire
-from maskmesh.errors import InvalidRequest, MaskmeshError, SessionNotFound, Unavailable
+from maskmesh.errors import InvalidRequest, SessionNotFound, Unavailable
 from maskmesh.masks import MaskFormat, MaskOptions, MaskSpace
 from maskmesh.types import ModelInfo
 from maskmesh.v1 import segmentation_pb2
@@ -62,7 +62,7 @@ class LiveCalls:
         first = await anext(aiter(requests), None)
         if first is None or first.WhichOneof("content") != "config":
             raise InvalidRequest("the first message must be the configuration", field="config")
-        async with contextlib.aclosing(self._run(first.config, requests)) as responses:
+        async with aclosing(self._run(first.config, requests)) as responses:
             async for response in responses:
                 yield response
 
@@ -71,7 +71,7 @@ class LiveCalls:
         pushed = PushedRequests()
         session_id = ""
         try:
-            async with contextlib.aclosing(self._run(config, aiter(pushed))) as responses:
+            async with aclosing(self._run(config, aiter(pushed))) as responses:
                 async for response in responses:
                     if response.WhichOneof("content") == "started":
                         session_id = response.started.session_id
@@ -104,49 +104,38 @@ class LiveCalls:
         options = _live_options(config)
         erase = _erase_options(config, options.masks)
         session, resume_point = await self._session(config)
-        async with self._erase_view(erase, session, is_new=resume_point is None) as view:
-            window = self._settings.live_window
-            if config.overload == segmentation_pb2.OVERLOAD_POLICY_SKIP:
-                window = min(window, NEWEST_WINDOW)
-            stream = LiveStream(
-                session,
-                self._contexts.make(session, window, None),
-                self._points,
-                options=replace(options, erase=view),
-                limit=self._settings.pixel_limit,
-            )
-            started = segmentation_pb2.StreamStarted(
-                session_id=session.session_id, model=wire.model_info_to_proto(self._model), window=window
-            )
-            started.ttl.FromNanoseconds(int(session.ttl_seconds * 1e9))
-            responses = stream.run(requests, started, resume_point, config.next_sequence)
-            async with self._lifecycle.keeping_alive(session), contextlib.aclosing(responses):
-                async for response in responses:
-                    yield response
-            if stream.is_finished:
-                with contextlib.suppress(SessionNotFound):
-                    await self._lifecycle.delete(session.session_id)
+        is_started = resume_point is not None
+        view = self._erasers.view(erase, session.session_id, field="config.erase") if erase else nullcontext()
+        try:
+            with view as erase_view:
+                window = self._settings.live_window
+                if config.overload == segmentation_pb2.OVERLOAD_POLICY_SKIP:
+                    window = min(window, NEWEST_WINDOW)
+                stream = LiveStream(
+                    session,
+                    self._contexts.make(session, window, None),
+                    self._points,
+                    options=replace(options, erase=erase_view),
+                    limit=self._settings.pixel_limit,
+                )
+                started = segmentation_pb2.StreamStarted(
+                    session_id=session.session_id, model=wire.model_info_to_proto(self._model), window=window
+                )
+                started.ttl.FromNanoseconds(int(session.ttl_seconds * 1e9))
+                responses = stream.run(requests, started, resume_point, config.next_sequence)
+                async with self._lifecycle.keeping_alive(session), aclosing(responses):
+                    async for response in responses:
+                        is_started = True
+                        yield response
+                if stream.is_finished:
+                    await self._delete(session)
+        finally:
+            if not is_started:
+                await self._delete(session)  # the client does not know its id
 
-    @contextlib.asynccontextmanager
-    async def _erase_view(
-        self, options: EraseOptions | None, session: GatewaySession, *, is_new: bool
-    ) -> AsyncIterator[EraseView | None]:
-        """The view of a stream that erases objects, None if it does not.
-
-        A new session is deleted if there is no view for it.
-        """
-        with contextlib.ExitStack() as stack:
-            view = None
-            if options is not None:
-                try:
-                    view = stack.enter_context(
-                        self._erasers.view(options, session.session_id, field="config.erase")
-                    )
-                except MaskmeshError:
-                    if is_new:
-                        await self._lifecycle.delete(session.session_id)
-                    raise
-            yield view
+    async def _delete(self, session: GatewaySession) -> None:
+        with suppress(SessionNotFound):
+            await self._lifecycle.delete(session.session_id)
 
     async def _session(
         self, config: segmentation_pb2.StreamConfig

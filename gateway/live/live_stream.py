@@ -179,7 +179,7 @@ class LiveStream(FrameStream[Response | Result | GatedResult]):
         self._points.begin(index, received.received_ns, trace)
         encoders, options = self._context.encoders, self._context.encode_options
         encoding = encode_received_frame(self._session, encoders, index, received.image, options)
-        self._enqueue(index, trace.task(encoding))
+        await self._enqueue(index, trace.task(encoding))
 
     async def _accept_again(self, first_index: int) -> None:
         self._ring.skipped += self._ring.dropped_from(first_index)
@@ -189,12 +189,12 @@ class LiveStream(FrameStream[Response | Result | GatedResult]):
             trace = self._begin_trace(index, time.time_ns())
             self._received_ns[index] = time.time_ns()
             work = frame_embedding(self._session, context.encoders, index, context.encode_options)
-            self._enqueue(index, trace.task(work))
+            await self._enqueue(index, trace.task(work))
 
-    def _enqueue(self, index: int, task: "asyncio.Task[Encoded]") -> None:
+    async def _enqueue(self, index: int, task: "asyncio.Task[Encoded]") -> None:
         self._sequences[index] = self._ring.sequence(index)
         self._output.tasks.hold(task)
-        self._ordered.put_nowait((index, task))
+        await self._ordered.put((index, task))
 
     async def _send(self) -> None:
         """Send frames to the tracker, and carry out the commands between them."""

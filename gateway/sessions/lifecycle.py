@@ -12,7 +12,7 @@ from opentelemetry import trace
 
 from gateway.api_keys import current_caller
 from gateway.backends.encoders import Encoders
-from gateway.frames.frame_replication import restore_upload_responses
+from gateway.frames.upload_replication import restore_upload_responses
 from gateway.sessions.pins import unpin
 from gateway.sessions.session import GatewaySession
 from gateway.sessions.session_router import SessionRouter
@@ -118,7 +118,8 @@ class Lifecycle:
         if record.owner.epoch > session.owner.epoch:
             session.owner = record.owner
         if not is_new:
-            await session.replicator.adopt(record)
+            with contextlib.suppress(StoreDown):  # the gateway has a copy
+                await session.replicator.adopt(record)
         restore_upload_responses(record, session.answers)
         session.renew()
         self._renew_in_store_if_due(session)
@@ -209,8 +210,10 @@ class Lifecycle:
         )
         try:
             await session.replicator.adopt(record)
-        except BaseException:
+        except BaseException as error:
             await self._sessions.end(session)
+            if isinstance(error, StoreDown):
+                raise Unavailable("the session store is down", service="gateway") from error
             raise
         logger.info("session %s is copied from the store", record.session_id)
         return session

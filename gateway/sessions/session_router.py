@@ -156,8 +156,8 @@ class SessionRouter:
         self, store: SessionStore, session: GatewaySession, owner: Owner, error: MaskmeshError
     ) -> None:
         record = await store.get(session.session_id)
-        if record is None:
-            raise SessionNotFound("there is no such session", session_id=session.session_id)
+        if record is None or record.has_ended:
+            raise SessionNotFound("the session has ended", session_id=session.session_id)
         if record.owner != owner:
             session.owner = record.owner
             return
@@ -170,10 +170,11 @@ class SessionRouter:
             raise Unavailable("the connection was lost, the tracker is alive")  # retried by the caller
         address = await self.trackers.choose({owner.address})
         new_owner = await store.move(session.session_id, owner, address)
-        if new_owner is not None:
-            session.owner = new_owner
-            metrics.count_moved("draining" if is_draining else "gone")
-            logger.info("session %s moved to %s", session.session_id, new_owner.address)
+        if new_owner is None:
+            raise SessionNotFound("the session has ended", session_id=session.session_id)
+        session.owner = new_owner
+        metrics.count_moved("draining" if is_draining else "gone")
+        logger.info("session %s moved to %s", session.session_id, new_owner.address)
 
     async def _recover_without_store(
         self, session: GatewaySession, owner: Owner, error: MaskmeshError, window: RetryWindow

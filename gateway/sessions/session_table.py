@@ -6,10 +6,12 @@ from opentelemetry.trace import SpanContext
 
 from gateway.api_keys import Caller
 from gateway.frames.decoder_pool import DecoderPool
-from gateway.frames.frame_replication import frame_replicator
+from gateway.frames.frame_replication import FrameReplicator
 from gateway.frames.frame_ring import FrameRing
 from gateway.frames.frame_store import FrameLimits, FrameStore
 from gateway.frames.frames import Frames
+from gateway.frames.ring_replication import RingReplicator
+from gateway.frames.upload_replication import UploadReplicator
 from gateway.sessions.session import GatewaySession
 from maskmesh.errors import MaskmeshError, ResourceExhausted
 from maskmesh.leases import LeaseTable
@@ -70,11 +72,16 @@ class GatewaySessionTable(LeaseTable[GatewaySession]):
     ) -> GatewaySession:
         """Create a session without frames.  Raises ResourceExhausted if the table is full."""
         self.check_room()
+        frames: Frames
+        replicator = FrameReplicator()
         if live:
-            frames: Frames = FrameRing()
+            frames = ring = FrameRing()
+            if self._store is not None:
+                replicator = RingReplicator(self._store, session_id, ring)
         else:
-            frames = FrameStore(session_id, self._folder, self._limits, self._decoders)
-        replicator = frame_replicator(self._store, session_id, frames)
+            frames = uploads = FrameStore(session_id, self._folder, self._limits, self._decoders)
+            if self._store is not None:
+                replicator = UploadReplicator(self._store, session_id, uploads)
         session = GatewaySession(session_id, ttl_seconds, frames, owner, caller, span, replicator)
         session.closing = self._closing
         self.add(session)

@@ -30,6 +30,9 @@ _NO_BYTE_SEEK = Flags.no_byte_seek
 
 _UPRIGHT = Display()
 
+# By how much the rate of a container may differ from that of its frames.
+RATE_TOLERANCE = 0.05
+
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class VideoIndex:
@@ -106,7 +109,7 @@ def _build(scan: Scan, limit: PixelLimit) -> VideoIndex:
     return VideoIndex(
         width=width,
         height=height,
-        frames_per_second=scan.rate or _mean_rate(seconds),
+        frames_per_second=_rate(scan, seconds),
         pixel_aspect=aspect,
         display=display,
         times=seconds - seconds[0],
@@ -184,6 +187,11 @@ def _ascending(times: Sequence[int | None], nominal: float) -> list[float]:
     return ascending
 
 
-def _mean_rate(seconds: TimeArray) -> float:
+def _rate(scan: Scan, seconds: TimeArray) -> float:
+    """The mean rate: that of the container if the times of the frames agree with it, which is exact.
+
+    Containers without a rate, as browsers write them, get a guess by FFmpeg that may be far off.
+    """
     duration = float(seconds[-1] - seconds[0])
-    return (len(seconds) - 1) / duration if duration > 0 else 0.0
+    mean = (len(seconds) - 1) / duration if duration > 0 else scan.rate
+    return scan.rate if abs(scan.rate - mean) <= RATE_TOLERANCE * mean else mean

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 # A file is mapped into memory.  Its pages stay resident while the mapping exists, so the file is opened
@@ -53,8 +53,11 @@ _Opened = tuple[dict[str, tuple[int, ...]], Callable[[str], Tensor]]
 
 
 def _open_safetensors(path: Path) -> _Opened:
-    file = safe_open(path, framework="pt")
-    names = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    try:
+        file = safe_open(path, framework="pt")
+        names = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise ValueError(f"{path.name} is not a complete safetensors file: {error}") from error
     return names, file.get_tensor
 
 

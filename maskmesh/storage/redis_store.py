@@ -4,6 +4,7 @@ Services continue while it is down: every operation has a short timeout, and aft
 at once until a pause is over.  Only services import this module.
 """
 
+import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -19,8 +20,10 @@ T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
-# Timeout of an operation, after which the server counts as down, and the pause before the next one.
+# Timeout of an operation, after which the server counts as down, and the pause before the next one.  A large
+# operation has more time, at this rate.
 TIMEOUT_SECONDS = 1.0
+BYTES_PER_SECOND = 4 * 2**20
 CONNECT_SECONDS = 0.5
 PAUSE_SECONDS = 0.5
 
@@ -46,6 +49,7 @@ class RedisStore:
         Raises ValueError for another form of URL.
         """
         self._name = name
+        self._timeout_seconds = timeout_seconds
         self._max_pause = max_pause
         self._pause = PAUSE_SECONDS
         self._down_until = 0.0
@@ -59,6 +63,10 @@ class RedisStore:
             # One retry at once, because an idle connection may have been lost unnoticed.
             retry=Retry(NoBackoff(), 1),
         )
+        # A connection has one timeout, so large operations have connections of their own.
+        self._patient_redis: Redis = Redis.from_url(
+            url, socket_connect_timeout=CONNECT_SECONDS, retry=Retry(NoBackoff(), 1)
+        )
 
     @property
     def is_down(self) -> bool:
@@ -69,13 +77,17 @@ class RedisStore:
         """A script that the server runs atomically; called with :meth:`run`."""
         return self._redis.register_script(text)
 
-    async def run(self, operation: Callable[[Redis], Awaitable[T]]) -> T:
-        """The result of an operation.  Raises StoreDown."""
+    async def run(self, operation: Callable[[Redis], Awaitable[T]], *, num_bytes: int = 0) -> T:
+        """The result of an operation that sends ``num_bytes``.  Raises StoreDown."""
         if time.monotonic() < self._down_until:
             self.failures += 1
             raise StoreDown(f"the {self._name} is down")
         try:
-            result = await operation(self._redis)
+            if num_bytes <= self._timeout_seconds * BYTES_PER_SECOND:
+                result = await operation(self._redis)
+            else:
+                async with asyncio.timeout(self._timeout_seconds + num_bytes / BYTES_PER_SECOND):
+                    result = await operation(self._patient_redis)
         except (RedisError, OSError, TimeoutError) as error:
             self.failures += 1
             self._down_until = time.monotonic() + self._pause
@@ -93,6 +105,7 @@ class RedisStore:
     async def close(self) -> None:
         """Close the connections."""
         await self._redis.aclose()
+        await self._patient_redis.aclose()
 
 
 def texts(fields: Mapping[Any, Any]) -> dict[str, str]:

@@ -27,6 +27,7 @@ from redis.exceptions import RedisError
 
 from maskmesh.aio import stop
 from maskmesh.errors import Conflict, StaleEpoch
+from maskmesh.storage.hash_fields import get_fields
 from maskmesh.storage.redis_store import RedisStore, texts
 from maskmesh.storage.session_record import (
     ENDED,
@@ -50,10 +51,8 @@ NO_EXPIRY = -1
 # A lease in the store is renewed at most this often, and ends this much later.
 RENEWAL_SECONDS = 10.0
 
-
 _Fields: TypeAlias = Mapping[Any, Any]
 """A hash, as redis-py types it."""
-
 
 _MOVE = """
 local epoch = redis.call('HGET', KEYS[1], 'epoch')
@@ -224,12 +223,11 @@ class SessionStore:
             if lease > 0 and frames_lease == NO_EXPIRY:
                 await redis.pexpire(frames, lease)
 
-        await self._store.run(put)
+        await self._store.run(put, num_bytes=sum(map(len, fields.values())))
 
     async def get_frames(self, session_id: str, names: Sequence[str]) -> list[bytes | None]:
         """Fields of a session's frames."""
-        key = _key(session_id, "frames")
-        return cast(list[bytes | None], await self._store.run(lambda redis: redis.hmget(key, list(names))))
+        return await get_fields(self._store, _key(session_id, "frames"), names)
 
     async def drop_frames(self, session_id: str, names: Sequence[str]) -> None:
         """Delete fields of a session's frames."""
@@ -253,32 +251,37 @@ class SessionStore:
         arguments += [int(delta.is_full), delta.snapshot, len(delta.deleted), *delta.deleted]
         for name, content in delta.fields.items():
             arguments += [name, content]
+        num_bytes = len(delta.snapshot) + sum(map(len, delta.fields.values()))
         result = await self._store.run(
-            lambda redis: self._write_script(keys=keys, args=arguments, client=redis)
+            lambda redis: self._write_script(keys=keys, args=arguments, client=redis), num_bytes=num_bytes
         )
         return WriteResult(int(result))
 
     async def read(self, session_id: str, epoch: int) -> StoredSession | None:
         """The state of a session, None if nothing is stored.
 
+        Its states are read in several steps; only the owner of ``epoch``, who reads, may write meanwhile.
         Raises StaleEpoch if its epoch is not ``epoch``.
         """
         session, snapshot, states = (_key(session_id, part) for part in PARTS[:3])
 
-        async def get(redis: Redis) -> list[Any]:
+        async def begin(redis: Redis) -> list[Any]:
             async with redis.pipeline(transaction=True) as steps:
                 steps.hget(session, "epoch")
                 steps.get(snapshot)
-                steps.hgetall(states)
+                steps.hkeys(states)
                 values: list[Any] = await steps.execute()
                 return values
 
-        stored_epoch, content, fields = await self._store.run(get)
+        stored_epoch, content, names = await self._store.run(begin)
         if stored_epoch is None or content is None:
             return None
         if int(stored_epoch) != epoch:
             raise StaleEpoch("the session has another owner", session_id=session_id, epoch=int(stored_epoch))
-        return StoredSession(content, {name.decode(): state for name, state in fields.items()})
+        fields = [name.decode() for name in names]
+        values = await get_fields(self._store, states, fields)
+        found = {name: value for name, value in zip(fields, values, strict=True) if value is not None}
+        return StoredSession(content, found)
 
 
 async def _renew(lock: Lock) -> None:

@@ -97,7 +97,7 @@ BAD_IMAGES: Sequence[tuple[str, types_pb2.Image, type[MaskmeshError], str]] = (
     ("an animated GIF", types_pb2.Image(encoded=animation("GIF")), InvalidImage, ""),
     ("an animated PNG", types_pb2.Image(encoded=animation("PNG")), InvalidImage, ""),
     ("a PNG of 0 x 0", types_pb2.Image(encoded=without_size()), InvalidImage, ""),
-    ("9000 x 9000 pixels", types_pb2.Image(encoded=encoded(plain(9000, 9000))), ImageTooLarge, ""),
+    ("9000 x 9000 pixels", types_pb2.Image(encoded=encoded(Image.new("1", (9000, 9000)))), ImageTooLarge, ""),
     ("raw, of size zero", types_pb2.Image(raw=types_pb2.RawImage(rgb=b"xyz")), InvalidImage, ""),
     (
         "raw, bytes missing",

@@ -8,9 +8,10 @@ import torch
 
 from maskmesh import AsyncClient, FrameMasks, LowResLogits, MaskFormat, MaskOptions, telemetry
 from maskmesh.cli.mesh.local_mesh import MeshOptions
+from tests.fresh_clips import write_fresh_clip
 from tests.golden import relative_error
 from tests.mesh import running_mesh
-from tools.make_sample import CLICKS, make_clip
+from tools.make_sample import CLICKS
 
 FRAMES = 24
 LOGITS = MaskOptions(MaskFormat.LOW_RES_LOGITS)
@@ -32,18 +33,18 @@ def logits(frame: FrameMasks, obj_id: int) -> torch.Tensor:
 
 
 async def test_sessions_share_batches(
-    client: AsyncClient, tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
+    client: AsyncClient, clip: Path, tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
 ) -> None:
     # Each session has different images, because an image that several sessions share is encoded once.
     clips = {obj_id: tmp_path / f"{obj_id}.mp4" for obj_id in CLICKS}
-    for obj_id, clip in clips.items():
-        make_clip(clip, FRAMES, seed=1000 + obj_id)
-    expected = [await track(client, clip, obj_id) for obj_id, clip in clips.items()]
+    for path in clips.values():
+        write_fresh_clip(path, clip, FRAMES)
+    expected = [await track(client, path, obj_id) for obj_id, path in clips.items()]
     async with (
         running_mesh(tmp_path_factory.mktemp("traces"), MeshOptions(max_batch=4)) as mesh,
         AsyncClient(mesh.endpoint) as other,
     ):
-        found = await asyncio.gather(*(track(other, clip, obj_id) for obj_id, clip in clips.items()))
+        found = await asyncio.gather(*(track(other, path, obj_id) for obj_id, path in clips.items()))
         traces = await mesh.complete_traces(frame.trace_id for frames in found for frame in frames)
     spans = [span for trace in traces.values() for span in trace.spans.values()]
     for stage in (telemetry.IMAGE_ENCODER, telemetry.MEMORY_ATTENTION, telemetry.MEMORY_ENCODER):

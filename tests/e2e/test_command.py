@@ -161,34 +161,34 @@ async def test_mesh_start_failure_is_reported(
 async def test_segment_a_real_clip(tmp_path: Path) -> None:
     _, said = await maskmesh(
         "segment", DATA / "clips" / "bedroom.mp4", "--point", "480,270",
-        "-o", "overlay.mp4", "--masks", "masks.json", cwd=tmp_path,
+        "--max-frames", "60", "-o", "overlay.mp4", "--masks", "masks.json", cwd=tmp_path,
     )  # fmt: skip
-    assert "200 frames" in said
-    assert count_frames(tmp_path / "overlay.mp4") == 200
+    assert "60 frames" in said
+    assert count_frames(tmp_path / "overlay.mp4") == 60
     figures, _ = await maskmesh("report", "traces", "--json", cwd=tmp_path)
     summary = json.loads(figures)["summary"]
-    assert summary["frames"] == 200
+    assert summary["frames"] == 60
     assert summary["unnamed_share"] < 0.05
 
 
 @needs_data
 @pytest.mark.timeout(600)
 async def test_segment_with_a_sam2_1_tiny_checkpoint(tmp_path: Path) -> None:
-    """Eight frames at 1024 x 1024 with sam2.1-tiny: random weights in the official checkpoint format."""
+    """Three frames at 1024 x 1024 with sam2.1-tiny: random weights in the official checkpoint format."""
     import torch
 
     assert GOLDEN.is_dir()
     torch.save({"model": tiny_state()}, tmp_path / "tiny.pt")
     _, said = await maskmesh(
-        "segment", DATA / "clips" / "bedroom.mp4", "--point", "480,270", "--max-frames", "8",
+        "segment", DATA / "clips" / "bedroom.mp4", "--point", "480,270", "--max-frames", "3",
         "--model", "sam2.1-tiny", "--checkpoint", "tiny.pt", "--masks", "masks.json", cwd=tmp_path,
     )  # fmt: skip
     assert "sam2.1-tiny at 1024 x 1024" in said
-    assert "8 frames" in said
-    assert len(json.loads((tmp_path / "masks.json").read_text())["frames"]) == 8
+    assert "3 frames" in said
+    assert len(json.loads((tmp_path / "masks.json").read_text())["frames"]) == 3
     figures, _ = await maskmesh("report", "traces", "--json", cwd=tmp_path)
     report = json.loads(figures)
-    assert report["summary"]["frames"] == 8
+    assert report["summary"]["frames"] == 3
     assert {"image_encoder", "memory_attention", "mask_decoder", "memory_encoder"} <= set(report["shares"])
 
 

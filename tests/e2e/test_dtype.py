@@ -21,7 +21,7 @@ async def tracked(client: AsyncClient) -> list[FrameMasks]:
         await session.append_video(SAMPLE)
         for obj_id, where in CLICKS.items():
             await session.add_prompt(0, obj_id, points=[where])
-        return [frame async for frame in session.propagate()]
+        return [frame async for frame in session.propagate(max_frames=40)]
 
 
 def pixels(frame: FrameMasks, obj_id: int) -> BoolArray:

@@ -68,10 +68,12 @@ async def context(mesh: Mesh) -> AsyncIterator[Context]:
 
 async def states(context: Context) -> list[object]:
     ids = (context.session_id, context.other_id, context.empty_id, context.video_id, context.live_id)
-    found = [
-        await context.stub.GetSession(segmentation_pb2.GetSessionRequest(session_id=session_id))
-        for session_id in ids
-    ]
+    found = await asyncio.gather(
+        *(
+            context.stub.GetSession(segmentation_pb2.GetSessionRequest(session_id=session_id))
+            for session_id in ids
+        )
+    )
     for state in found:
         # Tracked frames are not a change of the prompts.
         kept = [e for e in state.history if e.WhichOneof("event") != "tracked"]

@@ -39,7 +39,7 @@ CLICK = {1: Prompt.of(points=[(5, 5)])}
 
 def png(width: int, height: int) -> bytes:
     file = io.BytesIO()
-    Image.new("RGB", (width, height), (90, 120, 30)).save(file, "PNG")
+    Image.new("1", (width, height)).save(file, "PNG")
     return file.getvalue()
 
 

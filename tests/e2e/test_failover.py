@@ -1,9 +1,8 @@
-"""Sessions survive the failure of services."""
+"""Sessions survive services that end, and move between replicas; test_chaos.py kills and stops services."""
 
 import asyncio
 import itertools
 import signal
-import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -42,14 +41,22 @@ async def store(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Redis
         yield server
 
 
-@pytest.fixture
-async def replicas(tmp_path_factory: pytest.TempPathFactory, store: RedisServer) -> AsyncIterator[Mesh]:
-    """Two encoders, trackers and gateways, with a session store."""
+@pytest.fixture(scope="module")
+async def shared_replicas(
+    tmp_path_factory: pytest.TempPathFactory, store: RedisServer
+) -> AsyncIterator[Mesh]:
     options = MeshOptions(encoders=2, trackers=2, gateways=2)
     async with running_mesh(
         tmp_path_factory.mktemp("traces"), options, MASKMESH_SESSION_URL=store.url
     ) as mesh:
         yield mesh
+
+
+@pytest.fixture
+async def replicas(shared_replicas: Mesh) -> AsyncIterator[Mesh]:
+    """Two encoders, trackers and gateways, with a session store; whole again after each test."""
+    yield shared_replicas
+    await shared_replicas.local.mend()
 
 
 async def prompt(session: VideoSession, clip: Path) -> None:
@@ -64,50 +71,35 @@ async def undisturbed(client: AsyncClient, clip: Path) -> list[FrameMasks]:
         return [frame async for frame in session.propagate(max_frames=FRAMES)]
 
 
-@pytest.mark.parametrize("how", ["SIGKILL", "SIGSTOP", "SIGTERM"])
-async def test_encoder_failure(client: AsyncClient, replicas: Mesh, fresh_clip: Path, how: str) -> None:
+async def test_draining_encoder(client: AsyncClient, replicas: Mesh, fresh_clip: Path) -> None:
     expected = await undisturbed(client, fresh_clip)
     async with AsyncClient(replicas.endpoint) as connected, connected.session() as session:
         await prompt(session, fresh_clip)
-        frames, pauses, last = [], [], time.monotonic()
+        frames = []
         async for frame in session.propagate(max_frames=FRAMES):
-            pauses.append(time.monotonic() - last)
             frames.append(frame)
             if len(frames) == 9:
-                replicas.local.kill("encoder", signal.Signals[how])
-            last = time.monotonic()
-        print(how, "pause", max(pauses))
+                replicas.local.kill("encoder", signal.SIGTERM)
         assert [f.frame_index for f in frames] == list(range(FRAMES))
         assert [f.objects for f in frames] == [f.objects for f in expected]
-    if how == "SIGSTOP":
-        replicas.local.kill("encoder", signal.SIGCONT)
 
 
-@pytest.mark.parametrize("how", ["SIGKILL", "SIGSTOP", "SIGTERM"])
-async def test_tracker_failure(
-    client: AsyncClient, replicas: Mesh, store: RedisServer, clip: Path, how: str
-) -> None:
+async def test_draining_tracker(client: AsyncClient, replicas: Mesh, store: RedisServer, clip: Path) -> None:
     expected = await undisturbed(client, clip)
     async with AsyncClient(replicas.endpoint) as connected, connected.session() as session:
         await prompt(session, clip)
-        frames, pauses, last = [], [], time.monotonic()
+        frames = []
         async for frame in session.propagate(max_frames=FRAMES):
-            pauses.append(time.monotonic() - last)
             frames.append(frame)
             if len(frames) == 9:
                 owner = await owner_of(session, replicas.local, store)
-                replicas.local.kill(owner, signal.Signals[how])
-            last = time.monotonic()
-        print(how, "pause", max(pauses))
+                replicas.local.kill(owner, signal.SIGTERM)
         assert [f.frame_index for f in frames] == list(range(FRAMES))
         assert [f.objects for f in frames] == [f.objects for f in expected]
-        if how == "SIGSTOP":
-            replicas.local.kill(owner, signal.SIGCONT)
         assert await owner_of(session, replicas.local, store) != owner
 
 
-@pytest.mark.parametrize("how", ["SIGKILL", "SIGSTOP", "SIGTERM"])
-async def test_gateway_failure(client: AsyncClient, replicas: Mesh, clip: Path, how: str) -> None:
+async def test_draining_gateway(client: AsyncClient, replicas: Mesh, clip: Path) -> None:
     """The client fails over to the other gateway; no frame is lost or repeated."""
     expected = await undisturbed(client, clip)
     async with AsyncClient(replicas.endpoint) as connected, connected.session() as session:
@@ -116,14 +108,12 @@ async def test_gateway_failure(client: AsyncClient, replicas: Mesh, clip: Path, 
         async for frame in session.propagate(max_frames=FRAMES):
             frames.append(frame)
             if len(frames) == 9:
-                replicas.local.kill("gateway", signal.Signals[how])
+                replicas.local.kill("gateway", signal.SIGTERM)
         assert [f.frame_index for f in frames] == list(range(FRAMES))
         assert [f.objects for f in frames] == [f.objects for f in expected]
         state = await session.get_state()
         assert state.num_frames == 60
         assert [o.obj_id for o in state.objects] == [1, 7]
-    if how == "SIGSTOP":
-        replicas.local.kill("gateway", signal.SIGCONT)
 
 
 async def test_any_gateway_serves_a_session(replicas: Mesh, clip: Path) -> None:
@@ -291,8 +281,11 @@ async def test_draining_tracker_hands_over_idle_sessions(alone: Mesh, clip: Path
         await prompt(session, clip)
         before = await session.get_state()
         leaving = await owner_alone(session, alone)
+        process = Path(f"/proc/{alone.local.pid(leaving)}")
         alone.local.kill(leaving, signal.SIGTERM)
-        await asyncio.sleep(4)
+        async with asyncio.timeout(20):
+            while process.exists():
+                await asyncio.sleep(0.05)
         after = await session.get_state()
         assert (after.objects, after.history) == (before.objects, before.history)
         assert [f.frame_index async for f in session.propagate(max_frames=2)] == [0, 1]

@@ -58,6 +58,7 @@ async def target(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Mesh
     flags = {
         name: ["--max-sessions", "5000", "--session-ttl-seconds", "30"] for name in ("gateway", "tracker")
     }
+    flags["tracker"] += ["--drain-seconds", "0"]  # those that are left are not handed over
     async with running_mesh(
         tmp_path_factory.mktemp("traces"), MeshOptions(flags=flags), MASKMESH_TRACE_DIR=""
     ) as mesh:

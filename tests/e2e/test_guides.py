@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from PIL import Image
 
+from maskmesh.media.video_reader import read_frames
 from maskmesh.nn.checkpoint import bundled_weights
 from tests.mesh import Mesh
 
@@ -47,7 +49,7 @@ def pages() -> list[Path]:
 @pytest.mark.parametrize("page", pages(), ids=lambda page: page.stem)
 async def test_the_page_works(page: Path, mesh: Mesh, clip: Path, tmp_path: Path) -> None:
     shutil.copyfile(clip, tmp_path / "clip.mp4")
-    await run("picture.py", PICTURE, tmp_path, mesh)
+    Image.fromarray(next(iter(read_frames(clip)))).save(tmp_path / "photo.jpg")
     micro = bundled_weights("micro")
     assert micro is not None
     for number, block in enumerate(blocks(page)):
@@ -55,17 +57,6 @@ async def test_the_page_works(page: Path, mesh: Mesh, clip: Path, tmp_path: Path
             await run(f"block{number}.py", block.text, tmp_path, mesh)
         else:
             await run(f"block{number}.sh", block.text, tmp_path, mesh)
-
-
-PICTURE = """
-from pathlib import Path
-
-from PIL import Image
-
-from maskmesh.media.video_reader import read_frames
-
-Image.fromarray(next(iter(read_frames(Path("clip.mp4"))))).save("photo.jpg")
-"""
 
 
 async def run(name: str, text: str, folder: Path, mesh: Mesh) -> None:

@@ -239,17 +239,17 @@ async def test_abandoned_sessions_leave_no_files_or_pins(small_mesh: tuple[Mesh,
     before = files(data)
 
     async def abandon(client: AsyncClient) -> None:
-        session = await client.create_session(ttl=timedelta(seconds=5))
+        session = await client.create_session(ttl=timedelta(seconds=2))
         await session.append_video(clip)
         await session.add_prompt(0, 1, points=[WHEEL])
         frames = session.propagate()
-        for _ in range(20):
+        for _ in range(6):
             await anext(frames)
         await frames.aclose()
 
     for _ in range(2):
         async with AsyncClient(mesh.endpoint) as client:
-            await asyncio.gather(*(abandon(client) for _ in range(10)))
+            await asyncio.gather(*(abandon(client) for _ in range(3)))
     assert files(data) > before
     async with grpc.aio.insecure_channel(mesh.address("encoder")) as channel:
         encoder = encoder_pb2_grpc.EncoderServiceStub(channel)

@@ -95,17 +95,12 @@ async def test_slow_uplink_carries_each_byte_once(mesh: Mesh) -> None:
 
 
 @needs_data
-async def test_shared_files_through_a_mesh(client: AsyncClient) -> None:
-    """Frames of odd files are tracked to the end, and those that repeat a picture are told."""
-    for name, count, repeated in (
-        ("damaged.mp4", 80, range(35, 54)),
-        ("nvop.avi", 28, ()),
-        ("joined.ts", 80, ()),
-    ):
-        async with client.session() as session:
-            assert await session.append_video(DATA / "faults" / name) == count
-            await session.add_prompt(0, 1, points=[(40, 120)])
-            frames = [frame async for frame in session.propagate()]
-            assert [f.frame_index for f in frames] == list(range(count))
-            assert [f.frame_index for f in frames if f.repeats_previous] == list(repeated)
-            assert all(f.time is not None for f in frames)
+async def test_damaged_file_through_a_mesh(client: AsyncClient) -> None:
+    """Frames of a damaged file are tracked to the end, and those that repeat a picture are told."""
+    async with client.session() as session:
+        assert await session.append_video(DATA / "faults" / "damaged.mp4") == 80
+        await session.add_prompt(0, 1, points=[(40, 120)])
+        frames = [frame async for frame in session.propagate()]
+    assert [f.frame_index for f in frames] == list(range(80))
+    assert [f.frame_index for f in frames if f.repeats_previous] == list(range(35, 54))
+    assert all(f.time is not None for f in frames)

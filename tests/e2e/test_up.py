@@ -22,10 +22,10 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 
 from maskmesh import AsyncClient, FrameMasks, VideoSession
 from tests import jaeger
+from tests.fresh_clips import write_fresh_clip
 from tests.redis_server import needs_redis, running_redis
-from tools.make_sample import make_clip
 
-FRAMES = 90
+FRAMES = 40
 
 
 class Up:
@@ -102,12 +102,12 @@ async def replicas(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Up
 
 
 @needs_redis
-async def test_any_of_six_processes_is_killed(replicas: Up, tmp_path: Path, moment: int) -> None:
+async def test_any_of_six_processes_is_killed(replicas: Up, clip: Path, tmp_path: Path, moment: int) -> None:
     chance = random.Random(f"up {moment}")
-    clip = tmp_path / "clip.mp4"
-    make_clip(clip, FRAMES, seed=chance.randrange(2**16))
+    fresh_clip = tmp_path / "fresh.mp4"
+    write_fresh_clip(fresh_clip, clip, FRAMES)
     async with AsyncClient(replicas.endpoint) as client, client.session() as session:
-        await prompt(session, clip)
+        await prompt(session, fresh_clip)
         expected = [frame async for frame in session.propagate()]
     pids = replicas.services()
     assert len(pids) == 6
@@ -117,7 +117,7 @@ async def test_any_of_six_processes_is_killed(replicas: Up, tmp_path: Path, mome
     waits: list[float] = []
     killed = 0.0
     async with AsyncClient(replicas.endpoint) as client, client.session() as session:
-        await prompt(session, clip)
+        await prompt(session, fresh_clip)
         last = time.monotonic()
         async for frame in session.propagate():
             waits.append(time.monotonic() - last)

@@ -292,6 +292,7 @@ class InProcess:
     trackers: list[FakeTracker]
     servers: list[grpc.aio.Server]
     """The servers of the trackers."""
+    settings: GatewaySettings
 
     def tracker_of(self, session_id: str) -> FakeTracker:
         """The fake tracker that owns a session."""
@@ -322,16 +323,29 @@ async def running_gateway(folder: Path, *, trackers: int = 1, **settings: Any) -
             server, address = await stack.enter_async_context(serving("tracker", register_tracker))
             servers.append(server)
             addresses.append(address)
-        service = make_service(
-            GatewaySettings(
-                encoder=encoder.address, tracker=",".join(addresses), data_dir=folder, port=0, **settings
-            )
+        made = GatewaySettings(
+            encoder=encoder.address, tracker=",".join(addresses), data_dir=folder, port=0, **settings
         )
-        await service.start(0)
-        stack.push_async_callback(service.close)
-        _, address = await stack.enter_async_context(serving("gateway", service.register))
-        client = await stack.enter_async_context(AsyncClient(address, timeout=30))
+        address, client = await stack.enter_async_context(_serving_gateway(made))
         for fake in fakes:
             fake.calls.clear()
         encoder.encoded.clear()
-        yield InProcess(address, client, encoder, fakes, servers)
+        yield InProcess(address, client, encoder, fakes, servers, made)
+
+
+@contextlib.asynccontextmanager
+async def replica_of(gateway: InProcess, folder: Path) -> AsyncIterator[AsyncClient]:
+    """Another gateway with the same encoder and trackers; yields its client."""
+    settings = gateway.settings.model_copy(update={"data_dir": folder})
+    async with _serving_gateway(settings) as (_, client):
+        yield client
+
+
+@contextlib.asynccontextmanager
+async def _serving_gateway(settings: GatewaySettings) -> AsyncIterator[tuple[str, AsyncClient]]:
+    async with contextlib.AsyncExitStack() as stack:
+        service = make_service(settings)
+        await service.start(0)
+        stack.push_async_callback(service.close)
+        _, address = await stack.enter_async_context(serving("gateway", service.register))
+        yield address, await stack.enter_async_context(AsyncClient(address, timeout=30))

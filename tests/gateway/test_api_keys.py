@@ -43,12 +43,14 @@ async def test_a_stream_leaves_a_frame_to_interactive_calls(tmp_path: Path) -> N
 async def test_a_changed_rate_is_applied(before: float, after: float, tmp_path: Path) -> None:
     path = written(tmp_path / "keys.toml", before)
     keys = ApiKeys(path)
-    await caller_of(keys).count_interactive_frame()
+    of_a_session = caller_of(keys)
+    await of_a_session.count_interactive_frame()
     written(path, after, name="a")
     for _ in range(50):  # the file is examined at most once in a while
         caller = caller_of(keys)
         assert caller.rate is not None
         if caller.rate.max_rate / caller.rate.time_period == pytest.approx(after):
+            assert of_a_session.rate is caller.rate  # sessions that exist have the new rate too
             return
         await asyncio.sleep(0.1)
     pytest.fail("the key has its old rate")

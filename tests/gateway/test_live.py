@@ -4,10 +4,13 @@ import asyncio
 
 import pytest
 
+from gateway.live.commands import LiveCommands
+from gateway.live.inbox import MAX_QUEUED_COMMANDS, Command
 from gateway.streams.track_call import TrackCall
-from maskmesh import LiveResult, LiveStream, ObjectNotFound
+from maskmesh import InvalidRequest, LiveResult, LiveStream, ObjectNotFound
 from maskmesh.errors import MaskmeshError
 from maskmesh.types import EmbeddingRef
+from maskmesh.v1 import segmentation_pb2
 from tests.gateway.in_process import InProcess, image
 
 
@@ -101,3 +104,61 @@ async def test_a_finished_stream_ends_its_session(gateway: InProcess) -> None:
             pass
     [tracker] = gateway.trackers
     assert not tracker.sessions
+
+
+async def test_a_burst_of_commands_before_a_frame(
+    gateway: InProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More commands than the gateway queues make the client wait; nothing fails."""
+    original = LiveCommands.carry_out
+
+    async def slow(commands: LiveCommands, command: Command) -> None:
+        await asyncio.sleep(0.002)
+        await original(commands, command)
+
+    monkeypatch.setattr(LiveCommands, "carry_out", slow)
+    async with gateway.client.stream() as stream:
+        collecting = asyncio.ensure_future(collect(stream))
+        await stream.send(image(0))
+        prompts = [
+            asyncio.ensure_future(stream.add_prompt(1, points=[(1, 1)]))
+            for _ in range(MAX_QUEUED_COMMANDS + 20)
+        ]
+        await asyncio.sleep(0)
+        await stream.send(image(1))
+        await asyncio.gather(*prompts)
+        await stream.finish()
+        assert [result.sequence for result in await collecting] == [0, 1]
+
+
+async def test_a_stream_that_does_not_start_leaves_no_session(gateway: InProcess) -> None:
+    [tracker] = gateway.trackers
+    tracker.errors["Track"] = [InvalidRequest("no such mask", field="config.mask_options")]
+    with pytest.raises(InvalidRequest):
+        async with gateway.client.stream():
+            pass
+    assert not tracker.sessions
+
+
+async def test_a_prompt_refers_to_the_last_frame_that_was_sent(
+    gateway: InProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if that frame is still being sent when the prompt is made."""
+    original = LiveStream._write
+
+    async def slow(stream: LiveStream, request: segmentation_pb2.SegmentStreamRequest) -> None:
+        if request.HasField("frame"):
+            await asyncio.sleep(0.05)
+        await original(stream, request)
+
+    async with gateway.client.stream(overload="skip") as stream:
+        collecting = asyncio.ensure_future(collect(stream))
+        await stream.send(image(0))
+        monkeypatch.setattr(LiveStream, "_write", slow)
+        sending = asyncio.ensure_future(stream.send(image(1)))
+        await asyncio.sleep(0.01)
+        found = await stream.add_prompt(1, points=[(1, 1)])
+        assert await sending == 1
+        assert found.frame_index == 1
+        await stream.finish()
+        await collecting

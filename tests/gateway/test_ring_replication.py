@@ -4,8 +4,8 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
-from gateway.frames.frame_replication import RING_ATTRIBUTE, RingReplicator
 from gateway.frames.frame_ring import FrameRing
+from gateway.frames.ring_replication import RING_ATTRIBUTE, RingReplicator
 from maskmesh.media.pictures import as_image
 from maskmesh.storage.redis_store import RedisStore
 from maskmesh.storage.session_record import Owner, SessionRecord

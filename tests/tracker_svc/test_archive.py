@@ -185,3 +185,30 @@ def test_a_long_absence_is_not_read(archive: SessionArchive, monkeypatch: pytest
     selection = bank.select(200)
     assert len(selection.memories) > 0
     assert max(looked_at, default=0) <= 16
+
+
+def test_a_disk_that_refuses_everything(tmp_path: Path) -> None:
+    """The session goes on without an archive: nothing raises, and nothing is found."""
+    archive = new_archive(tmp_path / "missing" / "archive.sqlite")
+    assert not archive.put(1, 0, state(0))
+    archive.clear_memories(1, 0, 9)
+    archive.delete(1)
+    assert archive.get(1, 0) is None
+    assert not archive.held(1, range(3))
+    archive.close()
+
+
+@pytest.mark.parametrize("change", ["delete", "clear"])
+def test_outdated_states_are_never_read(archive: SessionArchive, change: str) -> None:
+    """A disk that refuses a change makes the archive empty; later states are archived again."""
+    for index in range(3):
+        assert archive.put(1, index, state(index))
+    assert archive._connection is not None
+    archive._connection.execute("PRAGMA query_only = 1")
+    if change == "delete":
+        archive.delete(1, 2)
+    else:
+        archive.clear_memories(1, 1, 2)
+    assert not archive.frames(1)
+    assert archive.put(1, 5, state(5))
+    assert_equal(archive.get(1, 5), state(5))

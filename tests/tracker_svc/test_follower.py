@@ -174,14 +174,15 @@ def test_conditioning_frames_are_bounded() -> None:
     obj = found_object()
     limit = tracker().model.memory_rules.max_conditioning
     assert limit is not None
-    for number in range(1, 20):
-        index = 16 * number
+    indices = range(0, 60, 3)
+    for index in indices[1:]:
         obj.bank.condition(index, obj.bank.conditioning[0])
         obj.bank.release_detected(index, kept=obj.found_frame)
         held = obj.bank.conditioning
         assert 0 in held
-        assert len(held) <= limit + 1
-        assert all(index - i <= RECENT_POINTERS for i in held if i not in sorted(held)[-limit:] and i)
+        recent = {i for i in indices if index - RECENT_POINTERS <= i <= index}
+        assert len(recent) > limit or index < RECENT_POINTERS
+        assert set(held) == {0, *recent}
 
 
 def test_a_correction_releases_what_was_detected_along_the_wrong_track() -> None:

@@ -1,7 +1,6 @@
 """Property test: a session gives the same results however often it is handed over to another tracker."""
 
 import asyncio
-import os
 import tempfile
 from collections.abc import Iterator
 from functools import cache
@@ -10,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import redis
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
@@ -118,13 +117,7 @@ class HandoverMachine(RuleBasedStateMachine):
             tracker.delete(self.session_id)
 
 
-_SETTINGS = settings(
-    max_examples=15,
-    stateful_step_count=12,
-    deadline=None,
-    derandomize="CI" in os.environ,
-    suppress_health_check=list(HealthCheck),
-)
+_SETTINGS = settings.get_profile("state machines")
 HandoverMachine.TestCase.settings = _SETTINGS
 TestHandover = HandoverMachine.TestCase
 

@@ -1,11 +1,10 @@
 """Property test: replaying the history of a session reproduces it after any sequence of operations."""
 
-import os
 from functools import cache
 from typing import Any
 
 import numpy as np
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
@@ -144,11 +143,5 @@ class SessionMachine(RuleBasedStateMachine):
         raise AssertionError("the call was not refused")
 
 
-SessionMachine.TestCase.settings = settings(
-    max_examples=25,
-    stateful_step_count=12,
-    deadline=None,
-    derandomize="CI" in os.environ,
-    suppress_health_check=list(HealthCheck),
-)
+SessionMachine.TestCase.settings = settings.get_profile("state machines")
 TestSession = SessionMachine.TestCase

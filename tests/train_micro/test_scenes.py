@@ -90,6 +90,19 @@ def test_equal_seeds_make_equal_scenes(frames: int) -> None:
     assert make(3) != make(4)
 
 
+def test_some_stills_are_frames_of_clips(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tools.train_micro.scenes.compose.FILMED_STILLS", 0.5)
+    clip = drawn_clip(4)
+    composer = Composer(Pool(drawn_sources(4)), 96, composed=0.0, clips=[clip])
+    filmed = 0
+    for seed in range(20):
+        scene, layers = composer.still_scene(np.random.default_rng(seed))
+        assert layers
+        grey = (scene.frames[0].astype(int) - clip.frames[0, 0, 0]).any(axis=-1)
+        filmed += not grey[0, 0]
+    assert 5 <= filmed <= 15
+
+
 def test_promptable_layers_are_visible() -> None:
     composer = Composer(Pool(drawn_sources(4)), 96)
     for seed in range(30):

@@ -100,7 +100,7 @@ def images(
     plans = with_steps(IMAGE_PLANS, steps)
     for plan in plans if start is None else plans[-1:]:
         model = Micro(plan.image_size)
-        composer = Composer(training, plan.image_size, composed=plan.composed)
+        composer = Composer(training, plan.image_size, composed=plan.composed, clips=material.clips)
         stills = Stills(composer, (seed, TRAINING_STREAMS[plan.name]))
         if state is not None:
             model.load_state_dict(state)

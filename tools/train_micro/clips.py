@@ -27,8 +27,10 @@ OBJECTS = 2
 # An object with fewer visible pixels of the model's input counts as out of sight.
 MIN_SIGHT = 16
 
-# Cumulative probabilities of the kinds of first prompts; otherwise a mask is the prompt.
-FIRST_PROMPTS = {"click": 0.55, "box": 0.8, "logits": 0.88}
+# Cumulative probabilities of the kinds of first prompts; otherwise a mask is the prompt.  About half are
+# masks, as in SAM 2 (Ravi et al., 2024): after a click that gives a part, tracking would have to turn that
+# part into the whole.
+FIRST_PROMPTS = {"click": 0.25, "box": 0.5, "logits": 0.56}
 
 # Probabilities of corrections on the first frame and on a later frame, and the maximum number on the first.
 FIRST_CORRECTED = 0.3

@@ -46,8 +46,8 @@ class SessionArchive:
     """The archive of one session: an SQLite file that is deleted with the session.
 
     If a new state would exceed ``max_bytes``, the states that were added first are deleted.  If the disk is
-    full, the new state is dropped.  Safe for use by several threads.  Once the archive is closed, writes
-    are ignored and reads raise SessionNotFound.
+    full, the new state is dropped; a file that cannot be changed any more counts as empty.  Safe for use by
+    several threads.  Once the archive is closed, writes are ignored and reads raise SessionNotFound.
     """
 
     def __init__(self, session_id: str, path: Path, *, max_bytes: int, device: torch.device) -> None:
@@ -85,8 +85,7 @@ class SessionArchive:
                     return True
         except sqlite3.OperationalError as error:
             logger.warning("frame %d of object %d is not archived: %s", frame_index, obj_id, error)
-            with contextlib.suppress(sqlite3.OperationalError):
-                self.delete(obj_id, frame_index)  # no state is better than an outdated one
+            self.delete(obj_id, frame_index)  # no state is better than an outdated one
         return False
 
     def get(self, obj_id: int, frame_index: int) -> FrameState | None:
@@ -151,23 +150,20 @@ class SessionArchive:
 
     def clear_memories(self, obj_id: int, first: int, last: int) -> None:
         """Clear pointers and memories on a range of frames, both ends included; the masks are kept."""
-        with self._open() as connection:
-            if connection is not None:
-                connection.execute(
-                    "UPDATE states SET object_pointer = NULL, memory_features = NULL"
-                    " WHERE obj_id = ? AND frame_index BETWEEN ? AND ?",
-                    (obj_id, first, last),
-                )
+        self._change(
+            "UPDATE states SET object_pointer = NULL, memory_features = NULL"
+            " WHERE obj_id = ? AND frame_index BETWEEN ? AND ?",
+            obj_id,
+            first,
+            last,
+        )
 
     def delete(self, obj_id: int, frame_index: int | None = None) -> None:
         """Delete the state of an object on a frame, or on all frames."""
         first, last = (0, 2**62) if frame_index is None else (frame_index, frame_index)
-        with self._open() as connection:
-            if connection is not None:
-                connection.execute(
-                    "DELETE FROM states WHERE obj_id = ? AND frame_index BETWEEN ? AND ?",
-                    (obj_id, first, last),
-                )
+        self._change(
+            "DELETE FROM states WHERE obj_id = ? AND frame_index BETWEEN ? AND ?", obj_id, first, last
+        )
 
     def frames(self, obj_id: int) -> list[int]:
         """The archived frames of an object, in the order in which they were added."""
@@ -183,10 +179,25 @@ class SessionArchive:
         """Close the archive and delete its file."""
         with self._lock:
             self._is_closed = True
-            if self._connection is not None:
-                self._connection.close()
-                self._connection = None
-                self._path.unlink(missing_ok=True)
+            self._drop()
+
+    def _change(self, statement: str, *values: int) -> None:
+        """Change states.  If the disk refuses it, all states are dropped: outdated ones must not be read."""
+        with self._lock:
+            if self._connection is None:
+                return  # nothing is archived
+            try:
+                self._connection.execute(statement, values)
+            except sqlite3.OperationalError as error:
+                logger.warning("the archive cannot be changed and is dropped: %s", error)
+                self._drop()
+
+    def _drop(self) -> None:
+        """Delete the file, whose disk is full or broken; the next state begins another one."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+        self._path.unlink(missing_ok=True)
 
     def _row(self, query: str, *values: float) -> Any:
         """The first row of a query; None if the query has no rows."""
@@ -209,10 +220,15 @@ class SessionArchive:
         with self._lock:
             if self._connection is None and not self._is_closed:
                 connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
-                for pragma in _PRAGMAS:
-                    connection.execute(f"PRAGMA {pragma}")
-                connection.execute(_SCHEMA)
-                connection.execute(_IN_SIGHT)
+                try:
+                    for pragma in _PRAGMAS:
+                        connection.execute(f"PRAGMA {pragma}")
+                    connection.execute(_SCHEMA)
+                    connection.execute(_IN_SIGHT)
+                except sqlite3.OperationalError:
+                    connection.close()
+                    self._path.unlink(missing_ok=True)  # half a schema could not be opened later
+                    raise
                 connection.create_function("quality", 2, quality, deterministic=True)
                 self._connection = connection
             yield self._connection

@@ -50,6 +50,7 @@ class PointServicer(points_pb2_grpc.PointServiceServicer):
         )
         with points.room(first.config.points) as room:
             stream = PointStream(points, first.config.session_id, room)
+            self._require_not_draining()  # it may have begun since the call came
             self._streams.add(stream)
             try:
                 yield points_pb2.TrackPointsResponse(started=started)

@@ -161,7 +161,7 @@ class _Run:
         source = self._item.source
         async with client.session() as session:
             await session.append_video(source)
-            for obj_id, frame, prompt in self._prompts.prompts:
+            for (frame, obj_id), prompt in _merged(self._prompts).items():
                 await session.add_prompt(frame, obj_id, points=prompt.points, box=prompt.box)
             for number, concept in enumerate(self._prompts.concepts, start=1):
                 await session.add_concept(
@@ -191,11 +191,8 @@ class _Run:
         labels: list[Label] = []
         width = height = 0
         if self._prompts.prompts:
-            merged: dict[int, Prompt] = {}
-            for obj_id, _, prompt in self._prompts.prompts:
-                earlier = merged.get(obj_id, Prompt())
-                merged[obj_id] = Prompt((*earlier.points, *prompt.points), prompt.box or earlier.box)
-            clicked = await client.segment_image(source, merged)
+            prompts = {obj_id: prompt for (_, obj_id), prompt in _merged(self._prompts).items()}
+            clicked = await client.segment_image(source, prompts)
             width, height = clicked.width, clicked.height
             best = {obj_id: found[0] for obj_id, found in clicked.objects.items()}
             objects += [object_json(mask) for mask in best.values()]
@@ -226,3 +223,12 @@ class _Run:
         if self._titles:
             header["concepts"] = [{"concept_id": n, "phrase": title} for n, title in self._titles.items()]
         return header
+
+
+def _merged(prompts: ItemPrompts) -> dict[tuple[int, int], Prompt]:
+    """One prompt for each frame and object, because a box must come with its points."""
+    merged: dict[tuple[int, int], Prompt] = {}
+    for obj_id, frame, prompt in prompts.prompts:
+        earlier = merged.get((frame, obj_id), Prompt())
+        merged[frame, obj_id] = Prompt((*earlier.points, *prompt.points), prompt.box or earlier.box)
+    return merged

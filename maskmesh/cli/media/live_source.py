@@ -6,6 +6,7 @@ import os
 import re
 import threading
 from collections.abc import Callable, Iterator
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -48,6 +49,8 @@ class LiveSource:
         self.name = name
         self.is_live = source_files(name) is None
         self.frames_per_second = 0.0
+        self.pixel_aspect = Fraction(1)
+        """The width of a pixel of the frames as displayed, divided by its height."""
         self._max_silence = max_silence
         self._on_silence = on_silence
         self._loop = asyncio.get_running_loop()
@@ -123,8 +126,21 @@ class LiveSource:
             stream.thread_type = "AUTO"
             self.frames_per_second = float(stream.average_rate or 0)
             self._on_loop(self._confirm_open)
-            for frame in _frames(container, stream):
+            for frame in self._frames(container, stream):
                 self._put(frame)
+
+    def _frames(self, container: Any, stream: Any) -> Iterator[LiveFrame]:
+        """Frames as displayed.  A network stream loses packets; later ones can be decoded."""
+        display: Display | None = None
+        size = (0, 0)
+        converter = VideoReformatter()
+        for frame in _decode(container, stream):
+            if display is None:
+                display = Display.of(frame)
+                size = display.size(frame.width, frame.height)
+                aspect = stream.sample_aspect_ratio or Fraction(1)
+                self.pixel_aspect = 1 / aspect if display.is_transposed else aspect
+            yield LiveFrame(frame_pixels(frame, display, *size, converter), frame.time)
 
     def _put(self, item: LiveFrame | None) -> None:
         """Pass an item on, when the one before was taken."""
@@ -142,18 +158,6 @@ class LiveSource:
 
 class _Closed(Exception):
     """The command has ended."""
-
-
-def _frames(container: Any, stream: Any) -> Iterator[LiveFrame]:
-    """Frames as displayed.  A network stream loses packets; later ones can be decoded."""
-    display: Display | None = None
-    size = (0, 0)
-    converter = VideoReformatter()
-    for frame in _decode(container, stream):
-        if display is None:
-            display = Display.of(frame)
-            size = display.size(frame.width, frame.height)
-        yield LiveFrame(frame_pixels(frame, display, *size, converter), frame.time)
 
 
 def _decode(container: Any, stream: Any) -> Iterator[Any]:

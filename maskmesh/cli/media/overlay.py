@@ -162,13 +162,14 @@ class VideoWriter:
     """Writes a video with the times of its frames.  A context manager; the first frame begins the file.
 
     ``frames_per_second`` is the nominal rate, and that of frames without a time; ``pixel_aspect`` the width
-    of a pixel divided by its height.  Blocking; used by one thread at a time.
+    of a pixel divided by its height, which may be set until the first frame.  Blocking; used by one thread at
+    a time.
     """
 
     def __init__(self, path: Path, *, frames_per_second: float, pixel_aspect: Fraction = Fraction(1)) -> None:
         self._path = path
         self._rate = Fraction(frames_per_second or 25).limit_denominator(1001) or Fraction(1)
-        self._pixel_aspect = pixel_aspect
+        self.pixel_aspect = pixel_aspect
         self._file: _CheckedFile | None = None
         self._container: Any = None
         self._stream: Any = None
@@ -229,14 +230,14 @@ class VideoWriter:
         self._container = av.open(self._file, "w", format=_FORMATS[suffix], container_options=options)
         stream = self._container.add_stream(codec, rate=self._rate, options=_CODEC_OPTIONS[codec])
         stream.pix_fmt = "yuv420p"
-        if self._pixel_aspect != 1 and codec not in _CODECS_WITH_ASPECT:
+        aspect = self.pixel_aspect
+        if aspect != 1 and codec not in _CODECS_WITH_ASPECT:
             # Such a file has square pixels.
-            width = round(width * self._pixel_aspect / 2) * 2
-            self._pixel_aspect = Fraction(1)
+            width, aspect = round(width * aspect / 2) * 2, Fraction(1)
         stream.width, stream.height = width, height
         stream.time_base = stream.codec_context.time_base = Fraction(1, _CLOCK)
-        if self._pixel_aspect != 1:
-            stream.codec_context.sample_aspect_ratio = self._pixel_aspect
+        if aspect != 1:
+            stream.codec_context.sample_aspect_ratio = aspect
         self._stream = stream
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from maskmesh.cli.media.outputs import check_outputs, check_suffix
-from maskmesh.cli.media.source_frames import SourcePath
+from maskmesh.cli.media.source_frames import SourcePath, folder_frames
 from maskmesh.cli.mesh.gateway_options import Gateway, gateway_options, with_gateway
 from maskmesh.cli.mesh.mesh_options import mesh_options
 from maskmesh.cli.points.follow import PointJob, follow_points
@@ -63,7 +63,7 @@ def points_command(
     if inside is not None and grid is None:
         raise click.UsageError("--inside places a --grid, which is missing")
     outputs = {"--output": output, "--tracks": tracks, "--motion": point_settings.motion}
-    check_outputs([source] if source.is_file() else [], outputs)
+    check_outputs([source] if source.is_file() else folder_frames(source), outputs)
     check_suffix("--output", output, is_video=True)
     job = PointJob(
         source,

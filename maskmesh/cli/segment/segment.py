@@ -83,6 +83,8 @@ def check_job(job: Job) -> None:
         raise click.UsageError("--multimask is for --point and --box")
     if not job.is_video and job.truth is not None:
         raise click.UsageError("--truth requires a video")
+    if not job.is_video and job.max_frames:
+        raise click.UsageError("--max-frames requires a video")
     if not job.is_video and any(job.named_frames):
         raise click.UsageError("an image has only frame 0")
     if not job.is_video and job.prompts and job.concepts:

@@ -19,6 +19,9 @@ from maskmesh.concepts import ConceptOptions
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
 
+# Grey levels.
+DEFAULT_MOTION_THRESHOLD = 4.0
+
 OVERLOADS: dict[str, Overload] = {"wait": "wait", "skip": "skip", "drop-oldest": "drop_oldest"}
 """The values of --overload."""
 
@@ -45,9 +48,7 @@ OVERLOADS: dict[str, Overload] = {"wait": "wait", "skip": "skip", "drop-oldest":
 @click.option(
     "--motion-threshold",
     type=click.FloatRange(0, 255, min_open=True),
-    default=4.0,
-    show_default=True,
-    help="Grey levels above which --motion-gate sees motion.",
+    help="Grey levels above which --motion-gate sees motion; 4 by default.",
 )
 @click.option("--paced", is_flag=True, help="Send the frames of a file at --fps, or at its own rate.")
 @click.option(
@@ -84,7 +85,7 @@ def stream_command(
     max_frames: int,
     overload: str | None,
     is_gated: bool,
-    motion_threshold: float,
+    motion_threshold: float | None,
     paced: bool,
     silence: float,
     commands: str | None,
@@ -115,6 +116,8 @@ def stream_command(
     """
     if not prompts and not concepts and grid is None and commands is None and not is_interactive():
         raise click.UsageError("at least one --point, --box, --concept, --grid or --commands is needed")
+    if motion_threshold is not None and not is_gated:
+        raise click.UsageError("--motion-threshold has no effect without --motion-gate")
     if inside_object is not None and grid is None:
         raise click.UsageError("--inside-object places a --grid, which is missing")
     job = StreamJob(
@@ -124,7 +127,7 @@ def stream_command(
         concept_options=concept_options,
         max_frames=max_frames,
         overload=OVERLOADS[overload] if overload is not None else None,
-        motion_gate=motion_threshold if is_gated else None,
+        motion_gate=(motion_threshold or DEFAULT_MOTION_THRESHOLD) if is_gated else None,
         paced=paced,
         max_silence=silence,
         commands=commands,

@@ -24,6 +24,8 @@ class StreamOutput:
         self._titles = titles
         self._frames: dict[int, LiveFrame] = {}
         self._overlay: OverlayThread | None = None
+        self._writer: VideoWriter | None = None
+        self._source: LiveSource | None = None
         self._masks: IO[str] | None = None
         self._first: float | None = None
         self._tracks = TracksFile(None)
@@ -38,13 +40,15 @@ class StreamOutput:
         if job.motion is not None and job.motion_options is not None:
             self._motion = stack.enter_context(MotionLog(job.motion, job.source, job.motion_options))
         if job.output is not None:
-            writer = VideoWriter(job.output, frames_per_second=source.frames_per_second)
-            self._overlay = await stack.enter_async_context(OverlayThread(writer))
+            self._source = source
+            self._writer = VideoWriter(job.output, frames_per_second=source.frames_per_second)
+            self._overlay = await stack.enter_async_context(OverlayThread(self._writer))
 
     def sent(self, sequence: int, frame: LiveFrame) -> None:
         """Keep a sent frame for the overlay."""
-        if self._overlay is not None:
+        if self._writer is not None and self._source is not None:
             self._frames[sequence] = frame
+            self._writer.pixel_aspect = self._source.pixel_aspect  # known since the first frame was read
 
     async def received(self, result: LiveResult) -> None:
         """Write a result, and draw it on the overlay's thread.  Raises OSError."""

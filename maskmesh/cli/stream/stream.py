@@ -197,11 +197,12 @@ class _StreamRun:
         self._progress.prompts.append(time.perf_counter() - start)
 
     async def _frames(self) -> AsyncGenerator[LiveFrame, None]:
-        """The frames to send: at --fps or the source's rate if paced, none while paused, until stopped."""
+        """The frames to send: if paced, at --fps or at their own times; none while paused, until stopped."""
         control, source = self._control, self._source
         target = self._job.records.budget.frames_per_second
         interval = 1 / (target or source.frames_per_second or 25.0)
         due = time.perf_counter()
+        before: LiveFrame | None = None
         count = 0
         stopping = asyncio.ensure_future(control.is_stopped.wait())
         try:
@@ -217,13 +218,22 @@ class _StreamRun:
                     if source.is_live:
                         continue  # what a camera shows meanwhile is gone
                     await control.is_running.wait()
-                    due = time.perf_counter()
+                    due, before = time.perf_counter(), None
                 if self._job.paced:
+                    if before is not None:
+                        due += interval if target else _gap(before, frame, interval)
                     await asyncio.sleep(max(0.0, due - time.perf_counter()))
-                    due += interval
+                before = frame
                 yield frame
                 count += 1
                 if count == self._job.max_frames:
                     return
         finally:
             stopping.cancel()
+
+
+def _gap(before: LiveFrame, frame: LiveFrame, otherwise: float) -> float:
+    """Seconds between two frames of a source, ``otherwise`` if it has no times."""
+    if before.time is None or frame.time is None:
+        return otherwise
+    return max(frame.time - before.time, 0.0)

@@ -54,7 +54,10 @@ async def _send_results(socket: web.WebSocketResponse, stream: LiveStream) -> No
     async for result in stream:
         if socket.closed:
             return
-        await socket.send_json(live_json(result))
+        try:
+            await socket.send_json(live_json(result))
+        except ConnectionResetError:
+            return  # the tab was closed meanwhile
 
 
 async def _receive(socket: web.WebSocketResponse, stream: LiveStream) -> None:

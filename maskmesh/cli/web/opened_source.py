@@ -14,6 +14,7 @@ from typing import Any
 import grpc
 from PIL import Image as PillowImage
 
+from maskmesh.aio import stop
 from maskmesh.cli.export.masks_document import DocumentFrame, DocumentObject, MasksDocument
 from maskmesh.cli.media.outputs import frame_json as masks_json
 from maskmesh.client.session import VideoSession
@@ -46,6 +47,17 @@ class OpenedSource:
         self._reader: VideoReader | None = None
         self._reading = asyncio.Lock()
         self._is_closed = False
+        self._renewing = asyncio.ensure_future(self._renew())
+
+    async def _renew(self) -> None:
+        """Keep the session while the source is open: frames are shown without a call of the gateway."""
+        while True:
+            await asyncio.sleep(self.session.ttl.total_seconds() / 3)
+            try:
+                await self.session.get_state()
+            except (MaskmeshError, grpc.RpcError) as error:
+                # The next call tells the user; the gateway may be back until then.
+                logger.info("session %s is not renewed: %s", self.session.session_id, error)
 
     async def load(self) -> None:
         """Send the frames to the gateway.  Raises the errors of the upload."""
@@ -165,6 +177,7 @@ class OpenedSource:
 
     async def close(self) -> None:
         """Delete the session and the file.  A session that cannot be deleted ends by its lease."""
+        await stop(self._renewing)
         try:
             async with self._reading:  # a decoder is used by one thread at a time
                 self._is_closed = True

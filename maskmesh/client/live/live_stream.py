@@ -100,8 +100,6 @@ class LiveStream(ResumableStream):
         ``sequence`` is the number of a frame, one of the last 8; None is the last one that was sent.  The
         other arguments are those of ``VideoSession.add_prompt``.  Raises InvalidPrompt, FrameOutOfMemory.
         """
-        if sequence is None and self._next_sequence:
-            sequence = self._next_sequence - 1  # fixed, because the prompt may be sent again later
         message = segmentation_pb2.StreamPrompt(
             request_id=uuid.uuid4().hex,
             sequence=sequence,
@@ -110,7 +108,9 @@ class LiveStream(ResumableStream):
             clear_previous=clear_previous,
         )
         request = segmentation_pb2.SegmentStreamRequest(prompt=message)
-        response = await self._request(message.request_id, request)
+        response = await self._request(
+            message.request_id, request, lambda: self._default_to_last(request.prompt)
+        )
         return wire.frame_masks_from_proto(response.frame)
 
     async def remove_object(self, obj_id: int) -> list[int]:
@@ -170,8 +170,6 @@ class LiveStream(ResumableStream):
         left at 0.  ``sequence`` is as in :meth:`add_prompt`.  Raises InvalidRequest, ObjectNotFound,
         FrameOutOfMemory, ResourceExhausted.
         """
-        if sequence is None and self._next_sequence:
-            sequence = self._next_sequence - 1
         message = segmentation_pb2.StreamPoints(
             request_id=uuid.uuid4().hex,
             sequence=sequence,
@@ -182,8 +180,12 @@ class LiveStream(ResumableStream):
             grids=[wire.point_grid_to_proto(grid) for grid in grids],
         )
         request = segmentation_pb2.SegmentStreamRequest(points=message)
-        self._followed.requested(message)
-        response = await self._request(message.request_id, request)
+
+        def begin() -> None:
+            self._default_to_last(request.points)
+            self._followed.requested(request.points)
+
+        response = await self._request(message.request_id, request, begin)
         return wire.point_queries_from_proto(response.points)
 
     async def remove_points(self, point_ids: Sequence[int] = ()) -> list[int]:
@@ -215,11 +217,32 @@ class LiveStream(ResumableStream):
             yield self._results.popleft()
             self._changed.set()
 
-    async def _request(self, request_id: str, request: segmentation_pb2.SegmentStreamRequest) -> Any:
+    def _default_to_last(
+        self, message: segmentation_pb2.StreamPrompt | segmentation_pb2.StreamPoints
+    ) -> None:
+        """Let a command without a sequence refer to the last frame that was sent.
+
+        The number is fixed, because the command may be sent again later.
+        """
+        if not message.HasField("sequence") and self._next_sequence:
+            message.sequence = self._next_sequence - 1
+
+    async def _request(
+        self,
+        request_id: str,
+        request: segmentation_pb2.SegmentStreamRequest,
+        begin: Callable[[], None] | None = None,
+    ) -> Any:
+        """Send a command; returns its answer.  ``begin`` is called when no frame is being sent."""
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._pending_requests[request_id] = future
         try:
-            await self._write(request)
+            if begin is None:
+                await self._write(request)
+            else:
+                async with self._sending:
+                    begin()
+                    await self._write(request)
             return await future
         except asyncio.CancelledError:
             self._unacknowledged.acknowledge_request(request_id)  # not sent again

@@ -43,6 +43,9 @@ OBJECT_SHAPES = 0.25
 # Fraction of backgrounds that are textures instead of photographs.
 PLAIN_TEXTURES = 0.25
 
+# Fraction of still scenes without cut-outs that are a frame of a filmed clip instead of a photograph.
+FILMED_STILLS = 0.12
+
 Sprite = tuple[ByteArray, ByteArray]  # image and alpha, both [SIDE, SIDE]
 
 
@@ -107,7 +110,10 @@ class Composer:
     def still_scene(self, random: np.random.Generator) -> tuple[Rendered, list[int]]:
         """One frame, and the indices of its promptable objects (at least one)."""
         if random.random() >= self.composed:
-            layers = [self._photograph(random, close=random.random() < 0.6)]
+            if self.clips and random.random() < FILMED_STILLS:
+                layers = [self._film(random, 1)]
+            else:
+                layers = [self._photograph(random, close=random.random() < 0.6)]
             if random.random() < 0.15:
                 layers.append(self._sprite(random, size=random.uniform(0.1, 0.4)))
         else:
