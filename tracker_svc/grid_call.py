@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from functools import partial
 
 import torch
+from torch import Tensor
 
 from maskmesh import telemetry, wire
 from maskmesh.internal.v1 import tracker_pb2
@@ -48,10 +49,9 @@ async def segment_grid(
     try:
         kept: GridMasks | None = None
         for points in batches(options.points_per_side):
-            found = await run(partial(masks_at, tracker.model, frame, points, options, recorder))
-            kept = found if kept is None else joined((kept, found))
+            kept = await run(partial(_search, components, frame, points, options, recorder, kept))
         assert kept is not None, "a grid has points"
-        kept = without_repetitions(kept, options)
+        kept = await run(partial(_choose, kept, options, recorder))
         masks: list[types_pb2.FoundMask] = []
         for indices in torch.arange(len(kept.logits)).split(MASKS_PER_JOB):
             if options.max_masks and len(masks) >= options.max_masks:
@@ -64,6 +64,28 @@ async def segment_grid(
             )
     finally:
         telemetry.emit_soon(recorder.records, None)
+
+
+def _search(
+    components: Components,
+    frame: Frame,
+    points: Tensor,
+    options: GridOptions,
+    recorder: StageRecorder,
+    kept: GridMasks | None,
+) -> GridMasks:
+    """The masks of a batch of points, with those of the batches before; runs on the device's thread."""
+    found = masks_at(components.tracker.model, frame, points, options, recorder)
+    if kept is None:
+        return found
+    with recorder.stage(telemetry.POSTPROCESS):
+        return joined((kept, found))
+
+
+def _choose(found: GridMasks, options: GridOptions, recorder: StageRecorder) -> GridMasks:
+    """The masks without those that repeat another one; runs on the device's thread."""
+    with recorder.stage(telemetry.POSTPROCESS):
+        return without_repetitions(found, options)
 
 
 def _convert(

@@ -20,7 +20,7 @@ from tracker_svc.embeddings.stream_embeddings import StreamEmbeddings
 from tracker_svc.following.lifecycle import Lifecycle
 from tracker_svc.frame_result import frame_masks, track_result
 from tracker_svc.frame_trace import FrameTrace
-from tracker_svc.memory.memory_horizon import require_history_before
+from tracker_svc.memory.memory_horizon import held_states, require_history_before
 from tracker_svc.sessions.concept_changes import begin_following, finish_following
 from tracker_svc.sessions.session import Position, Session
 
@@ -229,11 +229,12 @@ class Propagation:
     async def _repeat(self, received: _ReceivedFrame, frame: Frame, recorder: StageRecorder) -> bool:
         """Send the result of a frame from its stored states; returns False if they are not held."""
         session, index = self._session, received.frame_index
-        states = session.states_on(index)
+        # They may be in the archive, which is on disk.
+        objects = list(session.objects.values())
+        states = await asyncio.to_thread(held_states, objects, index)
         # With concepts, a frame on which nothing was found has no states.
         if not states and not session.found_nothing_on(index, reverse=self._reverse):
             return False
-        objects = list(session.objects.values())
 
         def make_masks() -> Tracked:
             with recorder.stage(telemetry.POSTPROCESS):

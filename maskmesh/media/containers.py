@@ -120,4 +120,6 @@ def flush_decoder(stream: VideoStream) -> list[Any]:
         frames: list[Any] = stream.decode(None)
     except av.FFmpegError:
         return []
+    for frame in frames:
+        frame.time_base = stream.time_base  # without a packet, PyAV does not set it
     return frames

@@ -8,7 +8,7 @@ from PIL import Image
 
 from maskmesh import Box, Concept, Point, Prompt
 from maskmesh.cli.batch.items import find_items
-from maskmesh.cli.batch.prompts_file import FramePrompt, PromptsFile, PromptsFileError
+from maskmesh.cli.batch.prompts_file import FramePrompt, ItemPrompts, PromptsFile, PromptsFileError
 from maskmesh.cli.prompt_options import FrameConcept
 from tests.corpus.video_files import write
 
@@ -112,3 +112,22 @@ def test_names_with_brackets_are_found(tmp_path: Path) -> None:
     file = PromptsFile.read(tmp_path / "prompts.csv")
     assert file.of("clip[1].mp4")
     assert not file.unmatched(["clip[1].mp4"])
+
+
+def test_a_box_is_sent_with_the_points_of_its_object() -> None:
+    """Whatever their order, and apart from other frames and objects."""
+    points, box = Prompt([Point(1, 2)]), Prompt(box=Box(1, 2, 3, 4))
+    prompts = ItemPrompts(
+        [
+            FramePrompt(1, 0, points),
+            FramePrompt(2, 0, points),
+            FramePrompt(1, 5, points),
+            FramePrompt(1, 0, box),
+        ],
+        [],
+    )
+    assert prompts.merged() == {
+        (0, 1): Prompt([Point(1, 2)], Box(1, 2, 3, 4)),
+        (0, 2): points,
+        (5, 1): points,
+    }

@@ -217,3 +217,23 @@ def test_pictures_of_a_pattern_are_inputs(tmp_path: Path) -> None:
     pattern, output = str(tmp_path / "f%03d.png"), str(tmp_path / "f007.png")
     result = CliRunner().invoke(main, ["stream", pattern, "--point", "1,1", "--masks", output])
     assert "would overwrite the input" in result.output
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "message"),
+    [
+        ("stream", ["x.mkv", "--motion-threshold", "9"], "--motion-threshold has no effect without"),
+        ("segment", ["frames/0.png", "--max-frames", "3"], "--max-frames requires a video"),
+        ("points", ["frames", "--tracks", "frames/0.png"], "would overwrite the input"),
+    ],
+)
+def test_options_without_an_effect_are_refused(
+    source: Path, monkeypatch: pytest.MonkeyPatch, command: str, arguments: list[str], message: str
+) -> None:
+    monkeypatch.chdir(source.parent)
+    Path("frames").mkdir()
+    for number in range(2):
+        Path(f"frames/{number}.png").write_bytes(picture())
+    result = CliRunner().invoke(main, [command, *arguments, "--point", "1,1"])
+    assert result.exit_code == 2
+    assert message in result.output

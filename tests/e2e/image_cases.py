@@ -110,6 +110,13 @@ IMAGE_CASES: Sequence[Case] = (
         InvalidRequest,
         "mask_options.non_overlapping",
     ),
+    Case(
+        "SegmentEverything",
+        "masks that must not overlap",
+        segment_everything(mask_options=types_pb2.MaskOptions(non_overlapping=True)),
+        InvalidRequest,
+        "mask_options.non_overlapping",
+    ),
     *(
         Case("SegmentEverything", what, segment_everything(image=bad), error, f"image{where}")
         for what, bad, error, where in BAD_IMAGES

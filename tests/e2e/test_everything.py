@@ -10,7 +10,6 @@ from PIL import Image
 
 from maskmesh import (
     AsyncClient,
-    InvalidRequest,
     LowResLogits,
     MaskFormat,
     MaskOptions,
@@ -84,14 +83,6 @@ async def test_limits_of_the_answer(client: AsyncClient, picture: ByteArray) -> 
         picture, points_per_side=16, min_stability=0.8, min_area=large[-1].area, max_masks=len(large)
     )
     assert [mask.area for mask in found.masks] == [mask.area for mask in large]
-
-
-async def test_masks_of_parts_may_overlap(client: AsyncClient, picture: ByteArray) -> None:
-    with pytest.raises(InvalidRequest) as caught:
-        await client.segment_everything(
-            picture, crop_layers=1, mask_options=MaskOptions(non_overlapping=True)
-        )
-    assert caught.value.field == "mask_options.non_overlapping"
 
 
 async def test_parts_of_the_image_find_small_objects(client: AsyncClient, picture: ByteArray) -> None:

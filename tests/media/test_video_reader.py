@@ -120,6 +120,8 @@ def test_variable_frame_rate(tmp_path: Path) -> None:
     found = index_video(path)
     reader = VideoReader(path, found)
     assert [brightness(reader.read(i).pixels) for i in range(found.num_frames)] == list(range(6))
+    # The container says 25.
+    assert found.frames_per_second == pytest.approx(5 / 2)
 
 
 # For each rotation: a, b, c and d of the matrix of the track header (ISO 14496-12, 8.3.2: x' = a x + c y,

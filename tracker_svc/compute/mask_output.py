@@ -1,9 +1,8 @@
 """Converts mask logits to masks in the requested form."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -33,14 +32,17 @@ def object_masks(
     """
     if not states:
         return []
+
     # Masks of the frame's size are made one after another, because many of a large frame take much memory;
-    # only those that must not overlap are needed together.
-    maps: Iterable[Tensor] = (_map(state, options, (height, width)) for state in states)
-    assigned = None
+    # those that must not overlap are made twice.
+    def all_maps() -> Iterator[Tensor]:
+        return (_map(state, options, (height, width)) for state in states)
+
+    maps, assigned = all_maps(), None
     if options.non_overlapping and len(states) > 1:
-        exclusive = _without_overlap(list(maps))
-        assigned = np.logical_or.reduce([(logits > 0).cpu().numpy() for logits in exclusive])
-        maps = exclusive
+        largest, owners = _owners(all_maps())
+        assigned = (largest > 0).cpu().numpy()
+        maps = (_without_overlap(logits, owners == number) for number, logits in enumerate(maps))
     return [
         _object_mask(
             obj_id, state, logits, options, (width / logits.shape[1], height / logits.shape[0]), assigned
@@ -94,18 +96,19 @@ def _is_held_back(obj: TrackedObject, state: FrameState) -> bool:
     return bool(state.low_res_masks.max() <= HIDDEN_LOGIT)
 
 
-def _without_overlap(maps: Sequence[Tensor]) -> list[Tensor]:
-    """Assign every pixel to the object with the largest logit; ties go to the first object."""
-    largest = maps[0]
-    for logits in maps[1:]:
-        largest = torch.maximum(largest, logits)
-    assigned = torch.zeros_like(largest, dtype=torch.bool)
-    exclusive = []
-    for logits in maps:
-        wins = (logits == largest) & ~assigned
-        assigned |= wins
-        exclusive.append(torch.where(wins, logits, logits.clamp(max=OVERLAP_LOGIT)))
-    return exclusive
+def _owners(maps: Iterator[Tensor]) -> tuple[Tensor, Tensor]:
+    """The largest logit of each pixel, and the number of the map that has it; ties go to the first map."""
+    largest = next(maps).clone()
+    owners = torch.zeros_like(largest, dtype=torch.int16)
+    for number, logits in enumerate(maps, start=1):
+        owners[logits > largest] = number
+        torch.maximum(largest, logits, out=largest)
+    return largest, owners
+
+
+def _without_overlap(logits: Tensor, owned: Tensor) -> Tensor:
+    """The logits of an object, low on the pixels of others."""
+    return torch.where(owned, logits, logits.clamp(max=OVERLAP_LOGIT))
 
 
 def _object_mask(

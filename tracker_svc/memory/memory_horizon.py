@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from maskmesh.errors import FrameOutOfMemory
+from tracker_svc.memory.frame_state import FrameState
 from tracker_svc.memory.memory_bank import RECENT_POINTERS
 from tracker_svc.memory.tracked_object import TrackedObject
 
@@ -17,6 +18,17 @@ def require_history_before(
     """
     for obj in objects:
         _require_held(obj, frame_index, step=-1 if reverse else 1)
+
+
+def held_states(objects: Sequence[TrackedObject], frame_index: int) -> dict[int, FrameState]:
+    """The states of objects on a frame, by ``obj_id``, without those that the client removed.
+
+    There are none if one that an object had on the frame is no longer held.
+    """
+    if any(obj.bank.is_forgotten(frame_index) for obj in objects):
+        return {}
+    states = {obj.obj_id: obj.bank.current(frame_index) for obj in objects if not obj.is_dismissed}
+    return {obj_id: state for obj_id, state in states.items() if state is not None}
 
 
 def require_history_for_prompt(obj: TrackedObject, frame_index: int) -> None:

@@ -201,7 +201,11 @@ class PointStream:
             recorder=recorders[0],
             entry=QueueEntry(Priority.AHEAD, first.ref.tenant),
         )
-        points = self._points_of(first.message)
+        if self._late_points is not None or first.message.removed_point_ids:
+            # Sets of points are joined, which copies their tensors.
+            points = await run(partial(self._points_of, first.message))
+        else:
+            points = self._points_of(first.message)
         if first.message.points:
             if self._num_points + len(first.message.points) > first.room:
                 raise InvalidRequest("there are more points than were announced", field="frame.points")

@@ -50,6 +50,17 @@ class ItemPrompts:
         """The frames that they are on."""
         return [prompt.frame for prompt in self.prompts] + [concept.frame for concept in self.concepts]
 
+    def merged(self) -> dict[tuple[int, int], Prompt]:
+        """One prompt for each frame and object, because a box must come with its points.
+
+        Of several boxes the last one counts.
+        """
+        merged: dict[tuple[int, int], Prompt] = {}
+        for obj_id, frame, prompt in self.prompts:
+            earlier = merged.get((frame, obj_id), Prompt())
+            merged[frame, obj_id] = Prompt((*earlier.points, *prompt.points), prompt.box or earlier.box)
+        return merged
+
 
 @dataclass(frozen=True, slots=True)
 class _Row:

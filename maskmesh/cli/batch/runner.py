@@ -31,7 +31,6 @@ from maskmesh.client.async_client import AsyncClient
 from maskmesh.concepts import ConceptOptions
 from maskmesh.masks import RleMask
 from maskmesh.media.pictures import read_picture
-from maskmesh.types import Prompt
 
 FAILURES_NAME = "batch-failures.json"
 
@@ -161,7 +160,7 @@ class _Run:
         source = self._item.source
         async with client.session() as session:
             await session.append_video(source)
-            for (frame, obj_id), prompt in _merged(self._prompts).items():
+            for (frame, obj_id), prompt in self._prompts.merged().items():
                 await session.add_prompt(frame, obj_id, points=prompt.points, box=prompt.box)
             for number, concept in enumerate(self._prompts.concepts, start=1):
                 await session.add_concept(
@@ -191,7 +190,7 @@ class _Run:
         labels: list[Label] = []
         width = height = 0
         if self._prompts.prompts:
-            prompts = {obj_id: prompt for (_, obj_id), prompt in _merged(self._prompts).items()}
+            prompts = {obj_id: prompt for (_, obj_id), prompt in self._prompts.merged().items()}
             clicked = await client.segment_image(source, prompts)
             width, height = clicked.width, clicked.height
             best = {obj_id: found[0] for obj_id, found in clicked.objects.items()}
@@ -223,12 +222,3 @@ class _Run:
         if self._titles:
             header["concepts"] = [{"concept_id": n, "phrase": title} for n, title in self._titles.items()]
         return header
-
-
-def _merged(prompts: ItemPrompts) -> dict[tuple[int, int], Prompt]:
-    """One prompt for each frame and object, because a box must come with its points."""
-    merged: dict[tuple[int, int], Prompt] = {}
-    for obj_id, frame, prompt in prompts.prompts:
-        earlier = merged.get((frame, obj_id), Prompt())
-        merged[frame, obj_id] = Prompt((*earlier.points, *prompt.points), prompt.box or earlier.box)
-    return merged

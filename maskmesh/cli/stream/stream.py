@@ -221,7 +221,7 @@ class _StreamRun:
                     due, before = time.perf_counter(), None
                 if self._job.paced:
                     if before is not None:
-                        due += interval if target else _gap(before, frame, interval)
+                        due += interval if target else gap_between(before, frame, otherwise=interval)
                     await asyncio.sleep(max(0.0, due - time.perf_counter()))
                 before = frame
                 yield frame
@@ -232,7 +232,7 @@ class _StreamRun:
             stopping.cancel()
 
 
-def _gap(before: LiveFrame, frame: LiveFrame, otherwise: float) -> float:
+def gap_between(before: LiveFrame, frame: LiveFrame, *, otherwise: float) -> float:
     """Seconds between two frames of a source, ``otherwise`` if it has no times."""
     if before.time is None or frame.time is None:
         return otherwise
