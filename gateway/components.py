@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -40,6 +40,8 @@ class Components:
     model: ModelInfo = field(init=False)
     encoders: Encoders
     point_encoders: Encoders
+    encoder_services: Sequence[Encoders]
+    """The encoders of images, and those of points if they are other services."""
     trackers: Trackers
     router: SessionRouter
     sessions: GatewaySessionTable
@@ -68,6 +70,7 @@ async def start(settings: GatewaySettings) -> Components:
     OSError if certificate files or the folder of frames cannot be used.
     """
     encoders = _encoders(settings)
+    has_point_services = settings.point_encoder not in ("", settings.encoder)
     point_encoders = EncoderRing(
         settings.point_encoder or settings.encoder,
         max_message_bytes=settings.max_message_bytes,
@@ -100,6 +103,7 @@ async def start(settings: GatewaySettings) -> Components:
     components = Components(
         encoders=encoders,
         point_encoders=point_encoders,
+        encoder_services=[encoders, *([point_encoders] if has_point_services else [])],
         trackers=trackers,
         router=router,
         sessions=sessions,

@@ -1,7 +1,9 @@
 """GetMesh: the state of this gateway and of the services behind it."""
 
 import asyncio
+import itertools
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 
 from gateway.api_keys import current_caller
@@ -19,14 +21,20 @@ ANSWER_SECONDS = 1.0
 
 
 async def mesh_status(
-    encoders: Encoders, trackers: Trackers, sessions: SessionCounts, *, draining: bool, trace_url: str
+    encoders: Sequence[Encoders],
+    trackers: Trackers,
+    sessions: SessionCounts,
+    *,
+    draining: bool,
+    trace_url: str,
 ) -> segmentation_pb2.GetMeshResponse:
     """The state of all services, which are asked at once; ``sessions`` are those of this gateway.
 
+    ``encoders`` are those of images, and those of points if they are others.
     A caller that is no operator gets neither addresses nor names of hosts, errors of services without their
     details, and no number of sessions.
     """
-    others = await asyncio.gather(encoders.statuses(ANSWER_SECONDS), trackers.statuses(ANSWER_SECONDS))
+    others = await asyncio.gather(*(each.statuses(ANSWER_SECONDS) for each in (*encoders, trackers)))
     own = ServiceStatus(
         kind="gateway",
         version=__version__,
@@ -36,7 +44,7 @@ async def mesh_status(
         draining=draining,
         unix_nanos=time.time_ns(),
     )
-    statuses = [own, *others[0], *others[1]]
+    statuses = [own, *itertools.chain(*others)]
     if not current_caller().is_operator:
         statuses = [
             replace(s, address="", host="", sessions=None, error="it does not answer" if s.error else "")

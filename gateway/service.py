@@ -235,7 +235,7 @@ class SegmentationServicer(segmentation_pb2_grpc.SegmentationServiceServicer):
 
     async def GetMesh(self, request: segmentation_pb2.GetMeshRequest, context: Any) -> Any:
         return await mesh_status(
-            self._components.encoders,
+            self._components.encoder_services,
             self._components.trackers,
             self._components.sessions.counts,
             draining=self._is_draining,

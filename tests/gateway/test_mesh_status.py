@@ -3,14 +3,16 @@
 import hashlib
 from pathlib import Path
 
+import grpc
 import pytest
 
 from gateway.api_keys import ApiKeys, current_caller
 from gateway.backends.encoders import EncoderRing
 from gateway.mesh_status import mesh_status
 from maskmesh import Unavailable
+from maskmesh.internal.v1 import encoder_pb2_grpc
 from maskmesh.status import ServiceStatus, SessionCounts
-from tests.gateway.in_process import running_gateway
+from tests.gateway.in_process import FakeEncoder, running_gateway, serving
 
 
 async def test_other_keys_than_an_operators_see_no_addresses(tmp_path: Path) -> None:
@@ -26,7 +28,7 @@ async def test_other_keys_than_an_operators_see_no_addresses(tmp_path: Path) -> 
     caller.authenticate({"authorization": "Bearer guest"})
     assert not current_caller().is_operator
     response = await mesh_status(
-        NoBackends(),  # type: ignore[arg-type]
+        [NoBackends()],  # type: ignore[list-item]
         NoBackends(),  # type: ignore[arg-type]
         SessionCounts(open=3, propagating=1, limit=9),
         draining=False,
@@ -81,3 +83,17 @@ async def test_all_services_are_described(tmp_path: Path) -> None:
     assert failed.error == "out of order"
     assert answered.clock_offset_seconds == pytest.approx(30, abs=0.5)
     assert 0 < answered.response_seconds < 1
+
+
+async def test_encoders_of_points_are_described_if_they_are_others(tmp_path: Path) -> None:
+    points = FakeEncoder()
+
+    def register(server: grpc.aio.Server) -> None:
+        encoder_pb2_grpc.add_EncoderServiceServicer_to_server(points, server)
+
+    async with (
+        serving("encoder", register, "maskmesh.internal.v1.EncoderService") as (_, address),
+        running_gateway(tmp_path, point_encoder=address) as gateway,
+    ):
+        encoders = (await gateway.client.mesh()).of_kind("encoder")
+        assert {encoder.address for encoder in encoders} == {gateway.encoder.address, address}

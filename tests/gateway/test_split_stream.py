@@ -102,3 +102,20 @@ async def test_images_are_appended_by_one_call(gateway: InProcess) -> None:
         with pytest.raises(InvalidRequest, match="at least one image"):
             await browser.call("AppendImages", v1.AppendImagesRequest(config=other))
         assert (await session.get_state()).num_frames == 2
+
+
+async def test_nothing_may_follow_the_finish_message(gateway: InProcess) -> None:
+    async with grpc.aio.insecure_channel(gateway.address) as channel:
+        browser = Browser(channel)
+        results = browser.stub.ReceiveStream(v1.ReceiveStreamRequest(), timeout=20)
+        session_id = (await results.read()).response.started.session_id
+        finish = v1.SegmentStreamRequest(finish=v1.StreamFinish())
+        [tracker] = gateway.trackers
+        tracker.permits = asyncio.Semaphore(0)
+        await browser.send(session_id, frame(0), finish)
+        await browser.send(session_id, finish)  # a retry
+        with pytest.raises(InvalidRequest) as caught:
+            await browser.send(session_id, finish, frame(1))
+        assert caught.value.field == "messages[1].content"
+        tracker.permits.release()
+        assert (await results.read()).response.result.sequence == 0
