@@ -34,7 +34,8 @@ async def mesh_status(
     A caller that is no operator gets neither addresses nor names of hosts, errors of services without their
     details, and no number of sessions.
     """
-    others = await asyncio.gather(*(each.statuses(ANSWER_SECONDS) for each in (*encoders, trackers)))
+    backends: list[Encoders | Trackers] = [*encoders, trackers]
+    others = await asyncio.gather(*(each.statuses(ANSWER_SECONDS) for each in backends))
     own = ServiceStatus(
         kind="gateway",
         version=__version__,

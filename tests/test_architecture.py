@@ -62,6 +62,7 @@ EDGES = (
     ),
     *("gateway/backends/", "gateway/live/", "gateway/points/", "gateway/sessions/", "gateway/streams/"),
     "gateway/frames/frame_replication.py",
+    "gateway/frames/upload_replication.py",
 )
 
 

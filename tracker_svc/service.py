@@ -257,8 +257,7 @@ class TrackerServicer(tracker_pb2_grpc.TrackerServiceServicer):
 
         async def apply(session: Session) -> T:
             await self.components.worker.run(partial(change, session))
-            response = respond(session)
-            session.record_change(request.idempotency_key, response)
+            session.record_change(request.idempotency_key, response := respond(session))
             return response
 
         async def work() -> T:
@@ -278,7 +277,6 @@ class TrackerServicer(tracker_pb2_grpc.TrackerServiceServicer):
         return await self._registry.find(request.session_id, request.epoch)
 
     def _require_not_draining(self) -> None:
-        """Raises Unavailable if the tracker drains."""
         if self._draining is not None:
             raise self._draining
 

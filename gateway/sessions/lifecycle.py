@@ -6,6 +6,7 @@ import logging
 import time
 import uuid
 from collections.abc import AsyncIterator
+from functools import partial
 
 import grpc
 from opentelemetry import trace
@@ -74,8 +75,8 @@ class Lifecycle:
         caller = current_caller()
         self._sessions.check_room_for(caller)
         session_id = uuid.uuid4().hex
-        requested = min(ttl_seconds or self._ttl_seconds, self._ttl_seconds)
-        owner, granted = await self._router.begin(session_id, requested, live=live)
+        ttl_seconds = min(ttl_seconds or self._ttl_seconds, self._ttl_seconds)
+        owner, granted = await self._router.begin(session_id, ttl_seconds, live=live)
         span = trace.get_current_span()
         span.set_attribute(telemetry.SESSION_ID, session_id)
         try:
@@ -111,22 +112,19 @@ class Lifecycle:
             session = self._find_here(session_id)
             await self._publish(session)
             return session
-        is_new = session is None
         if session is None:
-            stored_record = record
-            session = await self._adopting.run(session_id, lambda: self._adopt(stored_record))
-        if record.owner.epoch > session.owner.epoch:
-            session.owner = record.owner
-        if not is_new:
+            session = await self._adopting.run(session_id, partial(self._adopt, record))
+        else:
             with contextlib.suppress(StoreDown):  # the gateway has a copy
                 await session.replicator.adopt(record)
+        if record.owner.epoch > session.owner.epoch:
+            session.owner = record.owner
         restore_upload_responses(record, session.answers)
         session.renew()
         self._renew_in_store_if_due(session)
         return session
 
     def _find_here(self, session_id: str) -> GatewaySession:
-        """A session of the caller's tenant in this gateway.  Raises SessionNotFound."""
         session = self._sessions.find_unrenewed(session_id)
         if session is not None and session.caller.tenant != current_caller().tenant:
             raise SessionNotFound("there is no such session", session_id=session_id)
@@ -278,9 +276,8 @@ class Lifecycle:
         if self._store is None:
             return False
         with contextlib.suppress(StoreDown):
-            remaining_seconds = await self._store.lease_left(session.session_id)
             # The lease in the store expires RENEWAL_SECONDS after the lease in this gateway.
-            return remaining_seconds > RENEWAL_SECONDS
+            return await self._store.lease_left(session.session_id) > RENEWAL_SECONDS
         return True
 
     async def _free(self, session: GatewaySession) -> None:

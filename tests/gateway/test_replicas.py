@@ -61,7 +61,7 @@ async def test_an_upload_that_is_repeated_at_another_gateway_is_added_once(
     second = asyncio.ensure_future(there.append_frames(PICTURES, idempotency_key="a"))
     await asyncio.sleep(0.3)
     may_write.set()
-    assert await asyncio.gather(first, second) == [2, 2]
+    assert list(await asyncio.gather(first, second)) == [2, 2]
     assert (await there.get_state()).num_frames == 2
 
 

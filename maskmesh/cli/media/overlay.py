@@ -161,9 +161,8 @@ class _CheckedFile:
 class VideoWriter:
     """Writes a video with the times of its frames.  A context manager; the first frame begins the file.
 
-    ``frames_per_second`` is the nominal rate, and that of frames without a time; ``pixel_aspect`` the width
-    of a pixel divided by its height, which may be set until the first frame.  Blocking; used by one thread at
-    a time.
+    ``frames_per_second`` is the nominal rate, and that of frames without a time; ``pixel_aspect``, which may
+    be set until the first frame, the width of a pixel divided by its height.  Used by one thread at a time.
     """
 
     def __init__(self, path: Path, *, frames_per_second: float, pixel_aspect: Fraction = Fraction(1)) -> None:

@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from maskmesh import wire
 from maskmesh.erasing import ErasedImage
 from maskmesh.points import FramePoints, MotionWindow
 from maskmesh.records.budget import WindowRecord
 from maskmesh.types import FrameMasks
+from maskmesh.v1 import segmentation_pb2
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,3 +40,20 @@ class LiveResult:
     lost_points: Sequence[int] = ()
     """Points that are not followed any longer: their tracker or the connection was lost while they were out
     of sight, or no tracker follows points."""
+
+
+def live_result_from_proto(result: segmentation_pb2.StreamResult, lost_points: Sequence[int]) -> LiveResult:
+    """Convert a result; ``lost_points`` are those that were lost before it."""
+    return LiveResult(
+        wire.frame_masks_from_proto(result.frame),
+        result.sequence,
+        tuple(result.skipped),
+        result.resume_token,
+        wire.window_from_proto(result.window) if result.HasField("window") else None,
+        result.gated,
+        result.newer_frames,
+        wire.erased_image_from_proto(result.erased) if result.HasField("erased") else None,
+        wire.frame_points_from_proto(result.points) if result.HasField("points") else None,
+        tuple(wire.motion_window_from_proto(w) for w in result.motion_windows),
+        lost_points,
+    )

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 from maskmesh import wire
 from maskmesh.client.live.followed_points import FollowedPoints
-from maskmesh.client.live.live_result import LiveResult
+from maskmesh.client.live.live_result import LiveResult, live_result_from_proto
 from maskmesh.client.live.resumable_stream import ResumableStream
 from maskmesh.client.prompts import integer, prompt_message
 from maskmesh.concepts import DEFAULT_OPTIONS, Concept, ConceptOptions, as_concept
@@ -220,10 +220,7 @@ class LiveStream(ResumableStream):
     def _default_to_last(
         self, message: segmentation_pb2.StreamPrompt | segmentation_pb2.StreamPoints
     ) -> None:
-        """Let a command without a sequence refer to the last frame that was sent.
-
-        The number is fixed, because the command may be sent again later.
-        """
+        """Let a command refer to the last frame that was sent, for good: it may be sent again later."""
         if not message.HasField("sequence") and self._next_sequence:
             message.sequence = self._next_sequence - 1
 
@@ -231,18 +228,15 @@ class LiveStream(ResumableStream):
         self,
         request_id: str,
         request: segmentation_pb2.SegmentStreamRequest,
-        begin: Callable[[], None] | None = None,
+        begin: Callable[[], None] = lambda: None,
     ) -> Any:
-        """Send a command; returns its answer.  ``begin`` is called when no frame is being sent."""
+        """Send a command; returns its answer.  ``begin`` is called after frames that are being sent."""
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._pending_requests[request_id] = future
         try:
-            if begin is None:
+            async with self._sending:
+                begin()
                 await self._write(request)
-            else:
-                async with self._sending:
-                    begin()
-                    await self._write(request)
             return await future
         except asyncio.CancelledError:
             self._unacknowledged.acknowledge_request(request_id)  # not sent again
@@ -268,23 +262,7 @@ class LiveStream(ResumableStream):
         self._config.resume_token = result.resume_token
         self._unacknowledged.acknowledge_frame(result.sequence)
         self._rejected = {s for s in self._rejected if s > result.sequence}
-        points = wire.frame_points_from_proto(result.points) if result.HasField("points") else None
-        lost = self._followed.update(result)
-        self._results.append(
-            LiveResult(
-                wire.frame_masks_from_proto(result.frame),
-                result.sequence,
-                tuple(result.skipped),
-                result.resume_token,
-                wire.window_from_proto(result.window) if result.HasField("window") else None,
-                result.gated,
-                result.newer_frames,
-                wire.erased_image_from_proto(result.erased) if result.HasField("erased") else None,
-                points,
-                tuple(wire.motion_window_from_proto(w) for w in result.motion_windows),
-                lost,
-            )
-        )
+        self._results.append(live_result_from_proto(result, self._followed.update(result)))
         self._changed.set()
         while len(self._results) >= self._max_results:
             self._changed.clear()
