@@ -44,6 +44,9 @@ _RETRY_BUFFER_BYTES = 16 * 2**20
 MESH_SILENCE_SECONDS = 1.5
 CLIENT_SILENCE_SECONDS = 4.0
 
+# How long a client waits for the answer to a ping: on a slow line it waits behind the data of an upload.
+CLIENT_PING_SECONDS = 20.0
+
 _PING_MS = 1_000
 
 # What may be in flight to a client for each stream.
@@ -63,11 +66,12 @@ def _hang_detection(seconds: float) -> list[tuple[str, int]]:
     if seconds <= MESH_SILENCE_SECONDS:
         # The pings by which gRPC estimates the bandwidth count as well.
         return [*options, ("grpc.http2.ping_timeout_ms", round(seconds * 1000))]
-    # On a slow line a ping waits behind the data of an upload for many seconds.  The keepalive tolerates
-    # that, since any byte from the peer shows that it runs; but it does not count while gRPC estimates the
-    # bandwidth, by which it sets the window for downloads.
+    # The keepalive tolerates a slow line, since any byte from the peer shows that it runs.  It does not count
+    # while gRPC estimates the bandwidth, by which it sets the window for downloads, nor (in gRPC 1.85) while
+    # no data waits to be sent: then the answer to a ping is awaited for a minute by default.
     return [
         *options,
+        ("grpc.http2.ping_timeout_ms", round(CLIENT_PING_SECONDS * 1000)),
         ("grpc.http2.bdp_probe", 0),
         ("grpc.http2.lookahead_bytes", _CLIENT_WINDOW_BYTES),
     ]
@@ -100,7 +104,8 @@ def open_channel(
     With ``retries`` gRPC retries calls that find the service unreachable, up to five times within two
     seconds, and calls that find it full, after the delay that it sends.  With ``max_silence``
     calls to a process that was stopped fail about a second after so many seconds without a byte from it, like
-    those to one that has ended; 0 means never.  With
+    those to one that has ended; 0 means never.  Above ``MESH_SILENCE_SECONDS`` this takes
+    ``CLIENT_PING_SECONDS`` where no data waits to be sent.  With
     ``hash_header`` the hash of that header chooses one of several addresses by ring hash (call
     :func:`maskmesh.config.enable_ring_hash` before), among those that report healthy for ``health_service``.
     With ``uses_proxy`` the proxy of the variables ``grpc_proxy``, ``https_proxy`` and ``http_proxy`` is used.

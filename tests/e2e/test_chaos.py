@@ -29,8 +29,7 @@ FRAMES = 20
 # The signal is sent at a random time within two frames.
 FRAME_SECONDS = 0.08
 
-# How long a stopped service stays stopped: longer than its callers wait before they give it up.  Clients wait
-# longer for a gateway than gateways for an encoder, a tracker or the store.
+# How long a stopped service stays stopped: longer than its callers wait before they give it up.
 STOPPED_SECONDS = {"gateway": 6.0, "encoder": 3.5, "tracker": 3.5, "store": 3.5}
 
 
@@ -73,10 +72,12 @@ async def test_no_frame_is_lost_if_a_service_fails(
     store: RedisServer,
     tmp_path: Path,
     clip: Path,
+    monkeypatch: pytest.MonkeyPatch,
     kind: str,
     how: signal.Signals,
     moment: int,
 ) -> None:
+    monkeypatch.setattr("maskmesh.rpc.channel.CLIENT_PING_SECONDS", 3.0)
     chance = random.Random(f"{kind} {how} {moment}")
     fresh_clip = tmp_path / "fresh.mp4"
     write_fresh_clip(fresh_clip, clip, FRAMES)

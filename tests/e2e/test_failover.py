@@ -184,7 +184,10 @@ async def test_live_stream_resumes_on_another_gateway(replicas: Mesh, clip: Path
 
 
 @pytest.mark.parametrize("how", ["SIGKILL", "SIGTERM", "SIGSTOP"])
-async def test_client_resumes_a_live_stream_automatically(replicas: Mesh, clip: Path, how: str) -> None:
+async def test_client_resumes_a_live_stream_automatically(
+    replicas: Mesh, clip: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    monkeypatch.setattr("maskmesh.rpc.channel.CLIENT_PING_SECONDS", 2.0)
     pictures = list(itertools.islice(read_frames(clip), 16))
     async with AsyncClient(replicas.address("gateway-2")) as client, client.stream() as stream:
         whole = [r async for r in _through(stream, pictures)]
