@@ -73,11 +73,7 @@ async def start(settings: EncoderSettings, port: int) -> Components:
         shares.append((point_encoder, int(settings.cache_bytes * POINT_SHARE)))
     for each, budget_bytes in shares:
         await each.warm_up()
-        if each.num_bytes > settings.cache_bytes:
-            raise ValueError(
-                f"cache_bytes is {settings.cache_bytes}, and one embedding of {each.info.model_id} has "
-                f"{each.num_bytes} bytes"
-            )
+        require_room(each, settings.cache_bytes)
         if settings.shared_memory_dir is not None:
             await asyncio.to_thread(each.share_memory, settings.shared_memory_dir, budget_bytes)
     return Components(
@@ -89,6 +85,15 @@ async def start(settings: EncoderSettings, port: int) -> Components:
         cache=EmbeddingCache(settings.cache_bytes, wait_seconds=settings.cache_wait_seconds),
         shared_cache=_shared_cache(settings),
     )
+
+
+def require_room(encoder: Encoder, cache_bytes: int) -> None:
+    """Raises ValueError if the cache cannot hold one embedding of an encoder that is warm."""
+    if encoder.num_bytes > cache_bytes:
+        raise ValueError(
+            f"cache_bytes is {cache_bytes}, and one embedding of {encoder.info.model_id} has "
+            f"{encoder.num_bytes} bytes"
+        )
 
 
 def _shared_cache(settings: EncoderSettings) -> RedisEmbeddingCache | None:

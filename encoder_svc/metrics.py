@@ -23,7 +23,7 @@ def observe_encoders(
     """
     observe(
         metrics.QUEUE_DEPTH,
-        lambda: _queues(encoders),
+        lambda: encoder_queues(encoders),
         by="queue",
         unit="{item}",
         description="Images in the queue",
@@ -84,7 +84,7 @@ def observe_encoders(
     observe_device_memory(encoders[0].info.device)
 
 
-def _queues(encoders: Sequence[Encoder]) -> dict[str, int]:
+def encoder_queues(encoders: Sequence[Encoder]) -> dict[str, int]:
     """The images that wait for the device that the encoders share, and those that wait to be decoded."""
     return {
         "device": encoders[0].num_queued,
@@ -105,7 +105,7 @@ def encoder_status(
         model=encoder.info,
         usage=process_usage(),
         device_memory=device_memory(encoder.info.device),
-        queues=_queues(encoders),
+        queues=encoder_queues(encoders),
         cache=CacheStatus(
             hits=statistics.hits,
             misses=statistics.misses,

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 from encoder_svc.cache import Embedding
+from encoder_svc.components import require_room
 from encoder_svc.config import EncoderSettings
 from encoder_svc.encoder import Encoder, EncoderDevice
+from encoder_svc.metrics import encoder_queues
 from encoder_svc.model import weights
 from encoder_svc.model.config import PRESETS
 from maskmesh import telemetry
@@ -122,3 +124,21 @@ async def test_embeddings_use_shared_memory_while_it_has_space(encoder: Encoder,
     assert np.array_equal(values(made[0]), values(expected))
     del made[1]
     assert (await encode(encoder, 4, encoder.recorder())).block is not None
+
+
+async def test_cache_must_hold_one_embedding(encoder: Encoder) -> None:
+    require_room(encoder, encoder.num_bytes)
+    with pytest.raises(
+        ValueError, match=f"cache_bytes is 1000, and one embedding of test.* {encoder.num_bytes}"
+    ):
+        require_room(encoder, 1000)
+
+
+async def test_queue_of_the_decoder_includes_images_for_points(encoder: Encoder) -> None:
+    """A service for points has a second encoder on the same device."""
+
+    class Busy:
+        num_queued = 9
+        num_undecoded = 2
+
+    assert encoder_queues([encoder, Busy()]) == {"device": 0, "decoder": 2}  # type: ignore[list-item]

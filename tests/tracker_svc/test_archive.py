@@ -12,7 +12,9 @@ from maskmesh import SessionNotFound
 from tracker_svc.memory.archive import SessionArchive
 from tracker_svc.memory.frame_state import FrameState, Held
 from tracker_svc.memory.memory_bank import MemoryBank
+from tracker_svc.memory.memory_horizon import held_states
 from tracker_svc.memory.tracked_frames import TrackedFrames
+from tracker_svc.memory.tracked_object import TrackedObject
 from tracker_svc.model.config import MemoryRules
 
 
@@ -212,3 +214,14 @@ def test_outdated_states_are_never_read(archive: SessionArchive, change: str) ->
     assert not archive.frames(1)
     assert archive.put(1, 5, state(5))
     assert_equal(archive.get(1, 5), state(5))
+
+
+def test_a_frame_is_repeated_only_if_all_its_states_are_held(archive: SessionArchive) -> None:
+    objects = [TrackedObject(obj_id, MemoryBank(obj_id, archive)) for obj_id in (1, 2)]
+    for obj in objects:
+        obj.bank.visited.add(4, reverse=False)
+        obj.bank.tracked.put(4, state(obj.obj_id))
+    assert set(held_states(objects, 4)) == {1, 2}
+    assert not held_states(objects, 5)
+    objects[0].bank.tracked.discard(4)
+    assert not held_states(objects, 4)
