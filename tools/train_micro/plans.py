@@ -46,8 +46,7 @@ IMAGE_PLANS = (
     ),
 )
 # The first plan trains tracking over one or two steps, the second plan long-term memory, the third finding an
-# object again after an absence, and telling it from a similar one.  The packaged weights are older than the
-# third plan.
+# object again after an absence, and telling it from a similar one.
 CLIP_PLANS = (
     ClipPlan(
         name="clips-short",
