@@ -37,9 +37,9 @@ from tests.mesh import Mesh
 CLICK = {1: Prompt.of(points=[(5, 5)])}
 
 
-def png(width: int, height: int) -> bytes:
+def png(width: int, height: int, mode: str = "RGB") -> bytes:
     file = io.BytesIO()
-    Image.new("1", (width, height)).save(file, "PNG")
+    Image.new(mode, (width, height)).save(file, "PNG")
     return file.getvalue()
 
 
@@ -49,7 +49,7 @@ def png(width: int, height: int) -> bytes:
         (b"", InvalidImage),
         (b"GIF89a not one of ours", InvalidImage),
         (png(64, 48)[:60], InvalidImage),
-        (png(9000, 9000), ImageTooLarge),
+        (png(9000, 9000, mode="1"), ImageTooLarge),
     ],
     ids=["empty", "undecodable", "truncated", "over-large"],
 )
@@ -65,7 +65,7 @@ async def test_invalid_images(client: AsyncClient, image: bytes, error: type[Inv
     [
         ([b""], InvalidImage, "frame"),
         ([b"nothing"], InvalidImage, "frame"),
-        ([png(9000, 9000)], ImageTooLarge, "frame"),
+        ([png(9000, 9000, mode="1")], ImageTooLarge, "frame"),
         ([png(64, 48), png(48, 64)], InvalidRequest, "frame"),
         ([], InvalidRequest, "content"),
     ],
