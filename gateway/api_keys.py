@@ -149,9 +149,8 @@ class ApiKeys:
         self._callers = {}
         for entry in entries:
             identity = entry.name, entry.tenant or entry.name
-            caller = self._callers[bytes.fromhex(entry.sha256)] = known.setdefault(
-                identity, Caller(*identity)
-            )
+            caller = known.setdefault(identity, Caller(*identity))
+            self._callers[bytes.fromhex(entry.sha256)] = caller
             caller.max_sessions, caller.max_bytes = entry.max_sessions, entry.max_bytes
             caller.rate = _limiter(entry.frames_per_second, caller.rate)
             caller.is_operator = entry.operator

@@ -22,7 +22,10 @@ class FrameReplicator:
         """Write all frames to the store.  Raises StoreDown."""
 
     async def adopt(self, record: SessionRecord) -> None:
-        """Read the frames that other gateways have added.  Raises StoreDown."""
+        """Read the frames that other gateways have added, and write those that the store lacks.
+
+        Raises StoreDown if they cannot be read.
+        """
 
     @asynccontextmanager
     async def upload_lock(self) -> AsyncIterator[SessionRecord | None]:
